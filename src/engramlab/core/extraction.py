@@ -1,0 +1,94 @@
+"""Can the model be asked? Exact match and first-token accuracy of questions and biographies.
+
+Source: arXiv 2309.14316, section 2.2 (accuracy = share of answers equal to the gold answer) and section 4 ("study to pass the
+test": first-token accuracies of BIO and QA data for P_train and P_test along training).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from engramlab.core.scoring import Scores, generate, score
+from engramlab.core.tokens import Sequences
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions to ask, as token rows.
+
+    Attributes:
+        sequences: start tokens, question, answer, end token; answer and end token are marked.
+        attribute: int64 ``[n]``: which attribute each asks for.
+        train: bool ``[n]``: is it about somebody in P_train?
+        names: names of the attributes.
+    """
+
+    sequences: Sequences
+    attribute: np.ndarray
+    train: np.ndarray
+    names: tuple[str, ...]
+
+    def groups(self) -> Iterable[tuple[str, str, np.ndarray]]:
+        """(group, attribute name or "mean", which rows) for each group that has questions."""
+        for group, chosen in (("train", self.train), ("test", ~self.train)):
+            if chosen.any():
+                for a, name in enumerate(self.names):
+                    yield group, name, chosen & (self.attribute == a)
+
+    def rows(self, correct: dict[str, np.ndarray]) -> Rows:
+        """One row per group and attribute, and a "mean" over attributes, of each named bool ``[n]``."""
+        found: Rows = []
+        for group, name, chosen in self.groups():
+            shares = {key: float(values[chosen].mean()) for key, values in correct.items()}
+            found.append({"group": group, "attribute": name, **shares, "questions": int(chosen.sum())})
+        for group in dict.fromkeys(row["group"] for row in found):
+            of = [row for row in found if row["group"] == group]
+            means = {key: float(np.mean([row[key] for row in of])) for key in correct}
+            total = sum(row["questions"] for row in of)
+            found.append({"group": group, "attribute": "mean", **means, "questions": total})
+        return found
+
+
+def ask(model: nn.Module, asked: Asked) -> tuple[Rows, Scores]:
+    """Exact match and first-token accuracy by group and attribute, from one teacher-forced pass.
+
+    Exact means that greedy decoding writes the gold answer and then the end token (see ``Scores.exact``).
+    """
+    scores = score(model, asked.sequences)
+    return asked.rows({"exact_match": scores.exact(), "first_token": scores.first()}), scores
+
+
+def first_token_of_values(
+    model: nn.Module, sequences: Sequences, train: np.ndarray, names: Sequence[str], corpus: str = "bio"
+) -> Rows:
+    """First-token accuracy of every attribute stated in entries, by group.
+
+    Args:
+        sequences: entries with start tokens, marks ``attribute + 1`` where a value stands.
+        train: bool ``[rows]``.
+        names: names of the attributes.
+
+    Returns:
+        Rows ``{"corpus", "group", "attribute", "first_token"}`` with "mean" over attributes.
+    """
+    marks = sequences.marks
+    begins = (marks > 0) & (np.concatenate([[0], marks[:-1]]) != marks)
+    scores = score(model, Sequences(sequences.ids, sequences.offsets, np.where(begins, marks, 0).astype(np.int8)))
+    row = np.repeat(np.arange(len(sequences)), np.diff(scores.offsets))
+    asked = Asked(sequences, scores.marks.astype(np.int64) - 1, train[row], tuple(names))
+    found = asked.rows({"first_token": scores.greedy})
+    return [{"corpus": corpus, **{k: r[k] for k in ("group", "attribute", "first_token")}} for r in found]
+
+
+def answers(
+    model: nn.Module, tokenizer: Any, prompts: Sequence[str], *, beams: int = 1, longest: int = 24
+) -> list[str]:
+    """What the model itself answers to each prompt, greedy or by beam search."""
+    return generate(model, tokenizer, prompts, max_new_tokens=longest, beams=beams)

@@ -1,0 +1,45 @@
+"""Hooks on a model's modules, as context managers that always clean up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def select_positions(model: nn.Module, keep: torch.Tensor) -> Iterator[None]:
+    """Inside the block the model computes logits only at the positions where ``keep[B, T]`` is true.
+
+    The hidden states entering the output embedding are gathered to ``[1, n, D]`` in row-major order, so that whatever the
+    model does with its logits afterwards (scaling, soft caps) still happens; its ``logits`` come out as ``[1, n, V]``.
+    The vocabulary projection is the largest matrix of a small model: a question has two targets in twenty tokens, and this
+    skips the other eighteen.
+    """
+    head = model.get_output_embeddings()  # type: ignore[operator]
+
+    def gather(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        hidden = args[0]
+        return (hidden[keep].unsqueeze(0), *args[1:])
+
+    handle = head.register_forward_pre_hook(gather)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def target_logits(
+    model: nn.Module, input_ids: torch.Tensor, keep: torch.Tensor, attention_mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Logits ``[n, V]`` at the ``n`` positions where ``keep[B, T]`` is true, in row-major order.
+
+    ``model`` may be wrapped (for data parallelism or by an adapter); rows padded at the right need no attention mask, since
+    a causal model never looks ahead.
+    """
+    bare = getattr(model, "module", model)
+    with select_positions(bare, keep):
+        output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    return output.logits[0]

@@ -1,0 +1,263 @@
+"""Build or load causal language models; the one table of where each architecture family keeps its modules.
+
+Named sizes are the networks of Physics of Language Models 3.1 (arXiv 2309.14316, section 2.2 and appendix): GPT-2 with its
+learned positions replaced by rotary embeddings of base 10,000 on a quarter of each head's dimensions. ``transformers``
+has that network as GPT-NeoX with a sequential residual; the same sizes exist as Llama.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engramlab.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Size:
+    """Depth, heads and width of a transformer; the feed-forward width is four times the width."""
+
+    layers: int
+    heads: int
+    width: int
+    note: str = ""
+
+
+SIZES: dict[str, Size] = {
+    "tiny": Size(4, 4, 128, "the demo: minutes on two CPU cores"),
+    "small": Size(6, 8, 256, "an afternoon on a CPU, minutes on a GPU"),
+    "gpt2-small": Size(12, 12, 768, "the paper's model for bioS, 124M"),
+    "gpt2-bior": Size(12, 20, 1280, "the paper's model for bioR, 302M"),
+    "gpt2-682m": Size(12, 32, 2048, "the paper's larger model, 682M"),
+}
+FAMILIES = ("gpt-neox", "llama")
+
+
+@dataclass(frozen=True)
+class ModulePaths:
+    """Where a family keeps what experiments touch; paths inside a layer are relative to it.
+
+    ``query`` and ``value`` may name one fused projection; ``fused_qkv`` then tells how its output rows are laid out:
+    ``"heads"`` (for each head: query, key, value) or ``"blocks"`` (all queries, all keys, all values).
+    """
+
+    layers: str
+    embedding: str
+    query: str
+    value: str
+    mlp_down: str
+    final_norm: str
+    fused_qkv: str | None = None
+
+
+_LLAMA = ModulePaths(
+    "model.layers",
+    "model.embed_tokens",
+    "self_attn.q_proj",
+    "self_attn.v_proj",
+    "mlp.down_proj",
+    "model.norm",
+)
+#: One row an architecture family, keyed by ``config.model_type``. A new family is a new row (and a row in the tests).
+MODULE_PATHS: dict[str, ModulePaths] = {
+    "gpt_neox": ModulePaths(
+        "gpt_neox.layers",
+        "gpt_neox.embed_in",
+        "attention.query_key_value",
+        "attention.query_key_value",
+        "mlp.dense_4h_to_h",
+        "gpt_neox.final_layer_norm",
+        fused_qkv="heads",
+    ),
+    "gpt2": ModulePaths(
+        "transformer.h",
+        "transformer.wte",
+        "attn.c_attn",
+        "attn.c_attn",
+        "mlp.c_proj",
+        "transformer.ln_f",
+        "blocks",
+    ),
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    "olmo2": _LLAMA,
+}
+
+
+def module_paths(model: nn.Module) -> ModulePaths:
+    """The row of ``MODULE_PATHS`` for this model; raises UserError for a family that has none."""
+    family = str(model.config.model_type)  # type: ignore[union-attr]
+    if family not in MODULE_PATHS:
+        raise UserError(
+            f"architecture family {family!r} has no row in engramlab.core.models.MODULE_PATHS (there: "
+            f"{', '.join(sorted(MODULE_PATHS))}); add one that names its layers, embedding, query, value and MLP modules"
+        )
+    return MODULE_PATHS[family]
+
+
+def build(
+    size: str,
+    tokenizer: Any,
+    *,
+    family: str = "gpt-neox",
+    context: int = 512,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> nn.Module:
+    """A randomly initialised causal LM of a named size, in float32 on the CPU.
+
+    Args:
+        size: a key of ``SIZES``.
+        tokenizer: gives the vocabulary size and the end token.
+        family: ``"gpt-neox"`` (GPT-2 with rotary embedding: sequential residual, rotary on a quarter of each head) or
+            ``"llama"``.
+        context: longest sequence in tokens.
+        dropout: on embeddings, attention and residual branches while training (GPT-2 used 0.1).
+        seed: of the initial weights; the global generator is left as it was.
+
+    Raises:
+        UserError: unknown size or family.
+    """
+    from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig
+
+    if size not in SIZES:
+        raise UserError(f"model size {size!r} is unknown; choose one of: {', '.join(SIZES)}")
+    if family not in FAMILIES:
+        raise UserError(f"model family {family!r} is unknown; choose one of: {', '.join(FAMILIES)}")
+    shape = SIZES[size]
+    common: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "max_position_embeddings": context,
+        "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "use_cache": True,
+    }
+    if family == "gpt-neox":
+        config: Any = GPTNeoXConfig(
+            **common,
+            intermediate_size=4 * shape.width,
+            use_parallel_residual=False,
+            hidden_act="gelu",
+            rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.25},
+            attention_dropout=dropout,
+            hidden_dropout=dropout,
+        )
+    else:
+        # Three feed-forward matrices instead of two: 8/3 of the width keeps the parameter count of the same size.
+        config = LlamaConfig(
+            **common,
+            intermediate_size=8 * shape.width // 3,
+            num_key_value_heads=shape.heads,
+            attention_dropout=dropout,
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of distinct parameters (tied weights count once)."""
+    return sum(p.numel() for p in model.parameters())
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside the block transformers shows no progress bars and no advice; our own progress says what goes on."""
+    from transformers.utils import logging as hf
+
+    level, bars = hf.get_verbosity(), hf.is_progress_bar_enabled()
+    hf.set_verbosity(logging.ERROR)
+    hf.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf.set_verbosity(level)
+        if bars:
+            hf.enable_progress_bar()
+
+
+def _source(name: str) -> tuple[str, dict[str, Any]]:
+    """Where ``from_pretrained`` finds ``name``: a folder, a GGUF file (``model.gguf``), or a hub id."""
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UserError(f"model {name!r}: there is no such GGUF file")
+        try:
+            import gguf  # noqa: F401
+        except ImportError:
+            raise UserError(f"model {name!r} is a GGUF file: reading it needs `pip install gguf`") from None
+        return str(path.parent), {"gguf_file": path.name}
+    if path.is_dir():
+        return str(path), {}
+    if path.exists():
+        raise UserError(f"model {name!r} is a file; give a model folder, a .gguf file or a hub id (owner/name)")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"model {name!r}: there is no such folder")
+    return name, {}
+
+
+def _refuse(kind: str, name: str, error: Exception) -> UserError:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "safetensors" in str(error):
+        return UserError(
+            f"{kind} {name!r} has no weights in safetensors form ({first}); pickled weights can run code when loaded, so "
+            "convert them first"
+        )
+    return UserError(
+        f"{kind} {name!r} is no folder here and could not be fetched as a hub id ({first[:200]}); without a network give a "
+        "local folder or a .gguf file"
+    )
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a folder, GGUF file or hub id; no remote code is run. Raises UserError as ``load`` does."""
+    from transformers import AutoTokenizer
+
+    source, extra = _source(name)
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(source, **extra)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _refuse("tokenizer", name, error) from error
+    return tokenizer
+
+
+def load(
+    name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device | None = None
+) -> tuple[nn.Module, Any]:
+    """A causal LM and its tokenizer from a folder, a GGUF file or a hub id, in evaluation mode.
+
+    Only safetensors and GGUF weights are read and no remote code is run.
+
+    Raises:
+        UserError: nothing there, no network for a hub id, pickled weights, or not a causal LM.
+    """
+    from transformers import AutoModelForCausalLM
+
+    source, extra = _source(name)
+    tokenizer = load_tokenizer(name)
+    if not extra:
+        extra["use_safetensors"] = True
+    try:
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **extra)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _refuse("model", name, error) from error
+    if device is not None:
+        model.to(device)
+    model.eval()
+    return model, tokenizer

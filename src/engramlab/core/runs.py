@@ -1,0 +1,245 @@
+"""Run folders: the resolved config, versions and seed; flat metric rows; files that are whole or absent.
+
+Layout::
+
+    runs/NAME/config.json            what was asked, resolved, and with which versions
+    runs/NAME/summary.json           the result
+    runs/NAME/<part>/<stage>/metrics.jsonl, checkpoints/, model/, done.json
+    runs/NAME/report.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from engramlab.core.errors import UserError
+
+
+@contextlib.contextmanager
+def _room(path: Path) -> Iterator[None]:
+    """Turns the operating system's refusals to write into one clear sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"the disk is full while writing {path}; free some space and run the same command again"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise UserError(f"{path} may not be written to ({error.strerror}); choose another output folder") from error
+        raise
+    except Exception as error:  # safetensors reports a full disk as its own error type
+        if "No space left" in str(error):
+            raise UserError(
+                f"the disk is full while writing {path}; free some space and run the same command again"
+            ) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that it holds either its old content or all of the new. Raises UserError when the disk is full."""
+    partial = path.with_name(path.name + ".partial")
+    with _room(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``write_text`` of indented JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Calls ``write`` on a temporary folder beside ``folder``, flushes its files and renames it; replaces an older one."""
+    partial = folder.with_name(folder.name + ".partial")
+    with _room(folder):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            write(partial)
+            for path in partial.rglob("*"):
+                if path.is_file():
+                    with path.open("rb") as file:
+                        os.fsync(file.fileno())
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(partial, folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON; raises UserError for a damaged file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path} is not JSON (line {error.lineno}: {error.msg}); remove it to start that part again"
+        ) from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run's numbers depend on."""
+    names = ("engramlab", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def commit() -> str | None:
+    """Commit of the checkout engramlab is imported from (with ``+`` when it has changes), or None."""
+    here = Path(__file__).resolve().parent
+    try:
+        git = ["git", "-C", str(here)]
+        name = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10)
+        changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if name.returncode:
+        return None
+    return name.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and paths as what JSON gives back."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    return json.loads(json.dumps(value, default=str))
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Dotted names of the options that differ between two plain configs, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: list[str] = []
+        for name in sorted(set(old) | set(new)):
+            found += differences(old.get(name), new.get(name), f"{prefix}.{name}" if prefix else name)
+        return found
+    return [] if old == new else [f"{prefix}: {json.dumps(old)} there, {json.dumps(new)} now"]
+
+
+class Run:
+    """One run folder, held by one process at a time.
+
+    Opening it with the config it was made with goes on; with another config it is refused and nothing is touched.
+
+    Args:
+        folder: made if absent.
+        experiment: name of the experiment.
+        config: the resolved config (a dataclass).
+        preset: name of the preset the config started from.
+        exclusive: hold the lock (only the main process of a launch should).
+
+    Raises:
+        UserError: the folder belongs to another config or to something else, or is in use by another process.
+    """
+
+    def __init__(self, folder: Path, experiment: str, config: Any, *, preset: str = "", exclusive: bool = True) -> None:
+        self.folder = Path(folder)
+        resolved = plain(config)
+        path = self.folder / "config.json"
+        self.resumed = path.exists()
+        if self.resumed:
+            old = read_json(path)
+            if old.get("experiment") != experiment:
+                raise UserError(
+                    f"{self.folder} holds a run of {old.get('experiment')!r}, not of {experiment!r}; choose another --out"
+                )
+            changed = differences(old["config"], resolved)
+            if changed:
+                raise UserError(
+                    f"{self.folder} holds a run with another config ({'; '.join(changed[:5])}"
+                    f"{', …' if len(changed) > 5 else ''}); choose another --out, or remove that folder to start over"
+                )
+        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise UserError(f"{self.folder} exists and is no run folder (it has no config.json); choose another --out")
+        if not exclusive:
+            return
+        with _room(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock()
+        if not self.resumed:
+            write_json(
+                path,
+                {
+                    "experiment": experiment,
+                    "preset": preset,
+                    "config": resolved,
+                    "versions": versions(),
+                    "commit": commit(),
+                    "command": " ".join(["engramlab", *sys.argv[1:]]),
+                    "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                },
+            )
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # no such locks on this system
+            return
+        self._file = (self.folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{self.folder} is in use by another process; wait for it or choose another --out"
+            ) from None
+
+    def close(self) -> None:
+        """Gives the folder free for another process."""
+        if hasattr(self, "_file"):
+            self._file.close()
+
+
+class Metrics:
+    """Flat rows in ``metrics.jsonl``: appended as they come, cut back to a checkpoint's step on resume."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def rewind(self, step: int) -> None:
+        """Drops rows after ``step`` and a half-written last line: they will be written again."""
+        kept = [row for row in read_rows(self.path) if row.get("step", 0) <= step]
+        if self.path.exists() or kept:
+            write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def add(self, **row: Any) -> None:
+        """Appends one row."""
+        with _room(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a ``metrics.jsonl``; a half-written last line is left out, an absent file has none."""
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows

@@ -1,0 +1,206 @@
+"""The span-scoring engine: log-probability, rank and greedy match of every target token, in as few passes as it takes.
+
+Rows are sorted by length, batched by a token budget so that hardly any padding is computed, and the vocabulary projection
+runs at target positions only. The result is evidence per token; metrics are small functions over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from engramlab.core.errors import UserError
+from engramlab.core.facts import Query
+from engramlab.core.hooks import target_logits
+from engramlab.core.tokens import EncodedQueries, Sequences, encode_queries
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Evidence for each scored token, in the order of the rows and of the tokens in them.
+
+    Attributes:
+        logprobs: float32 ``[total]``: natural log-probability of the token after the true tokens before it.
+        ranks: int32 ``[total]``: how many tokens of the vocabulary are strictly likelier (0 is best).
+        greedy: bool ``[total]``: the token is what greedy decoding would choose (ties go to the lower token id).
+        offsets: int64 ``[rows + 1]``: tokens of row ``i`` are ``offsets[i]:offsets[i + 1]``.
+        marks: int8 ``[total]``: the marks of the tokens.
+    """
+
+    logprobs: np.ndarray
+    ranks: np.ndarray
+    greedy: np.ndarray
+    offsets: np.ndarray
+    marks: np.ndarray
+
+    def exact(self) -> np.ndarray:
+        """bool ``[rows]``: every scored token of the row is the greedy choice.
+
+        For a row of prompt, answer and end token this equals "greedy decoding writes exactly this answer and stops": by
+        induction each greedy token extends the true prefix. Rows without scored tokens are False.
+        """
+        wrong = np.add.reduceat(np.append(~self.greedy, False).astype(np.int64), self.offsets[:-1])
+        return (wrong == 0) & (np.diff(self.offsets) > 0)
+
+    def first(self) -> np.ndarray:
+        """bool ``[rows]``: the first scored token of the row is the greedy choice."""
+        return self.greedy[self.offsets[:-1]]
+
+    def mean_logprob(self) -> np.ndarray:
+        """float64 ``[rows]``: mean log-probability of the row's scored tokens."""
+        sums = np.add.reduceat(self.logprobs.astype(np.float64), self.offsets[:-1])
+        return sums / np.diff(self.offsets)
+
+
+def plan(lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
+    """Row numbers batch by batch: longest first, so that a batch too large for memory fails at once, each batch at most
+    ``budget`` padded tokens (and at least one row)."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        width = max(1, int(lengths[order[start]]))
+        stop = start + max(1, budget // width)
+        yield order[start:stop]
+        start = stop
+
+
+@torch.inference_mode()
+def score(
+    model: nn.Module,
+    sequences: Sequences,
+    *,
+    budget: int = 16_384,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Scores every token with a positive mark, given all true tokens before it in its row.
+
+    Args:
+        model: a causal LM; it comes back in the mode it had.
+        sequences: rows; a row's first token cannot be scored.
+        budget: most padded tokens a forward pass.
+        progress: called with (rows done, rows in all).
+
+    Raises:
+        UserError: a row is longer than the model's context, or its first token is to be scored.
+    """
+    wanted = sequences.marks > 0
+    if len(sequences) and wanted[sequences.offsets[:-1][sequences.lengths > 0]].any():
+        raise UserError("the first token of a text cannot be scored: nothing stands before it (use a start token)")
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit and len(sequences) and int(sequences.lengths.max()) > limit:
+        row = int(sequences.lengths.argmax())
+        raise UserError(f"text {row} has {int(sequences.lengths[row])} tokens; the model's context is {limit}")
+    total = int(wanted.sum())
+    logprobs = np.empty(total, dtype=np.float32)
+    ranks = np.empty(total, dtype=np.int32)
+    greedy = np.empty(total, dtype=bool)
+    counts = np.concatenate([[0], np.cumsum(wanted)])
+    offsets = counts[sequences.offsets]
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        done = 0
+        for rows in plan(sequences.lengths, budget):
+            lengths = sequences.lengths[rows]
+            width = int(lengths.max())
+            inside = np.arange(width) < lengths[:, None]
+            at = (sequences.offsets[:-1][rows][:, None] + np.arange(width))[inside]
+            ids = np.zeros((len(rows), width), dtype=np.int64)
+            ids[inside] = sequences.ids[at]
+            scored = np.zeros((len(rows), width), dtype=bool)
+            scored[inside] = wanted[at]
+            keep = torch.from_numpy(scored[:, 1:].copy()).to(device)
+            tokens = torch.from_numpy(ids).to(device)
+            if keep.any():
+                values = _evidence(target_logits(model, tokens[:, :-1], keep), tokens[:, 1:][keep])
+                into = counts[at][scored[inside]]
+                logprobs[into], ranks[into], greedy[into] = (v.cpu().numpy() for v in values)
+            done += len(rows)
+            if progress:
+                progress(done, len(sequences))
+    finally:
+        model.train(was_training)
+    return Scores(logprobs, ranks, greedy, offsets, sequences.marks[wanted])
+
+
+def _evidence(
+    logits: torch.Tensor, targets: torch.Tensor, chunk: int = 1 << 25
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probability, rank and greedy match; in slices, so that float32 copies of the logits stay small."""
+    parts = []
+    rows = max(1, chunk // logits.shape[-1])
+    for part, goal in zip(logits.split(rows), targets.split(rows), strict=True):
+        part = part.float()
+        chosen = part.gather(-1, goal[:, None])
+        logprob = (chosen - part.logsumexp(-1, keepdim=True)).squeeze(-1)
+        rank = (part > chosen).sum(-1, dtype=torch.int32)
+        parts.append((logprob, rank, part.argmax(-1) == goal))
+    a, b, c = (torch.cat(column) for column in zip(*parts, strict=True))
+    return a, b, c
+
+
+def score_queries(
+    model: nn.Module, tokenizer: Any, queries: Sequence[Query], *, end: bool = False, budget: int = 16_384
+) -> tuple[Scores, EncodedQueries]:
+    """Encodes and scores queries; see ``encode_queries`` and ``score``."""
+    encoded = encode_queries(tokenizer, queries, end=end)
+    return score(model, encoded.sequences, budget=budget), encoded
+
+
+@torch.inference_mode()
+def generate(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 32,
+    beams: int = 1,
+    batch: int = 64,
+) -> list[str]:
+    """What the model writes after each prompt, until its end token: greedy, or beam search with ``beams`` > 1.
+
+    Prompts are tokenised as the tokenizer does by itself (start token included) and batched by length.
+
+    Returns:
+        The continuation of each prompt, without special tokens, stripped.
+    """
+    from engramlab.core.tokens import end_token, start_tokens
+
+    end = end_token(tokenizer)
+    first = start_tokens(tokenizer)
+    rows = [first + ids for ids in tokenizer(list(prompts), add_special_tokens=False)["input_ids"]]
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+    device = next(model.parameters()).device
+    answers = [""] * len(rows)
+    was_training = model.training
+    model.eval()
+    try:
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            width = len(rows[chosen[0]])
+            ids = torch.full((len(chosen), width), end, device=device)
+            mask = torch.zeros_like(ids)
+            for k, i in enumerate(chosen):
+                ids[k, width - len(rows[i]) :] = torch.tensor(rows[i], device=device)
+                mask[k, width - len(rows[i]) :] = 1
+            out = model.generate(  # type: ignore[operator]
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                num_beams=beams,
+                do_sample=False,
+                eos_token_id=end,
+                pad_token_id=end,
+                use_cache=True,
+            )
+            for k, i in enumerate(chosen):
+                answers[i] = tokenizer.decode(out[k, width:], skip_special_tokens=True).strip()
+    finally:
+        model.train(was_training)
+    return answers

@@ -1,0 +1,247 @@
+"""Text to tokens: the one space rule, and character spans to token spans.
+
+Everything that asks where a target begins — label masks, scoring, probing positions, edits — asks here.
+
+**The space rule.** A target is joined to its prompt by one space, unless the prompt is empty or already ends in white
+space, or the target begins with white space or with closing punctuation. The joined *text* is tokenised as a whole, and the
+target's tokens are those that hold a character of the target; so they are the tokens the model sees in running text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engramlab.core.errors import UserError
+from engramlab.core.facts import Query
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Token rows of different lengths, laid end to end.
+
+    Attributes:
+        ids: int32 ``[total]`` token ids.
+        offsets: int64 ``[rows + 1]``; row ``i`` is ``ids[offsets[i]:offsets[i + 1]]``.
+        marks: int8 ``[total]``: 0 for plain text; what other values mean is the maker's to say (``attribute + 1`` for the
+            tokens of an entry, 1 for the target tokens of a query).
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    marks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 ``[rows]``."""
+        return np.diff(self.offsets)
+
+    def row(self, i: int) -> np.ndarray:
+        """Token ids of row ``i``."""
+        return self.ids[self.offsets[i] : self.offsets[i + 1]]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], marks: Sequence[Sequence[int]] | None = None) -> Sequences:
+        """From lists; ``marks`` default to zeros."""
+        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        ids = np.fromiter((t for row in rows for t in row), dtype=np.int32, count=int(offsets[-1]))
+        if marks is None:
+            return cls(ids, offsets, np.zeros(len(ids), dtype=np.int8))
+        return cls(ids, offsets, np.fromiter((m for row in marks for m in row), dtype=np.int8, count=len(ids)))
+
+    def wrapped(self, prefix: Sequence[int], suffix: Sequence[int], suffix_mark: int = 0) -> Sequences:
+        """Every row with ``prefix`` tokens in front and ``suffix`` tokens behind; the suffix carries ``suffix_mark``."""
+        rows, front, back = len(self), len(prefix), len(suffix)
+        offsets = self.offsets + np.arange(rows + 1) * (front + back)
+        ids = np.empty(int(offsets[-1]), dtype=np.int32)
+        marks = np.zeros(int(offsets[-1]), dtype=np.int8)
+        body = np.arange(len(self.ids)) + np.repeat(offsets[:-1] + front - self.offsets[:-1], self.lengths)
+        ids[body], marks[body] = self.ids, self.marks
+        for k, token in enumerate(prefix):
+            ids[offsets[:-1] + k] = token
+        for k, token in enumerate(suffix):
+            ids[offsets[1:] - back + k] = token
+            marks[offsets[1:] - back + k] = suffix_mark
+        return Sequences(ids, offsets, marks)
+
+
+def join(prompt: str, target: str) -> tuple[str, int, int]:
+    """Joins a target to its prompt by the space rule.
+
+    Returns:
+        The text and the character span ``[start, end)`` of the target in it, without the joining space.
+
+    Examples:
+        >>> join("The capital of France is", "Paris")
+        ('The capital of France is Paris', 25, 30)
+        >>> join("It is called ", "Paris")
+        ('It is called Paris', 13, 18)
+        >>> join("He said", ", loudly")
+        ('He said, loudly', 7, 15)
+    """
+    bare = target.lstrip()
+    if target != bare:
+        gap = target[: len(target) - len(bare)]
+    elif not prompt or prompt[-1].isspace() or (bare and bare[0] in ",.;:!?)]}%'’"):
+        gap = ""
+    else:
+        gap = " "
+    start = len(prompt) + len(gap)
+    return prompt + gap + bare, start, start + len(bare)
+
+
+def require_offsets(tokenizer: Any) -> None:
+    """Raises UserError unless the tokenizer can say which characters each token covers."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(
+            f"tokenizer {getattr(tokenizer, 'name_or_path', '')!r} cannot map tokens to characters; use its fast version "
+            "(a tokenizer.json)"
+        )
+
+
+def end_token(tokenizer: Any) -> int:
+    """Id of the token that ends a text; raises UserError for a tokenizer without one."""
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"tokenizer {getattr(tokenizer, 'name_or_path', '')!r} has no end token; set one, for example "
+            "tokenizer.eos_token = '<|endoftext|>', and save it"
+        )
+    return int(tokenizer.eos_token_id)
+
+
+def start_tokens(tokenizer: Any) -> list[int]:
+    """The tokens this tokenizer itself puts before a text (``[bos]`` or nothing)."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    for cut in range(len(full) - len(plain) + 1):
+        if full[cut : cut + len(plain)] == plain:
+            return list(full[:cut])
+    return []
+
+
+def token_span(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
+    """Token span ``[first, last + 1)`` of the tokens that hold a character of ``[start, end)``.
+
+    Args:
+        offsets: character offsets of each token, as fast tokenizers give them; empty ranges (special tokens) are skipped.
+
+    Raises:
+        ValueError: no token holds any of these characters.
+    """
+    inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > start and b > a]
+    if not inside:
+        raise ValueError(f"no token holds a character of [{start}, {end})")
+    return inside[0], inside[-1] + 1
+
+
+def encode(tokenizer: Any, texts: Sequence[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+    """Token ids and character offsets of each text, without special tokens."""
+    require_offsets(tokenizer)
+    if not texts:
+        return [], []
+    out = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+    return out["input_ids"], out["offset_mapping"]
+
+
+@dataclass(frozen=True)
+class EncodedQueries:
+    """Queries as token rows, and which of them do not split cleanly.
+
+    Attributes:
+        sequences: start tokens, prompt, target (and end token where asked); marks are 1 on what is to be scored.
+        straddling: indices of queries whose first target token also holds a character of the prompt other than white space;
+            they are scored with that token included.
+        not_suffix: indices of queries whose target is not the end of the text.
+    """
+
+    sequences: Sequences
+    straddling: tuple[int, ...]
+    not_suffix: tuple[int, ...] = ()
+
+
+def encode_queries(tokenizer: Any, queries: Sequence[Query], *, end: bool = False) -> EncodedQueries:
+    """Encodes prompt and target of each query by the space rule.
+
+    Args:
+        end: also put the end token behind each target and mark it, so that a greedy match means "says this and stops".
+
+    Raises:
+        UserError: a target without any token (names the query), or a tokenizer that lacks offsets or, if asked for, an end
+            token.
+    """
+    joined = [join(query.prompt, query.target) for query in queries]
+    ids, offsets = encode(tokenizer, [text for text, _, _ in joined])
+    marks: list[list[int]] = []
+    straddling: list[int] = []
+    for i, ((text, start, stop), row, spans) in enumerate(zip(joined, ids, offsets, strict=True)):
+        try:
+            first, last = token_span(spans, start, stop)
+        except ValueError:
+            raise UserError(
+                f"query {queries[i].id or i}: its target {queries[i].target!r} has no token of its own after the prompt "
+                f"{queries[i].prompt!r}"
+            ) from None
+        if text[spans[first][0] : start].strip():
+            straddling.append(i)
+        marks.append([1 if first <= k < last else 0 for k in range(len(row))])
+    suffix = [end_token(tokenizer)] if end else []
+    sequences = Sequences.of(ids, marks).wrapped(start_tokens(tokenizer), suffix, suffix_mark=1)
+    return EncodedQueries(sequences, tuple(straddling))
+
+
+def train_compact_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
+    """A byte-level BPE tokenizer (GPT-2's splitting rule) trained on ``texts``, for small models.
+
+    Where all the words fit into the vocabulary beside the 256 bytes, every word is one token and there are no merges: a
+    small model then spends nothing on tokens that are only halfway to a word. Otherwise merges are learnt as usual. Either
+    way any text can be encoded. Its one special token ``<|endoftext|>`` begins, ends and pads texts;
+    ``tokenizer(text)`` puts it in front.
+
+    Args:
+        texts: the strings to learn from.
+        vocabulary: largest number of tokens, the 256 bytes and the special token included.
+
+    Raises:
+        UserError: a vocabulary too small for the bytes.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    end, alphabet = "<|endoftext|>", sorted(pre_tokenizers.ByteLevel.alphabet())
+    if vocabulary <= len(alphabet) + 1:
+        raise UserError(
+            f"vocabulary: must be above {len(alphabet) + 1} (the bytes and the end token), not {vocabulary}"
+        )
+    texts = list(texts)
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    counter = Tokenizer(models.WordLevel(unk_token=end))
+    counter.pre_tokenizer = split
+    counter.train_from_iterator(texts, trainers.WordLevelTrainer(vocab_size=vocabulary + 1, show_progress=False))
+    words = sorted(set(counter.get_vocab()) - set(alphabet) - {end})
+    base = [end, *alphabet]
+    if len(base) + len(words) <= vocabulary:
+        known = {token: i for i, token in enumerate([*base, *words])}
+        backend = Tokenizer(models.BPE(vocab=known, merges=[], ignore_merges=True))
+        backend.add_special_tokens([end])
+        backend.pre_tokenizer = split
+    else:
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = split
+        backend.train_from_iterator(
+            texts,
+            trainers.BpeTrainer(
+                vocab_size=vocabulary, special_tokens=[end], initial_alphabet=alphabet, show_progress=False
+            ),
+        )
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{end} $A", pair=f"{end} $A {end} $B", special_tokens=[(end, backend.token_to_id(end))]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=end, eos_token=end, pad_token=end)

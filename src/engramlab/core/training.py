@@ -1,0 +1,249 @@
+"""The one training loop: a generator that yields after each optimizer step.
+
+Whatever else should happen — logging, evaluating, saving, stopping — is the body of the caller's ``for``::
+
+    state = TrainState(model, recipe)
+    for step in train(state, stream):
+        if step.number % 100 == 0:
+            save(...)
+
+Pretraining, mixed training and finetuning differ in their stream and recipe only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from engramlab.core import losses
+from engramlab.core.batches import IGNORE, Batch, Stream
+from engramlab.core.errors import UserError
+from engramlab.core.hooks import target_logits
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: AdamW, its schedule, and the size of a step."""
+
+    steps: int = 1000
+    """Optimizer steps in all."""
+    batch: int = 96
+    """Rows an optimizer step, over all devices."""
+    learning_rate: float = 1e-3
+    """Highest learning rate."""
+    weight_decay: float = 0.1
+    """AdamW's decay, on all trained parameters with two or more dimensions."""
+    eps: float = 1e-6
+    """AdamW's epsilon."""
+    beta1: float = 0.9
+    """AdamW's decay of the gradient mean."""
+    beta2: float = 0.999
+    """AdamW's decay of the squared gradients' mean."""
+    warmup: int = 0
+    """Steps in which the learning rate rises linearly from zero."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Course of the learning rate after the warm-up."""
+    final: float = 0.1
+    """Learning rate at the end, as a fraction of the highest (cosine and linear)."""
+    clip: float | None = 1.0
+    """Largest norm of the gradient; None for no clipping."""
+    micro_batch: int | None = None
+    """Rows a forward pass on each device; None for all at once. Gradients are summed up to the full batch."""
+    loss: str = "cross-entropy"
+    """Loss of each target token, by name."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch"):
+            if getattr(self, name) < 1:
+                raise UserError(f"recipe: {name} must be at least 1, not {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise UserError(f"recipe: learning_rate must be above 0, not {self.learning_rate}")
+        if self.warmup >= self.steps:
+            raise UserError(f"recipe: warmup ({self.warmup}) must be shorter than steps ({self.steps})")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise UserError(f"recipe: micro_batch must be at least 1 or None, not {self.micro_batch}")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of the update from state ``step`` to ``step + 1``."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        if self.schedule == "constant":
+            return self.learning_rate
+        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        left = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1 - done
+        return self.learning_rate * (self.final + (1 - self.final) * left)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did.
+
+    Attributes:
+        number: updates made so far (1 after the first).
+        loss: mean loss over the target tokens of the batch, before the update.
+        learning_rate: of this update.
+        gradient_norm: before clipping.
+        tokens: input tokens seen in this step, padding left out, over all devices.
+        targets: target tokens in this step, over all devices.
+    """
+
+    number: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    targets: int
+
+
+class NonFiniteLoss(UserError):
+    """The loss became NaN or infinite; the parameters are those before the bad step."""
+
+
+class TrainState:
+    """A model being trained: its parameters, optimizer and step count, on the device that accelerate gives.
+
+    Args:
+        model: is moved to the device; its other parameters are not changed.
+        recipe: how to train.
+        parameters: the ones that may change; None for those that require gradients now.
+        accelerator: None for a default one (all devices of the launch, float32).
+
+    Raises:
+        UserError: no parameters to train, or a batch that the devices cannot share.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        *,
+        parameters: Iterable[nn.Parameter] | None = None,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.accelerator = accelerator or Accelerator()
+        self.world = self.accelerator.num_processes
+        if recipe.batch % self.world:
+            raise UserError(f"recipe: batch {recipe.batch} cannot be shared evenly by {self.world} processes")
+        chosen = list(parameters) if parameters is not None else [p for p in model.parameters() if p.requires_grad]
+        if not chosen:
+            raise UserError("there is no parameter to train")
+        ids = {id(p) for p in chosen}
+        self.names = [name for name, p in model.named_parameters() if id(p) in ids]
+        self.bare = model.to(self.accelerator.device)
+        self.trained = [p for p in self.bare.parameters() if id(p) in ids]
+        groups = [
+            {"params": [p for p in self.trained if p.dim() >= 2], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in self.trained if p.dim() < 2], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            [g for g in groups if g["params"]],
+            lr=recipe.learning_rate,
+            betas=(recipe.beta1, recipe.beta2),
+            eps=recipe.eps,
+            fused=True,
+        )
+        self.step = 0
+        with self.only_trained():
+            self.model = self.accelerator.prepare_model(self.bare) if self.world > 1 else self.bare
+
+    @contextlib.contextmanager
+    def only_trained(self) -> Iterator[None]:
+        """Inside the block exactly the chosen parameters require gradients; afterwards all are as they were."""
+        before = [(p, p.requires_grad) for p in self.bare.parameters()]
+        chosen = {id(p) for p in self.trained}
+        try:
+            for p, _ in before:
+                p.requires_grad_(id(p) in chosen)
+            yield
+        finally:
+            for p, required in before:
+                p.requires_grad_(required)
+
+    @property
+    def rows(self) -> int:
+        """Rows a step on this device."""
+        return self.recipe.batch // self.world
+
+
+def train(state: TrainState, stream: Stream) -> Iterator[Step]:
+    """Trains from ``state.step`` to ``state.recipe.steps``, yielding after each step.
+
+    Dropout is on while a step runs; between steps the model's mode is whatever the caller left it in when the loop began, so
+    the loop body may evaluate freely. Closing the generator early leaves everything usable.
+
+    Raises:
+        NonFiniteLoss: at the first loss or gradient that is NaN or infinite, before it reaches the parameters.
+    """
+    with state.only_trained():
+        while state.step < state.recipe.steps:
+            yield _step(state, stream)
+
+
+def _step(state: TrainState, stream: Stream) -> Step:
+    recipe, accelerator = state.recipe, state.accelerator
+    batch = stream.take(state.rows)
+    targets, tokens = int((batch.targets != IGNORE).sum()), batch.tokens
+    if state.world > 1:
+        counts = accelerator.reduce(torch.tensor([targets, tokens], device=accelerator.device))
+        targets, tokens = (int(c) for c in counts)
+    batch = batch.to(accelerator.device)
+    if not targets:
+        raise UserError(f"step {state.step + 1}: the batch has no target token")
+    was_training = state.bare.training
+    state.model.train()
+    try:
+        total = torch.zeros((), device=accelerator.device)
+        for part, last in _parts(batch, recipe.micro_batch):
+            sync = contextlib.nullcontext() if last or state.world == 1 else accelerator.no_sync(state.model)
+            with sync:
+                loss = _loss_sum(state, part) / targets
+                # Data parallelism averages gradients over processes; the mean here is over all processes' targets.
+                accelerator.backward(loss * state.world)
+            total += loss.detach()
+    finally:
+        state.model.train(was_training)
+    if state.world > 1:
+        total = accelerator.reduce(total)
+    gradients = [p.grad for p in state.trained if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    value, size = torch.stack([total, norm.to(total.dtype)]).tolist()  # one wait for the device
+    if not (math.isfinite(value) and math.isfinite(size)):
+        state.optimizer.zero_grad(set_to_none=True)
+        raise NonFiniteLoss(
+            f"step {state.step + 1}: the loss became {value} (gradient norm {size}); the last good checkpoint is kept: "
+            f"lower the learning rate (now {recipe.rate(state.step):.2g}) or set a clip norm"
+        )
+    if recipe.clip is not None:
+        torch.nn.utils.clip_grads_with_norm_(state.trained, recipe.clip, norm)
+    rate = recipe.rate(state.step)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.step += 1
+    return Step(state.step, value, rate, size, tokens, targets)
+
+
+def _parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
+    rows = len(batch.input_ids)
+    size = size or rows
+    for start in range(0, rows, size):
+        cut = slice(start, start + size)
+        part = Batch(batch.input_ids[cut], batch.targets[cut], batch.tokens, batch.source[cut])
+        yield part, start + size >= rows
+
+
+def _loss_sum(state: TrainState, batch: Batch) -> torch.Tensor:
+    """Sum of the losses of this part's target tokens."""
+    keep = batch.targets != IGNORE
+    with state.accelerator.autocast():
+        logits = target_logits(state.model, batch.input_ids, keep)
+    return losses.get(state.recipe.loss)(logits, batch.targets[keep]).sum()

@@ -1,0 +1,1 @@
+"""Text from facts: populations, templates, entries and questions. No tensor library is imported here."""

@@ -1,0 +1,152 @@
+"""bioS: biographies of made-up people in any variant, as a corpus of pieces.
+
+    corpus = bios(BiosConfig(people=100_000, variant="multi5+permute", seed=0))
+    corpus.passage(0).text
+
+Source: Physics of Language Models, Part 3.1 (arXiv 2309.14316), section 2. Templates and pools are our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+
+from engramlab.core.errors import UserError
+from engramlab.core.facts import Passage
+from engramlab.corpora.coverage import complete
+from engramlab.corpora.entries import EntryCorpus
+from engramlab.corpora.layout import Integers, Layout, entry_indices, passages
+from engramlab.corpora.people import ATTRIBUTES, COUPLES, People, Pools
+from engramlab.corpora.questions import QuestionCorpus, Split
+from engramlab.corpora.sentences import Sentences
+from engramlab.corpora.templates import Template, parse_templates, read_data
+from engramlab.corpora.variants import CELEBRITY, parse_variant
+
+QUESTIONS = {
+    "birth_date": "What is the birth date of {subject}? Answer:",
+    "birth_city": "What is the birth city of {subject}? Answer:",
+    "university": "Which university did {subject} study? Answer:",
+    "major": "What major did {subject} study? Answer:",
+    "employer": "Which company did {subject} work for? Answer:",
+    "work_city": "Where did {subject} work? Answer:",
+}
+
+
+@dataclass(frozen=True)
+class BiosConfig:
+    """A bioS dataset.
+
+    people: ordinary people, with entries as `variant` says.
+    variant: a name that `parse_variant` reads.
+    seed: decides people and entries; the people do not depend on the variant.
+    celebrities: people added by "+CEL", with `multi5+permute` entries; 0 means as many as `people`.
+    pools: how much of each pool of names and values is used.
+    templates: only the first so many templates of each attribute; None is all.
+    """
+
+    people: int = 100_000
+    variant: str = "multi5+permute"
+    seed: int = 0
+    celebrities: int = 0
+    pools: Pools = field(default_factory=Pools)
+    templates: int | None = None
+
+
+class BiosCorpus:
+    """The entries of people, then those of celebrities: a `Corpus`. Made by `bios`.
+
+    Celebrities are the population's subjects from `people` on.
+    """
+
+    def __init__(self, groups: Sequence[EntryCorpus]) -> None:
+        self.groups = tuple(groups)
+        self.sentences = groups[0].sentences
+        self.population = self.sentences.population
+        self.attributes = self.sentences.attributes
+        self.subjects = groups[0].subjects  # those that are asked about
+        self._starts = np.cumsum([0, *(len(group) for group in groups)])
+
+    @property
+    def pieces(self) -> Sequence[str]:
+        return self.sentences.pieces
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def subject(self, entries: npt.ArrayLike) -> Integers:
+        """Whom entries are about: int64[n], indices into the population."""
+        indices = entry_indices(entries, len(self))
+        subjects = np.empty_like(indices)
+        for group, rows, local in self._parts(indices):
+            subjects[rows] = group.subject(local)
+        return subjects
+
+    def layout(self, entries: npt.ArrayLike) -> Layout:
+        indices = entry_indices(entries, len(self))
+        parts = [(rows, group.layout(local)) for group, rows, local in self._parts(indices)]
+        if len(parts) == 1:
+            return parts[0][1]
+        width = max((layout.pieces.shape[1] for _, layout in parts), default=0)
+        joined = Layout(np.zeros((len(indices), width), np.int32), np.zeros((len(indices), width), np.int8))
+        for rows, layout in parts:
+            joined.pieces[rows, : layout.pieces.shape[1]] = layout.pieces
+            joined.marks[rows, : layout.marks.shape[1]] = layout.marks
+        return joined
+
+    def _parts(self, indices: Integers) -> Iterator[tuple[EntryCorpus, Integers, Integers]]:
+        """Each group that has some of these entries, with their rows and their indices within the group."""
+        if len(self.groups) == 1:
+            yield self.groups[0], np.arange(len(indices)), indices
+            return
+        for group, start, stop in zip(self.groups, self._starts, self._starts[1:], strict=False):
+            rows = np.flatnonzero((indices >= start) & (indices < stop))
+            if rows.size:
+                yield group, rows, indices[rows] - start
+
+    def coverage(self) -> Iterator[Layout]:
+        unlike = {group.repeats_name: group for group in self.groups}
+        contexts = chain.from_iterable(group.contexts() for group in unlike.values())
+        return complete(contexts, len(self.pieces))
+
+    def passage(self, entry: int) -> Passage:
+        return passages(self.layout([entry]), self.pieces, self.attributes, [str(entry)])[0]
+
+
+def bios_templates(first: int | None = None) -> tuple[tuple[Template, ...], ...]:
+    """The templates of each bioS attribute, or the first so many of each."""
+    if first is not None and first < 1:
+        raise UserError(f"templates: must be at least 1, not {first}")
+    every = (parse_templates(read_data("templates", "bios", f"{a}.txt"), f"templates/bios/{a}.txt") for a in ATTRIBUTES)
+    return tuple(templates[:first] for templates in every)
+
+
+def bios(config: BiosConfig) -> BiosCorpus:
+    """Make a bioS corpus; nothing is written or kept per person.
+
+    Raises:
+        UserError: an unknown variant, more people than names, a size out of range, celebrities without +CEL.
+    """
+    variant = parse_variant(config.variant)
+    if config.celebrities and not variant.celebrities:
+        named = replace(variant, celebrities=True)
+        raise UserError(f"celebrities: {config.celebrities} given, but the variant has none; write variant {named}")
+    for name in ("people", "celebrities"):
+        if getattr(config, name) < (name == "people"):
+            raise UserError(f"{name}: cannot be {getattr(config, name)}")
+    celebrities = (config.celebrities or config.people) if variant.celebrities else 0
+    population = People(config.people + celebrities, config.seed, config.pools)
+    sentences = Sentences(population, bios_templates(config.templates))
+    ordinary = replace(variant, celebrities=False)
+    groups = [EntryCorpus(sentences, ordinary, config.seed, range(config.people), COUPLES)]
+    if celebrities:
+        groups.append(EntryCorpus(sentences, CELEBRITY, config.seed, range(config.people, len(population))))
+    return BiosCorpus(groups)
+
+
+def bios_questions(corpus: BiosCorpus, split: Split | None = None) -> QuestionCorpus:
+    """Six questions about each ordinary person, in the paper's wording; none about celebrities."""
+    return QuestionCorpus(corpus.population, QUESTIONS, corpus.subjects, split)

@@ -1,0 +1,153 @@
+"""Biography entries: one sentence an attribute, about any population, in any variant.
+
+Entry number m of subject s is entry m * subjects + s: entries of one subject lie as far apart as can be, even
+for a reader that does not shuffle. Random draws belong to (purpose, subject, m), so variants nest: the entry
+of `single` is also the first entry of `multi5`, and the first five of `multi7` are those of `multi5`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from engramlab.core.facts import Passage
+from engramlab.core.random_access import draw, key, words
+from engramlab.corpora.coverage import complete, entry_contexts
+from engramlab.corpora.layout import (
+    NAME,
+    Integers,
+    Layout,
+    Marks,
+    Pieces,
+    entry_indices,
+    passages,
+)
+from engramlab.corpora.sentences import Sentences
+from engramlab.corpora.variants import Variant
+
+
+class EntryCorpus:
+    """The entries of the subjects [start, stop) of a population: a `Corpus`.
+
+    couples: for "couple" variants, the groups of attributes whose sentences stay together in this order; they
+        must name every attribute once. By default consecutive attributes two by two, the last alone where
+        their number is odd.
+    """
+
+    def __init__(
+        self,
+        sentences: Sentences,
+        variant: Variant,
+        seed: int = 0,
+        subjects: range | None = None,
+        couples: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        self.sentences = sentences
+        self.population = sentences.population
+        self.variant = variant
+        self.attributes = sentences.attributes
+        self.subjects = range(len(self.population)) if subjects is None else subjects
+        count = len(self.attributes)
+        if variant.kind == "couple":
+            groups = couples or [range(a, min(a + 2, count)) for a in range(0, count, 2)]
+        else:
+            groups = [(a,) for a in range(count)]
+        width = max(len(group) for group in groups)
+        self._groups = np.array([[*group, *[-1] * (width - len(group))] for group in groups])
+        self._shuffles = variant.permute or variant.kind == "couple"
+        self.repeats_name = variant.fullname or not self.population.pronouns
+        self._used = self._used_columns()
+        self._template_keys = [key(seed, "template", a) for a in range(count)]
+        self._order_keys = [key(seed, "order", group) for group in range(len(groups))]
+
+    @property
+    def pieces(self) -> Sequence[str]:
+        return self.sentences.pieces
+
+    def __len__(self) -> int:
+        return len(self.subjects) * self.variant.entries
+
+    def subject(self, entries: npt.ArrayLike) -> Integers:
+        """Whom entries are about: int64[n], indices into the population."""
+        return entry_indices(entries, len(self)) % len(self.subjects) + self.subjects.start
+
+    def layout(self, entries: npt.ArrayLike) -> Layout:
+        indices = entry_indices(entries, len(self))
+        n, count = len(indices), len(self.attributes)
+        number, position = np.divmod(indices, len(self.subjects))
+        subjects = position + self.subjects.start
+        tag = (subjects << 16) + number
+        template_tag = subjects << 16 if self.variant.kind == "single" else tag
+        pronoun = self.population.pronoun(subjects)
+        later = pronoun if self.repeats_name else pronoun + len(self.population.pronouns)
+        order = self._order(tag) if self._shuffles else None
+
+        blocks = np.empty((count, n, 2 + self.sentences.value_width), np.int32)
+        for a in range(count):
+            if order is None:
+                form = pronoun if a == 0 else later
+            else:
+                form = np.where(order[:, 0] == a, pronoun, later)
+            template = draw(self._template_keys[a], template_tag, len(self.sentences.templates[a]))
+            self.sentences.sentence(a, form, template, self.population.value_pieces(a, subjects), blocks[a])
+        names = self.population.name_pieces(subjects)
+        if order is None:
+            marks = np.broadcast_to(self.sentences.marks, (n, *self.sentences.marks.shape))
+            return self._join(names, blocks.transpose(1, 0, 2), marks)
+        rows = order * n + np.arange(n)[:, None]
+        body = blocks.reshape(count * n, blocks.shape[2]).take(rows, axis=0)
+        return self._join(names, body, self.sentences.marks.take(order, axis=0))
+
+    def _order(self, tag: Integers) -> Integers:
+        """The attributes in the order of their sentences: int64[n, attributes], shuffled by groups."""
+        ranks = np.stack([words(stream, tag) for stream in self._order_keys], axis=1)
+        attributes = self._groups[np.argsort(ranks, axis=1)]
+        return attributes[attributes >= 0].reshape(len(tag), len(self.attributes))
+
+    def _join(self, led: Pieces, body: Pieces, body_marks: Marks) -> Layout:
+        """Put names before sentences: body and body_marks [n, attributes, w], in the sentences' order."""
+        n, count, width = body.shape
+        names = self.sentences.name_width
+        opening = self.sentences.name(led, opens=True)
+        if self.repeats_name:
+            rows = np.empty((n, count, names + width), np.int32)
+            marks = np.empty(rows.shape, np.int8)
+            rows[:, 0, :names] = opening
+            rows[:, 1:, :names] = led[:, None]
+            rows[:, :, names:] = body
+            marks[:, :, :names] = NAME
+            marks[:, :, names:] = body_marks
+            size = count * (names + width)
+            layout = Layout(rows.reshape(n, size), marks.reshape(n, size))
+        else:
+            head = np.full(led.shape, NAME, np.int8)
+            layout = Layout(
+                np.concatenate([opening, body.reshape(n, count * width)], axis=1),
+                np.concatenate([head, body_marks.reshape(n, count * width)], axis=1),
+            )
+        if self._used is None:
+            return layout
+        return Layout(layout.pieces.take(self._used, axis=1), layout.marks.take(self._used, axis=1))
+
+    def _used_columns(self) -> Integers | None:
+        """The columns that can hold a piece, or None for all: in a fixed order value padding never does."""
+        if self._shuffles:
+            return None
+        names, used = self.sentences.name_width, []
+        for slot, width in enumerate(self.sentences.value_widths):
+            named = self.repeats_name or slot == 0
+            padding = self.sentences.value_width - width
+            used += [True] * (names * named + 1 + width) + [False] * padding + [True]
+        return np.flatnonzero(used)
+
+    def contexts(self) -> Iterator[Layout]:
+        """Like `coverage`, but without the pieces that no entry uses."""
+        return entry_contexts(self.sentences, self.repeats_name)
+
+    def coverage(self) -> Iterator[Layout]:
+        return complete(self.contexts(), len(self.pieces))
+
+    def passage(self, entry: int) -> Passage:
+        return passages(self.layout([entry]), self.pieces, self.attributes, [str(entry)])[0]

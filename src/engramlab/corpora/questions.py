@@ -1,0 +1,206 @@
+"""Questions about a population's attributes, and the division of its subjects into P_train and P_test.
+
+Source: Physics of Language Models, Part 3.1 (arXiv 2309.14316), section 2.2: a model is finetuned on
+questions about one half of the people and tested on the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engramlab.core.errors import UserError
+from engramlab.core.facts import Passage, Query
+from engramlab.core.random_access import key, permute
+from engramlab.corpora.coverage import complete
+from engramlab.corpora.layout import (
+    NAME,
+    Integers,
+    Layout,
+    Marks,
+    Pieces,
+    PieceTable,
+    Population,
+    check_attributes,
+    chunks,
+    entry_indices,
+    passages,
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Half of the subjects [0, subjects), drawn by `seed`, to train on (the larger half of an odd number)."""
+
+    subjects: int
+    seed: int = 0
+
+    def is_train(self, subjects: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Whether each of these subjects is in P_train; nothing is stored."""
+        rank = permute(key(self.seed, "split"), subjects, self.subjects)
+        train: npt.NDArray[np.bool_] = rank < (self.subjects + 1) // 2
+        return train
+
+    @property
+    def train(self) -> Integers:
+        """P_train in ascending order."""
+        return np.flatnonzero(self.is_train(np.arange(self.subjects)))
+
+    @property
+    def test(self) -> Integers:
+        """P_test in ascending order."""
+        return np.flatnonzero(~self.is_train(np.arange(self.subjects)))
+
+
+class QuestionCorpus:
+    """One question per subject and attribute, with its answer: a `Corpus`.
+
+    Entry `subject * attributes + attribute` (subjects counted from the first asked about) reads
+
+        What is the birth date of Anya Briar Forger? Answer: October 2, 1996
+
+    and only the answer is marked; no full stop and no end token follow it.
+
+    population: whose attributes are asked for.
+    wordings: for each attribute the prompt with `{subject}` in it; by default "What is the ... of {subject}?
+    Answer:".
+    subjects: those asked about; all by default.
+    split: the division that `query` reports as the group, "train" or "test".
+
+    Raises:
+        UserError: a wording is for no attribute, or does not have `{subject}` exactly once.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        wordings: Mapping[str, str] | None = None,
+        subjects: range | None = None,
+        split: Split | None = None,
+    ) -> None:
+        check_attributes(population.attributes)
+        self.population = population
+        self.attributes = population.attributes
+        self.subjects = range(len(population)) if subjects is None else subjects
+        self.split = split
+        for attribute, wording in (wordings or {}).items():
+            if attribute not in self.attributes:
+                raise UserError(
+                    f"question for {attribute!r}: no such attribute; there are {', '.join(self.attributes)}"
+                )
+            if wording.count("{subject}") != 1:
+                raise UserError(f"question for {attribute!r}: needs {{subject}} exactly once: {wording!r}")
+        default = {a: f"What is the {a.replace('_', ' ')} of {{subject}}? Answer:" for a in self.attributes}
+        self.wordings = {**default, **(wordings or {})}
+        table = PieceTable(population.pieces)
+        parts = [self.wordings[attribute].strip().split("{subject}") for attribute in self.attributes]
+        self._before: Pieces = np.array([table.add(before.removesuffix(" ")) for before, _ in parts], np.int32)
+        self._after: Pieces = np.array([table.add(after) for _, after in parts], np.int32)
+        self._bare_name = np.array([not before.endswith(" ") for before, _ in parts])
+        names = population.name_examples()
+        self._bare_names = table.bare(names[:, 0]) if self._bare_name.any() else None
+        self.pieces: Sequence[str] = table.texts()
+        self._name_width = names.shape[1]
+        self._value_width = max(population.value_examples(a).shape[1] for a in range(len(self.attributes)))
+
+    def __len__(self) -> int:
+        return len(self.subjects) * len(self.attributes)
+
+    def subject(self, entries: npt.ArrayLike) -> Integers:
+        """Whom questions are about: int64[n], indices into the population."""
+        return entry_indices(entries, len(self)) // len(self.attributes) + self.subjects.start
+
+    def attribute(self, entries: npt.ArrayLike) -> Integers:
+        """What questions ask for: int64[n], indices into `attributes`."""
+        return entry_indices(entries, len(self)) % len(self.attributes)
+
+    def entries(self, subjects: npt.ArrayLike) -> Integers:
+        """All questions about subjects, given as indices into the population: int64[n * attributes]."""
+        first = (np.asarray(subjects, np.int64) - self.subjects.start) * len(self.attributes)
+        return (first[:, None] + np.arange(len(self.attributes))).ravel()
+
+    def layout(self, entries: npt.ArrayLike) -> Layout:
+        subjects, attributes = self.subject(entries), self.attribute(entries)
+        names = self.population.name_pieces(subjects)
+        rows = np.empty((len(subjects), 2 + self._name_width + self._value_width), np.int32)
+        marks = np.empty(rows.shape, np.int8)
+        for a in np.unique(attributes).tolist():
+            asked = np.flatnonzero(attributes == a)
+            rows[asked], marks[asked] = self._rows(a, names[asked], self.population.value_pieces(a, subjects[asked]))
+        return Layout(rows, marks)
+
+    def _rows(self, a: int, names: Pieces, values: Pieces) -> tuple[Pieces, Marks]:
+        """Questions for attribute a: prompt, name, rest of the prompt, answer, padding."""
+        n, width = max(len(names), len(values)), self._name_width
+        rows = np.zeros((n, 2 + width + self._value_width), np.int32)
+        rows[:, 0] = self._before[a]
+        rows[:, 1 : 1 + width] = names
+        if self._bare_names is not None and self._bare_name[a]:
+            rows[:, 1] = self._bare_names[names[:, 0]]
+        rows[:, 1 + width] = self._after[a]
+        rows[:, 2 + width : 2 + width + values.shape[1]] = values
+        marks = np.zeros(rows.shape, np.int8)
+        marks[:, 1 : 1 + width] = NAME
+        marks[:, 2 + width : 2 + width + values.shape[1]] = a + 1
+        return rows, marks
+
+    def coverage(self) -> Iterator[Layout]:
+        return complete(self._contexts(), len(self.pieces))
+
+    def _contexts(self) -> Iterator[Layout]:
+        """Every answer to its question; every name in each question with other characters around it."""
+        names = self.population.name_examples()
+        for a in range(len(self.attributes)):
+            for (values,) in chunks(self.population.value_examples(a)):
+                yield Layout(*self._rows(a, names[:1], values))
+        kinds = {}
+        for a in range(len(self.attributes)):
+            before, after = self.pieces[self._before[a]], self.pieces[self._after[a]]
+            kinds[before[-1:], bool(self._bare_name[a]), after[:1]] = a
+        for a in kinds.values():
+            value = self.population.value_examples(a)[:1]
+            for (some,) in chunks(names):
+                yield Layout(*self._rows(a, some, value))
+
+    def query(self, entry: int) -> Query:
+        """The question as a prompt and its target; the group is the split's, if there is one."""
+        return self.queries([entry])[0]
+
+    def queries(self, entries: npt.ArrayLike) -> list[Query]:
+        """These questions, made together: much faster than one by one."""
+        subjects, ids = self.subject(entries), np.atleast_1d(np.asarray(entries)).tolist()
+        groups = self.groups(subjects)
+        queries = []
+        for passage, id, group in zip(self.passages(entries), ids, groups, strict=True):
+            name, answer = passage.spans
+            queries.append(
+                Query(
+                    prompt=passage.text[: answer.start].rstrip(" "),
+                    target=passage.quote(answer),
+                    id=str(id),
+                    subject=passage.quote(name),
+                    relation=answer.relation,
+                    role="question",
+                    group=group,
+                )
+            )
+        return queries
+
+    def groups(self, subjects: Integers) -> list[str]:
+        """By the split, "train" or "test"; empty without one, and for subjects that are not asked about."""
+        asked = (subjects >= self.subjects.start) & (subjects < self.subjects.stop)
+        if self.split is None or not asked.any():
+            return [""] * len(subjects)
+        train = self.split.is_train(np.where(asked, subjects, self.subjects.start))
+        return np.where(asked, np.where(train, "train", "test"), "").tolist()
+
+    def passages(self, entries: npt.ArrayLike) -> list[Passage]:
+        """These questions with their answers as texts with spans."""
+        ids = map(str, np.atleast_1d(np.asarray(entries)).tolist())
+        return passages(self.layout(entries), self.pieces, self.attributes, ids)
+
+    def passage(self, entry: int) -> Passage:
+        return self.passages([entry])[0]

@@ -1,0 +1,58 @@
+"""Knowledge extraction: train on texts about subjects, ask about half of them, measure the other half.
+
+    engramlab run knowledge-extraction --preset tiny --out runs/mine
+    engramlab run knowledge-extraction --preset tiny --facts countries.csv --out runs/countries
+
+For each variant of the corpus a model is pretrained on the entries and finetuned on questions about P_train (or trained on
+both at once, ``--mode mixed``); extraction is its exact match on questions about P_test, whose entries it has read but whose
+questions it has never seen. Source: arXiv 2309.14316, sections 2 to 4 and appendix; recipes of ``paper`` are the paper's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from engramlab.core import runs
+from engramlab.experiments.knowledge_extraction.config import PRESETS, Config, Finetune, Model, check
+from engramlab.experiments.knowledge_extraction.data import dataset
+from engramlab.experiments.knowledge_extraction.work import Part, Work
+
+__all__ = ["PRESETS", "Config", "Finetune", "Model", "run"]
+
+
+def run(config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> dict[str, Any]:
+    """Runs the experiment into the folder ``out`` and returns the summary; an unfinished run there goes on.
+
+    Raises:
+        UserError: anything about the options, the facts, the tokenizer or the folder that makes the run impossible; all of it
+            is checked before the first training step.
+    """
+    console = console or Console(stderr=True)
+    check(config)
+    for variant in config.variants:
+        dataset(config, variant)
+    from accelerate import PartialState
+
+    place = runs.Run(out, "knowledge-extraction", config, preset=preset, exclusive=PartialState().is_main_process)
+    try:
+        work = Work(config, Path(out), console)
+        parts = [Part(work, data) for data in work.datasets]
+        for part in parts:
+            part.check()
+        done = [part.run() for part in parts]
+        summary = {
+            "experiment": "knowledge-extraction",
+            "seed": config.seed,
+            "seconds": round(sum(row["seconds"] for result in done for row in result["training"]), 1),
+            "rows": [row for result in done for row in result["rows"]],
+            "training": [row for result in done for row in result["training"]],
+            "best": {part.data.name: result["best"] for part, result in zip(parts, done, strict=True)},
+        }
+        if work.accelerator.is_main_process:
+            runs.write_json(Path(out) / "summary.json", summary)
+        return summary
+    finally:
+        place.close()

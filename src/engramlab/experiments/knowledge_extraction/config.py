@@ -1,0 +1,163 @@
+"""Options and presets of knowledge extraction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from engramlab.core.errors import UserError
+from engramlab.core.training import Recipe
+from engramlab.corpora.people import Pools
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which network is trained."""
+
+    name: str = "tiny"
+    """A named size (see `engramlab models`), trained from scratch; or a model folder, a .gguf file or a hub id, trained on."""
+    family: Literal["gpt-neox", "llama"] = "gpt-neox"
+    """Architecture of a named size: GPT-2 with rotary embedding (GPT-NeoX, sequential), or Llama."""
+    context: int = 512
+    """Tokens of a row in the packed layout, and the longest text a model from scratch can read."""
+    dropout: float = 0.0
+    """Dropout of a model from scratch while it trains."""
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Finetuning on questions: every combination of the lists is tried, the best by P_test accuracy is reported."""
+
+    recipe: Recipe = field(default_factory=Recipe)
+    """Steps, batch and schedule of each attempt."""
+    learning_rates: tuple[float, ...] = ()
+    """Learning rates to try; none means the recipe's."""
+    weight_decays: tuple[float, ...] = ()
+    """Weight decays to try; none means the recipe's."""
+    ranks: tuple[int, ...] = (0,)
+    """Ranks of LoRA on query and value to try; 0 is full finetuning."""
+    embedding_rank: int = 128
+    """Rank of the low-rank update of the token embedding that goes with LoRA."""
+
+    def attempts(self) -> list[tuple[Recipe, int]]:
+        """Every (recipe, LoRA rank) of the grid."""
+        rates = self.learning_rates or (self.recipe.learning_rate,)
+        decays = self.weight_decays or (self.recipe.weight_decay,)
+        return [
+            (replace(self.recipe, learning_rate=rate, weight_decay=decay), rank)
+            for rank in self.ranks
+            for rate in rates
+            for decay in decays
+        ]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the numbers of a run."""
+
+    variants: tuple[str, ...] = ("single", "multi5+permute")
+    """Corpora about the same subjects, each with a model of its own."""
+    mode: Literal["finetune", "mixed"] = "finetune"
+    """`finetune`: pretrain on entries, then finetune on questions. `mixed`: train on both at once."""
+    seed: int = 0
+    """Of the people, the entries, their order, the split and the initial weights."""
+
+    people: int = 300
+    """bioS people."""
+    celebrities: int = 0
+    """People of the second group in +CEL variants; 0 means as many as people."""
+    first_templates: int | None = None
+    """Only the first so many templates of each attribute; None for all."""
+    pools: Pools = field(default_factory=Pools)
+    """How much of each pool of names and values is used."""
+
+    facts: Path | None = None
+    """Your own facts instead of bioS: a table (.csv, .tsv, .jsonl, .parquet), one row an entity, one column an attribute."""
+    key: str | None = None
+    """Column of the facts that names the entities; None for the first."""
+    attributes: tuple[str, ...] | None = None
+    """Columns of the facts to state and ask for; None for all others."""
+    pronoun_column: str | None = None
+    """Column of the facts with he, she, they or it."""
+    templates: Path | None = None
+    """File of sentence templates for the facts, or folder with one file an attribute."""
+    questions: Path | None = None
+    """File of questions for the facts: attribute, tab, question with {subject}."""
+
+    tokenizer: str = "compact"
+    """`compact`: a BPE trained on the corpus; or a tokenizer's folder or hub id. A loaded model brings its own."""
+    vocabulary: int = 4096
+    """Largest size of a compact tokenizer."""
+    layout: Literal["packed", "entries"] = "packed"
+    """Rows of training texts: windows cut from the shuffled entries laid end to end, or one entry a row."""
+    model: Model = field(default_factory=Model)
+    """The network."""
+    pretrain: Recipe = field(default_factory=Recipe)
+    """Pretraining on entries (or mixed training)."""
+    finetune: Finetune = field(default_factory=Finetune)
+    """Finetuning on questions."""
+    qa_ratio: float = 0.8
+    """Share of rows that are questions in mixed training (the paper's QA_r)."""
+
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision of the forward and backward passes."""
+    evaluations: int = 10
+    """How often a stage measures first-token accuracies along training."""
+    evaluated_people: int = 100
+    """Subjects of each group in those measurements; the final accuracy covers everybody up to `asked_people`."""
+    asked_people: int = 10_000
+    """Subjects of each group whose questions are asked at the end."""
+    beams: int = 1
+    """Above 1, final answers are also written by beam search and reported as `generated`."""
+    checkpoint_minutes: float = 2.0
+    """Wall-clock minutes between checkpoints."""
+
+
+TINY = Config(
+    people=300,
+    first_templates=8,
+    pools=Pools(60, 60, 100, 40, 40, 40, 30, 40),
+    layout="entries",
+    pretrain=Recipe(steps=1250, batch=24, learning_rate=3e-3, beta2=0.98, warmup=50),
+    finetune=Finetune(Recipe(steps=300, batch=48, learning_rate=1e-3, weight_decay=0.01, beta2=0.98)),
+)
+SMALL = Config(
+    people=5_000,
+    model=Model("small"),
+    vocabulary=8192,
+    pretrain=Recipe(steps=20_000, batch=24, learning_rate=2e-3, beta2=0.98, warmup=500),
+    finetune=Finetune(Recipe(steps=3_000, batch=48, learning_rate=3e-4, weight_decay=0.01, beta2=0.98)),
+)
+PAPER = Config(
+    people=100_000,
+    tokenizer="gpt2",
+    model=Model("gpt2-small", dropout=0.1),
+    pretrain=Recipe(steps=80_000, batch=96, learning_rate=1e-3, weight_decay=0.1, eps=1e-6, warmup=1000),
+    finetune=Finetune(
+        Recipe(steps=50_000, batch=48, learning_rate=1e-3, weight_decay=0.01, eps=1e-6),
+        learning_rates=(1e-3, 3e-4, 1e-4),
+        weight_decays=(0.01, 0.001),
+    ),
+    precision="bf16",
+    evaluations=40,
+    evaluated_people=1_000,
+    asked_people=50_000,
+    checkpoint_minutes=10,
+)
+PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER}
+
+
+def check(config: Config) -> None:
+    if not config.variants:
+        raise UserError("variants: name at least one, such as multi5+permute")
+    for name in config.variants:
+        if config.variants.count(name) > 1:
+            raise UserError(f"variants: {name!r} is there twice")
+    if not 0 < config.qa_ratio < 1:
+        raise UserError(f"qa_ratio: must be between 0 and 1, not {config.qa_ratio}")
+    if config.mode == "mixed" and config.layout != "packed":
+        raise UserError("mode mixed needs layout packed: each row is all entries or all questions")
+    for name in ("evaluated_people", "asked_people", "beams"):
+        if getattr(config, name) < 1:
+            raise UserError(f"{name}: must be at least 1, not {getattr(config, name)}")

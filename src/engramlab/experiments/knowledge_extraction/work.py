@@ -1,0 +1,305 @@
+"""What the datasets of one run share, and one dataset's way through it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from torch import nn
+
+from engramlab.core import batches, extraction, models, runs, stages, tokens
+from engramlab.core.assembly import TokenTable
+from engramlab.core.errors import UserError
+from engramlab.core.random_access import key as random_key
+from engramlab.core.training import Recipe
+from engramlab.experiments.knowledge_extraction.config import Config
+from engramlab.experiments.knowledge_extraction.data import Dataset, dataset
+
+EXAMPLES = 5  # entries kept to look at, and questions kept of each group and attribute
+
+
+class Work:
+    """What the stages of one run share: the config, the tokenizer, the devices, the output."""
+
+    def __init__(self, config: Config, folder: Path, console: Console) -> None:
+        from accelerate import Accelerator
+
+        self.config, self.folder, self.console = config, folder, console
+        self.accelerator = Accelerator(mixed_precision=config.precision)
+        self.datasets = [dataset(config, variant) for variant in config.variants]
+        self.tokenizer = self._tokenizer()
+        self.end = tokens.end_token(self.tokenizer)
+        self.start = tokens.start_tokens(self.tokenizer)
+
+    @property
+    def from_scratch(self) -> bool:
+        return self.config.model.name in models.SIZES
+
+    def _tokenizer(self) -> Any:
+        config = self.config
+        if not self.from_scratch:
+            return models.load_tokenizer(config.model.name)
+        if config.tokenizer != "compact":
+            return models.load_tokenizer(config.tokenizer)
+        folder = self.folder / "tokenizer"
+        if not folder.exists() and self.accelerator.is_main_process:
+            trained = tokens.train_compact_tokenizer(self._texts(), config.vocabulary)
+            runs.write_folder(folder, lambda path: trained.save_pretrained(path))
+        self.accelerator.wait_for_everyone()
+        return models.load_tokenizer(str(folder))
+
+    def _texts(self) -> Any:
+        """Texts that show every word of the corpora: what a compact tokenizer is trained on."""
+        for data in self.datasets:
+            for corpus in (data.corpus, data.questions):
+                for layout in corpus.coverage():
+                    for row in layout.pieces.tolist():
+                        yield "".join(corpus.pieces[p] for p in row)
+
+    def fresh_model(self) -> nn.Module:
+        """The model that pretraining starts from."""
+        model = self.config.model
+        if not self.from_scratch:
+            return models.load(model.name)[0]
+        return models.build(
+            model.name,
+            self.tokenizer,
+            family=model.family,
+            context=model.context,
+            dropout=model.dropout,
+            seed=random_key(self.config.seed, "weights") >> 1,
+        )
+
+    def saver(self, model: nn.Module) -> Callable[[Path], None]:
+        """Writes the model and the tokenizer so that transformers loads both."""
+
+        def save(folder: Path) -> None:
+            with models.quiet():
+                model.save_pretrained(folder)  # type: ignore[operator]
+                self.tokenizer.save_pretrained(folder)
+
+        return save
+
+
+class Part:
+    """One dataset's way through the run: train on entries, finetune on questions, ask everybody."""
+
+    def __init__(self, work: Work, data: Dataset) -> None:
+        self.work, self.data, self.config = work, data, work.config
+        self.folder = work.folder / data.name
+        self.entries = TokenTable(data.corpus, work.tokenizer)
+        self.asking = TokenTable(data.questions, work.tokenizer)
+        for what, tokenised in (("entries", self.entries), ("questions", self.asking)):
+            if tokenised.fallback:
+                work.console.print(
+                    f"{data.name}: {what} are tokenised as text ({tokenised.fallback})",
+                    markup=False,
+                    highlight=False,
+                )
+        limit = min(config_limit(work), 10**9)
+        self.length = min(self.config.model.context, limit)
+        rng = np.random.default_rng(random_key(self.config.seed, "evaluated"))
+        self.groups = {"train": rng.permutation(data.split.train), "test": rng.permutation(data.split.test)}
+
+    def check(self) -> None:
+        """Refuses a context that cannot hold an entry or a question, before any training."""
+        for what, source in (("entry", self.entries), ("question", self.asking)):
+            sample = np.unique(np.linspace(0, len(source) - 1, 2000).astype(np.int64))
+            longest = int(source.tokens(sample).lengths.max()) + len(self.work.start) + 1
+            if longest > self.length:
+                raise UserError(
+                    f"model.context: {self.length} tokens are fewer than an {what} of {self.data.name} has ({longest}); "
+                    "raise it"
+                )
+
+    def run(self) -> dict[str, Any]:
+        """Trains and asks; returns final rows, training rows and the chosen finetuning."""
+        mixed = self.config.mode == "mixed"
+        stage = "mixed" if mixed else "pretrain"
+        records = {stage: self._pretrain(stage)}
+        best, settings = stage, {}
+        if not mixed:
+            attempts = self.config.finetune.attempts()
+            for number, (recipe, rank) in enumerate(attempts):
+                name = "finetune" if len(attempts) == 1 else f"finetune-{number + 1}"
+                records[name] = self._finetune(name, recipe, rank)
+                if best == stage or _accuracy(records[name]) > _accuracy(records[best]):
+                    best, settings = (
+                        name,
+                        {
+                            "learning_rate": recipe.learning_rate,
+                            "weight_decay": recipe.weight_decay,
+                            "lora_rank": rank,
+                        },
+                    )
+            self._keep_only(best, [name for name in records if name not in (stage, best)])
+        rows = [{"dataset": self.data.name, "mode": self.config.mode, **row} for row in records[best]["rows"]]
+        if self.work.accelerator.is_main_process:
+            shutil.copyfile(self.folder / best / "examples.json", self.folder / "examples.json")
+        training = [
+            {
+                "dataset": self.data.name,
+                "stage": name,
+                **{k: r[k] for k in ("steps", "tokens", "loss", "seconds")},
+            }
+            for name, r in records.items()
+        ]
+        return {"rows": rows, "training": training, "best": settings}
+
+    def _keep_only(self, best: str, others: list[str]) -> None:
+        """Models of the grid's other attempts go; their measurements stay."""
+        if self.work.accelerator.is_main_process:
+            for name in others:
+                shutil.rmtree(self.folder / name / "model", ignore_errors=True)
+
+    def _order(self, table: TokenTable, purpose: str, subset: np.ndarray | None = None) -> batches.Order:
+        accelerator = self.work.accelerator
+        seed = random_key(self.config.seed, purpose)
+        return batches.Order(
+            len(table), seed, subset=subset, rank=accelerator.process_index, world=accelerator.num_processes
+        )
+
+    def _train_questions(self) -> np.ndarray:
+        return self.data.questions.entries(self.data.split.train + self.data.questions.subjects.start)
+
+    def _pretrain(self, stage: str) -> dict[str, Any]:
+        config, work = self.config, self.work
+        order = self._order(self.entries, "entries")
+        stream: batches.Stream
+        if config.layout == "entries":
+            stream = batches.OneEntryARow(self.entries, order, start=work.start, end=work.end, length=self.length)
+        else:
+            stream = batches.Packed(self.entries, order, end=work.end, length=self.length)
+            if config.mode == "mixed":
+                questions = self._order(self.asking, "questions", self._train_questions())
+                stream = batches.Mixed(
+                    stream,
+                    batches.Packed(self.asking, questions, end=work.end, length=self.length),
+                    ratio=config.qa_ratio,
+                    seed=config.seed,
+                    rank=work.accelerator.process_index,
+                )
+        model = None if (self.folder / stage / "done.json").exists() else work.fresh_model()
+        return self._stage(stage, model, stream, config.pretrain, ask=config.mode == "mixed")
+
+    def _finetune(self, name: str, recipe: Recipe, rank: int) -> dict[str, Any]:
+        from engramlab.core.adapters import add_lora
+
+        work = self.work
+        model = None
+        if not (self.folder / name / "done.json").exists():
+            model, _ = models.load(str(self.folder / "pretrain" / "model"))
+            if rank:
+                model = add_lora(model, rank=rank, embedding_rank=self.config.finetune.embedding_rank)
+        order = self._order(self.asking, "questions", self._train_questions())
+        stream = batches.OneEntryARow(
+            self.asking, order, start=work.start, end=work.end, length=self.length, answers_only=True
+        )
+        return self._stage(name, model, stream, recipe, ask=True)
+
+    def _stage(
+        self, name: str, model: nn.Module | None, stream: batches.Stream, recipe: Recipe, ask: bool
+    ) -> dict[str, Any]:
+        folder = self.folder / name
+        if model is None:
+            return dict(runs.read_json(folder / "done.json"))
+        work = self.work
+        return stages.train_stage(
+            folder,
+            model,
+            stream,
+            recipe,
+            accelerator=work.accelerator,
+            label=f"{self.data.name} {name}",
+            evaluate=lambda: self._along(model),
+            evaluate_at=stages.evaluation_steps(recipe.steps, self.config.evaluations),
+            finish=(lambda: self._ask(model, folder)) if ask else None,
+            save_model=work.saver(model),
+            minutes_between_checkpoints=self.config.checkpoint_minutes,
+            console=work.console,
+        )
+
+    def _chosen(self, each: int) -> tuple[np.ndarray, np.ndarray]:
+        """Up to ``each`` subjects of both groups (counted from the first asked about), and which are in P_train."""
+        train, test = (self.groups[name][:each] for name in ("train", "test"))
+        return np.concatenate([train, test]), np.arange(len(train) + len(test)) < len(train)
+
+    def _asked(self, each: int) -> tuple[extraction.Asked, np.ndarray]:
+        """Questions about up to ``each`` subjects of both groups, and their numbers."""
+        subjects, train = self._chosen(each)
+        questions = self.data.questions
+        numbers = questions.entries(subjects + questions.subjects.start)
+        sequences = self.asking.tokens(numbers).wrapped(self.work.start, [self.work.end], suffix_mark=1)
+        marked = extraction.Asked(
+            tokens.Sequences(sequences.ids, sequences.offsets, np.maximum(sequences.marks, 0)),
+            questions.attribute(numbers),
+            np.repeat(train, len(questions.attributes)),
+            tuple(questions.attributes),
+        )
+        return marked, numbers
+
+    def _along(self, model: nn.Module) -> extraction.Rows:
+        """First-token accuracies of entries and questions, for both groups: the "study to pass the test" curve."""
+        subjects, train = self._chosen(self.config.evaluated_people)
+        # Entry s is the first entry of the s-th subject.
+        entries = self.entries.tokens(subjects).wrapped(self.work.start, [self.work.end])
+        rows = extraction.first_token_of_values(model, entries, train, self.data.corpus.attributes)
+        asked, _ = self._asked(self.config.evaluated_people)
+        found, _ = extraction.ask(model, asked)
+        return rows + [
+            {"corpus": "qa", **{k: r[k] for k in ("group", "attribute", "first_token", "exact_match")}} for r in found
+        ]
+
+    def _ask(self, model: nn.Module, folder: Path) -> dict[str, Any]:
+        """The final accuracy; examples with the model's own answers go to ``examples.json``."""
+        asked, numbers = self._asked(self.config.asked_people)
+        rows, _ = extraction.ask(model, asked)
+        questions = self.data.questions
+        if self.config.beams > 1:
+            queries = [questions.query(int(n)) for n in numbers]
+            written = extraction.answers(
+                model, self.work.tokenizer, [q.prompt for q in queries], beams=self.config.beams
+            )
+            right = np.array([a == q.target for a, q in zip(written, queries, strict=True)])
+            for row, other in zip(rows, asked.rows({"generated": right}), strict=True):
+                row["generated"] = other["generated"]
+        chosen = [n for _, _, where in asked.groups() for n in numbers[where][:EXAMPLES]]
+        queries = [questions.query(int(n)) for n in chosen]
+        written = extraction.answers(model, self.work.tokenizer, [q.prompt for q in queries])
+        examples = {
+            "entries": [self.data.corpus.passage(i).text for i in range(min(EXAMPLES, len(self.data.corpus)))],
+            "answers": [
+                {
+                    "group": q.group,
+                    "attribute": q.relation,
+                    "prompt": q.prompt,
+                    "gold": q.target,
+                    "answer": answer,
+                    "correct": answer == q.target,
+                }
+                for q, answer in zip(queries, written, strict=True)
+            ],
+        }
+        runs.write_json(folder / "examples.json", examples)
+        return {"rows": rows}
+
+
+def config_limit(work: Work) -> int:
+    """Longest text the model reads: its own limit if it was loaded."""
+    if work.from_scratch:
+        return work.config.model.context
+    from transformers import AutoConfig
+
+    path = Path(work.config.model.name)
+    if path.suffix == ".gguf":
+        return work.config.model.context
+    return int(getattr(AutoConfig.from_pretrained(str(path)), "max_position_embeddings", work.config.model.context))
+
+
+def _accuracy(record: dict[str, Any]) -> float:
+    """P_test accuracy of a finetuning: what the grid's best is chosen by, as in the paper."""
+    return next(r["exact_match"] for r in record["rows"] if (r["group"], r["attribute"]) == ("test", "mean"))

@@ -1,0 +1,145 @@
+"""Write the report of one or several runs as one HTML file that works offline.
+
+An experiment adds its part by the file name: `report/knowledge_extraction.py` serves runs whose config names
+the experiment `knowledge-extraction`, through `headline(runs) -> str` and `sections(runs) -> list[Section]`.
+Runs of an experiment without such a file still get their rows, curves and config.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly import graph_objects as go
+from plotly.offline import get_plotlyjs
+
+import engramlab.report as package
+from engramlab.core.errors import UserError
+from engramlab.report.blocks import Block, Details, Section, Table, Text
+from engramlab.report.rows import Run, distinct, number, pretty, read_runs
+from engramlab.report.training import duration, missing, training_section
+
+
+def write_report(runs: Sequence[Path], out: Path) -> Path:
+    """Read the run folders and write one self-contained HTML file, whole or not at all; returns `out`.
+
+    Raises UserError when a folder is missing, holds no run or a broken file, or when `out` cannot be written.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise UserError(f"report file {out} is a folder: give a file name, such as {out / 'report.html'}")
+    page = render(read_runs(runs))
+    # A lone half of a surrogate pair, which JSON can carry, has no UTF-8; it becomes a question mark.
+    write_whole(out, page.encode("utf-8", errors="replace"))
+    return out
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The whole page as a string."""
+    headlines: list[str] = []
+    sections: list[Section] = []
+    for experiment in distinct(run.experiment for run in runs):
+        members = [run for run in runs if run.experiment == experiment]
+        module = sections_module(experiment)
+        if module is not None:
+            headlines.append(module.headline(members))
+            sections += module.sections(members)
+        else:
+            sections += any_experiment(members)
+    notes = [note for run in runs for note in run.notes]
+    names = distinct(run.experiment or "run" for run in runs)
+    environment = Environment(
+        loader=PackageLoader("engramlab.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure_json"] = figure_json
+    return environment.get_template("page.html.j2").render(
+        title=", ".join(names).replace("-", " ").capitalize() + ": " + ", ".join(run.name for run in runs),
+        headlines=headlines,
+        notes=notes,
+        sections=[*sections, *(provenance(run) for run in runs)],
+        plotlyjs=Markup(get_plotlyjs()),
+    )
+
+
+def sections_module(experiment: str) -> ModuleType | None:
+    """The module that serves an experiment, or None. Only files of this folder are imported."""
+    name = experiment.replace("-", "_")
+    if name not in {found.name for found in pkgutil.iter_modules(package.__path__)}:
+        return None
+    module = importlib.import_module(f"{package.__name__}.{name}")
+    return module if hasattr(module, "headline") and hasattr(module, "sections") else None
+
+
+def any_experiment(runs: Sequence[Run]) -> list[Section]:
+    """What can be shown of runs whose experiment has no sections of its own: rows and training."""
+    rows = [row for run in runs for row in run.rows]
+    columns = [column for column in distinct(key for row in rows for key in row) if column != "label"]
+    cells = [[_cell(row.get(column, "–")) for column in columns] for row in rows]
+    tables = [Table(columns, cells)] if rows else []
+    return [Section("Measurements", tables, missing(runs)), training_section(runs)]
+
+
+def _cell(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def provenance(run: Run) -> Section:
+    """What would be needed to do the run again."""
+    config, seconds = run.config, number(run.summary.get("seconds"))
+    nested = config.get("config")
+    seed = run.summary.get("seed", nested.get("seed") if isinstance(nested, dict) else None)
+    versions = config.get("versions")
+    facts = {
+        "command": config.get("command"),
+        "preset": config.get("preset"),
+        "seed": seed,
+        "created": config.get("created"),
+        "time": duration(seconds) if seconds is not None else None,
+        "commit": config.get("commit"),
+        "folder": run.path,
+        **(versions if isinstance(versions, dict) else {"versions": versions}),
+    }
+    rows = [[name, str(value)] for name, value in facts.items() if value is not None]
+    blocks: list[Block] = [Table(["", ""], rows)]
+    if nested:
+        blocks.append(Details("Config, as resolved", pretty(nested)))
+    else:
+        blocks.append(Text("The run folder holds no config."))
+    return Section(f"How run {run.name} was made", blocks)
+
+
+def figure_json(figure: go.Figure) -> Markup:
+    """A figure as JSON that may stand inside a script element: no character in it can end the element."""
+    text = figure.to_json() or "{}"
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all. Raises UserError when the disk refuses."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}): choose another file with --out, or free space"
+        ) from None
+    finally:
+        if temporary.exists():
+            temporary.unlink()

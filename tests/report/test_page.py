@@ -1,0 +1,241 @@
+"""The page: complete, offline, escaped, and honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from engramlab.core.errors import UserError
+from engramlab.report import write_report
+
+from .synthetic import write_json, write_run
+
+TAGS = "</script><script>alert(1)</script> <img src=x onerror=alert(2)> 北京"
+HOSTILE = TAGS + " Zoë & \"q\" 'q' \u2028 \ud800 {{7*7}}"
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements, text outside scripts, JSON figures."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.figures: list[dict] = []
+        self.scripts = 0
+        self._inside = ""
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script" and dict(attrs).get("type") != "application/json":
+            self.scripts += 1
+        if tag == "script":
+            self._inside = dict(attrs).get("type") or "script"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "application/json":
+            self.figures.append(json.loads(data))
+        elif self._inside not in ("script", "style"):
+            self.words.append(data)
+
+
+def render(tmp_path: Path, *runs: Path) -> Page:
+    return Page(write_report(runs, tmp_path / "out" / "report.html"))
+
+
+def strings(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in strings(each)]
+    if isinstance(value, list):
+        return [text for each in value for text in strings(each)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    path = tmp_path_factory.mktemp("demo")
+    return render(path, write_run(path / "demo"))
+
+
+def test_the_finding_comes_first(demo: Page) -> None:
+    finding = "multi5+permute: 87 % of held-out questions answered exactly; single: 6 %."
+    assert f"Knowledge extraction: demo {finding}" in demo.text
+
+
+def test_every_part_is_there(demo: Page) -> None:
+    for words in (
+        "birth date birth city university major employer work city mean questions",
+        "multi5+permute finetune P_test 83.0 % 85.0 % 87.0 % 89.0 % 91.0 % 93.0 % 87.0 % 900",
+        "single pretrain 2,000 2,700,000 10,757 4 min 11 s 0.0500",
+        "✓ right",
+        "✗ wrong P_test What is the birth date of",
+        "engramlab run knowledge-extraction --preset tiny --out demo",
+        "commit 0123abcd",
+        "torch 2.11.0",
+        "seed 0",
+        '"width": 128',
+        "8 min 32 s",
+    ):
+        assert words in demo.text, words
+    titles = [figure["layout"]["xaxis"]["title"]["text"] for figure in demo.figures]
+    assert titles == ["questions answered exactly"] * 2 + ["optimiser steps"] * 4
+    assert not [figure for figure in demo.figures if not figure["data"]]
+
+
+def test_the_papers_figures_carry_their_source(demo: Page) -> None:
+    source = "arXiv 2309.14316v3; bioS, N = 100k, 124M parameters"
+    for words in ("multi5+permute finetune mean 87.0 % 96.6 %", "single finetune birth date 2.0 % 33.0 %"):
+        assert f"{words} {source}" in demo.text
+    bars = demo.figures[0]["data"]
+    (paper,) = [trace for trace in bars if "arXiv 2309.14316v3" in trace.get("name", "")]
+    assert paper["x"] == pytest.approx([96.6, 9.7])
+    assert all(source in hover for hover in paper["hovertext"])
+    assert paper["marker"]["pattern"]["shape"] == "/"
+
+
+def test_the_four_study_curves(demo: Page) -> None:
+    names = [trace["name"] for trace in demo.figures[2]["data"]]
+    assert names == [f"{texts}, P_{group}" for texts in ("biographies", "questions") for group in ("train", "test")]
+
+
+def test_nothing_is_fetched(demo: Page) -> None:
+    for tag, attributes in demo.elements:
+        assert not {"src", "href", "srcset", "action", "data"} & set(attributes), (tag, attributes)
+        assert tag not in ("link", "iframe", "base", "object", "img")
+    policy = next(a["content"] for _, a in demo.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+
+
+def test_hostile_text_stays_text(tmp_path: Path, demo: Page) -> None:
+    name = "<b onclick=x> & single"
+    run = write_run(
+        tmp_path / "<i>run",
+        {name: 0.5, "multi5": 0.4},
+        attributes=["<s>capital", "major"],
+        modes=["<u>m"],
+        text=HOSTILE,
+    )
+    summary = json.loads((run / "summary.json").read_text())
+    write_json(run / "summary.json", {**summary, "best": {name: HOSTILE}, "seed": HOSTILE})
+    config = json.loads((run / "config.json").read_text())
+    write_json(run / "config.json", {**config, "command": HOSTILE, "commit": HOSTILE, "versions": {HOSTILE: HOSTILE}})
+    page = render(tmp_path, run, write_run(tmp_path / "</script>2".replace("/", "∕"), text=HOSTILE))
+
+    assert page.scripts == demo.scripts == 2
+    assert not {"b", "i", "s", "u", "img"} & {tag for tag, _ in page.elements}
+    assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
+    for words in (
+        name,
+        "<i>run",
+        "<s>capital",
+        TAGS,
+    ):
+        assert words in page.text, words
+    assert "{{7*7}}" in page.text
+    drawn = [
+        text for figure in page.figures for text in strings({**figure, "layout": {**figure["layout"], "template": 0}})
+    ]
+    assert any("&lt;b onclick=x&gt; &amp; single" in text for text in drawn)
+    assert any("&lt;i&gt;run" in text for text in drawn)
+    # Plotly reads HTML in labels; the only tags left are the bold headings of our own.
+    assert not [text for text in drawn if "<" in text.removeprefix("<b>").removesuffix("</b>")]
+
+
+def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "half", finished=False)
+    with (run / "single" / "finetune" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9999, "lo')
+    page = render(tmp_path, run)
+    assert "No question was asked yet: run half is unfinished." in page.text
+    assert page.text.count("Not measured yet: run half is unfinished.") == 3
+    assert "single finetune (so far) 400" in page.text
+    assert len(page.figures) == 4
+
+
+@pytest.mark.parametrize("file", ["config.json", "summary.json"])
+def test_a_run_that_has_only_begun(tmp_path: Path, file: str) -> None:
+    run = tmp_path / "begun"
+    run.mkdir()
+    write_json(run / file, {"experiment": "knowledge-extraction"})
+    page = render(tmp_path, run)
+    assert page.figures == []
+    assert "Nothing trained" in page.text
+
+
+def test_lines_lost_in_the_middle_are_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "demo")
+    with (run / "single" / "pretrain" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1, "l{"step": 3}\n{"step": 4, "loss": NaN}\n')
+    assert "1 unreadable line was skipped in single/pretrain/metrics.jsonl of run demo." in render(tmp_path, run).text
+
+
+def test_two_runs_are_compared(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "seed-0")
+    second = write_run(tmp_path / "seed-1", {"single": 0.10, "multi5+permute": 0.91, "multi5": 0.5})
+    page = render(tmp_path, first, second)
+    assert "multi5+permute: 89 % of held-out questions answered exactly; single: 8 % (mean of 2 runs)." in page.text
+    assert "multi5+permute finetune 2 99.0 % (99.0–99.0) 89.0 % (87.0–91.0)" in page.text
+    assert "multi5 finetune 1 99.0 % 50.0 %" in page.text
+    ticks = page.figures[0]["layout"]["yaxis"]["ticktext"]
+    assert ticks == ["seed-0", "seed-1", "paper", "seed-1", "paper", "seed-0", "seed-1", "paper"]
+    whiskers = page.figures[1]["data"][0]["error_x"]
+    assert whiskers["visible"]
+    assert whiskers["array"][:2] == pytest.approx([2.0, 0.0])
+
+
+def test_other_people_have_no_published_figures(tmp_path: Path) -> None:
+    page = render(tmp_path, write_run(tmp_path / "countries", {"single": 0.2}, attributes=["capital", "currency"]))
+    assert "The paper prints no figure for these datasets." in page.text
+    assert "9.7 %" not in page.text
+    assert "Published" not in page.text
+
+
+def test_the_rewritten_corpus_has_its_own_figures(tmp_path: Path) -> None:
+    page = render(tmp_path, write_run(tmp_path / "bior", {"single": 0.2}, family="bioR", modes=["mixed"]))
+    assert "bioR single mixed mean 20.0 % 77.7 % arXiv 2309.14316v3; bioR, N = 100k, 302M parameters" in page.text
+
+
+def test_an_experiment_without_sections_still_has_its_rows(tmp_path: Path) -> None:
+    for experiment in ("some-other", "page", "../x"):
+        run = write_run(tmp_path / experiment.replace("/", "_"), experiment=experiment)
+        page = render(tmp_path, run)
+        assert "multi5+permute finetune test work_city 0.93" in page.text
+        assert "Finetuning: loss on the answers" in page.text
+
+
+def test_the_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "demo")
+    out = tmp_path / "report.html"
+    assert write_report([run], out) == out
+    before = out.read_bytes()
+    with pytest.raises(UserError, match="does not exist"):
+        write_report([tmp_path / "absent"], out)
+    assert out.read_bytes() == before
+    with pytest.raises(UserError, match="is a folder: give a file name"):
+        write_report([run], tmp_path)
+    with pytest.raises(UserError, match="cannot write"):
+        write_report([run], out / "below-a-file.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "report.html"]
+
+
+def test_reports_need_no_model_code() -> None:
+    code = (
+        "import sys, engramlab.report;"
+        "print([m for m in ('torch', 'transformers', 'engramlab.corpora') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
