@@ -56,7 +56,7 @@ def add_lora(
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft's note that a tied embedding cannot be merged; it is not merged here
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every device
         wrapped: nn.Module = get_peft_model(model, config)
     if paths.fused_qkv:
         for name, module in wrapped.named_modules():

@@ -42,14 +42,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        if device.type == "cpu":
-            return self
-        return Batch(
-            self.input_ids.pin_memory().to(device, non_blocking=True),
-            self.targets.pin_memory().to(device, non_blocking=True),
-            self.tokens,
-            self.source,
-        )
+        ids, targets = self.input_ids, self.targets
+        if device.type == "cuda":
+            ids, targets = ids.pin_memory(), targets.pin_memory()
+        return Batch(ids.to(device, non_blocking=True), targets.to(device, non_blocking=True), self.tokens, self.source)
 
 
 class Entries(Protocol):

@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from engramlab.core.scoring import Scores, generate, score
-from engramlab.core.tokens import Sequences
+from engramlab.core.tokens import GAP, Sequences
 
 Rows = list[dict[str, Any]]
 
@@ -79,7 +79,7 @@ def first_token_of_values(
         Rows ``{"corpus", "group", "attribute", "first_token"}`` with "mean" over attributes.
     """
     marks = sequences.marks
-    begins = (marks > 0) & (np.concatenate([[0], marks[:-1]]) != marks)
+    begins = (marks > 0) & (marks != GAP) & (np.concatenate([[0], marks[:-1]]) != marks)
     scores = score(model, Sequences(sequences.ids, sequences.offsets, np.where(begins, marks, 0).astype(np.int8)))
     row = np.repeat(np.arange(len(sequences)), np.diff(scores.offsets))
     asked = Asked(sequences, scores.marks.astype(np.int64) - 1, train[row], tuple(names))

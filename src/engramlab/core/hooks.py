@@ -10,6 +10,18 @@ from torch import nn
 
 
 @contextmanager
+def mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Inside the block all of ``model`` is in training (or evaluation) mode; afterwards each module is in the one it had."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was in before:
+            module.training = was
+
+
+@contextmanager
 def select_positions(model: nn.Module, keep: torch.Tensor) -> Iterator[None]:
     """Inside the block the model computes logits only at the positions where ``keep[B, T]`` is true.
 

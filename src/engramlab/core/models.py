@@ -165,7 +165,7 @@ def build(
             attention_dropout=dropout,
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every device
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
 
 
@@ -200,25 +200,41 @@ def _source(name: str) -> tuple[str, dict[str, Any]]:
             import gguf  # noqa: F401
         except ImportError:
             raise UserError(f"model {name!r} is a GGUF file: reading it needs `pip install gguf`") from None
-        return str(path.parent), {"gguf_file": path.name}
+        return str(path.parent), {"gguf_file": path.name, "local_files_only": True}
     if path.is_dir():
-        return str(path), {}
+        return str(path), {"local_files_only": True}
     if path.exists():
         raise UserError(f"model {name!r} is a file; give a model folder, a .gguf file or a hub id (owner/name)")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"model {name!r}: there is no such folder")
-    return name, {}
+    return name, {} if _hub_answers() else {"local_files_only": True}
+
+
+def _hub_answers() -> bool:
+    """Can the hub be reached? Where it cannot, its own client would try again for most of a minute before it says so."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception:  # whatever the hub's HTTP library raises
+        return False
+    return True
 
 
 def _refuse(kind: str, name: str, error: Exception) -> UserError:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "safetensors" in str(error):
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    if isinstance(error, OSError) and "safetensors" in str(error):
         return UserError(
             f"{kind} {name!r} has no weights in safetensors form ({first}); pickled weights can run code when loaded, so "
             "convert them first"
         )
+    if Path(name).expanduser().exists():
+        return UserError(f"{kind} {name!r} could not be loaded: it is damaged, or no causal language model ({first})")
     return UserError(
-        f"{kind} {name!r} is no folder here and could not be fetched as a hub id ({first[:200]}); without a network give a "
+        f"{kind} {name!r} is no folder here and could not be fetched as a hub id ({first}); without a network give a "
         "local folder or a .gguf file"
     )
 
@@ -231,8 +247,10 @@ def load_tokenizer(name: str) -> Any:
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source, **extra)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a damaged file may raise anything
         raise _refuse("tokenizer", name, error) from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes where the files are missing
+        raise UserError(f"tokenizer {name!r} has no vocabulary; its folder needs a tokenizer.json")
     return tokenizer
 
 
@@ -244,19 +262,21 @@ def load(
     Only safetensors and GGUF weights are read and no remote code is run.
 
     Raises:
-        UserError: nothing there, no network for a hub id, pickled weights, or not a causal LM.
+        UserError: nothing there, no network for a hub id, pickled, damaged or missing weights, or not a causal LM.
     """
     from transformers import AutoModelForCausalLM
 
     source, extra = _source(name)
     tokenizer = load_tokenizer(name)
-    if not extra:
+    if "gguf_file" not in extra:
         extra["use_safetensors"] = True
     try:
         with quiet():
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **extra)
-    except (OSError, ValueError, RuntimeError) as error:
+            model, info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **extra)
+    except Exception as error:
         raise _refuse("model", name, error) from error
+    if missing := sorted(info["missing_keys"]):
+        raise UserError(f"model {name!r} lacks weights, among them {missing[0]}; they would be random")
     if device is not None:
         model.to(device)
     model.eval()

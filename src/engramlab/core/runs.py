@@ -17,6 +17,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -141,23 +142,28 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
     return [] if old == new else [f"{prefix}: {json.dumps(old)} there, {json.dumps(new)} now"]
 
 
+def _is_content(path: Path) -> bool:
+    """Is this more than what a killed process leaves behind?"""
+    return not path.name.startswith(".") and not path.name.endswith(".partial")
+
+
 class Run:
     """One run folder, held by one process at a time.
 
-    Opening it with the config it was made with goes on; with another config it is refused and nothing is touched.
+    Making the object only checks: a folder made with the same config goes on, one of another config is refused, and nothing
+    is written before ``open``.
 
     Args:
-        folder: made if absent.
+        folder: made by ``open`` if absent.
         experiment: name of the experiment.
         config: the resolved config (a dataclass).
         preset: name of the preset the config started from.
-        exclusive: hold the lock (only the main process of a launch should).
 
     Raises:
-        UserError: the folder belongs to another config or to something else, or is in use by another process.
+        UserError: the folder belongs to another config or to something else.
     """
 
-    def __init__(self, folder: Path, experiment: str, config: Any, *, preset: str = "", exclusive: bool = True) -> None:
+    def __init__(self, folder: Path, experiment: str, config: Any, *, preset: str = "") -> None:
         self.folder = Path(folder)
         resolved = plain(config)
         path = self.folder / "config.json"
@@ -174,26 +180,23 @@ class Run:
                     f"{self.folder} holds a run with another config ({'; '.join(changed[:5])}"
                     f"{', …' if len(changed) > 5 else ''}); choose another --out, or remove that folder to start over"
                 )
-        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        elif self.folder.exists() and (not self.folder.is_dir() or any(map(_is_content, self.folder.iterdir()))):
             raise UserError(f"{self.folder} exists and is no run folder (it has no config.json); choose another --out")
-        if not exclusive:
-            return
+        self._record = {"experiment": experiment, "preset": preset, "config": resolved}
+
+    def open(self) -> None:
+        """Makes the folder and holds it; only the main process of a launch should. Raises UserError if it is in use."""
         with _room(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._lock()
         if not self.resumed:
-            write_json(
-                path,
-                {
-                    "experiment": experiment,
-                    "preset": preset,
-                    "config": resolved,
-                    "versions": versions(),
-                    "commit": commit(),
-                    "command": " ".join(["engramlab", *sys.argv[1:]]),
-                    "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                },
-            )
+            made = {
+                "versions": versions(),
+                "commit": commit(),
+                "command": shlex.join(["engramlab", *sys.argv[1:]]),
+                "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+            write_json(self.folder / "config.json", self._record | made)
 
     def _lock(self) -> None:
         try:

@@ -16,8 +16,9 @@ from torch import nn
 
 from engramlab.core.errors import UserError
 from engramlab.core.facts import Query
-from engramlab.core.hooks import target_logits
-from engramlab.core.tokens import EncodedQueries, Sequences, encode_queries
+from engramlab.core.hooks import mode, target_logits
+from engramlab.core.sampling import left_padded
+from engramlab.core.tokens import GAP, EncodedQueries, Sequences, encode_queries, end_token, start_tokens
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,20 @@ class Scores:
         For a row of prompt, answer and end token this equals "greedy decoding writes exactly this answer and stops": by
         induction each greedy token extends the true prefix. Rows without scored tokens are False.
         """
-        wrong = np.add.reduceat(np.append(~self.greedy, False).astype(np.int64), self.offsets[:-1])
-        return (wrong == 0) & (np.diff(self.offsets) > 0)
+        wrong = np.append(0, np.cumsum(~self.greedy))[self.offsets]
+        return (np.diff(wrong) == 0) & (np.diff(self.offsets) > 0)
 
     def first(self) -> np.ndarray:
-        """bool ``[rows]``: the first scored token of the row is the greedy choice."""
-        return self.greedy[self.offsets[:-1]]
+        """bool ``[rows]``: the row's first scored token that is not a ``GAP`` is the greedy choice; False without one."""
+        solid = np.flatnonzero(self.marks != GAP)
+        first = np.append(solid, len(self.marks))[np.searchsorted(solid, self.offsets[:-1])]
+        return (first < self.offsets[1:]) & np.append(self.greedy, False)[first]
 
     def mean_logprob(self) -> np.ndarray:
-        """float64 ``[rows]``: mean log-probability of the row's scored tokens."""
-        sums = np.add.reduceat(self.logprobs.astype(np.float64), self.offsets[:-1])
-        return sums / np.diff(self.offsets)
+        """float64 ``[rows]``: mean log-probability of the row's scored tokens; NaN for a row without any."""
+        sums = np.diff(np.append(0.0, np.cumsum(self.logprobs, dtype=np.float64))[self.offsets])
+        counts = np.diff(self.offsets)
+        return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
 def plan(lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
@@ -102,9 +106,7 @@ def score(
     counts = np.concatenate([[0], np.cumsum(wanted)])
     offsets = counts[sequences.offsets]
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
+    with mode(model, False):
         done = 0
         for rows in plan(sequences.lengths, budget):
             lengths = sequences.lengths[rows]
@@ -124,8 +126,6 @@ def score(
             done += len(rows)
             if progress:
                 progress(done, len(sequences))
-    finally:
-        model.train(was_training)
     return Scores(logprobs, ranks, greedy, offsets, sequences.marks[wanted])
 
 
@@ -165,42 +165,34 @@ def generate(
 ) -> list[str]:
     """What the model writes after each prompt, until its end token: greedy, or beam search with ``beams`` > 1.
 
-    Prompts are tokenised as the tokenizer does by itself (start token included) and batched by length.
+    Prompts are tokenised as the tokenizer does by itself (start token included) and batched by length. The model's own
+    generation settings play no part.
 
     Returns:
         The continuation of each prompt, without special tokens, stripped.
     """
-    from engramlab.core.tokens import end_token, start_tokens
+    from transformers import GenerationConfig
 
     end = end_token(tokenizer)
     first = start_tokens(tokenizer)
     rows = [first + ids for ids in tokenizer(list(prompts), add_special_tokens=False)["input_ids"]]
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-    device = next(model.parameters()).device
     answers = [""] * len(rows)
-    was_training = model.training
-    model.eval()
+    device = next(model.parameters()).device
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    # A model's own settings (a repetition penalty, say) would answer another question than the one asked here.
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens, num_beams=beams, do_sample=False, eos_token_id=end, pad_token_id=end
+    )
+    own, bare.generation_config = bare.generation_config, settings
     try:
-        for start in range(0, len(order), batch):
-            chosen = order[start : start + batch]
-            width = len(rows[chosen[0]])
-            ids = torch.full((len(chosen), width), end, device=device)
-            mask = torch.zeros_like(ids)
-            for k, i in enumerate(chosen):
-                ids[k, width - len(rows[i]) :] = torch.tensor(rows[i], device=device)
-                mask[k, width - len(rows[i]) :] = 1
-            out = model.generate(  # type: ignore[operator]
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                num_beams=beams,
-                do_sample=False,
-                eos_token_id=end,
-                pad_token_id=end,
-                use_cache=True,
-            )
-            for k, i in enumerate(chosen):
-                answers[i] = tokenizer.decode(out[k, width:], skip_special_tokens=True).strip()
+        with mode(model, False):
+            for start in range(0, len(order), batch):
+                chosen = order[start : start + batch]
+                ids, mask = left_padded([rows[i] for i in chosen], end, device)
+                out = bare.generate(input_ids=ids, attention_mask=mask)
+                for i, new in zip(chosen, out[:, ids.shape[1] :], strict=True):
+                    answers[i] = tokenizer.decode(new, skip_special_tokens=True).strip()
     finally:
-        model.train(was_training)
+        bare.generation_config = own
     return answers

@@ -3,12 +3,14 @@
 Everything that asks where a target begins — label masks, scoring, probing positions, edits — asks here.
 
 **The space rule.** A target is joined to its prompt by one space, unless the prompt is empty or already ends in white
-space, or the target begins with white space or with closing punctuation. The joined *text* is tokenised as a whole, and the
-target's tokens are those that hold a character of the target; so they are the tokens the model sees in running text.
+space, or the target begins with white space or with closing punctuation (", who", "'s car", but not ".NET" or
+"'s-Hertogenbosch", where the mark begins a word). The joined *text* is tokenised as a whole, and the target's tokens are
+those that hold a character of the target; so they are the tokens the model sees in running text.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,12 @@ import numpy as np
 
 from engramlab.core.errors import UserError
 from engramlab.core.facts import Query
+
+#: Mark of a token that holds nothing but the space before a value (many tokenizers cut " 1996" that way). A model must write
+#: it, so it is trained and counts for an exact match; but it is no token of the value, and never the value's first.
+GAP = 127
+# Punctuation or a clitic, unless a word begins with it.
+_CLOSING = re.compile(r"(?:[,.;:!?)\]}%”»]++|['’](?:s|d|m|t|re|ve|ll)?)(?![\w-])")
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Sequences:
         ids: int32 ``[total]`` token ids.
         offsets: int64 ``[rows + 1]``; row ``i`` is ``ids[offsets[i]:offsets[i + 1]]``.
         marks: int8 ``[total]``: 0 for plain text; what other values mean is the maker's to say (``attribute + 1`` for the
-            tokens of an entry, 1 for the target tokens of a query).
+            tokens of an entry, 1 for the target tokens of a query, ``GAP`` for a lone space before either).
     """
 
     ids: np.ndarray
@@ -85,11 +93,13 @@ def join(prompt: str, target: str) -> tuple[str, int, int]:
         ('It is called Paris', 13, 18)
         >>> join("He said", ", loudly")
         ('He said, loudly', 7, 15)
+        >>> join("The capital is", "'s-Hertogenbosch")
+        ("The capital is 's-Hertogenbosch", 15, 31)
     """
     bare = target.lstrip()
     if target != bare:
         gap = target[: len(target) - len(bare)]
-    elif not prompt or prompt[-1].isspace() or (bare and bare[0] in ",.;:!?)]}%'’"):
+    elif not prompt or prompt[-1].isspace() or _CLOSING.match(bare):
         gap = ""
     else:
         gap = " "
@@ -170,7 +180,8 @@ def encode_queries(tokenizer: Any, queries: Sequence[Query], *, end: bool = Fals
     """Encodes prompt and target of each query by the space rule.
 
     Args:
-        end: also put the end token behind each target and mark it, so that a greedy match means "says this and stops".
+        end: also put the end token behind each target and mark it, and mark a lone space before the target with ``GAP``, so
+            that a greedy match means "says this and stops".
 
     Raises:
         UserError: a target without any token (names the query), or a tokenizer that lacks offsets or, if asked for, an end
@@ -191,6 +202,11 @@ def encode_queries(tokenizer: Any, queries: Sequence[Query], *, end: bool = Fals
         if text[spans[first][0] : start].strip():
             straddling.append(i)
         marks.append([1 if first <= k < last else 0 for k in range(len(row))])
+        for k in reversed(range(first)) if end else ():
+            a, b = spans[k]
+            if a < len(queries[i].prompt) or text[a:b].strip():
+                break
+            marks[-1][k] = GAP
     suffix = [end_token(tokenizer)] if end else []
     sequences = Sequences.of(ids, marks).wrapped(start_tokens(tokenizer), suffix, suffix_mark=1)
     return EncodedQueries(sequences, tuple(straddling))
@@ -220,7 +236,7 @@ def train_compact_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
             f"vocabulary: must be above {len(alphabet) + 1} (the bytes and the end token), not {vocabulary}"
         )
     texts = list(texts)
-    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    split = pre_tokenizers.ByteLevel(add_prefix_space=True)
     counter = Tokenizer(models.WordLevel(unk_token=end))
     counter.pre_tokenizer = split
     counter.train_from_iterator(texts, trainers.WordLevelTrainer(vocab_size=vocabulary + 1, show_progress=False))

@@ -25,7 +25,7 @@ from torch import nn
 from engramlab.core import losses
 from engramlab.core.batches import IGNORE, Batch, Stream
 from engramlab.core.errors import UserError
-from engramlab.core.hooks import target_logits
+from engramlab.core.hooks import mode, target_logits
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,23 @@ class Recipe:
     """Loss of each target token, by name."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch"):
-            if getattr(self, name) < 1:
-                raise UserError(f"recipe: {name} must be at least 1, not {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise UserError(f"recipe: learning_rate must be above 0, not {self.learning_rate}")
-        if self.warmup >= self.steps:
-            raise UserError(f"recipe: warmup ({self.warmup}) must be shorter than steps ({self.steps})")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise UserError(f"recipe: micro_batch must be at least 1 or None, not {self.micro_batch}")
+        rules = (
+            ("steps", self.steps >= 1, "at least 1"),
+            ("batch", self.batch >= 1, "at least 1"),
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("weight_decay", self.weight_decay >= 0, "at least 0"),
+            ("eps", self.eps > 0, "above 0"),
+            ("beta1", 0 <= self.beta1 < 1, "at least 0 and below 1"),
+            ("beta2", 0 <= self.beta2 < 1, "at least 0 and below 1"),
+            ("warmup", 0 <= self.warmup < self.steps, f"at least 0 and below steps ({self.steps})"),
+            ("final", 0 <= self.final <= 1, "between 0 and 1"),
+            ("clip", self.clip is None or self.clip > 0, "above 0, or None"),
+            ("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "at least 1, or None"),
+        )
+        for name, fine, rule in rules:
+            if not fine:
+                raise UserError(f"recipe: {name} must be {rule}, not {getattr(self, name)}")
+        losses.get(self.loss)
 
     def rate(self, step: int) -> float:
         """Learning rate of the update from state ``step`` to ``step + 1``."""
@@ -116,7 +124,7 @@ class TrainState:
         accelerator: None for a default one (all devices of the launch, float32).
 
     Raises:
-        UserError: no parameters to train, or a batch that the devices cannot share.
+        UserError: no parameters to train, a batch that the devices cannot share, or fp16, whose loss scaling is not done.
     """
 
     def __init__(
@@ -130,6 +138,8 @@ class TrainState:
         self.recipe = recipe
         self.accelerator = accelerator or Accelerator()
         self.world = self.accelerator.num_processes
+        if self.accelerator.mixed_precision == "fp16":
+            raise UserError("precision fp16 would need its losses scaled, which is not done here; use bf16 or none")
         if recipe.batch % self.world:
             raise UserError(f"recipe: batch {recipe.batch} cannot be shared evenly by {self.world} processes")
         chosen = list(parameters) if parameters is not None else [p for p in model.parameters() if p.requires_grad]
@@ -197,10 +207,8 @@ def _step(state: TrainState, stream: Stream) -> Step:
     batch = batch.to(accelerator.device)
     if not targets:
         raise UserError(f"step {state.step + 1}: the batch has no target token")
-    was_training = state.bare.training
-    state.model.train()
-    try:
-        total = torch.zeros((), device=accelerator.device)
+    total = torch.zeros((), device=accelerator.device)
+    with mode(state.model, True):
         for part, last in _parts(batch, recipe.micro_batch):
             sync = contextlib.nullcontext() if last or state.world == 1 else accelerator.no_sync(state.model)
             with sync:
@@ -208,8 +216,6 @@ def _step(state: TrainState, stream: Stream) -> Step:
                 # Data parallelism averages gradients over processes; the mean here is over all processes' targets.
                 accelerator.backward(loss * state.world)
             total += loss.detach()
-    finally:
-        state.model.train(was_training)
     if state.world > 1:
         total = accelerator.reduce(total)
     gradients = [p.grad for p in state.trained if p.grad is not None]

@@ -38,22 +38,20 @@ QUESTIONS = {
 
 @dataclass(frozen=True)
 class BiosConfig:
-    """A bioS dataset.
-
-    people: ordinary people, with entries as `variant` says.
-    variant: a name that `parse_variant` reads.
-    seed: decides people and entries; the people do not depend on the variant.
-    celebrities: people added by "+CEL", with `multi5+permute` entries; 0 means as many as `people`.
-    pools: how much of each pool of names and values is used.
-    templates: only the first so many templates of each attribute; None is all.
-    """
+    """A bioS dataset: biographies of made-up people, six sentences an entry (arXiv 2309.14316)."""
 
     people: int = 100_000
+    """Ordinary people, with entries as `variant` says."""
     variant: str = "multi5+permute"
+    """How entries are written: single, multiM, coupleC, then +permute (after single: +permuteP), +fullname, +CEL."""
     seed: int = 0
+    """Decides people and entries; the people do not depend on the variant."""
     celebrities: int = 0
+    """People added by +CEL, with `multi5+permute` entries; 0 means as many as `people`."""
     pools: Pools = field(default_factory=Pools)
+    """How much of each pool of names and values is used."""
     templates: int | None = None
+    """Only the first so many templates of each attribute; None is all."""
 
 
 class BiosCorpus:

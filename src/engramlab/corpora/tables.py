@@ -30,28 +30,29 @@ from engramlab.corpora.variants import parse_variant
 
 @dataclass(frozen=True)
 class TableConfig:
-    """A dataset made from a table.
+    """A dataset made from your own table: one row an entity, one column an attribute.
 
-    facts: the table: .csv, .tsv, .jsonl, .ndjson or .parquet.
-    key: the column that names the entities, each once; by default the first.
-    attributes: the columns to state; by default all others, but for the pronoun column.
-    pronoun_column: a column with he, she, they or it. Without one every sentence repeats the entity's name.
-    templates: a file of templates for every attribute, or a folder with `ATTRIBUTE.txt` files and, for the
-        attributes without one, `default.txt`. Templates start with `{subject}` or `{subject's}`, have one
-        `{value}` and may say `{attribute}`. Without any, plain templates that fit every attribute are used.
-    questions: a file of `ATTRIBUTE<TAB>question with {subject}` lines, for attributes that shall not be asked
-        "What is the ATTRIBUTE of {subject}? Answer:".
-    variant, seed: as for bioS, but without +CEL.
+    Templates start with `{subject}` or `{subject's}`, have one `{value}` and may say `{attribute}`.
     """
 
     facts: Path
+    """The table: .csv, .tsv, .jsonl, .ndjson or .parquet."""
     variant: str = "multi5+permute"
+    """How entries are written, as for bioS but without +CEL."""
     seed: int = 0
+    """Decides templates, orders and the split into train and test."""
     key: str | None = None
+    """The column that names the entities, each once; None is the first."""
     attributes: tuple[str, ...] | None = None
+    """The columns to state; None is all others but the pronoun column."""
     pronoun_column: str | None = None
+    """A column with he, she, they or it. Without one every sentence repeats the entity's name."""
     templates: Path | None = None
+    """A file of templates for every attribute, or a folder with ATTRIBUTE.txt files and, for the attributes without one,
+    default.txt. None is plain templates that fit every attribute."""
     questions: Path | None = None
+    """A file of lines ATTRIBUTE, tab, question with {subject}, for attributes that shall not be asked "What is the ATTRIBUTE
+    of {subject}? Answer:"."""
 
 
 class Entities:

@@ -17,7 +17,6 @@ from rich.console import Console
 
 from engramlab.core import runs
 from engramlab.experiments.knowledge_extraction.config import PRESETS, Config, Finetune, Model, check
-from engramlab.experiments.knowledge_extraction.data import dataset
 from engramlab.experiments.knowledge_extraction.work import Part, Work
 
 __all__ = ["PRESETS", "Config", "Finetune", "Model", "run"]
@@ -32,16 +31,17 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     """
     console = console or Console(stderr=True)
     check(config)
-    for variant in config.variants:
-        dataset(config, variant)
-    from accelerate import PartialState
-
-    place = runs.Run(out, "knowledge-extraction", config, preset=preset, exclusive=PartialState().is_main_process)
+    place = runs.Run(out, "knowledge-extraction", config, preset=preset)
+    work = Work(config, Path(out), console)
+    parts = [Part(work, data) for data in work.datasets]
+    for part in parts:
+        part.check()
+    main = work.accelerator.is_main_process
+    if main:
+        place.open()
+        work.save_tokenizer()
+    work.accelerator.wait_for_everyone()
     try:
-        work = Work(config, Path(out), console)
-        parts = [Part(work, data) for data in work.datasets]
-        for part in parts:
-            part.check()
         done = [part.run() for part in parts]
         summary = {
             "experiment": "knowledge-extraction",
@@ -51,7 +51,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             "training": [row for result in done for row in result["training"]],
             "best": {part.data.name: result["best"] for part, result in zip(parts, done, strict=True)},
         }
-        if work.accelerator.is_main_process:
+        if main:
             runs.write_json(Path(out) / "summary.json", summary)
         return summary
     finally:

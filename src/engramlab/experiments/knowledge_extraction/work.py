@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from engramlab.core.training import Recipe
 from engramlab.experiments.knowledge_extraction.config import Config
 from engramlab.experiments.knowledge_extraction.data import Dataset, dataset
 
+TOKENIZER_TEXTS = 20_000  # entries, and as many questions, that a compact tokenizer learns from
 EXAMPLES = 5  # entries kept to look at, and questions kept of each group and attribute
 
 
@@ -45,20 +46,22 @@ class Work:
             return models.load_tokenizer(config.model.name)
         if config.tokenizer != "compact":
             return models.load_tokenizer(config.tokenizer)
-        folder = self.folder / "tokenizer"
-        if not folder.exists() and self.accelerator.is_main_process:
-            trained = tokens.train_compact_tokenizer(self._texts(), config.vocabulary)
-            runs.write_folder(folder, lambda path: trained.save_pretrained(path))
-        self.accelerator.wait_for_everyone()
-        return models.load_tokenizer(str(folder))
+        if (self.folder / "tokenizer").exists():
+            return models.load_tokenizer(str(self.folder / "tokenizer"))
+        return tokens.train_compact_tokenizer(self._texts(), config.vocabulary)
 
-    def _texts(self) -> Any:
-        """Texts that show every word of the corpora: what a compact tokenizer is trained on."""
+    def save_tokenizer(self) -> None:
+        """Keeps the tokenizer in the run folder; a resumed run must not train it again."""
+        if not (self.folder / "tokenizer").exists():
+            runs.write_folder(self.folder / "tokenizer", lambda path: self.tokenizer.save_pretrained(path))
+
+    def _texts(self) -> Iterator[str]:
+        """Entries and questions, all or a spread of them: what a compact tokenizer is trained on."""
         for data in self.datasets:
             for corpus in (data.corpus, data.questions):
-                for layout in corpus.coverage():
-                    for row in layout.pieces.tolist():
-                        yield "".join(corpus.pieces[p] for p in row)
+                chosen = np.unique(np.linspace(0, len(corpus) - 1, TOKENIZER_TEXTS).astype(np.int64))
+                for row in corpus.layout(chosen).pieces.tolist():
+                    yield "".join([corpus.pieces[p] for p in row])
 
     def fresh_model(self) -> nn.Module:
         """The model that pretraining starts from."""
