@@ -17,7 +17,7 @@ usage: engramlab COMMAND ...
 commands
   run EXPERIMENT --out DIR   run an experiment; run the same command again to go on after an interruption
   report RUN [RUN ...]       one HTML page about a run, or about several side by side
-  corpus bios|tables         write a corpus as Parquet: profiles, entries with spans, questions
+  corpus bios|bior|tables    write a corpus as Parquet: profiles, entries with spans, questions
   models                     named model sizes, and what else can be loaded
   list                       experiments and their presets, corpus variants
   version                    versions of engramlab and of what its numbers depend on
@@ -173,16 +173,18 @@ def _report(given: list[str]) -> None:
 
 
 def _corpus(given: list[str]) -> None:
+    from engramlab.bior import BiorConfig
     from engramlab.core.progress import Bar
     from engramlab.corpora.bios import BiosConfig, bios, bios_questions
     from engramlab.corpora.export import export
     from engramlab.corpora.questions import Split
     from engramlab.corpora.tables import TableConfig, table, table_questions
 
-    kinds = {"bios": BiosConfig, "tables": TableConfig}
+    kinds = {"bios": BiosConfig, "bior": BiorConfig, "tables": TableConfig}
     if not given or given[0] in ("-h", "--help"):
-        print("usage: engramlab corpus bios|tables --out DIR [options]\n")
+        print("usage: engramlab corpus bios|bior|tables --out DIR [options]\n")
         print("bios     biographies of made-up people (arXiv 2309.14316)")
+        print("bior     the same people, their biographies rewritten by a chat model (--model)")
         print("tables   texts and questions from your own table of facts")
         print(
             "\nWrites profiles.parquet, entries.parquet (with spans) and questions.parquet. See engramlab corpus bios --help"
@@ -198,6 +200,9 @@ def _corpus(given: list[str]) -> None:
     config = _parse(kinds[kind], f"corpus {kind} --out DIR", rest)
     if out is None and not help_asked:
         raise UserError(f"engramlab corpus {kind} needs --out DIR: the folder to write")
+    if kind == "bior":
+        _bior(config, Path(str(out)))
+        return
     if kind == "bios":
         corpus: Any = bios(config)
         questions = bios_questions(corpus, Split(len(corpus.subjects), config.seed))
@@ -212,6 +217,24 @@ def _corpus(given: list[str]) -> None:
 
         export(corpus, questions, Path(str(out)), progress=progress)
     print(Path(str(out)).resolve())
+
+
+def _bior(config: Any, out: Path) -> None:
+    from engramlab.bior import write_bior
+
+    about = write_bior(config, out)
+    lacking = ", ".join(f"{name} {count}" for name, count in about["lacking"].items())
+    print(
+        f"accepted {about['accepted']} of {about['answers']} answers ({about['acceptance_rate']:.1%})"
+        + (f"; the others lacked: {lacking}" if lacking else "")
+    )
+    if about["left_out"]:
+        shown = ", ".join(f"{row['entry']} of person {row['person']}" for row in about["left_out"][:10])
+        more = ", …" if len(about["left_out"]) > 10 else ""
+        print(
+            f"left out {len(about['left_out'])} entries after {about['tries']} tries: {shown}{more} (all in dataset.json)"
+        )
+    print(out.resolve())
 
 
 # models, list, version ------------------------------------------------------------------------------------------------

@@ -1,13 +1,21 @@
-"""Small tokenizers of every common kind, trained in a moment on the texts they are given."""
+"""Small tokenizers of every common kind, trained in a moment on the texts they are given, and small random models."""
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+SENTENCES = (
+    "The capital of France is Paris. It's on the Seine, and 2,102,650 people live there (in 2023).",
+    "Zoë O'Neil was born on October 2, 1996 in Washington, D.C. She studied at the École Polytechnique.",
+    "What is the capital of Japan? Answer: 東京. Its old name was Edo; calling code +81.",
+)
 END, UNK = "<|end|>", "<unk>"
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -25,7 +33,8 @@ def _bytes(texts: Iterable[str], splitter: Any, size: int = 600) -> Tokenizer:
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     backend.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=size, special_tokens=[END], initial_alphabet=alphabet)
+        texts,
+        trainers.BpeTrainer(vocab_size=size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False),
     )
     return backend
 
@@ -61,13 +70,24 @@ def llama3(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=END, bos_token="<bos>")
 
 
+def _by_script(scheme: str) -> Any:
+    """How SentencePiece splits texts to learn from: words, numbers and punctuation each by themselves."""
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(prepend_scheme=scheme),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.Digits(individual_digits=True),
+        ]
+    )
+
+
 def _metaspace_bpe(texts: Iterable[str]) -> Tokenizer:
     backend = Tokenizer(models.BPE(unk_token=UNK, byte_fallback=True, fuse_unk=True))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    backend.pre_tokenizer = _by_script("always")
     special = [UNK, END, *(f"<0x{i:02X}>" for i in range(256))]
     # Letters of a few texts only, so that rare ones fall back to bytes.
     backend.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=900, special_tokens=special, limit_alphabet=60)
+        texts, trainers.BpeTrainer(vocab_size=900, special_tokens=special, limit_alphabet=60, show_progress=False)
     )
     return backend
 
@@ -85,12 +105,11 @@ def unigram(scheme: str) -> Callable[[Iterable[str]], PreTrainedTokenizerFast]:
 
     def make(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         backend = Tokenizer(models.Unigram())
-        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+        backend.pre_tokenizer = _by_script(scheme)
         backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
-        trainer = trainers.UnigramTrainer(
-            vocab_size=500, special_tokens=[UNK, END], unk_token=UNK, show_progress=False
-        )
+        trainer = trainers.UnigramTrainer(vocab_size=500, special_tokens=[UNK, END], unk_token=UNK, show_progress=False)
         backend.train_from_iterator(texts, trainer)
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
         return _ready(backend)
 
     return make
@@ -103,7 +122,7 @@ def words(splitter: Any) -> Callable[[Iterable[str]], PreTrainedTokenizerFast]:
         backend = Tokenizer(models.WordLevel(unk_token=UNK))
         backend.pre_tokenizer = splitter
         backend.train_from_iterator(
-            texts, trainers.WordLevelTrainer(vocab_size=3000, special_tokens=[UNK, END])
+            texts, trainers.WordLevelTrainer(vocab_size=3000, special_tokens=[UNK, END], show_progress=False)
         )
         return _ready(backend)
 
@@ -116,7 +135,8 @@ def bert(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=500, special_tokens=[UNK, END, "[CLS]", "[SEP]"])
+        texts,
+        trainers.WordPieceTrainer(vocab_size=500, special_tokens=[UNK, END, "[CLS]", "[SEP]"], show_progress=False),
     )
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[(t, backend.token_to_id(t)) for t in ("[CLS]", "[SEP]")]
@@ -124,7 +144,6 @@ def bert(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     return _ready(backend)
 
 
-#: Tokenizers that never let a token cross from one word into the next, and those that may.
 ZOO: dict[str, Callable[[Iterable[str]], PreTrainedTokenizerFast]] = {
     "gpt2": gpt2,
     "digits": digits,
@@ -136,3 +155,37 @@ ZOO: dict[str, Callable[[Iterable[str]], PreTrainedTokenizerFast]] = {
     "words-and-punctuation": words(pre_tokenizers.WhitespaceSplit()),
     "bert": bert,
 }
+
+
+def model(family: str, *, vocabulary: int = 64, seed: int = 0, **more: Any) -> nn.Module:
+    """A causal LM of two layers with random weights large enough for clear preferences."""
+    shape: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "tie_word_embeddings": True,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+    if family == "gpt2":
+        shape |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    else:
+        shape |= {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": None}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **shape | more))
+        for parameter in made.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.2)
+    return made
+
+
+def process(target: Callable[..., None], *args: Any) -> Any:
+    """A process of its own, started: forked from one that has the libraries loaded and has computed nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["accelerate", "peft", "transformers.models.gpt_neox.modeling_gpt_neox"])
+    made = context.Process(target=target, args=args)
+    made.start()
+    return made

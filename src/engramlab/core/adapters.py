@@ -57,7 +57,9 @@ def add_lora(
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft's note that a tied embedding cannot be merged; it is not merged here
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every device
+        required = [(p, p.requires_grad) for p in model.parameters()]
         wrapped: nn.Module = get_peft_model(model, config)
+        wrapped.required_before = required  # type: ignore[assignment]
     if paths.fused_qkv:
         for name, module in wrapped.named_modules():
             if name.endswith(paths.query) and hasattr(module, "lora_B"):
@@ -78,7 +80,10 @@ def _hold_key_rows(module: Any, config: Any, layout: str) -> None:
 
 def unwrap(wrapped: nn.Module) -> nn.Module:
     """The model as it was before ``add_lora``, the update removed."""
-    return wrapped.unload()  # type: ignore[operator]
+    model = wrapped.unload()  # type: ignore[operator]
+    for parameter, required in wrapped.required_before:  # type: ignore[union-attr]
+        parameter.requires_grad_(required)
+    return model
 
 
 @contextlib.contextmanager

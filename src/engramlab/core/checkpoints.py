@@ -88,9 +88,9 @@ def load(folder: Path, state: TrainState, stream: Stream) -> dict[str, Any]:
             f"checkpoint {folder} was saved by {len(record['processes'])} processes and cannot go on with {state.world}"
         )
     saved = load_file(folder / "parameters.safetensors")
-    if set(saved) != set(state.names):
-        raise UserError(f"checkpoint {folder} is of another model: its parameters have other names")
     named = dict(state.bare.named_parameters())
+    if {name: value.shape for name, value in saved.items()} != {name: named[name].shape for name in state.names}:
+        raise UserError(f"checkpoint {folder} is of another model: its parameters have other names or shapes")
     with torch.no_grad():
         for name, value in saved.items():
             named[name].copy_(value)

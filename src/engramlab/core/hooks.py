@@ -44,14 +44,30 @@ def select_positions(model: nn.Module, keep: torch.Tensor) -> Iterator[None]:
 
 
 def target_logits(
-    model: nn.Module, input_ids: torch.Tensor, keep: torch.Tensor, attention_mask: torch.Tensor | None = None
+    model: nn.Module,
+    input_ids: torch.Tensor,
+    keep: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    shared: int = 0,
 ) -> torch.Tensor:
     """Logits ``[n, V]`` at the ``n`` positions where ``keep[B, T]`` is true, in row-major order.
 
     ``model`` may be wrapped (for data parallelism or by an adapter); rows padded at the right need no attention mask, since
-    a causal model never looks ahead.
+    a causal model never looks ahead. All rows begin with the same ``shared`` tokens, none of them kept: they are read once and
+    their keys and values serve every row (without gradients; a model whose cache cannot be repeated reads them with each row).
     """
     bare = getattr(model, "module", model)
+    cache = None
+    if shared:
+        with select_positions(bare, torch.zeros_like(keep[:1, :shared])):
+            cache = model(input_ids=input_ids[:1, :shared], use_cache=True).past_key_values
+        if hasattr(cache, "batch_repeat_interleave"):
+            cache.batch_repeat_interleave(len(input_ids))
+            input_ids, keep = input_ids[:, shared:], keep[:, shared:]
+        else:
+            cache = None
     with select_positions(bare, keep):
-        output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        output = model(
+            input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=cache is not None
+        )
     return output.logits[0]

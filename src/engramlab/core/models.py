@@ -232,7 +232,7 @@ def _refuse(kind: str, name: str, error: Exception) -> UserError:
             "convert them first"
         )
     if Path(name).expanduser().exists():
-        return UserError(f"{kind} {name!r} could not be loaded: it is damaged, or no causal language model ({first})")
+        return UserError(f"{kind} {name!r} is damaged or not the whole folder of a causal language model ({first})")
     return UserError(
         f"{kind} {name!r} is no folder here and could not be fetched as a hub id ({first}); without a network give a "
         "local folder or a .gguf file"

@@ -203,13 +203,16 @@ class Run:
             import fcntl
         except ImportError:  # no such locks on this system
             return
-        self._file = (self.folder / ".lock").open("w")
+        with _room(self.folder):
+            self._file = (self.folder / ".lock").open("w")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UserError(
                 f"{self.folder} is in use by another process; wait for it or choose another --out"
             ) from None
+        except OSError:  # a file system without locks
+            return
 
     def close(self) -> None:
         """Gives the folder free for another process."""
@@ -222,7 +225,8 @@ class Metrics:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with _room(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
 
     def rewind(self, step: int) -> None:
         """Drops rows after ``step`` and a half-written last line: they will be written again."""
@@ -240,7 +244,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a ``metrics.jsonl``; a half-written last line is left out, an absent file has none."""
     rows: list[dict[str, Any]] = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").split(
+            "\n"
+        ):  # not at U+2028, as splitlines would
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:

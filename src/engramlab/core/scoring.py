@@ -1,12 +1,12 @@
 """The span-scoring engine: log-probability, rank and greedy match of every target token, in as few passes as it takes.
 
-Rows are sorted by length, batched by a token budget so that hardly any padding is computed, and the vocabulary projection
-runs at target positions only. The result is evidence per token; metrics are small functions over it.
+Rows are sorted by length, batched by a token budget so that hardly any padding is computed, a beginning that many rows share is
+read once, and the vocabulary projection runs at target positions only. The result is evidence per token; metrics are small functions over it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from engramlab.core import prefixes
 from engramlab.core.errors import UserError
 from engramlab.core.facts import Query
 from engramlab.core.hooks import mode, target_logits
@@ -61,18 +62,6 @@ class Scores:
         return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
-def plan(lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
-    """Row numbers batch by batch: longest first, so that a batch too large for memory fails at once, each batch at most
-    ``budget`` padded tokens (and at least one row)."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        width = max(1, int(lengths[order[start]]))
-        stop = start + max(1, budget // width)
-        yield order[start:stop]
-        start = stop
-
-
 @torch.inference_mode()
 def score(
     model: nn.Module,
@@ -108,7 +97,10 @@ def score(
     device = next(model.parameters()).device
     with mode(model, False):
         done = 0
-        for rows in plan(sequences.lengths, budget):
+        first = np.full(len(sequences), np.iinfo(np.int64).max)  # rows without a scored token share what they like
+        row = np.repeat(np.arange(len(sequences)), sequences.lengths)[wanted]
+        np.minimum.at(first, row, np.flatnonzero(wanted) - sequences.offsets[row])
+        for rows, shared in prefixes.batches(sequences, first, budget):
             lengths = sequences.lengths[rows]
             width = int(lengths.max())
             inside = np.arange(width) < lengths[:, None]
@@ -120,7 +112,7 @@ def score(
             keep = torch.from_numpy(scored[:, 1:].copy()).to(device)
             tokens = torch.from_numpy(ids).to(device)
             if keep.any():
-                values = _evidence(target_logits(model, tokens[:, :-1], keep), tokens[:, 1:][keep])
+                values = _evidence(target_logits(model, tokens[:, :-1], keep, shared=shared), tokens[:, 1:][keep])
                 into = counts[at][scored[inside]]
                 logprobs[into], ranks[into], greedy[into] = (v.cpu().numpy() for v in values)
             done += len(rows)
@@ -179,7 +171,7 @@ def generate(
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     answers = [""] * len(rows)
     device = next(model.parameters()).device
-    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    bare: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     # A model's own settings (a repetition penalty, say) would answer another question than the one asked here.
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens, num_beams=beams, do_sample=False, eos_token_id=end, pad_token_id=end

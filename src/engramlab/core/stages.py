@@ -6,17 +6,19 @@ run again, and when only a checkpoint is there it goes on from it, to the same n
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import nn
 
-from engramlab.core import checkpoints, runs
+from engramlab.core import checkpoints, random_access, runs
 from engramlab.core.batches import Stream
 from engramlab.core.progress import Bar
 from engramlab.core.training import Recipe, TrainState, train
@@ -44,6 +46,7 @@ def train_stage(
     finish: Callable[[], dict[str, Any]] | None = None,
     save_model: Callable[[Path], None] | None = None,
     minutes_between_checkpoints: float = 2.0,
+    seed: int = 0,
     console: Any = None,
 ) -> dict[str, Any]:
     """Trains ``model`` in place and returns the stage's record.
@@ -54,6 +57,7 @@ def train_stage(
         finish: called once after the last step, model on its device; what it returns goes into the record.
         save_model: writes the trained model into a folder it is given; None keeps no model.
         minutes_between_checkpoints: wall-clock time after which a checkpoint is due.
+        seed: of dropout; torch's own generators are left as they were.
 
     Returns:
         ``{"steps", "loss", "tokens", "seconds", **finish()}``; the same after a resume but for the seconds.
@@ -66,40 +70,41 @@ def train_stage(
         return dict(runs.read_json(done))
     main = accelerator.is_main_process
     state = TrainState(model, recipe, parameters=parameters, accelerator=accelerator)
-    totals: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "loss": math.nan}
-    found = checkpoints.latest(folder / "checkpoints")
-    if found:
-        totals = checkpoints.load(found, state, stream)
-    metrics = runs.Metrics(folder / "metrics.jsonl")
-    if main:
-        metrics.rewind(state.step)
-    at, every = set(evaluate_at), max(1, recipe.steps // ROWS_A_STAGE)
-    before, since, started = totals["seconds"], time.monotonic(), time.monotonic()
-    tokens_here = 0
-    with Bar(label, recipe.steps, done=state.step, enabled=main, console=console) as bar:
-        for step in train(state, stream):
-            totals["tokens"] += step.tokens
-            tokens_here += step.tokens
-            totals["loss"] = step.loss
-            elapsed = time.monotonic() - started
-            totals["seconds"] = before + elapsed
-            bar.update(step.number, f"loss {step.loss:.3f}  {tokens_here / elapsed:,.0f} tokens/s")
-            if main and (step.number % every == 0 or step.number in (1, recipe.steps)):
-                metrics.add(
-                    step=step.number,
-                    loss=step.loss,
-                    lr=step.learning_rate,
-                    gradient_norm=step.gradient_norm,
-                    tokens=totals["tokens"],
-                    seconds=round(totals["seconds"], 3),
-                )
-            if main and evaluate and step.number in at:
-                for row in evaluate():
-                    metrics.add(step=step.number, **row)
-            # Every process must take the same branch, so the main one's clock decides.
-            if _due(accelerator, time.monotonic() - since > 60 * minutes_between_checkpoints):
-                checkpoints.save(folder / "checkpoints", state, stream, totals)
-                since = time.monotonic()
+    with _own_generators(accelerator, seed):
+        totals: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "loss": math.nan}
+        found = checkpoints.latest(folder / "checkpoints")
+        if found:
+            totals = checkpoints.load(found, state, stream)
+        metrics = runs.Metrics(folder / "metrics.jsonl")
+        if main:
+            metrics.rewind(state.step)
+        at, every = set(evaluate_at), max(1, recipe.steps // ROWS_A_STAGE)
+        before, since, started = totals["seconds"], time.monotonic(), time.monotonic()
+        tokens_here = 0
+        with Bar(label, recipe.steps, done=state.step, enabled=main, console=console) as bar:
+            for step in train(state, stream):
+                totals["tokens"] += step.tokens
+                tokens_here += step.tokens
+                totals["loss"] = step.loss
+                elapsed = time.monotonic() - started
+                totals["seconds"] = before + elapsed
+                bar.update(step.number, f"loss {step.loss:.3f}  {tokens_here / elapsed:,.0f} tokens/s")
+                if main and (step.number % every == 0 or step.number in (1, recipe.steps)):
+                    metrics.add(
+                        step=step.number,
+                        loss=step.loss,
+                        lr=step.learning_rate,
+                        gradient_norm=step.gradient_norm,
+                        tokens=totals["tokens"],
+                        seconds=round(totals["seconds"], 3),
+                    )
+                if main and evaluate and step.number in at:
+                    for row in evaluate():
+                        metrics.add(step=step.number, **row)
+                # Every process must take the same branch, so the main one's clock decides.
+                if _due(accelerator, time.monotonic() - since > 60 * minutes_between_checkpoints):
+                    checkpoints.save(folder / "checkpoints", state, stream, totals)
+                    since = time.monotonic()
     totals["seconds"] = before + time.monotonic() - started
     record = {"steps": state.step, **totals}
     if main:
@@ -110,6 +115,16 @@ def train_stage(
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     accelerator.wait_for_everyone()
     return record if main else dict(runs.read_json(done))
+
+
+@contextlib.contextmanager
+def _own_generators(accelerator: Accelerator, seed: int) -> Iterator[None]:
+    """Inside the block torch draws from generators seeded for this process, so that a stage killed before its first
+    checkpoint starts over to the same numbers."""
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(random_access.key(seed, "dropout", accelerator.process_index))
+        yield
 
 
 def _due(accelerator: Accelerator, clock: bool) -> bool:

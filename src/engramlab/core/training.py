@@ -47,7 +47,7 @@ class Recipe:
     beta2: float = 0.999
     """AdamW's decay of the squared gradients' mean."""
     warmup: int = 0
-    """Steps in which the learning rate rises linearly from zero."""
+    """Steps in which the learning rate rises linearly from zero; of a short training at most half."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Course of the learning rate after the warm-up."""
     final: float = 0.1
@@ -68,7 +68,7 @@ class Recipe:
             ("eps", self.eps > 0, "above 0"),
             ("beta1", 0 <= self.beta1 < 1, "at least 0 and below 1"),
             ("beta2", 0 <= self.beta2 < 1, "at least 0 and below 1"),
-            ("warmup", 0 <= self.warmup < self.steps, f"at least 0 and below steps ({self.steps})"),
+            ("warmup", self.warmup >= 0, "at least 0"),
             ("final", 0 <= self.final <= 1, "between 0 and 1"),
             ("clip", self.clip is None or self.clip > 0, "above 0, or None"),
             ("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "at least 1, or None"),
@@ -80,11 +80,12 @@ class Recipe:
 
     def rate(self, step: int) -> float:
         """Learning rate of the update from state ``step`` to ``step + 1``."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
+        warmup = min(self.warmup, self.steps // 2)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
         if self.schedule == "constant":
             return self.learning_rate
-        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        done = min(1.0, (step - warmup) / max(1, self.steps - warmup))
         left = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1 - done
         return self.learning_rate * (self.final + (1 - self.final) * left)
 

@@ -83,6 +83,10 @@ class BiosCorpus:
             subjects[rows] = group.subject(local)
         return subjects
 
+    def first_entry(self, subjects: npt.ArrayLike) -> Integers:
+        """The first entry about each of these ordinary people: int64[n]."""
+        return self.groups[0].first_entry(subjects)
+
     def layout(self, entries: npt.ArrayLike) -> Layout:
         indices = entry_indices(entries, len(self))
         parts = [(rows, group.layout(local)) for group, rows, local in self._parts(indices)]

@@ -73,6 +73,10 @@ class EntryCorpus:
         """Whom entries are about: int64[n], indices into the population."""
         return entry_indices(entries, len(self)) % len(self.subjects) + self.subjects.start
 
+    def first_entry(self, subjects: npt.ArrayLike) -> Integers:
+        """The first entry about each of these subjects, given as indices into the population: int64[n]."""
+        return np.asarray(subjects, np.int64) - self.subjects.start
+
     def layout(self, entries: npt.ArrayLike) -> Layout:
         indices = entry_indices(entries, len(self))
         n, count = len(indices), len(self.attributes)

@@ -62,6 +62,7 @@ def export(
     out_dir: str | Path,
     progress: Progress | None = None,
     about: Mapping[str, object] | None = None,
+    entry_columns: Mapping[str, Integers] | None = None,
 ) -> Path:
     """Write profiles, entries and questions into `out_dir`, which appears only when all of them are complete.
 
@@ -71,6 +72,7 @@ def export(
 
     progress: called after each row group with the rows written so far and the rows there will be.
     about: written as dataset.json beside the tables, such as the config that made the corpus.
+    entry_columns: more columns of whole numbers for the entries, one number an entry.
 
     Returns the folder.
 
@@ -81,6 +83,8 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: already exists and is not an empty folder; choose another, or remove it first")
     profiles = _profile_schema(corpus.population)
+    more = dict(entry_columns or {})
+    entries = pa.schema([*_ENTRIES, *((name, pa.int64()) for name in more)])
     total = len(corpus.population) + len(corpus) + len(questions)
     written = 0
     partial: Path | None = None
@@ -89,7 +93,7 @@ def export(
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
         for name, schema, batches in (
             ("profiles", profiles, _profiles(corpus.population, questions, profiles)),
-            ("entries", _ENTRIES, _entries(corpus)),
+            ("entries", entries, _entries(corpus, more, entries)),
             ("questions", _QUESTIONS, _questions(questions)),
         ):
             with pq.ParquetWriter(partial / f"{name}.parquet", schema, compression="zstd") as writer:
@@ -142,7 +146,7 @@ def _profiles(population: Population, questions: QuestionCorpus, schema: pa.Sche
         yield pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 
 
-def _entries(corpus: PeopledCorpus) -> Iterator[pa.RecordBatch]:
+def _entries(corpus: PeopledCorpus, more: Mapping[str, Integers], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     relations = pa.array([*corpus.attributes, ""])  # the last for the mark of a name, -1, less 1
     kinds = np.array(["object", "subject"])
     for entries in _parts(len(corpus)):
@@ -164,8 +168,9 @@ def _entries(corpus: PeopledCorpus) -> Iterator[pa.RecordBatch]:
             pa.array(corpus.subject(entries)),
             pa.array(said.texts, pa.string()),
             lists,
+            *(pa.array(np.asarray(numbers, np.int64)[entries]) for numbers in more.values()),
         ]
-        yield pa.record_batch(columns, schema=_ENTRIES)
+        yield pa.record_batch(columns, schema=schema)
 
 
 def _questions(questions: QuestionCorpus) -> Iterator[pa.RecordBatch]:

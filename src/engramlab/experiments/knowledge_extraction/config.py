@@ -116,11 +116,10 @@ class Config:
 
 TINY = Config(
     people=300,
-    first_templates=8,
-    pools=Pools(60, 60, 100, 40, 40, 40, 30, 40),
     layout="entries",
-    pretrain=Recipe(steps=1250, batch=24, learning_rate=3e-3, beta2=0.98, warmup=50),
-    finetune=Finetune(Recipe(steps=300, batch=48, learning_rate=1e-3, weight_decay=0.01, beta2=0.98)),
+    pretrain=Recipe(steps=1400, batch=24, learning_rate=5e-3, weight_decay=0.03, beta2=0.98, warmup=100),
+    finetune=Finetune(Recipe(steps=250, batch=48, learning_rate=1e-3, weight_decay=0.01, beta2=0.98)),
+    evaluated_people=50,
 )
 SMALL = Config(
     people=5_000,

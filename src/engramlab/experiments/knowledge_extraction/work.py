@@ -45,7 +45,7 @@ class Work:
         if not self.from_scratch:
             return models.load_tokenizer(config.model.name)
         if config.tokenizer != "compact":
-            return models.load_tokenizer(config.tokenizer)
+            return tokens.lead_with_space(models.load_tokenizer(config.tokenizer))
         if (self.folder / "tokenizer").exists():
             return models.load_tokenizer(str(self.folder / "tokenizer"))
         return tokens.train_compact_tokenizer(self._texts(), config.vocabulary)

@@ -1,0 +1,286 @@
+"""bioR: biographies that a chat model wrote from the six facts; the part that knows the text, not the model.
+
+What to ask the model (`conversation`), whether its answer states every fact (`read`), and the finished texts as a
+corpus (`RewrittenCorpus`, read back by `rewritten`). The writing itself is `engramlab.bior`.
+
+Source: Physics of Language Models, Part 3.1 (arXiv 2309.14316), section 2 and appendix: facts in random order, texts
+drawn again until every attribute is there word for word. The wording of the prompt is our own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engramlab.core.errors import UserError
+from engramlab.core.facts import Passage
+from engramlab.core.random_access import words
+from engramlab.corpora.bios import QUESTIONS
+from engramlab.corpora.layout import CHUNK, NAME, Integers, Layout, Population, entry_indices, passages
+from engramlab.corpora.people import ATTRIBUTES
+from engramlab.corpora.questions import QuestionCorpus, Split
+from engramlab.corpora.records import Table, read_table
+from engramlab.corpora.tables import Entities
+from engramlab.corpora.templates import PRONOUNS
+
+REQUEST = "Rewrite these six facts about {name} ({pronoun}) as one paragraph. Leave none out:\n{facts}"
+
+FACTS = {
+    "birth_date": "{name}'s birthday is {value}.",
+    "birth_city": "{name} was born in {value}.",
+    "university": "{name} studied at {value}.",
+    "major": "{name} majored in {value}.",
+    "employer": "{name} worked for {value}.",
+    "work_city": "{name} worked in {value}.",
+}
+
+# One worked example goes before the question: small models learn from it to leave nothing out. Its sentences come in the
+# order in which its facts are listed, so that the order of the answer follows the list, which is shuffled anew each time.
+EXAMPLE_NAME = "Odette Marlow Finch"
+EXAMPLE = {
+    "birth_date": ("March 3, 1951", "{whose} birthday is {value}."),
+    "birth_city": ("Bangor, ME", "{who} {was} born in {value}."),
+    "university": ("Reed College", "{who} studied at {value}."),
+    "major": ("Botany", "{who} majored in {value}."),
+    "employer": ("Timken", "{who} worked for {value}."),
+    "work_city": ("Canton, OH", "{who} worked in {value}."),
+}
+
+_STOPS = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
+
+
+def conversation(
+    name: str, pronoun: str, values: Sequence[str], key: int, *, example: bool = True
+) -> list[dict[str, str]]:
+    """What a chat model is asked: an example with its answer, then the facts about one person.
+
+    Args:
+        values: in the order of ATTRIBUTES, as they must appear in the answer.
+        key: decides the order of the facts, here and in the example.
+        example: show the example; without it there is one message.
+
+    Returns:
+        Messages with "role" and "content".
+    """
+    order = np.argsort(words(key, np.arange(len(ATTRIBUTES)))).tolist()
+    listed = [ATTRIBUTES[a] for a in order]
+    asked = {"role": "user", "content": _request(name, pronoun, dict(zip(ATTRIBUTES, values, strict=True)), listed)}
+    if not example:
+        return [asked]
+    later = PRONOUNS[pronoun]
+    named = {"who": EXAMPLE_NAME, "whose": f"{EXAMPLE_NAME}'s", "was": "was"}
+    was = "were" if pronoun == "they" else "was"
+    pronouns = {"who": later["he"].capitalize(), "whose": later["his"].capitalize(), "was": was}
+    told = [
+        EXAMPLE[attribute][1].format(value=EXAMPLE[attribute][0], **(pronouns if place else named))
+        for place, attribute in enumerate(listed)
+    ]
+    return [
+        {"role": "user", "content": _request(EXAMPLE_NAME, pronoun, {a: v for a, (v, _) in EXAMPLE.items()}, listed)},
+        {"role": "assistant", "content": " ".join(told)},
+        asked,
+    ]
+
+
+def _request(name: str, pronoun: str, values: dict[str, str], listed: Sequence[str]) -> str:
+    lines = [f"- {FACTS[attribute].format(name=name, value=values[attribute])}" for attribute in listed]
+    return REQUEST.format(name=name, pronoun=pronoun, facts="\n".join(lines))
+
+
+def clean(answer: str) -> str:
+    """An answer as one line that ends with a whole sentence; empty if it has none.
+
+    >>> clean("She was born in 1996.\\n\\nShe went to")
+    'She was born in 1996.'
+    """
+    text = " ".join(answer.split())
+    ends = [stop.end() for stop in _STOPS.finditer(text)]
+    return text[: ends[-1]] if ends else ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a text states: (start, end, mark) in the order of the text, marks as in a layout, and what it leaves out.
+
+    missing: the attributes, and "name", that do not occur; a text is accepted when there is none.
+    """
+
+    spans: tuple[tuple[int, int, int], ...]
+    missing: tuple[str, ...]
+
+
+def read(text: str, name: str, values: Sequence[str], attributes: Sequence[str] = ATTRIBUTES) -> Reading:
+    """Find every mention of the name, and of each value the first that is not part of another.
+
+    Names and values count only word for word and as whole words. Two attributes with one value (born and working in the
+    same city) need two mentions, since each is to be stated.
+    """
+    taken: list[tuple[int, int, int]] = []
+    for match in _mentions(text, name):
+        # A name said twice in a row is one mention: spans of one mark that touch could not be told apart.
+        if not taken or text[taken[-1][1] : match.start()].strip():
+            taken.append((match.start(), match.end(), NAME))
+    missing = [] if taken else ["name"]
+    # The longest first, or "Columbia" would take the beginning of "Columbia, SC".
+    for a in sorted(range(len(values)), key=lambda a: -len(values[a])):
+        for match in _mentions(text, values[a]):
+            if all(match.end() <= start or end <= match.start() for start, end, _ in taken):
+                taken.append((match.start(), match.end(), a + 1))
+                break
+        else:
+            missing.append(attributes[a])
+    return Reading(tuple(sorted(taken)), tuple(missing))
+
+
+def _mentions(text: str, words: str) -> Iterator[re.Match[str]]:
+    return re.finditer(rf"(?<!\w){re.escape(words)}(?!\w)", text)
+
+
+class _Slices(Sequence[str]):
+    """Pieces of texts, cut when asked for: piece p is texts[owner[p]][start[p]:end[p]]. The first is empty."""
+
+    def __init__(self, texts: Sequence[str], owner: Integers, start: Integers, end: Integers) -> None:
+        self._texts, self._owner, self._start, self._end = texts, owner, start, end
+
+    def __len__(self) -> int:
+        return len(self._owner)
+
+    def __getitem__(self, piece: int) -> str:  # type: ignore[override]
+        if piece == 0:
+            return ""
+        return self._texts[self._owner[piece]][self._start[piece] : self._end[piece]]
+
+
+class RewrittenCorpus:
+    """Stored texts about a population: a `Corpus`.
+
+    No piece is in two texts, so nothing is shared between them; a text is cut only where a name or value begins or ends.
+
+    Entry m * subjects + s is the m-th text about subject s as long as none is left out; then the later ones move up. Every
+    subject has at least one.
+
+    population: whom the texts are about.
+    texts, subjects: n strings and whom each is about, sorted by (number of the text, subject).
+    spans: for each text (start, end, mark), in the order of the text and not overlapping.
+    tries: how many answers each text took, where known.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        texts: Sequence[str],
+        subjects: npt.ArrayLike,
+        spans: Sequence[Sequence[tuple[int, int, int]]],
+        tries: npt.ArrayLike | None = None,
+    ) -> None:
+        self.population = population
+        self.attributes = population.attributes
+        self.subjects = range(len(population))
+        self.tries = np.asarray(np.zeros(len(texts)) if tries is None else tries, np.int64)
+        self._subject = np.asarray(subjects, np.int64)
+        known, self._first_entry = np.unique(self._subject, return_index=True)
+        if not np.array_equal(known, self.subjects):
+            raise ValueError("every subject of the population needs a text, and no other has one")
+        cuts = [_cut(text, found) for text, found in zip(texts, spans, strict=True)]
+        counts = np.array([len(cut) for cut in cuts], np.int64)
+        self._first = 1 + np.concatenate([[0], np.cumsum(counts)])
+        columns = np.array([(0, 0, 0), *(piece for cut in cuts for piece in cut)], np.int64).T
+        owner = np.concatenate([[0], np.repeat(np.arange(len(texts)), counts)])
+        self.pieces: Sequence[str] = _Slices(texts, owner, columns[0], columns[1])
+        self._marks = columns[2].astype(np.int8)
+
+    def __len__(self) -> int:
+        return len(self._subject)
+
+    def subject(self, entries: npt.ArrayLike) -> Integers:
+        """Whom entries are about: int64[n], indices into the population."""
+        return self._subject[entry_indices(entries, len(self))]
+
+    def first_entry(self, subjects: npt.ArrayLike) -> Integers:
+        """The first entry about each subject: int64[n]."""
+        return self._first_entry[np.asarray(subjects, np.int64)]
+
+    def layout(self, entries: npt.ArrayLike) -> Layout:
+        indices = entry_indices(entries, len(self))
+        first, counts = self._first[indices], self._first[indices + 1] - self._first[indices]
+        slots = np.arange(counts.max(initial=0))
+        pieces = np.where(slots < counts[:, None], first[:, None] + slots, 0).astype(np.int32)
+        return Layout(pieces, self._marks[pieces])
+
+    def coverage(self) -> Iterator[Layout]:
+        for start in range(0, len(self), CHUNK):
+            yield self.layout(np.arange(start, min(start + CHUNK, len(self))))
+
+    def passage(self, entry: int) -> Passage:
+        return passages(self.layout([entry]), self.pieces, self.attributes, [str(entry)])[0]
+
+
+def _cut(text: str, spans: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """A text as (start, end, mark) from its first character to its last; a span takes the space before it."""
+    pieces, at = [], 0
+    for start, end, mark in spans:
+        led = start - (start > at and text[start - 1] == " ")
+        if led > at:
+            pieces.append((at, led, 0))
+        pieces.append((led, end, mark))
+        at = end
+    return [*pieces, (at, len(text), 0)] if at < len(text) else pieces
+
+
+def people_table(path: Path, profiles: dict[str, list[str]]) -> Entities:
+    """A population with the columns "name" and "pronoun" and one an attribute; `path` names it in messages."""
+    places = [f"record {row}" for row in range(1, len(profiles["name"]) + 1)]
+    return Entities(Table(path, profiles, places), "name", ATTRIBUTES, "pronoun")
+
+
+def rewritten(folder: str | Path) -> RewrittenCorpus:
+    """Read a folder that `engramlab corpus bior` wrote.
+
+    Raises:
+        UserError: a file is missing or damaged, or spans do not quote what the profiles say.
+    """
+    folder = Path(folder)
+    for name in ("dataset.json", "profiles.parquet", "entries.parquet"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: no {name} there; give a folder that `engramlab corpus bior` wrote")
+    population = Entities(read_table(folder / "profiles.parquet"), "name", ATTRIBUTES, "pronoun")
+    marks = {"": NAME, **{attribute: a + 1 for a, attribute in enumerate(ATTRIBUTES)}}
+    try:
+        table = pq.read_table(folder / "entries.parquet", columns=["subject", "text", "spans", "tries"])
+        texts, subjects, tries = (table[name].to_pylist() for name in ("text", "subject", "tries"))
+        spans = [
+            [(span["start"], span["end"], marks[span["relation"]]) for span in found]
+            for found in table["spans"].to_pylist()
+        ]
+        corpus = RewrittenCorpus(population, texts, subjects, spans, tries)
+    except (pa.ArrowException, KeyError, ValueError, TypeError, OSError) as error:
+        raise UserError(f"{folder / 'entries.parquet'}: not what `engramlab corpus bior` writes ({error})") from None
+    _check_spans(folder / "entries.parquet", corpus, texts, spans)
+    return corpus
+
+
+def _check_spans(
+    path: Path, corpus: RewrittenCorpus, texts: list[str], spans: list[list[tuple[int, int, int]]]
+) -> None:
+    """Labels of training and probing come from the spans: an edited text must not shift them unseen."""
+    people = corpus.population
+    for entry, (text, found, subject) in enumerate(zip(texts, spans, corpus._subject.tolist(), strict=True)):
+        for start, end, mark in found:
+            said = people.name(subject) if mark == NAME else people.value(subject, mark - 1)
+            if text[start:end] != said:
+                raise UserError(
+                    f"{path}, entry {entry}: characters {start} to {end} are {text[start:end]!r}, not {said!r} as the "
+                    "profile says"
+                )
+
+
+def rewritten_questions(corpus: RewrittenCorpus, split: Split | None = None) -> QuestionCorpus:
+    """Six questions about each person, worded as for bioS."""
+    return QuestionCorpus(corpus.population, QUESTIONS, corpus.subjects, split)

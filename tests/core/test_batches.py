@@ -1,0 +1,187 @@
+"""Streams of batches: what is in them, and that they go on from any point."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engramlab.core.batches import IGNORE, Mixed, OneEntryARow, Order, Packed, Rows, batches
+from engramlab.core.errors import UserError
+from engramlab.core.tokens import GAP, Sequences
+
+END = 99
+
+
+def entries(count: int = 10, first: int = 0) -> Rows:
+    """Entry i is 2 to 6 tokens of value first + i; its first token is marked -1, its last 1."""
+    lengths = [2 + (3 * i) % 5 for i in range(count)]
+    rows = [[first + i] * n for i, n in enumerate(lengths)]
+    return Rows(Sequences.of(rows, [[-1, *[0] * (n - 2), 1] for n in lengths]))
+
+
+def packed(count: int = 10, seed: int = 0, first: int = 0, length: int = 16, **more) -> Packed:
+    return Packed(entries(count, first), Order(count, seed), end=END, length=length, **more)
+
+
+STREAMS = {
+    "one entry a row": lambda: OneEntryARow(entries(), Order(10, 0), start=[98], end=END, length=20),
+    "one answer a row": lambda: OneEntryARow(entries(), Order(10, 0), start=[], end=END, length=20, answers_only=True),
+    "packed": packed,
+    "packed answers": lambda: packed(answers_only=True, length=5),
+    "packed, half of the workers": lambda: Packed(entries(), Order(10, 0, rank=1, world=2), end=END, length=16),
+    "mixed": lambda: Mixed(packed(), packed(7, 5, 50), ratio=0.4, seed=3),
+}
+
+
+def same(a, b) -> bool:
+    return (
+        torch.equal(a.input_ids, b.input_ids)
+        and torch.equal(a.targets, b.targets)
+        and a.tokens == b.tokens
+        and a.source.tolist() == b.source.tolist()
+    )
+
+
+# order --------------------------------------------------------------------------------------------------------------
+
+
+@given(count=st.integers(1, 60), seed=st.integers(0, 99), subset=st.booleans())
+def test_each_entry_once_an_epoch_in_a_new_order(count, seed, subset):
+    chosen = np.arange(count) * 3 + 1 if subset else None
+    order = Order(count * 3 + 1 if subset else count, seed, subset=chosen)
+    epochs = [order.next(count).tolist() for _ in range(3)]
+    for epoch in epochs:
+        assert sorted(epoch) == (np.arange(count) if chosen is None else chosen).tolist()
+    if count > 20:
+        assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    assert Order(count, seed + 1).next(count).tolist() != Order(count, seed).next(count).tolist() or count < 20
+
+
+@given(count=st.integers(3, 60), world=st.integers(1, 3), takes=st.lists(st.integers(1, 40), min_size=1, max_size=8))
+def test_the_workers_shares_make_up_each_epoch(count, world, takes):
+    whole = Order(count, 0).next(3 * count)
+    for rank in range(world):
+        mine = np.concatenate([epoch[rank::world] for epoch in np.split(whole, 3)])
+        order = Order(count, 0, rank=rank, world=world)
+        got = np.concatenate([order.next(n) for n in takes])
+        assert got[: len(mine)].tolist() == mine[: len(got)].tolist()
+
+
+def test_entries_of_a_subject_are_not_neighbours():
+    """Five entries of one person in a row would be copied within the window instead of stored."""
+    people, each = 200, 5
+    order = Order(people * each, 0)
+    subjects = [order.next(people * each) % people for _ in range(20)]  # as corpora number entries
+    together = np.mean([(epoch[1:] == epoch[:-1]).mean() for epoch in subjects])
+    chance = (each - 1) / (people * each - 1)
+    assert together < 1.5 * chance
+
+
+def test_an_order_refuses_what_it_cannot_do():
+    with pytest.raises(UserError, match="2 entries cannot be shared by 3 workers"):
+        Order(2, 0, world=3)
+    for changed, name in ((Order(10, 0, world=2), "world"), (Order(11, 0), "count")):
+        with pytest.raises(UserError, match=f"checkpoint of a stream with {name}="):
+            changed.restore(Order(10, 0).state())
+
+
+# rows ---------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_picked_in_the_order_asked_for():
+    rows = entries().tokens(np.array([3, 0, 3]))
+    assert [rows.row(i).tolist() for i in range(3)] == [[3] * 6, [0] * 2, [3] * 6]
+    assert rows.marks.tolist() == [-1, 0, 0, 0, 0, 1, -1, 1, -1, 0, 0, 0, 0, 1]
+
+
+def test_one_entry_a_row():
+    stream = OneEntryARow(entries(), Order(10, 0), start=[98], end=END, length=20)
+    batch = stream.take(4)
+    order = Order(10, 0).next(4)
+    texts = [[98, *entries().tokens(order[i : i + 1]).ids, END] for i in range(4)]
+    width = max(map(len, texts)) - 1
+    assert batch.input_ids.shape == batch.targets.shape == (4, width)
+    for row, targets, text in zip(batch.input_ids.tolist(), batch.targets.tolist(), texts, strict=True):
+        assert row == (text + [END] * 20)[:width]
+        assert targets == text[1:] + [IGNORE] * (width - len(text) + 1)
+    assert batch.tokens == sum(len(text) - 1 for text in texts)
+    assert batch.source.tolist() == [0, 0, 0, 0]
+
+
+def test_answers_only_counts_marked_tokens_and_the_end():
+    question = Sequences.of([[1, 2, 3, 4, 5], [6, 7]], [[-1, 0, GAP, 2, 2], [0, 1]])
+    stream = OneEntryARow(Rows(question), Order(2, 0), start=[98], end=END, length=9, answers_only=True)
+    batch = stream.batch(question.wrapped([98], [END], suffix_mark=1))
+    x = IGNORE
+    assert batch.targets.tolist() == [[x, x, 3, 4, 5, END], [x, 7, END, x, x, x]]
+
+
+def test_an_entry_longer_than_the_context_is_refused():
+    stream = OneEntryARow(entries(), Order(10, 0), start=[98], end=END, length=7)
+    with pytest.raises(UserError, match="an entry of 8 tokens does not fit the context of 7 tokens; raise it"):
+        stream.take(10)
+
+
+@given(takes=st.lists(st.integers(1, 9), min_size=1, max_size=6), length=st.integers(2, 30), answers=st.booleans())
+def test_packed_rows_are_the_entries_end_to_end(takes, length, answers):
+    stream = packed(length=length, answers_only=answers)
+    order = Order(10, 0)
+    whole = entries().tokens(order.next(sum(takes) * length)).wrapped([], [END], suffix_mark=1)
+    at = 0
+    for rows in takes:
+        batch = stream.take(rows)
+        for row, targets in zip(batch.input_ids.tolist(), batch.targets.tolist(), strict=True):
+            assert row == whole.ids[at : at + length].tolist()
+            counts = (whole.marks[at + 1 : at + length] > 0) | (not answers)
+            assert targets == [*np.where(counts, row[1:], IGNORE).tolist(), IGNORE]
+            at += length
+        assert batch.tokens == rows * length
+
+
+def test_mixed_rows_come_whole_from_one_stream_at_the_ratio():
+    stream = Mixed(packed(), packed(7, 5, 50), ratio=0.8, seed=1)
+    taken = [stream.take(50) for _ in range(40)]
+    source = np.concatenate([batch.source for batch in taken])
+    assert source.mean() == pytest.approx(0.8, abs=0.03)
+    alone = (packed(), packed(7, 5, 50))
+    for batch in taken:
+        for number, one in enumerate(alone):
+            if (batch.source == number).any():
+                part = one.take(int((batch.source == number).sum()))
+                where = torch.from_numpy(batch.source == number)
+                assert torch.equal(batch.input_ids[where], part.input_ids)
+                assert torch.equal(batch.targets[where], part.targets)
+        assert batch.tokens == 50 * 16
+    other = Mixed(packed(), packed(7, 5, 50), ratio=0.8, seed=1, rank=1)
+    assert other.take(50).source.tolist() != taken[0].source.tolist()
+    with pytest.raises(ValueError, match="must share one row length"):
+        Mixed(packed(), packed(length=17), ratio=0.5, seed=0)
+
+
+# going on -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", STREAMS.values(), ids=STREAMS)
+@settings(max_examples=40, deadline=None)
+@given(before=st.lists(st.integers(1, 9), max_size=8), after=st.lists(st.integers(1, 9), min_size=1, max_size=4))
+def test_a_restored_stream_goes_on_the_same(make, before, after):
+    stream = make()
+    for rows in before:
+        stream.take(rows)
+    state = json.loads(json.dumps(stream.state()))
+    fresh = make()
+    fresh.restore(state)
+    for rows in after:
+        assert same(stream.take(rows), fresh.take(rows))
+    again = make()
+    again.take(3)
+    again.restore(json.loads(json.dumps(fresh.state())))
+    assert same(stream.take(5), again.take(5))
+
+
+def test_endless_batches():
+    stream = batches(packed(), 3)
+    assert [next(stream).input_ids.shape for _ in range(40)] == [(3, 16)] * 40

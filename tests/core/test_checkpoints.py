@@ -1,0 +1,121 @@
+"""Training that goes on from a checkpoint is training that never stopped, bit for bit."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import zoo
+
+from engramlab.core import checkpoints
+from engramlab.core.adapters import add_lora
+from engramlab.core.batches import Mixed, OneEntryARow, Order, Packed, Rows
+from engramlab.core.errors import UserError
+from engramlab.core.tokens import Sequences
+from engramlab.core.training import Recipe, TrainState, train
+
+RECIPE = Recipe(steps=8, batch=4, learning_rate=1e-2, warmup=2, micro_batch=3)
+
+
+def rows(count: int, shift: int = 0) -> Rows:
+    texts = [[(7 * i + 3 * k + shift) % 60 + 2 for k in range(3 + i % 6)] for i in range(count)]
+    return Rows(Sequences.of(texts, [[0] * (len(text) - 1) + [1] for text in texts]))
+
+
+def packed(count: int, seed: int) -> Packed:
+    return Packed(rows(count, seed), Order(count, seed), end=1, length=12)
+
+
+STREAMS = {
+    "one entry a row": lambda: OneEntryARow(rows(7), Order(7, 0), start=[0], end=1, length=16, answers_only=True),
+    "packed": lambda: packed(11, 3),
+    "mixed": lambda: Mixed(packed(11, 3), packed(5, 4), ratio=0.5, seed=2),
+}
+MODELS = {
+    "dropout": lambda: zoo.model("gpt_neox", hidden_dropout=0.3, attention_dropout=0.3),
+    "lora": lambda: add_lora(zoo.model("gpt_neox", hidden_dropout=0.3), rank=4, embedding_rank=3),
+    "llama": lambda: zoo.model("llama", attention_dropout=0.3),
+}
+
+
+def train_some(state: TrainState, stream, steps: int) -> list[tuple[float, float]]:
+    found = []
+    for step in train(state, stream):
+        found.append((step.loss, step.gradient_norm))
+        if len(found) == steps:
+            break
+    return found
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("at", [1, 5])
+def test_going_on_is_bit_identical(tmp_path, model, stream, at):
+    torch.manual_seed(1)
+    state, source = TrainState(MODELS[model](), RECIPE), STREAMS[stream]()
+    losses = train_some(state, source, at)
+    checkpoints.save(tmp_path, state, source, {"tokens": 12})
+    losses += train_some(state, source, 99)
+    torch.manual_seed(2)
+    torch.rand(17)
+    fresh, later = TrainState(MODELS[model](), RECIPE), STREAMS[stream]()
+    train_some(fresh, later, 2)  # a process that has already done something else
+    extra = checkpoints.load(checkpoints.latest(tmp_path), fresh, later)
+    assert extra == {"tokens": 12}
+    assert fresh.step == at
+    assert losses[:at] + train_some(fresh, later, 99) == losses
+    for (name, p), (_, q) in zip(fresh.bare.named_parameters(), state.bare.named_parameters(), strict=True):
+        assert torch.equal(p, q), name
+
+
+def test_only_the_newest_are_kept_and_half_written_ones_do_not_count(tmp_path):
+    state, source = TrainState(MODELS["llama"](), RECIPE), STREAMS["packed"]()
+    assert checkpoints.latest(tmp_path) is None
+    for _ in train(state, source):
+        checkpoints.save(tmp_path, state, source, keep=2)
+    (tmp_path / "step-00000009.partial").mkdir()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000007", "step-00000008", "step-00000009.partial"]
+    assert checkpoints.latest(tmp_path).name == "step-00000008"
+    checkpoints.save(tmp_path, state, source)  # the same step again
+    assert checkpoints.latest(tmp_path).name == "step-00000008"
+
+
+def test_nothing_is_pickled(tmp_path):
+    state, source = TrainState(MODELS["lora"](), RECIPE), STREAMS["mixed"]()
+    train_some(state, source, 2)
+    checkpoints.save(tmp_path, state, source)
+    files = sorted(p for p in tmp_path.rglob("*") if p.is_file())
+    assert [p.name for p in files] == ["optimizer.safetensors", "parameters.safetensors", "state.json"]
+    for path in files[:2]:  # a safetensors file is the length of a JSON header, the header, and numbers
+        data = path.read_bytes()
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        assert all("lora" in name for name in header if name != "__metadata__")
+    json.loads(files[2].read_text())
+
+
+def test_what_cannot_go_on_is_refused(tmp_path):
+    state, source = TrainState(MODELS["llama"](), RECIPE), STREAMS["packed"]()
+    train_some(state, source, 1)
+    checkpoints.save(tmp_path, state, source)
+    folder = checkpoints.latest(tmp_path)
+    with pytest.raises(UserError, match="is of another model: its parameters have other names or shapes"):
+        checkpoints.load(folder, TrainState(MODELS["dropout"](), RECIPE), source)
+    with pytest.raises(UserError, match="is of another model"):
+        checkpoints.load(folder, TrainState(zoo.model("llama", vocabulary=70), RECIPE), source)
+    with pytest.raises(UserError, match="count=11 cannot go on with count=12"):
+        checkpoints.load(folder, TrainState(MODELS["llama"](), RECIPE), packed(12, 3))
+    record = json.loads((folder / "state.json").read_text())
+    record["processes"] *= 2
+    (folder / "state.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="was saved by 2 processes and cannot go on with 1"):
+        checkpoints.load(folder, state, source)
+
+
+def test_the_numbers_of_a_stream_survive_json(tmp_path):
+    """State comes from numpy here and there; JSON must not turn it into text."""
+    source = STREAMS["mixed"]()
+    source.take(int(np.int64(3)))
+    state = TrainState(MODELS["llama"](), RECIPE)
+    checkpoints.save(tmp_path, state, source)
+    record = json.loads((checkpoints.latest(tmp_path) / "state.json").read_text())
+    assert record["processes"][0]["stream"] == source.state()

