@@ -97,7 +97,9 @@ def main() -> None:
         numbers = np.random.default_rng(0).integers(0, len(corpus), BATCH)
         same = tokenizer(as_text(corpus, numbers), add_special_tokens=False)["input_ids"]
         assert table.tokens(numbers).ids.tolist() == [t for row in same for t in row]
-        print(f"{args.people:,} people, {args.variant}, {args.processes} processes; {BATCH} entries equal token for token")
+        print(
+            f"{args.people:,} people, {args.variant}, {args.processes} processes; {BATCH} entries equal token for token"
+        )
         for _ in range(args.rounds):
             plain = measure("plain", args, folder)
             ours = measure("assembled", args, folder)

@@ -125,9 +125,7 @@ def main() -> None:
     made = [stream.take(args.batch) for _ in range(args.steps)]
     if not torch.cuda.is_available():  # one width for both sides: Trainer's default collator does not pad
         width = min(batch.input_ids.shape[1] for batch in made)
-        made = [
-            batches.Batch(b.input_ids[:, :width], b.targets[:, :width], args.batch * width, b.source) for b in made
-        ]
+        made = [batches.Batch(b.input_ids[:, :width], b.targets[:, :width], args.batch * width, b.source) for b in made]
     per_step = int(np.mean([b.input_ids.numel() for b in made]))
     recipe = training.Recipe(steps=args.steps, batch=args.batch)
     for size in args.sizes.split(","):

@@ -2,5 +2,10 @@
 
 import os
 
+from hypothesis import settings
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+settings.register_profile("patient", deadline=None)  # machines are busy now and then
+settings.load_profile("patient")

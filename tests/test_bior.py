@@ -117,6 +117,9 @@ def test_another_config_or_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="is no corpus"):
         write_bior(CONFIG, tmp_path / "mine", write=copyist)
+    with pytest.raises(UserError, match="no such folder"):
+        write_bior(replace(CONFIG, model="./nothing"), tmp_path / "new")
+    assert not list(tmp_path.glob("new*"))
     with pytest.raises(UserError, match="tries: must be at least 1"):
         replace(CONFIG, tries=0)
 

@@ -51,9 +51,8 @@ def test_list_models_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_corpus_bios(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    said = engramlab(
-        capsys, *"corpus bios --variant multi5+permute --people 20 --seed 0 --out".split(), str(tmp_path / "c")
-    )
+    command = f"corpus bios --variant multi5+permute --people 20 --seed 0 --out {tmp_path / 'c'}"
+    said = engramlab(capsys, *command.split())
     assert str(tmp_path / "c") in said
     assert pq.read_table(tmp_path / "c" / "entries.parquet").num_rows == 100
     assert pq.read_table(tmp_path / "c" / "questions.parquet").num_rows == 120

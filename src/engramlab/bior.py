@@ -128,6 +128,8 @@ def write_bior(
         export(corpus, questions, out, about=about, entry_columns={"tries": corpus.tries})
     finally:
         place.close()
+        if not (place.folder / "answers.jsonl").exists():  # a mistyped model must not claim the name
+            shutil.rmtree(place.folder, ignore_errors=True)
     shutil.rmtree(place.folder)
     return about
 

@@ -134,14 +134,14 @@ facts = st.builds(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(facts=facts)
 def test_a_users_own_facts(any_tokenizer, facts):
     for corpus in facts.corpora():
         check(corpus, any_tokenizer, np.arange(len(corpus)))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(facts=facts, kind=st.sampled_from(sorted(zoo.ZOO)))
 def test_tokenizers_made_for_the_table(facts, kind):
     """With tokens as long as they get: those that cross borders are found, and then the text is tokenised."""

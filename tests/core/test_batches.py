@@ -165,7 +165,7 @@ def test_mixed_rows_come_whole_from_one_stream_at_the_ratio():
 
 
 @pytest.mark.parametrize("make", STREAMS.values(), ids=STREAMS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(before=st.lists(st.integers(1, 9), max_size=8), after=st.lists(st.integers(1, 9), min_size=1, max_size=4))
 def test_a_restored_stream_goes_on_the_same(make, before, after):
     stream = make()

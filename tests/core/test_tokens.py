@@ -67,7 +67,7 @@ def test_token_span():
 words = st.text(alphabet="aeZ é'’.-,%5東 ", min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prompt=words, target=words.filter(str.strip), end=st.booleans())
 def test_marks_agree_with_the_segmentation_of_the_whole_text(any_tokenizer, prompt, target, end):
     text, start, stop = join(prompt, target)

@@ -197,5 +197,5 @@ def test_presets_state_the_paper_s_recipe() -> None:
     attempts = {(r.learning_rate, r.weight_decay, r.steps, r.batch, r.warmup) for r, _ in paper.finetune.attempts()}
     assert attempts == {(lr, wd, 50_000, 48, 0) for lr in (1e-3, 3e-4, 1e-4) for wd in (0.01, 0.001)}
     assert paper.qa_ratio == 0.8
-    # The tiny preset reads the same corpora: all pools, all templates, the same two variants.
-    assert (TINY.pools, TINY.first_templates, TINY.variants) == (paper.pools, None, paper.variants)
+    # The tiny preset draws from the same pools and reads the same two variants.
+    assert (TINY.pools, TINY.variants) == (paper.pools, paper.variants)

@@ -32,9 +32,12 @@ def select_positions(model: nn.Module, keep: torch.Tensor) -> Iterator[None]:
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
 
+    # By index and not by mask: its backward pass adds rows instead of scattering single values.
+    index = keep.flatten().nonzero().squeeze(1)
+
     def gather(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        hidden = args[0]
-        return (hidden[keep].unsqueeze(0), *args[1:])
+        hidden = args[0].flatten(0, 1)
+        return ((hidden if len(index) == len(hidden) else hidden.index_select(0, index)).unsqueeze(0), *args[1:])
 
     handle = head.register_forward_pre_hook(gather)
     try:

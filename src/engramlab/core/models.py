@@ -8,6 +8,7 @@ has that network as GPT-NeoX with a sequential residual; the same sizes exist as
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -183,7 +184,8 @@ def quiet() -> Iterator[None]:
     hf.set_verbosity(logging.ERROR)
     hf.disable_progress_bar()
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):  # some bars (GGUF's) do not ask
+            yield
     finally:
         hf.set_verbosity(level)
         if bars:
@@ -277,6 +279,11 @@ def load(
         raise _refuse("model", name, error) from error
     if missing := sorted(info["missing_keys"]):
         raise UserError(f"model {name!r} lacks weights, among them {missing[0]}; they would be random")
+    if "gguf_file" in extra:
+        # The weights were expanded on loading; transformers would still refuse to save them as "quantized".
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
     if device is not None:
         model.to(device)
     model.eval()

@@ -7,6 +7,7 @@ names. Grouping is by tokens alone, so that nobody has to say where prompts come
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def _best(common: np.ndarray, start: int, stop: int) -> tuple[int, list[tuple[in
         return (whole, [(start, stop, shared)]) if whole > 0 else (0, [(start, stop, 0)])
     edges = [start, *(start + 1 + np.flatnonzero(between == shared)).tolist(), stop]
     saved, parts = 0, []
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         gain, inner = _best(common, a, b)
         saved += gain
         parts += inner

@@ -82,6 +82,7 @@ class Bar:
             f"{self.label}: {self.done}/{self.total} {note} ({elapsed:.0f} s{left})",
             markup=False,
             highlight=False,
+            soft_wrap=True,
         )
 
     def __exit__(

@@ -39,7 +39,7 @@ def _room(path: Path) -> Iterator[None]:
             raise UserError(
                 f"the disk is full while writing {path}; free some space and run the same command again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise UserError(f"{path} may not be written to ({error.strerror}); choose another output folder") from error
         raise
     except Exception as error:  # safetensors reports a full disk as its own error type
@@ -94,7 +94,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
 def read_json(path: Path) -> Any:
     """Parsed JSON; raises UserError for a damaged file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8", errors="replace"))
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path} is not JSON (line {error.lineno}: {error.msg}); remove it to start that part again"
@@ -113,16 +113,19 @@ def versions() -> dict[str, str]:
 
 def commit() -> str | None:
     """Commit of the checkout engramlab is imported from (with ``+`` when it has changes), or None."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]  # the package: other changes in the checkout do not matter
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10)
+
     try:
-        git = ["git", "-C", str(here)]
-        name = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10)
-        changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, timeout=10)
+        if git("ls-files", "--error-unmatch", "__init__.py").returncode:  # perhaps installed inside another checkout
+            return None
+        name = git("rev-parse", "--short=12", "HEAD").stdout.strip()
+        changed = git("status", "--porcelain", "--", ".").stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return None
-    if name.returncode:
-        return None
-    return name.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    return name + ("+" if changed else "") if name else None
 
 
 def plain(value: Any) -> Any:
@@ -170,9 +173,11 @@ class Run:
         self.resumed = path.exists()
         if self.resumed:
             old = read_json(path)
-            if old.get("experiment") != experiment:
+            if not isinstance(old, dict) or not {"experiment", "config"} <= old.keys():
+                raise UserError(f"{self.folder} is no run folder (its config.json is another's); choose another --out")
+            if old["experiment"] != experiment:
                 raise UserError(
-                    f"{self.folder} holds a run of {old.get('experiment')!r}, not of {experiment!r}; choose another --out"
+                    f"{self.folder} holds a run of {old['experiment']!r}, not of {experiment!r}; choose another --out"
                 )
             changed = differences(old["config"], resolved)
             if changed:

@@ -1,7 +1,8 @@
 """The span-scoring engine: log-probability, rank and greedy match of every target token, in as few passes as it takes.
 
 Rows are sorted by length, batched by a token budget so that hardly any padding is computed, a beginning that many rows share is
-read once, and the vocabulary projection runs at target positions only. The result is evidence per token; metrics are small functions over it.
+read once, and the vocabulary projection runs at target positions only. The result is evidence per token; metrics are small
+functions over it.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ def score(
     with mode(model, False):
         done = 0
         first = np.full(len(sequences), np.iinfo(np.int64).max)  # rows without a scored token share what they like
-        row = np.repeat(np.arange(len(sequences)), sequences.lengths)[wanted]
-        np.minimum.at(first, row, np.flatnonzero(wanted) - sequences.offsets[row])
+        of = np.repeat(np.arange(len(sequences)), sequences.lengths)[wanted]
+        np.minimum.at(first, of, np.flatnonzero(wanted) - sequences.offsets[of])
         for rows, shared in prefixes.batches(sequences, first, budget):
             lengths = sequences.lengths[rows]
             width = int(lengths.max())

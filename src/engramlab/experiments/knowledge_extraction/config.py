@@ -74,6 +74,8 @@ class Config:
 
     facts: Path | None = None
     """Your own facts instead of bioS: a table (.csv, .tsv, .jsonl, .parquet), one row an entity, one column an attribute."""
+    corpus: Path | None = None
+    """A folder written by `engramlab corpus bior`, instead of bioS; its one variant is then called bior."""
     key: str | None = None
     """Column of the facts that names the entities; None for the first."""
     attributes: tuple[str, ...] | None = None
@@ -116,8 +118,9 @@ class Config:
 
 TINY = Config(
     people=300,
+    first_templates=10,
     layout="entries",
-    pretrain=Recipe(steps=1400, batch=24, learning_rate=5e-3, weight_decay=0.03, beta2=0.98, warmup=100),
+    pretrain=Recipe(steps=1250, batch=24, learning_rate=5e-3, weight_decay=0.03, beta2=0.98, warmup=100),
     finetune=Finetune(Recipe(steps=250, batch=48, learning_rate=1e-3, weight_decay=0.01, beta2=0.98)),
     evaluated_people=50,
 )
@@ -150,6 +153,8 @@ PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER}
 def check(config: Config) -> None:
     if not config.variants:
         raise UserError("variants: name at least one, such as multi5+permute")
+    if config.corpus is not None and config.facts is not None:
+        raise UserError("corpus and facts: give one of them, each brings its own texts")
     for name in config.variants:
         if config.variants.count(name) > 1:
             raise UserError(f"variants: {name!r} is there twice")

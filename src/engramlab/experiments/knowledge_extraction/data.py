@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from engramlab.corpora.bios import BiosConfig, BiosCorpus, bios, bios_questions
 from engramlab.corpora.entries import EntryCorpus
 from engramlab.corpora.questions import QuestionCorpus, Split
+from engramlab.corpora.rewriting import RewrittenCorpus, rewritten, rewritten_questions
 from engramlab.corpora.tables import TableConfig, table, table_questions
 from engramlab.experiments.knowledge_extraction.config import Config
 
@@ -16,14 +17,18 @@ class Dataset:
     """One variant's entries and questions."""
 
     name: str
-    corpus: BiosCorpus | EntryCorpus
+    corpus: BiosCorpus | EntryCorpus | RewrittenCorpus
     questions: QuestionCorpus
     split: Split
 
 
 def dataset(config: Config, variant: str) -> Dataset:
     """The entries and questions of one variant. Raises UserError for whatever is wrong with the options or the table."""
-    corpus: BiosCorpus | EntryCorpus
+    corpus: BiosCorpus | EntryCorpus | RewrittenCorpus
+    if config.corpus is not None:
+        corpus = rewritten(config.corpus)
+        split = Split(len(corpus.subjects), config.seed)
+        return Dataset(variant, corpus, rewritten_questions(corpus, split), split)
     if config.facts is not None:
         corpus = table(
             TableConfig(
@@ -50,3 +55,8 @@ def dataset(config: Config, variant: str) -> Dataset:
     )
     split = Split(len(corpus.subjects), config.seed)
     return Dataset(variant, corpus, bios_questions(corpus, split), split)
+
+
+def variants(config: Config) -> tuple[str, ...]:
+    """The variants of a run; a rewritten corpus has only the one it was written in."""
+    return ("bior",) if config.corpus is not None else config.variants

@@ -17,7 +17,7 @@ from engramlab.core.errors import UserError
 from engramlab.core.random_access import key as random_key
 from engramlab.core.training import Recipe
 from engramlab.experiments.knowledge_extraction.config import Config
-from engramlab.experiments.knowledge_extraction.data import Dataset, dataset
+from engramlab.experiments.knowledge_extraction.data import Dataset, dataset, variants
 
 TOKENIZER_TEXTS = 20_000  # entries, and as many questions, that a compact tokenizer learns from
 EXAMPLES = 5  # entries kept to look at, and questions kept of each group and attribute
@@ -31,7 +31,7 @@ class Work:
 
         self.config, self.folder, self.console = config, folder, console
         self.accelerator = Accelerator(mixed_precision=config.precision)
-        self.datasets = [dataset(config, variant) for variant in config.variants]
+        self.datasets = [dataset(config, variant) for variant in variants(config)]
         self.tokenizer = self._tokenizer()
         self.end = tokens.end_token(self.tokenizer)
         self.start = tokens.start_tokens(self.tokenizer)
@@ -223,6 +223,7 @@ class Part:
             finish=(lambda: self._ask(model, folder)) if ask else None,
             save_model=work.saver(model),
             minutes_between_checkpoints=self.config.checkpoint_minutes,
+            seed=self.config.seed,
             console=work.console,
         )
 
@@ -248,8 +249,8 @@ class Part:
     def _along(self, model: nn.Module) -> extraction.Rows:
         """First-token accuracies of entries and questions, for both groups: the "study to pass the test" curve."""
         subjects, train = self._chosen(self.config.evaluated_people)
-        # Entry s is the first entry of the s-th subject.
-        entries = self.entries.tokens(subjects).wrapped(self.work.start, [self.work.end])
+        firsts = self.data.corpus.first_entry(subjects + self.data.questions.subjects.start)
+        entries = self.entries.tokens(firsts).wrapped(self.work.start, [self.work.end])
         rows = extraction.first_token_of_values(model, entries, train, self.data.corpus.attributes)
         asked, _ = self._asked(self.config.evaluated_people)
         found, _ = extraction.ask(model, asked)
