@@ -13,7 +13,7 @@ def tokenizer():
     return train_compact_tokenizer(zoo.SENTENCES, 400)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Models this small are slower on several threads, most of all beside other work."""
     before = torch.get_num_threads()

@@ -108,7 +108,6 @@ def trained(request):
     make = zoo.ZOO.get(request.param, lambda texts: train_compact_tokenizer(texts, 300))
     tokenizer = make(texts)
     tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token})
-    torch.set_num_threads(1)
     model = zoo.model("gpt_neox", vocabulary=len(tokenizer), hidden_size=48)
     rows = encode_queries(tokenizer, QUERIES, end=True).sequences
     end = tokenizer.eos_token_id

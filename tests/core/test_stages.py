@@ -69,10 +69,7 @@ def outcome(folder: Path) -> tuple[dict, list[dict]]:
 def undisturbed(tmp_path_factory):
     torch.manual_seed(5)
     folder = tmp_path_factory.mktemp("undisturbed") / "stage"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     stage(folder, minutes=99)
-    torch.set_num_threads(threads)
     return outcome(folder)
 
 

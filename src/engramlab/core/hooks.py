@@ -36,6 +36,10 @@ def select_positions(model: nn.Module, keep: torch.Tensor) -> Iterator[None]:
     index = keep.flatten().nonzero().squeeze(1)
 
     def gather(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if args[0].shape[:2] != keep.shape:
+            raise IndexError(
+                f"positions of shape {tuple(keep.shape)} do not fit {tuple(args[0].shape[:2])} hidden states"
+            )
         hidden = args[0].flatten(0, 1)
         return ((hidden if len(index) == len(hidden) else hidden.index_select(0, index)).unsqueeze(0), *args[1:])
 

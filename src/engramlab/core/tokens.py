@@ -221,8 +221,8 @@ def lead_with_space(tokenizer: Any) -> Any:
     from tokenizers import Regex, normalizers, pre_tokenizers
 
     backend = tokenizer.backend_tokenizer
-    split: Any = backend.pre_tokenizer
-    parts = split if isinstance(split, pre_tokenizers.Sequence) else [split]
+    split = backend.pre_tokenizer
+    parts: Any = split if isinstance(split, pre_tokenizers.Sequence) else [split]
     if any(isinstance(part, pre_tokenizers.ByteLevel) for part in parts):
         # ByteLevel's own add_prefix_space would put a space before every part that another splitter hands it.
         space = [normalizers.Prepend(" "), normalizers.Replace(Regex(r"\A  "), " ")]
