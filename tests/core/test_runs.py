@@ -88,7 +88,7 @@ def test_folders_that_hold_something_else(tmp_path):
             Run(tmp_path / name, "reading", Config())
     with pytest.raises(UserError, match="exists and is no run folder"):
         Run(tmp_path / "files" / "thesis.tex", "reading", Config())
-    with pytest.raises(UserError, match="may not be written to"):
+    with pytest.raises(UserError, match="cannot write"):
         opened(tmp_path / "files" / "thesis.tex" / "run")
 
 
@@ -190,7 +190,7 @@ def test_a_folder_that_may_not_be_written_to(small_disk):
         lambda: write_json(small_disk / "x.json", 1),
         lambda: write_folder(small_disk / "x", lambda f: None),
     ):
-        with pytest.raises(UserError, match="may not be written to .*; choose another output folder"):
+        with pytest.raises(UserError, match="cannot write .*; choose another place"):
             fails()
 
 

@@ -39,9 +39,7 @@ def _room(path: Path) -> Iterator[None]:
             raise UserError(
                 f"the disk is full while writing {path}; free some space and run the same command again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
-            raise UserError(f"{path} may not be written to ({error.strerror}); choose another output folder") from error
-        raise
+        raise UserError(f"cannot write {path} ({error.strerror or error}); choose another place with --out") from error
     except Exception as error:  # safetensors reports a full disk as its own error type
         if "No space left" in str(error):
             raise UserError(

@@ -32,6 +32,14 @@ def evaluation_steps(steps: int, points: int) -> list[int]:
     return sorted({max(1, round(steps * (k + 1) / points)) for k in range(points)}) if points else []
 
 
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished stage, or None; a caller can then spare itself making the model."""
+    if not (folder / "done.json").exists():
+        return None
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a kill may have come before their removal
+    return dict(runs.read_json(folder / "done.json"))
+
+
 def train_stage(
     folder: Path,
     model: nn.Module,
@@ -65,9 +73,9 @@ def train_stage(
     Raises:
         NonFiniteLoss: the loss became NaN or infinite; the last checkpoint is kept.
     """
+    if (record := finished(folder)) is not None:
+        return record
     done = folder / "done.json"
-    if done.exists():
-        return dict(runs.read_json(done))
     main = accelerator.is_main_process
     state = TrainState(model, recipe, parameters=parameters, accelerator=accelerator)
     with _own_generators(accelerator, seed):

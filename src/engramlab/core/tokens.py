@@ -168,12 +168,10 @@ class EncodedQueries:
         sequences: start tokens, prompt, target (and end token where asked); marks are 1 on what is to be scored.
         straddling: indices of queries whose first target token also holds a character of the prompt other than white space;
             they are scored with that token included.
-        not_suffix: indices of queries whose target is not the end of the text.
     """
 
     sequences: Sequences
     straddling: tuple[int, ...]
-    not_suffix: tuple[int, ...] = ()
 
 
 def encode_queries(tokenizer: Any, queries: Sequence[Query], *, end: bool = False) -> EncodedQueries:

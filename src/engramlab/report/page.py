@@ -8,7 +8,6 @@ Runs of an experiment without such a file still get their rows, curves and confi
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from plotly.offline import get_plotlyjs
 
 import engramlab.report as package
 from engramlab.core.errors import UserError
+from engramlab.core.runs import write_text
 from engramlab.report.blocks import Block, Details, Section, Table, Text
 from engramlab.report.rows import Run, distinct, number, pretty, read_runs
 from engramlab.report.training import duration, missing, training_section
@@ -36,7 +36,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         raise UserError(f"report file {out} is a folder: give a file name, such as {out / 'report.html'}")
     page = render(read_runs(runs))
     # A lone half of a surrogate pair, which JSON can carry, has no UTF-8; it becomes a question mark.
-    write_whole(out, page.encode("utf-8", errors="replace"))
+    write_text(out, page.encode("utf-8", errors="replace").decode())
     return out
 
 
@@ -124,22 +124,3 @@ def figure_json(figure: go.Figure) -> Markup:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all. Raises UserError when the disk refuses."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}): choose another file with --out, or free space"
-        ) from None
-    finally:
-        if temporary.exists():
-            temporary.unlink()

@@ -40,6 +40,15 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     if main:
         place.open()
         work.save_tokenizer()
+        split = work.datasets[0].split
+        console.print(
+            f"{out}: {'going on' if place.resumed else 'new run'}; {', '.join(part.data.name for part in parts)}; "
+            f"{len(split.train)} subjects to ask about in training and {len(split.test)} held out, "
+            f"{len(work.tokenizer):,} tokens in the vocabulary",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     work.accelerator.wait_for_everyone()
     try:
         done = [part.run() for part in parts]

@@ -102,7 +102,7 @@ class Config:
     qa_ratio: float = 0.8
     """Share of rows that are questions in mixed training (the paper's QA_r)."""
 
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["no", "bf16"] = "no"
     """Mixed precision of the forward and backward passes."""
     evaluations: int = 10
     """How often a stage measures first-token accuracies along training."""

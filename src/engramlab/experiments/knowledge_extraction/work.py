@@ -20,6 +20,7 @@ from engramlab.experiments.knowledge_extraction.config import Config
 from engramlab.experiments.knowledge_extraction.data import Dataset, dataset, variants
 
 TOKENIZER_TEXTS = 20_000  # entries, and as many questions, that a compact tokenizer learns from
+MEASURED = 50_000  # entries, and as many questions, whose length is compared with the context beforehand
 EXAMPLES = 5  # entries kept to look at, and questions kept of each group and attribute
 
 
@@ -111,8 +112,10 @@ class Part:
     def check(self) -> None:
         """Refuses a context that cannot hold an entry or a question, before any training."""
         for what, source in (("entry", self.entries), ("question", self.asking)):
-            sample = np.unique(np.linspace(0, len(source) - 1, 2000).astype(np.int64))
-            longest = int(source.tokens(sample).lengths.max()) + len(self.work.start) + 1
+            # All of a small corpus; of a large one so many that a longer entry is unlikely (training would refuse it then).
+            sample = np.unique(np.linspace(0, len(source) - 1, MEASURED).astype(np.int64))
+            parts = np.array_split(sample, -(-len(sample) // 4096))
+            longest = max(int(source.tokens(part).lengths.max()) for part in parts) + len(self.work.start) + 1
             if longest > self.length:
                 raise UserError(
                     f"model.context: {self.length} tokens are fewer than an {what} of {self.data.name} has ({longest}); "
@@ -186,31 +189,29 @@ class Part:
                     seed=config.seed,
                     rank=work.accelerator.process_index,
                 )
-        model = None if (self.folder / stage / "done.json").exists() else work.fresh_model()
-        return self._stage(stage, model, stream, config.pretrain, ask=config.mode == "mixed")
+        return self._stage(stage, work.fresh_model, stream, config.pretrain, ask=config.mode == "mixed")
 
     def _finetune(self, name: str, recipe: Recipe, rank: int) -> dict[str, Any]:
         from engramlab.core.adapters import add_lora
 
-        work = self.work
-        model = None
-        if not (self.folder / name / "done.json").exists():
+        def pretrained() -> nn.Module:
             model, _ = models.load(str(self.folder / "pretrain" / "model"))
-            if rank:
-                model = add_lora(model, rank=rank, embedding_rank=self.config.finetune.embedding_rank)
+            return add_lora(model, rank=rank, embedding_rank=self.config.finetune.embedding_rank) if rank else model
+
+        work = self.work
         order = self._order(self.asking, "questions", self._train_questions())
         stream = batches.OneEntryARow(
             self.asking, order, start=work.start, end=work.end, length=self.length, answers_only=True
         )
-        return self._stage(name, model, stream, recipe, ask=True)
+        return self._stage(name, pretrained, stream, recipe, ask=True)
 
     def _stage(
-        self, name: str, model: nn.Module | None, stream: batches.Stream, recipe: Recipe, ask: bool
+        self, name: str, make: Callable[[], nn.Module], stream: batches.Stream, recipe: Recipe, ask: bool
     ) -> dict[str, Any]:
         folder = self.folder / name
-        if model is None:
-            return dict(runs.read_json(folder / "done.json"))
-        work = self.work
+        if (record := stages.finished(folder)) is not None:
+            return record
+        work, model = self.work, make()
         return stages.train_stage(
             folder,
             model,
