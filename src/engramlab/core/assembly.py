@@ -1,6 +1,6 @@
 """Entries as token arrays, without tokenising any text twice.
 
-A corpus is text made from a finite table of string pieces (:class:`Corpus`). :func:`assemble` tokenises texts that show every
+A corpus is text made from a finite table of string pieces (``Corpus``). ``TokenTable`` tokenises texts that show every
 piece among its possible neighbours, reads off which tokens each piece became, and from then on builds any entry by gathering
 arrays. That is exact only if a piece always becomes the same tokens and no token crosses the border of two pieces. Both are
 checked on the coverage texts, and the result on entries spread over the corpus; where a tokenizer breaks either, every entry

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from engramlab.core.errors import UserError
+from engramlab.core.hooks import mode
 from engramlab.core.random_access import words
 from engramlab.core.tokens import end_token, start_tokens
 
@@ -70,17 +71,13 @@ def sample(
         max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=ends[0], use_cache=True
     )
     pick = _Pick(seeds, width, max_new_tokens, temperature, top_p)
-    was_training = model.training
-    model.eval()
-    try:
+    with mode(model, False):
         out = model.generate(  # type: ignore[operator]
             input_ids=ids,
             attention_mask=mask,
             generation_config=settings,
             logits_processor=LogitsProcessorList([pick] if temperature else []),
         )
-    finally:
-        model.train(was_training)
     return [text.strip() for text in tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
 
 
