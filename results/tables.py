@@ -65,7 +65,7 @@ def extraction(*names: str) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"demo": lambda: extraction("demo"), "countries": lambda: extraction("countries")}
+TABLES = {"demo": lambda: extraction("demo", "demo-1"), "countries": lambda: extraction("countries")}
 
 
 def main() -> None:

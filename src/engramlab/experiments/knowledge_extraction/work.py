@@ -46,7 +46,10 @@ class Work:
         if not self.from_scratch:
             return models.load_tokenizer(config.model.name)
         if config.tokenizer != "compact":
-            return tokens.lead_with_space(models.load_tokenizer(config.tokenizer))
+            try:
+                return tokens.lead_with_space(models.load_tokenizer(config.tokenizer))
+            except UserError as error:
+                raise UserError(f"{error}; `--tokenizer compact` trains one on the corpus instead") from None
         if (self.folder / "tokenizer").exists():
             return models.load_tokenizer(str(self.folder / "tokenizer"))
         return tokens.train_compact_tokenizer(self._texts(), config.vocabulary)
