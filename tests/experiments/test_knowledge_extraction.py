@@ -73,7 +73,8 @@ def test_the_reported_answers_are_the_saved_model_s(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "multi2+permute"
     model, tokenizer = models.load(str(folder / "finetune" / "model"))
     answers = json.loads((folder / "examples.json").read_text())["answers"]
-    written = scoring.generate(model, tokenizer, [a["prompt"] for a in answers])
+    longest = max(len(tokenizer(" " + a["gold"], add_special_tokens=False)["input_ids"]) for a in answers) + 1
+    written = scoring.generate(model, tokenizer, [a["prompt"] for a in answers], max_new_tokens=longest)
     assert written == [a["answer"] for a in answers]
     for group in ("train", "test"):
         mean = next(r for r in summary["rows"] if (r["group"], r["attribute"]) == (group, "mean"))
@@ -116,6 +117,22 @@ def test_own_facts_go_down_the_same_road(tmp_path: Path) -> None:
     assert {r["attribute"] for r in summary["rows"]} == {"capital", "side", "mean"}
     examples = json.loads((tmp_path / "run/multi2+permute/examples.json").read_text())
     assert examples["answers"][0]["prompt"].startswith("What is the capital of Land ")
+
+
+def test_long_answers_are_written_to_their_end(tmp_path: Path) -> None:
+    """An answer of more tokens than any fixed limit is still right when the model writes it, also by beam search."""
+    facts = tmp_path / "facts.csv"
+    motto = " ".join(f"word{i}" for i in range(40))
+    facts.write_text("country,motto\n" + "".join(f"Land {i},{motto}\n" for i in range(4)))
+    finetune = Finetune(replace(SMALLEST.finetune.recipe, steps=60, learning_rate=3e-3))
+    config = replace(
+        SMALLEST, facts=facts, finetune=finetune, beams=2, pretrain=replace(TINY.pretrain, steps=30, batch=4)
+    )
+    rows = extraction.run(config, tmp_path / "run")["rows"]
+    mean = next(r for r in rows if (r["group"], r["attribute"]) == ("test", "mean"))
+    assert mean["exact_match"] == mean["generated"] == 1.0
+    answers = json.loads((tmp_path / "run/multi2+permute/examples.json").read_text())["answers"]
+    assert all(a["answer"] == motto for a in answers)
 
 
 @pytest.mark.slow
@@ -166,6 +183,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_numbers(tmp_path: Path) -> N
         ({"variants": ("multi+permuet",)}, "multi5+permute"),
         ({"variants": ("single", "single")}, "twice"),
         ({"people": 10**9}, "unique names"),
+        ({"people": 1}, "at least 2"),
         ({"model": extraction.Model(context=20)}, "model.context"),
         ({"model": extraction.Model(name="./nowhere")}, "nowhere"),
         ({"model": extraction.Model(family="gpt-neox", name="tiny"), "tokenizer": "./nowhere"}, "nowhere"),

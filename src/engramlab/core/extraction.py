@@ -87,8 +87,6 @@ def first_token_of_values(
     return [{"corpus": corpus, **{k: r[k] for k in ("group", "attribute", "first_token")}} for r in found]
 
 
-def answers(
-    model: nn.Module, tokenizer: Any, prompts: Sequence[str], *, beams: int = 1, longest: int = 24
-) -> list[str]:
-    """What the model itself answers to each prompt, greedy or by beam search."""
+def answers(model: nn.Module, tokenizer: Any, prompts: Sequence[str], *, longest: int, beams: int = 1) -> list[str]:
+    """What the model itself answers to each prompt in at most ``longest`` tokens, greedy or by beam search."""
     return generate(model, tokenizer, prompts, max_new_tokens=longest, beams=beams)

@@ -107,13 +107,14 @@ class Part:
                     markup=False,
                     highlight=False,
                 )
-        limit = min(config_limit(work), 10**9)
-        self.length = min(self.config.model.context, limit)
+        self.length = min(self.config.model.context, config_limit(work))
         rng = np.random.default_rng(random_key(self.config.seed, "evaluated"))
         self.groups = {"train": rng.permutation(data.split.train), "test": rng.permutation(data.split.test)}
 
     def check(self) -> None:
-        """Refuses a context that cannot hold an entry or a question, before any training."""
+        """Refuses, before any training, nobody to hold out and a context that cannot hold an entry or a question."""
+        if not len(self.data.split.test):
+            raise UserError(f"{self.data.name}: one subject cannot be split into two groups; there must be at least 2")
         for what, source in (("entry", self.entries), ("question", self.asking)):
             # All of a small corpus; of a large one so many that a longer entry is unlikely (training would refuse it then).
             sample = np.unique(np.linspace(0, len(source) - 1, MEASURED).astype(np.int64))
@@ -265,19 +266,20 @@ class Part:
     def _ask(self, model: nn.Module, folder: Path) -> dict[str, Any]:
         """The final accuracy; examples with the model's own answers go to ``examples.json``."""
         asked, numbers = self._asked(self.config.asked_people)
-        rows, _ = extraction.ask(model, asked)
+        rows, scores = extraction.ask(model, asked)
+        longest = int(np.diff(scores.offsets).max())  # of all answers, the end token included
         questions = self.data.questions
         if self.config.beams > 1:
             queries = [questions.query(int(n)) for n in numbers]
             written = extraction.answers(
-                model, self.work.tokenizer, [q.prompt for q in queries], beams=self.config.beams
+                model, self.work.tokenizer, [q.prompt for q in queries], beams=self.config.beams, longest=longest
             )
             right = np.array([a == q.target for a, q in zip(written, queries, strict=True)])
             for row, other in zip(rows, asked.rows({"generated": right}), strict=True):
                 row["generated"] = other["generated"]
         chosen = [n for _, _, where in asked.groups() for n in numbers[where][:EXAMPLES]]
         queries = [questions.query(int(n)) for n in chosen]
-        written = extraction.answers(model, self.work.tokenizer, [q.prompt for q in queries])
+        written = extraction.answers(model, self.work.tokenizer, [q.prompt for q in queries], longest=longest)
         examples = {
             "entries": [self.data.corpus.passage(i).text for i in range(min(EXAMPLES, len(self.data.corpus)))],
             "answers": [
