@@ -1,4 +1,4 @@
-"""The command line: ``engramlab run | report | corpus | models | list | version``. Heavy libraries load only where used."""
+"""The command line: ``engramlab run | report | corpus | edit | ...``. Heavy libraries load only where used."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from engramlab import cli_editing
+from engramlab.cli_options import parse, take
 from engramlab.core.errors import UserError, nearest
 
 HELP = """engramlab: how language models store, acquire and edit facts
@@ -18,14 +20,19 @@ commands
   run EXPERIMENT --out DIR   run an experiment; run the same command again to go on after an interruption
   report RUN [RUN ...]       one HTML page about a run, or about several side by side
   corpus bios|bior|tables    write a corpus as Parquet: profiles, entries with spans, questions
+  edit --model M --out DIR   change what a model says to a prompt; shows it before and after, and saves the model
+  undo DIR                   take the last edit off again, bit for bit
+  merge DIR DIR --out DIR    the edits of several folders in one model
+  edits list DIR             the edits that a folder holds
   models                     named model sizes, and what else can be loaded
-  list                       experiments and their presets, corpus variants
+  list                       experiments and presets, corpus variants, editing methods, losses, benchmark formats
   version                    versions of engramlab and of what its numbers depend on
 
 first steps
   engramlab run knowledge-extraction --preset tiny --out runs/demo
   engramlab report runs/demo
   engramlab corpus bios --variant multi5+permute --people 1000 --seed 0 --out corpora/bios
+  engramlab edit --model MODEL --prompt "The capital of France is" --subject France --target Rome --out edited/
   engramlab COMMAND --help   what a command does and every option it has
 """
 
@@ -39,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"engramlab: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nengramlab: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        more = (
+            "the same command goes on from the last checkpoint" if given[:1] == ["run"] else "nothing is half written"
+        )
+        print(f"\nengramlab: interrupted; {more}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -51,6 +61,7 @@ def _dispatch(given: list[str]) -> None:
         "models": _models,
         "list": _list,
         "version": _version,
+        **cli_editing.COMMANDS,
     }
     if not given or given[0] in ("-h", "--help", "help"):
         print(HELP)
@@ -59,20 +70,6 @@ def _dispatch(given: list[str]) -> None:
     if name not in commands:
         raise UserError(f"there is no command {name!r}; did you mean {nearest(name, commands)!r}? See engramlab --help")
     commands[name](given[1:])
-
-
-def _parse(kind: Any, name: str, given: Sequence[str], default: Any = None, **more: Any) -> Any:
-    import tyro
-
-    options = {} if default is None else {"default": default}
-    return tyro.cli(
-        kind,
-        prog=f"engramlab {name}",
-        args=list(given),
-        config=(tyro.conf.CascadeSubcommandArgs,),
-        **options,
-        **more,
-    )
 
 
 # run ------------------------------------------------------------------------------------------------------------------
@@ -89,7 +86,7 @@ def _run(given: list[str]) -> None:
         return
     name, rest = given[0], given[1:]
     module = experiments.load(name)
-    rest, chosen = _take(rest, "--preset", None)
+    rest, chosen = take(rest, "--preset", None)
     preset = chosen or next(iter(module.PRESETS))
     if preset not in module.PRESETS:
         raise UserError(
@@ -100,31 +97,13 @@ def _run(given: list[str]) -> None:
         module.__doc__ or ""
     ).strip() + f"\n\nPresets: --preset {'|'.join(module.PRESETS)}; shown are the defaults of {preset!r}."
     help_asked = any(word in ("-h", "--help") for word in rest)
-    rest, out = _take(rest, "--out", None)
-    config = _parse(module.Config, f"run {name} --out DIR", rest, default=module.PRESETS[preset], description=about)
+    rest, out = take(rest, "--out", None)
+    config = parse(module.Config, f"run {name} --out DIR", rest, default=module.PRESETS[preset], description=about)
     if out is None and not help_asked:
         raise UserError(f"engramlab run {name} needs --out DIR: where the run is kept, for example --out runs/{preset}")
     folder = Path(str(out))
     summary = module.run(config, folder, preset=preset)
     _show(summary, folder)
-
-
-def _take(given: list[str], option: str, default: str | None) -> tuple[list[str], str | None]:
-    """The value of ``option`` (``--x V`` or ``--x=V``) and the other arguments."""
-    rest: list[str] = []
-    value = default
-    words = iter(given)
-    for word in words:
-        if word == option:
-            found = next(words, None)
-            if found is None:
-                raise UserError(f"{option} needs a value")
-            value = found
-        elif word.startswith(option + "="):
-            value = word.split("=", 1)[1]
-        else:
-            rest.append(word)
-    return rest, value
 
 
 def _show(summary: dict[str, Any], folder: Path) -> None:
@@ -196,8 +175,8 @@ def _corpus(given: list[str]) -> None:
             f"there is no corpus {kind!r}; did you mean {nearest(kind, kinds)!r}? There are: {', '.join(kinds)}"
         )
     help_asked = any(word in ("-h", "--help") for word in rest)
-    rest, out = _take(rest, "--out", None)
-    config = _parse(kinds[kind], f"corpus {kind} --out DIR", rest)
+    rest, out = take(rest, "--out", None)
+    config = parse(kinds[kind], f"corpus {kind} --out DIR", rest)
     if out is None and not help_asked:
         raise UserError(f"engramlab corpus {kind} needs --out DIR: the folder to write")
     if kind == "bior":
@@ -278,6 +257,8 @@ def _list(given: list[str]) -> None:
     print("\ncorpus variants (the paper's sixteen; any other numbers work too, and coupleC, and +CEL)")
     for name in SIXTEEN:
         print(f"  {name}")
+    print()
+    cli_editing.print_names()
 
 
 def _version(given: list[str]) -> None:

@@ -70,12 +70,18 @@ def add_lora(
 def _hold_key_rows(module: Any, config: Any, layout: str) -> None:
     """Zero gradient on the key rows of factor B, which starts at zero: no optimizer step or decay can then move them."""
     factor = module.lora_B["default"].weight
-    mask = torch.ones(factor.shape[0], device=factor.device)
+    keep = (~key_rows(config, layout, factor.shape[0])).to(factor.device)
+    factor.register_hook(lambda gradient: gradient * keep.to(gradient.device, gradient.dtype)[:, None])
+
+
+def key_rows(config: Any, layout: str, rows: int) -> torch.Tensor:
+    """bool ``[rows]``: which output rows of a fused query, key and value projection are keys; see ``ModulePaths.fused_qkv``."""
+    mask = torch.zeros(rows, dtype=torch.bool)
     if layout == "heads":  # for each head: query, key, value
-        mask.view(config.num_attention_heads, 3, -1)[:, 1] = 0
+        mask.view(config.num_attention_heads, 3, -1)[:, 1] = True
     else:  # all queries, all keys, all values
-        mask.view(3, -1)[1] = 0
-    factor.register_hook(lambda gradient: gradient * mask.to(gradient.device, gradient.dtype)[:, None])
+        mask.view(3, -1)[1] = True
+    return mask
 
 
 def unwrap(wrapped: nn.Module) -> nn.Module:

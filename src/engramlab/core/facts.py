@@ -69,8 +69,22 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """After `query.prompt` the model shall say `target`; `judges` are queries that tell whether it does."""
+    """After `query.prompt` the model shall say `target` (or one of its `aliases`); `query.target` is the old answer.
+
+    `query.subject` is the subject as the prompt quotes it. `judges` are queries that tell what became of the model: role
+    "generality" (the prompt in other words), "portability" (what follows from the edit) and "locality" (what must stay as it
+    was), each with the kind a benchmark gives it as its `group`.
+    """
 
     query: Query
     target: str
+    aliases: tuple[str, ...] = ()
     judges: tuple[Query, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A record of an editing benchmark: the edits that are made together (mostly one) and judged together."""
+
+    id: str
+    edits: tuple[Edit, ...]

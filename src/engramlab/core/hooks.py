@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
+
+from engramlab.core import deltas
 
 
 @contextmanager
@@ -19,6 +23,19 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
     finally:
         for module, was in before:
             module.training = was
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Inside the block no parameter of ``model`` requires gradients; afterwards each does what it did."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    for parameter, _ in before:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, required in before:
+            parameter.requires_grad_(required)
 
 
 @contextmanager
@@ -50,30 +67,52 @@ def select_positions(model: nn.Module, keep: torch.Tensor) -> Iterator[None]:
         handle.remove()
 
 
+def shared_cache(model: nn.Module, input_ids: torch.Tensor, rows: int, owner: torch.Tensor | None = None) -> Any:
+    """Keys and values of the tokens ``input_ids[1, S]`` for each of ``rows`` rows, read once; None if they cannot be repeated.
+
+    Args:
+        owner: int64 ``[1]``: the delta (of ``deltas.together``) the tokens are read under.
+    """
+    bare = getattr(model, "module", model)
+    ends = torch.full((1,), input_ids.shape[1] - 1, device=input_ids.device)
+    nothing = torch.zeros_like(input_ids, dtype=torch.bool)
+    with select_positions(bare, nothing), deltas.routing(bare, ends, owner):
+        cache = model(input_ids=input_ids, use_cache=True).past_key_values
+    if not hasattr(cache, "batch_repeat_interleave"):
+        return None
+    cache.batch_repeat_interleave(rows)
+    return cache
+
+
 def target_logits(
     model: nn.Module,
     input_ids: torch.Tensor,
     keep: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     shared: int = 0,
+    *,
+    ends: torch.Tensor | None = None,
+    owner: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Logits ``[n, V]`` at the ``n`` positions where ``keep[B, T]`` is true, in row-major order.
 
     ``model`` may be wrapped (for data parallelism or by an adapter); rows padded at the right need no attention mask, since
     a causal model never looks ahead. All rows begin with the same ``shared`` tokens, none of them kept: they are read once and
     their keys and values serve every row (without gradients; a model whose cache cannot be repeated reads them with each row).
+
+    Args:
+        ends: int64 ``[B]``: each row's last prompt token, for deltas on the model whose doing depends on it; they must not be
+            there where a beginning is shared.
+        owner: int64 ``[B]``: the delta (of ``deltas.together``) each row is under; one for all where a beginning is shared.
     """
     bare = getattr(model, "module", model)
     cache = None
     if shared:
-        with select_positions(bare, torch.zeros_like(keep[:1, :shared])):
-            cache = model(input_ids=input_ids[:1, :shared], use_cache=True).past_key_values
-        if hasattr(cache, "batch_repeat_interleave"):
-            cache.batch_repeat_interleave(len(input_ids))
-            input_ids, keep = input_ids[:, shared:], keep[:, shared:]
-        else:
-            cache = None
-    with select_positions(bare, keep):
+        cache = shared_cache(model, input_ids[:1, :shared], len(input_ids), None if owner is None else owner[:1])
+    if cache is not None:
+        input_ids, keep, ends = input_ids[:, shared:], keep[:, shared:], None if ends is None else ends - shared
+    route = contextlib.nullcontext() if ends is None else deltas.routing(bare, ends, owner)
+    with select_positions(bare, keep), route:
         output = model(
             input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=cache is not None
         )

@@ -7,6 +7,7 @@ functions over it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from engramlab.core import prefixes
+from engramlab.core import deltas, prefixes
 from engramlab.core.errors import UserError
 from engramlab.core.facts import Query
-from engramlab.core.hooks import mode, target_logits
+from engramlab.core.hooks import mode, shared_cache, target_logits
 from engramlab.core.sampling import left_padded
 from engramlab.core.tokens import GAP, EncodedQueries, Sequences, encode_queries, end_token, start_tokens
 
@@ -33,6 +34,7 @@ class Scores:
         greedy: bool ``[total]``: the token is what greedy decoding would choose (ties go to the lower token id).
         offsets: int64 ``[rows + 1]``: tokens of row ``i`` are ``offsets[i]:offsets[i + 1]``.
         marks: int8 ``[total]``: the marks of the tokens.
+        predicted: int32 ``[total]``: the token that greedy decoding would choose.
     """
 
     logprobs: np.ndarray
@@ -40,6 +42,7 @@ class Scores:
     greedy: np.ndarray
     offsets: np.ndarray
     marks: np.ndarray
+    predicted: np.ndarray
 
     def exact(self) -> np.ndarray:
         """bool ``[rows]``: every scored token of the row is the greedy choice.
@@ -68,14 +71,21 @@ def score(
     model: nn.Module,
     sequences: Sequences,
     *,
+    owner: np.ndarray | None = None,
+    ends: np.ndarray | None = None,
     budget: int = 16_384,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Scores every token with a positive mark, given all true tokens before it in its row.
 
+    Deltas on the model that decide something at the end of a prompt (``Delta.routed``) decide it there: what is to be scored
+    stands in the input, but plays no part in their decision.
+
     Args:
         model: a causal LM; it comes back in the mode it had.
         sequences: rows; a row's first token cannot be scored.
+        owner: int64 ``[rows]``: index of the delta (of ``deltas.together``) each row is scored under.
+        ends: int64 ``[rows]``: position of each row's last prompt token; that before its first scored token by default.
         budget: most padded tokens a forward pass.
         progress: called with (rows done, rows in all).
 
@@ -92,7 +102,7 @@ def score(
     total = int(wanted.sum())
     logprobs = np.empty(total, dtype=np.float32)
     ranks = np.empty(total, dtype=np.int32)
-    greedy = np.empty(total, dtype=bool)
+    predicted = np.empty(total, dtype=np.int32)
     counts = np.concatenate([[0], np.cumsum(wanted)])
     offsets = counts[sequences.offsets]
     device = next(model.parameters()).device
@@ -101,7 +111,8 @@ def score(
         first = np.full(len(sequences), np.iinfo(np.int64).max)  # rows without a scored token share what they like
         of = np.repeat(np.arange(len(sequences)), sequences.lengths)[wanted]
         np.minimum.at(first, of, np.flatnonzero(wanted) - sequences.offsets[of])
-        for rows, shared in prefixes.batches(sequences, first, budget):
+        stops = np.minimum(first, sequences.lengths) - 1 if ends is None else np.asarray(ends, dtype=np.int64)
+        for rows, shared in prefixes.batches(sequences, first, budget, owner=owner, share=not deltas.routed(model)):
             lengths = sequences.lengths[rows]
             width = int(lengths.max())
             inside = np.arange(width) < lengths[:, None]
@@ -113,19 +124,22 @@ def score(
             keep = torch.from_numpy(scored[:, 1:].copy()).to(device)
             tokens = torch.from_numpy(ids).to(device)
             if keep.any():
-                values = _evidence(target_logits(model, tokens[:, :-1], keep, shared=shared), tokens[:, 1:][keep])
+                at_end, under = (v if v is None else torch.from_numpy(v[rows]).to(device) for v in (stops, owner))
+                logits = target_logits(model, tokens[:, :-1], keep, shared=shared, ends=at_end, owner=under)
+                values = _evidence(logits, tokens[:, 1:][keep])
                 into = counts[at][scored[inside]]
-                logprobs[into], ranks[into], greedy[into] = (v.cpu().numpy() for v in values)
+                logprobs[into], ranks[into], predicted[into] = (v.cpu().numpy() for v in values)
             done += len(rows)
             if progress:
                 progress(done, len(sequences))
-    return Scores(logprobs, ranks, greedy, offsets, sequences.marks[wanted])
+    greedy = predicted == sequences.ids[wanted]
+    return Scores(logprobs, ranks, greedy, offsets, sequences.marks[wanted], predicted)
 
 
 def _evidence(
     logits: torch.Tensor, targets: torch.Tensor, chunk: int = 1 << 25
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probability, rank and greedy match; in slices, so that float32 copies of the logits stay small."""
+    """Log-probability and rank of each target, and the likeliest token; in slices, so that float32 copies stay small."""
     parts = []
     rows = max(1, chunk // logits.shape[-1])
     for part, goal in zip(logits.split(rows), targets.split(rows), strict=True):
@@ -133,7 +147,7 @@ def _evidence(
         chosen = part.gather(-1, goal[:, None])
         logprob = (chosen - part.logsumexp(-1, keepdim=True)).squeeze(-1)
         rank = (part > chosen).sum(-1, dtype=torch.int32)
-        parts.append((logprob, rank, part.argmax(-1) == goal))
+        parts.append((logprob, rank, part.argmax(-1).int()))
     a, b, c = (torch.cat(column) for column in zip(*parts, strict=True))
     return a, b, c
 
@@ -155,21 +169,44 @@ def generate(
     max_new_tokens: int = 32,
     beams: int = 1,
     batch: int = 64,
+    budget: int = 16_384,
+    stop_at_line_end: bool = False,
+    owner: np.ndarray | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """What the model writes after each prompt, until its end token: greedy, or beam search with ``beams`` > 1.
 
-    Prompts are tokenised as the tokenizer does by itself (start token included) and batched by length. The model's own
-    generation settings play no part.
+    Prompts are tokenised as the tokenizer does by itself (start token included) and batched by length; a beginning that many of
+    them share is read once. The model's own generation settings play no part. Deltas on the model that decide something at the
+    end of a prompt decide it once, for everything that is written after it.
+
+    Args:
+        batch: most prompts in a batch.
+        budget: most padded prompt tokens in a batch.
+        stop_at_line_end: only the first line that is not empty; a batch is done when all its rows are.
+        owner: int64 ``[prompts]``: index of the delta (of ``deltas.together``) each prompt is continued under.
+        progress: called with (prompts done, prompts in all).
 
     Returns:
         The continuation of each prompt, without special tokens, stripped.
+
+    Raises:
+        UserError: a prompt without any token, or one that with ``max_new_tokens`` does not fit the model's context.
     """
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, StoppingCriteriaList
 
     end = end_token(tokenizer)
     first = start_tokens(tokenizer)
-    rows = [first + ids for ids in tokenizer(list(prompts), add_special_tokens=False)["input_ids"]]
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+    rows = [first + ids for ids in tokenizer(list(prompts), add_special_tokens=False)["input_ids"]] if prompts else []
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for i, row in enumerate(rows):
+        if not row:
+            raise UserError(f"prompt {i} has no tokens, and this tokenizer puts none before a text")
+        if limit and len(row) + max_new_tokens > limit:
+            raise UserError(
+                f"prompt {i} ({prompts[i][:40]!r} ...) has {len(row)} tokens; with {max_new_tokens} new ones it does not fit "
+                f"the model's context of {limit}"
+            )
     answers = [""] * len(rows)
     device = next(model.parameters()).device
     bare: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
@@ -178,14 +215,66 @@ def generate(
         max_new_tokens=max_new_tokens, num_beams=beams, do_sample=False, eos_token_id=end, pad_token_id=end
     )
     own, bare.generation_config = bare.generation_config, settings
+    sequences = Sequences.of(rows)
+    share = beams == 1 and not deltas.routed(model) and not getattr(model.config, "sliding_window", None)
+    done = 0
     try:
         with mode(model, False):
-            for start in range(0, len(order), batch):
-                chosen = order[start : start + batch]
-                ids, mask = left_padded([rows[i] for i in chosen], end, device)
-                out = bare.generate(input_ids=ids, attention_mask=mask)
-                for i, new in zip(chosen, out[:, ids.shape[1] :], strict=True):
-                    answers[i] = tokenizer.decode(new, skip_special_tokens=True).strip()
+            for chosen, shared in prefixes.batches(
+                sequences, sequences.lengths, budget, owner=owner, share=share, most=batch
+            ):
+                under = None if owner is None else torch.from_numpy(owner[chosen]).to(device)
+                # Padding stands between what is shared and the rest: positions are counted from the mask.
+                ids, mask = left_padded([rows[i][shared:] for i in chosen], end, device)
+                cache = None
+                if shared:
+                    begin = torch.tensor([rows[chosen[0]][:shared]], device=device)
+                    cache = shared_cache(model, begin, len(ids), None if under is None else under[:1])
+                    ids = torch.cat([begin.expand(len(ids), -1), ids], dim=1)
+                    mask = torch.cat([torch.ones_like(mask[:, :1]).expand(-1, shared), mask], dim=1)
+                width = ids.shape[1]
+                stops = torch.full((len(ids) * beams,), width - 1 - (shared if cache is not None else 0), device=device)
+                criteria = StoppingCriteriaList([_LineEnd(tokenizer, width)] if stop_at_line_end and beams == 1 else [])
+                with deltas.routing(model, stops, None if under is None else under.repeat_interleave(beams)):
+                    out = bare.generate(
+                        input_ids=ids, attention_mask=mask, past_key_values=cache, stopping_criteria=criteria
+                    )
+                for i, new in zip(chosen, out[:, width:], strict=True):
+                    text = tokenizer.decode(new, skip_special_tokens=True)
+                    answers[i] = first_line(text) if stop_at_line_end else text.strip()
+                done += len(chosen)
+                if progress:
+                    progress(done, len(rows))
     finally:
         bare.generation_config = own
     return answers
+
+
+def first_line(text: str) -> str:
+    """The first line that is not blank, stripped.
+
+    >>> first_line("\\n\\n Paris. \\nThe capital of")
+    'Paris.'
+    """
+    return _LINE_END.split(text.lstrip(), maxsplit=1)[0].rstrip()
+
+
+_LINE_END = re.compile(r"[\r\n]")
+
+
+class _LineEnd:
+    """A stopping criterion: which rows have come to the end of a line that is not blank."""
+
+    def __init__(self, tokenizer: Any, width: int) -> None:
+        self.tokenizer, self.width = tokenizer, width
+        self.ends: dict[int, bool] = {}
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any = None, **_: Any) -> torch.Tensor:
+        done = torch.zeros(len(input_ids), dtype=torch.bool)
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if token not in self.ends:
+                self.ends[token] = bool(_LINE_END.search(self.tokenizer.decode([token])))
+            if self.ends[token]:  # rarely: only then is it worth reading the whole row
+                text = self.tokenizer.decode(input_ids[row, self.width :], skip_special_tokens=True)
+                done[row] = bool(_LINE_END.search(text.lstrip()))
+        return done.to(input_ids.device)

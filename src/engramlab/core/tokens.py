@@ -168,10 +168,13 @@ class EncodedQueries:
         sequences: start tokens, prompt, target (and end token where asked); marks are 1 on what is to be scored.
         straddling: indices of queries whose first target token also holds a character of the prompt other than white space;
             they are scored with that token included.
+        prompt_ends: int64 ``[rows]``: index in its row of the last token that a model asked with the prompt alone has read;
+            a lone space before the target is written by the model already.
     """
 
     sequences: Sequences
     straddling: tuple[int, ...]
+    prompt_ends: np.ndarray
 
 
 def encode_queries(tokenizer: Any, queries: Sequence[Query], *, end: bool = False) -> EncodedQueries:
@@ -189,6 +192,7 @@ def encode_queries(tokenizer: Any, queries: Sequence[Query], *, end: bool = Fals
     ids, offsets = encode(tokenizer, [text for text, _, _ in joined])
     marks: list[list[int]] = []
     straddling: list[int] = []
+    ends: list[int] = []
     for i, ((text, start, stop), row, spans) in enumerate(zip(joined, ids, offsets, strict=True)):
         try:
             first, last = token_span(spans, start, stop)
@@ -200,14 +204,31 @@ def encode_queries(tokenizer: Any, queries: Sequence[Query], *, end: bool = Fals
         if text[spans[first][0] : start].strip():
             straddling.append(i)
         marks.append([1 if first <= k < last else 0 for k in range(len(row))])
-        for k in reversed(range(first)) if end else ():
-            a, b = spans[k]
-            if a < len(queries[i].prompt) or text[a:b].strip():
-                break
+        begin = answer_begins(text, spans, first, len(queries[i].prompt))
+        for k in range(begin, first) if end else ():
             marks[-1][k] = GAP
+        ends.append(begin - 1)
     suffix = [end_token(tokenizer)] if end else []
-    sequences = Sequences.of(ids, marks).wrapped(start_tokens(tokenizer), suffix, suffix_mark=1)
-    return EncodedQueries(sequences, tuple(straddling))
+    prefix = start_tokens(tokenizer)
+    sequences = Sequences.of(ids, marks).wrapped(prefix, suffix, suffix_mark=1)
+    return EncodedQueries(sequences, tuple(straddling), np.array(ends, dtype=np.int64) + len(prefix))
+
+
+def answer_begins(text: str, offsets: Sequence[tuple[int, int]], first: int, prompt: int) -> int:
+    """Token index at which a model that was given the prompt alone begins to write.
+
+    That is the target's first token, or the first of the tokens before it that hold nothing but space behind the prompt.
+
+    Args:
+        text: prompt and target, joined.
+        offsets: character offsets of its tokens.
+        first: the target's first token.
+        prompt: characters of the prompt.
+    """
+    begin = first
+    while begin > 0 and offsets[begin - 1][0] >= prompt and not text[slice(*offsets[begin - 1])].strip():
+        begin -= 1
+    return begin
 
 
 def lead_with_space(tokenizer: Any) -> Any:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,6 +58,8 @@ class Recipe:
     """Rows a forward pass on each device; None for all at once. Gradients are summed up to the full batch."""
     loss: str = "cross-entropy"
     """Loss of each target token, by name."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or plain stochastic gradient descent (betas and eps play no part)."""
 
     def __post_init__(self) -> None:
         rules = (
@@ -101,6 +103,8 @@ class Step:
         gradient_norm: before clipping.
         tokens: input tokens seen in this step, padding left out, over all devices.
         targets: target tokens in this step, over all devices.
+        losses: the loss of each independent problem, before the update, where an objective gave one for each.
+        idle: bool, one for each of them: its gradient was exactly zero.
     """
 
     number: int
@@ -109,6 +113,8 @@ class Step:
     gradient_norm: float
     tokens: int
     targets: int
+    losses: torch.Tensor | None = None
+    idle: torch.Tensor | None = None
 
 
 class NonFiniteLoss(UserError):
@@ -123,6 +129,7 @@ class TrainState:
         recipe: how to train.
         parameters: the ones that may change; None for those that require gradients now.
         accelerator: None for a default one (all devices of the launch, float32).
+        local: train in this process alone, on the device the parameters are on, with no accelerator.
 
     Raises:
         UserError: no parameters to train, a batch that the devices cannot share, or fp16, whose loss scaling is not done.
@@ -135,11 +142,12 @@ class TrainState:
         *,
         parameters: Iterable[nn.Parameter] | None = None,
         accelerator: Accelerator | None = None,
+        local: bool = False,
     ) -> None:
         self.recipe = recipe
-        self.accelerator = accelerator or Accelerator()
-        self.world = self.accelerator.num_processes
-        if self.accelerator.mixed_precision == "fp16":
+        self._accelerator = accelerator or (None if local else Accelerator())
+        self.world = self._accelerator.num_processes if self._accelerator else 1
+        if self._accelerator and self._accelerator.mixed_precision == "fp16":
             raise UserError("precision fp16 would need its losses scaled, which is not done here; use bf16 or none")
         if recipe.batch % self.world:
             raise UserError(f"recipe: batch {recipe.batch} cannot be shared evenly by {self.world} processes")
@@ -148,22 +156,30 @@ class TrainState:
             raise UserError("there is no parameter to train")
         ids = {id(p) for p in chosen}
         self.names = [name for name, p in model.named_parameters() if id(p) in ids]
-        self.bare = model.to(self.accelerator.device)
+        self.bare = model.to(self._accelerator.device) if self._accelerator else model
         self.trained = [p for p in self.bare.parameters() if id(p) in ids]
         groups = [
             {"params": [p for p in self.trained if p.dim() >= 2], "weight_decay": recipe.weight_decay},
             {"params": [p for p in self.trained if p.dim() < 2], "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(
-            [g for g in groups if g["params"]],
-            lr=recipe.learning_rate,
-            betas=(recipe.beta1, recipe.beta2),
-            eps=recipe.eps,
-            fused=True,
-        )
+        groups = [group for group in groups if group["params"]]
+        self.optimizer: torch.optim.Optimizer
+        if recipe.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(groups, lr=recipe.learning_rate, fused=True)
+        else:
+            betas = recipe.beta1, recipe.beta2
+            self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, eps=recipe.eps, fused=True)
         self.step = 0
+        self.failed: set[int] = set()
         with self.only_trained():
             self.model = self.accelerator.prepare_model(self.bare) if self.world > 1 else self.bare
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The devices it trains on; a local state has none."""
+        if self._accelerator is None:
+            raise RuntimeError("a local training state has no accelerator: it takes an objective, not a stream")
+        return self._accelerator
 
     @contextlib.contextmanager
     def only_trained(self) -> Iterator[None]:
@@ -183,22 +199,74 @@ class TrainState:
         """Rows a step on this device."""
         return self.recipe.batch // self.world
 
+    def keep_rows(self, index: torch.Tensor) -> None:
+        """Of independent problems, one a leading row of every trained parameter, only those in ``index`` go on."""
+        for parameter in self.trained:
+            moments = self.optimizer.state.get(parameter, {})
+            for name, value in moments.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    moments[name] = value[index]
+            parameter.data = parameter.data[index]
+        self.failed = {new for new, old in enumerate(index.tolist()) if old in self.failed}
 
-def train(state: TrainState, stream: Stream) -> Iterator[Step]:
+
+#: The loss to minimise: one number, or one for each independent problem ``[B]``, where problem ``b`` owns row ``b`` of every
+#: trained parameter.
+Objective = Callable[[], torch.Tensor]
+
+
+def train(state: TrainState, stream: Stream | None = None, objective: Objective | None = None) -> Iterator[Step]:
     """Trains from ``state.step`` to ``state.recipe.steps``, yielding after each step.
 
     Dropout is on while a step runs; between steps the model's mode is whatever the caller left it in when the loop began, so
     the loop body may evaluate freely. Closing the generator early leaves everything usable.
+
+    Args:
+        stream: batches, whose target tokens' mean loss is minimised.
+        objective: minimised instead of a stream's loss. Where it gives a loss for each of several independent problems, a
+            problem whose loss or gradient is not finite gets no gradient from then on and its row number stands in
+            ``state.failed``; the others never notice.
 
     Raises:
         NonFiniteLoss: at the first loss or gradient that is NaN or infinite, before it reaches the parameters.
     """
     with state.only_trained():
         while state.step < state.recipe.steps:
-            yield _step(state, stream)
+            if objective is not None:
+                yield _descend(state, objective)
+            elif stream is not None:
+                yield _step(state, stream)
+            else:
+                raise ValueError("train needs a stream or an objective")
+
+
+def _descend(state: TrainState, objective: Objective) -> Step:
+    """One step on an objective."""
+    losses_now = objective()
+    if not losses_now.dim():
+        losses_now.backward()
+        return _update(state, losses_now.detach(), 0, 0)
+    finite = losses_now.isfinite()
+    losses_now.masked_fill(~finite, 0).sum().backward()
+    # One pass over the gradients: their norm by row tells what failed, what stands still, and the norm of all.
+    norms = torch.stack(
+        [torch.linalg.vector_norm(p.grad.flatten(1), dim=1) for p in state.trained if p.grad is not None]
+    )
+    bad = ~(finite & norms.isfinite().all(0))
+    idle = (norms == 0).all(0)
+    bad[list(state.failed)] = True
+    if bad.any():
+        state.failed.update(bad.nonzero().flatten().tolist())
+        for parameter in state.trained:
+            if parameter.grad is not None:
+                parameter.grad[bad] = 0
+    norm = norms[:, ~bad].norm()
+    values = losses_now.detach()
+    return _update(state, values.masked_fill(bad, 0).sum(), 0, 0, norm, values, idle)
 
 
 def _step(state: TrainState, stream: Stream) -> Step:
+    """One step on a batch of the stream."""
     recipe, accelerator = state.recipe, state.accelerator
     batch = stream.take(state.rows)
     targets, tokens = int((batch.targets != IGNORE).sum()), batch.tokens
@@ -219,8 +287,22 @@ def _step(state: TrainState, stream: Stream) -> Step:
             total += loss.detach()
     if state.world > 1:
         total = accelerator.reduce(total)
-    gradients = [p.grad for p in state.trained if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    return _update(state, total, tokens, targets)
+
+
+def _update(
+    state: TrainState,
+    total: torch.Tensor,
+    tokens: int,
+    targets: int,
+    norm: torch.Tensor | None = None,
+    losses_now: torch.Tensor | None = None,
+    idle: torch.Tensor | None = None,
+) -> Step:
+    """The optimizer step that gradients now in place call for."""
+    recipe = state.recipe
+    if norm is None:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in state.trained if p.grad is not None])
     value, size = torch.stack([total, norm.to(total.dtype)]).tolist()  # one wait for the device
     if not (math.isfinite(value) and math.isfinite(size)):
         state.optimizer.zero_grad(set_to_none=True)
@@ -236,7 +318,7 @@ def _step(state: TrainState, stream: Stream) -> Step:
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
-    return Step(state.step, value, rate, size, tokens, targets)
+    return Step(state.step, value, rate, size, tokens, targets, losses_now, idle)
 
 
 def _parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:

@@ -27,13 +27,17 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; columns from `numbers_from` on hold numbers and are set flush right."""
+    """A table of text; columns from `numbers_from` on hold numbers and are set flush right.
+
+    `groups` are headings over several columns: (text, how many columns), from the first column on.
+    """
 
     kind: ClassVar[str] = "table"
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     numbers_from: int = 1000
+    groups: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,18 @@ class Examples:
     answers: Sequence[dict[str, Any]]
     note: str = ""
     opened: bool = False
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Edits to leaf through, one line each, drawn by the page's script when they are looked at.
+
+    `data` is plain JSON (see `knowledge_editing.leaves`); the script puts every string into the page as text.
+    """
+
+    kind: ClassVar[str] = "cases"
+    data: dict[str, Any]
+    note: str = ""
 
 
 @dataclass(frozen=True)

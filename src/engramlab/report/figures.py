@@ -45,6 +45,17 @@ class Line:
     dash: str = "solid"
 
 
+@dataclass(frozen=True)
+class Point:
+    """A point of shares 0..1: `name` says what it is and gives its line, `mark` which of them on the line."""
+
+    name: str
+    mark: str
+    x: float
+    y: float
+    colour: str
+
+
 def plain(text: object, limit: int = 34) -> str:
     """`text` as one line of at most `limit` characters that plotly draws as it stands.
 
@@ -113,7 +124,7 @@ def bars(
             hoverinfo="text",
         )
     _values(figure, placed)
-    _style(figure, height=int(24 * at + 110))
+    style(figure, height=int(24 * at + 110))
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(title=axis, range=[0, 112], dtick=20, ticksuffix=" %", fixedrange=True)
     figure.update_yaxes(
@@ -185,7 +196,9 @@ def _ink(colour: str) -> str:
     return "#111" if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.18 else "#fff"
 
 
-def curves(lines: Sequence[Line], *, x: str, y: str, shares: bool = False, log: bool = False) -> go.Figure:
+def curves(
+    lines: Sequence[Line], *, x: str, y: str, shares: bool = False, log: bool = False, log_x: bool = False
+) -> go.Figure:
     """Curves over training, thinned to 800 points. `shares`: y is 0..1, drawn as percentages."""
     figure = go.Figure()
     for line in lines:
@@ -201,8 +214,12 @@ def curves(lines: Sequence[Line], *, x: str, y: str, shares: bool = False, log: 
             marker={"size": 5},
             showlegend=True,
         )
-    _style(figure, height=400 if len(lines) <= 8 else 400 + 11 * len(lines))
+    style(figure, height=400 if len(lines) <= 8 else 400 + 11 * len(lines))
     figure.update_xaxes(title=x, rangemode="tozero")
+    if log_x:
+        places = sorted({place for line in lines for place in line.x})
+        names = [f"{place:,g}" for place in places]
+        figure.update_xaxes(type="log", tickvals=places, ticktext=names, rangemode="normal", minor_showgrid=False)
     if shares:
         figure.update_yaxes(title=y, range=[-3, 103], ticksuffix=" %")
     else:
@@ -213,7 +230,42 @@ def curves(lines: Sequence[Line], *, x: str, y: str, shares: bool = False, log: 
     return figure
 
 
-def _style(figure: go.Figure, height: int) -> None:
+def scatter(points: Sequence[Point], *, x: str, y: str) -> go.Figure:
+    """Shares against shares. Points of one `name` are joined by a line, in their order; `mark` tells them apart on it."""
+    figure = go.Figure()
+    marks = list(dict.fromkeys(point.mark for point in points))
+    symbols = dict(zip(marks, cycle(("circle-open", "diamond", "square", "triangle-up", "star")), strict=False))
+    for name in dict.fromkeys(point.name for point in points):
+        members = [point for point in points if point.name == name]
+        figure.add_scatter(
+            x=[100 * point.x for point in members],
+            y=[100 * point.y for point in members],
+            mode="lines+markers+text",
+            name=plain(name),
+            text=["", *[""] * (len(members) - 2), plain(name)] if len(members) > 1 else [plain(name)],
+            textposition="top center",
+            line={"color": members[0].colour, "width": 1.5},
+            marker={"size": 11, "symbol": [symbols[point.mark] for point in members], "line": {"width": 2}},
+            hovertext=[f"{plain(name)}, {plain(p.mark)}: {percent(p.x)}, {percent(p.y)}" for p in members],
+            hoverinfo="text",
+            showlegend=False,
+        )
+    for mark in marks:
+        # The legend explains the marks in a neutral colour; names stand at the points.
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            name=plain(mark),
+            marker={"symbol": symbols[mark], "color": INK, "size": 11},
+        )
+    style(figure, height=420)
+    figure.update_xaxes(title=x, range=[-4, 104], ticksuffix=" %", dtick=20)
+    figure.update_yaxes(title=y, range=[-4, 104], ticksuffix=" %", dtick=20)
+    return figure
+
+
+def style(figure: go.Figure, height: int) -> None:
     figure.update_layout(
         template="plotly_white",
         height=height,

@@ -8,6 +8,7 @@ Runs of an experiment without such a file still get their rows, curves and confi
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ def render(runs: Sequence[Run]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure_json"] = figure_json
+    environment.filters["data_json"] = data_json
     return environment.get_template("page.html.j2").render(
         title=", ".join(names).replace("-", " ").capitalize() + ": " + ", ".join(run.name for run in runs),
         headlines=headlines,
@@ -120,7 +122,15 @@ def provenance(run: Run) -> Section:
 
 def figure_json(figure: go.Figure) -> Markup:
     """A figure as JSON that may stand inside a script element: no character in it can end the element."""
-    text = figure.to_json() or "{}"
+    return _inside_script(figure.to_json() or "{}")
+
+
+def data_json(value: object) -> Markup:
+    """A plain value as JSON that may stand inside a script element."""
+    return _inside_script(json.dumps(value, separators=(",", ":"), allow_nan=False))
+
+
+def _inside_script(text: str) -> Markup:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)

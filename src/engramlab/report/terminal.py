@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engramlab.report.page import sections_module
 from engramlab.report.rows import distinct, label, number
 
 # A share below this is called low: in the paper, datasets either stay under it or leave it far behind.
@@ -17,10 +18,19 @@ LOW = 0.25
 
 
 def print_summary(summary: Mapping[str, Any], console: Console) -> None:
-    """Print exact match by dataset: P_train, P_test, and P_test by attribute, in percent.
+    """Print what `terminal(summary)` of the experiment's report module gives; without one, exact match by dataset: P_train,
+    P_test, and P_test by attribute, in percent.
 
     `summary` is the content of a run's summary.json; rows without a measured exact match are left out.
     """
+    module = sections_module(str(summary.get("experiment", "")))
+    if module is not None and hasattr(module, "terminal"):
+        tables = module.terminal(summary)
+        for table in tables:
+            console.print(_table(table.caption, table.columns, table.rows, words_to=table.numbers_from))
+        if not tables:
+            console.print("Nothing measured yet: the run is unfinished.")
+        return
     rows = [row for row in summary.get("rows") or [] if number(row.get("exact_match")) is not None]
     if not rows:
         console.print("Nothing measured yet: the run is unfinished.")

@@ -1,0 +1,1 @@
+"""How facts are acquired and forgotten in pretraining: injecting passages into a stream, and reading the curves."""

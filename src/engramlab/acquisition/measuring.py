@@ -1,0 +1,233 @@
+"""Measuring a model in training at every step: all queries in one pass, kept token by token, safe against a crash.
+
+    asked = prepare(tokenizer, queries)                # once
+    kept = Measurements(folder / "measured")
+    kept.rewind(step)                                  # of the checkpoint that training goes on from, -1 for none
+    for step in train(state, stream):
+        kept.add(step.number, measure(model, asked))
+        if checkpoint_is_due:
+            kept.flush()                               # first this, then the checkpoint
+            checkpoints.save(...)
+    kept.finish()
+    steps, logprobs = read_measurements(folder / "measured")
+
+**Files.** A Parquet file can be read only once its footer is written, so nothing is appended to one. What was measured since
+the last checkpoint is one small file, written whole before the checkpoint is; a killed run drops the files behind its
+checkpoint and measures those steps again. At the end the files become one, with one row group a measured step.
+
+The released code of arXiv 2406.11813 pads every batch, takes logits at every position and makes three passes per query; here
+rows are sorted by length, beginnings that queries share are read once, and logits are taken at target positions only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import nn
+
+from engramlab.core.errors import UserError
+from engramlab.core.facts import Query
+from engramlab.core.scoring import score
+from engramlab.core.tokens import Sequences, encode_queries
+
+Straddling = Literal["refuse", "keep", "drop"]
+WHOLE = "measured.parquet"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Queries as token rows, ready to be measured again and again.
+
+    Attributes:
+        queries: those that are measured, in the order of the rows.
+        numbers: int64 ``[Q]``: their places in the list they came from.
+        sequences: start tokens, prompt and target of each; marks are 1 on the target's tokens.
+        offsets: int64 ``[Q + 1]``: the target tokens of query ``q`` are ``offsets[q]:offsets[q + 1]`` of a measurement.
+        straddling: ids of the queries whose target begins inside a token of the prompt, kept or dropped as chosen.
+    """
+
+    queries: tuple[Query, ...]
+    numbers: np.ndarray
+    sequences: Sequences
+    offsets: np.ndarray
+    straddling: tuple[str, ...]
+
+
+def prepare(
+    tokenizer: Any, queries: Sequence[Query], *, straddling: Straddling = "refuse", context: int | None = None
+) -> Asked:
+    """Encodes queries once for many measurements.
+
+    Args:
+        straddling: what to do with a query whose target's tokens are no suffix of its text's: "refuse" all, "keep" it (the
+            token that also holds the prompt's end is scored with it) or "drop" it.
+        context: most tokens a query may have; None for no limit.
+
+    Raises:
+        UserError: no query; a query of the kind above if they are refused; a query longer than the context or without any
+            token of its own.
+    """
+    if not queries:
+        raise UserError("there are no queries to measure; give each passage some")
+    encoded = encode_queries(tokenizer, queries)
+    bad = list(encoded.straddling)
+    names = tuple(queries[i].id or str(i) for i in bad)
+    if bad and straddling == "refuse":
+        first = queries[bad[0]]
+        raise UserError(
+            f"query {names[0]}: the tokens of its target {first.target!r} are no suffix of those of its text, because the "
+            f"first one also holds a part of the prompt {first.prompt[-30:]!r} ({len(bad)} queries are so, of "
+            f"{len(queries)}); choose --straddling keep or --straddling drop"
+        )
+    sequences = encoded.sequences
+    chosen = np.arange(len(queries))
+    if straddling == "drop":
+        chosen = np.setdiff1d(chosen, bad)
+        rows = [sequences.row(int(i)) for i in chosen]
+        marks = [sequences.marks[sequences.offsets[i] : sequences.offsets[i + 1]] for i in chosen]
+        sequences = Sequences.of(rows, marks)  # type: ignore[arg-type]
+        if not len(chosen):
+            raise UserError("every query was dropped: no target is a suffix of its text's tokens with this tokenizer")
+    longest = int(sequences.lengths.argmax())
+    if context is not None and int(sequences.lengths[longest]) > context:
+        raise UserError(
+            f"query {queries[int(chosen[longest])].id}: has {int(sequences.lengths[longest])} tokens, but the window is "
+            f"{context}; use a window of at least as many or a shorter prompt"
+        )
+    counts = np.add.reduceat((sequences.marks > 0).astype(np.int64), sequences.offsets[:-1])
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return Asked(tuple(queries[int(i)] for i in chosen), chosen, sequences, offsets, names)
+
+
+def measure(model: nn.Module, asked: Asked, budget: int = 16_384) -> np.ndarray:
+    """Natural log-probabilities of all target tokens: float32 ``[asked.offsets[-1]]``. The model keeps its mode."""
+    return score(model, asked.sequences, budget=budget).logprobs
+
+
+class Measurements:
+    """What was measured, step by step, in a folder of Parquet files.
+
+    Args:
+        folder: made when first written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self._steps: list[int] = []
+        self._rows: list[np.ndarray] = []
+
+    def rewind(self, step: int) -> None:
+        """Forgets what was measured behind ``step``: a run that goes on from there will measure it again."""
+        self._steps, self._rows = [], []
+        if not self.folder.exists():
+            return
+        for path in self.folder.glob("*.partial"):
+            path.unlink()
+        for path in _parts(self.folder):
+            first, last = _range(path)
+            if first > step:
+                path.unlink()
+            elif last > step:
+                steps, rows = _read(path)
+                keep = steps <= step
+                path.unlink()
+                self._write_part(steps[keep].tolist(), list(rows[keep]))
+
+    def add(self, step: int, logprobs: np.ndarray) -> None:
+        """Keeps a measurement, float32 ``[total]``, until the next ``flush``."""
+        self._steps.append(step)
+        self._rows.append(np.asarray(logprobs, np.float32))
+
+    def flush(self) -> None:
+        """Writes what was added since the last flush, whole or not at all. Raises UserError if it cannot be written."""
+        if self._steps:
+            self._write_part(self._steps, self._rows)
+            self._steps, self._rows = [], []
+
+    def finish(self) -> None:
+        """Flushes, and makes one file of all: ``measured.parquet``, one row group a step."""
+        self.flush()
+        parts = _parts(self.folder)
+        if not parts:
+            return
+        partial = self.folder / f"{WHOLE}.partial"
+        try:
+            writer: pq.ParquetWriter | None = None
+            for path in parts:
+                table = pq.read_table(path)
+                writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
+                for k in range(len(table)):
+                    writer.write_table(table.slice(k, 1))
+            if writer is not None:
+                writer.close()
+            os.replace(partial, self.folder / WHOLE)
+        except OSError as error:
+            raise _refused(partial, error) from error
+        for path in parts:
+            path.unlink()
+
+    def _write_part(self, steps: list[int], rows: list[np.ndarray]) -> None:
+        path = self.folder / f"part-{steps[0]:09d}-{steps[-1]:09d}.parquet"
+        partial = path.with_name(path.name + ".partial")
+        width = len(rows[0])
+        values = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(rows), pa.float32()), width)
+        table = pa.table({"step": pa.array(steps, pa.int64()), "logprobs": values})
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                pq.write_table(table, file, row_group_size=1, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError as error:
+            raise _refused(path, error) from error
+
+
+def read_measurements(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Everything measured so far: steps int64 ``[S]``, rising, and log-probabilities float32 ``[S, total]``.
+
+    Raises:
+        UserError: nothing was measured there, or a file is damaged.
+    """
+    folder = Path(folder)
+    whole = folder / WHOLE
+    paths = [*([whole] if whole.exists() else []), *_parts(folder)]
+    if not paths:
+        raise UserError(f"{folder}: holds no measurements; run the experiment first")
+    found: dict[int, np.ndarray] = {}
+    for path in paths:
+        steps, rows = _read(path)
+        found.update(zip(steps.tolist(), rows, strict=True))
+    order = sorted(found)
+    return np.array(order, np.int64), np.stack([found[step] for step in order])
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def _range(path: Path) -> tuple[int, int]:
+    _, first, last = path.stem.split("-")
+    return int(first), int(last)
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: is damaged ({error}); remove the run's folder to start over") from None
+    column = table.column("logprobs").combine_chunks()
+    width = column.type.list_size
+    values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    return table.column("step").to_numpy(), values
+
+
+def _refused(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be written ({error.strerror or error}); the same command goes on once it can")

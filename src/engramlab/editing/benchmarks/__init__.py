@@ -1,0 +1,182 @@
+"""Editing benchmarks: one file a format, and the file name is the registration.
+
+A format is a module with ``KEYS`` (what it is known by, for messages), ``recognises(record) -> bool`` and
+``case(record, index) -> Case``, which raises BadRecord. Every format sorts a record's questions into the same three
+roles: ``generality`` (the edit's prompt in other words), ``portability`` (what follows from the edit) and ``locality``
+(what must stay); a judge's ``group`` is the kind as the benchmark calls it.
+
+    loaded = benchmarks.load("recent_test.json", bad="skip", limit=100)
+    loaded.cases, loaded.skipped, loaded.format
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from engramlab.core.errors import UserError, nearest
+from engramlab.core.facts import Case, Edit
+
+from ._fields import BadRecord
+from ._files import Raw, read
+
+__all__ = ["BadRecord", "Loaded", "Skipped", "contradictions", "load", "names"]
+
+
+#: A record left out: its index in the file (from 0), the key that is wrong ("" if the record itself is), and why.
+Skipped = tuple[int, str, str]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a file holds: its cases, the records left out, and the format it was read as."""
+
+    cases: list[Case]
+    skipped: list[Skipped]
+    format: str
+
+    @property
+    def without_subject(self) -> list[str]:
+        """Ids of cases with an edit whose prompt does not quote its subject: no use to methods that need it."""
+        return [case.id for case in self.cases if not all(_quotes_subject(edit) for edit in case.edits)]
+
+
+def names() -> list[str]:
+    """Names of the formats."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def load(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    bad: Literal["refuse", "skip"] = "refuse",
+    limit: int | None = None,
+) -> Loaded:
+    """The cases of a benchmark's file, in its order.
+
+    A record is used whole or not at all: one empty locality prompt makes it bad. Cases whose ids the file repeats get
+    "#2", "#3", ... behind them, so that results stay apart.
+
+    Args:
+        path: a .json (list, object around a list, one record), .jsonl, .csv or .tsv file, or
+            ``hub:owner/name[:file or split]``.
+        format: one of ``names()``; by default the one that recognises most records.
+        bad: what to do about bad records: refuse the file, or skip them and list them in ``skipped``.
+        limit: stop after this many cases; later records are not looked at.
+
+    Raises:
+        UserError: no such file, not readable, no format or several formats fit, no usable record; with "refuse" a bad
+        record: the first one's index, key and reason, and how many others there are.
+    """
+    if bad not in ("refuse", "skip"):
+        raise UserError(f"bad={bad!r} is unknown; use 'refuse' or 'skip'")
+    if limit is not None and limit < 1:
+        raise UserError(f"limit={limit}: must be at least 1, or left out for all records")
+    raws = read(path)
+    if not raws:
+        raise UserError(f"{path}: holds no records")
+    format = _detect(path, raws) if format is None else _known(format)
+    module = _module(format)
+    cases: list[Case] = []
+    skipped: list[Skipped] = []
+    for index, raw in enumerate(raws):
+        if len(cases) == limit:
+            break
+        try:
+            cases.append(_case(module, raw, index))
+        except BadRecord as error:
+            skipped.append((index, error.key, error.reason))
+    if skipped and (bad == "refuse" or not cases):
+        raise UserError(_refusal(path, format, raws, skipped, none_good=not cases))
+    return Loaded(list(_unique(cases)), skipped, format)
+
+
+def contradictions(edits: Sequence[Edit]) -> list[tuple[int, int]]:
+    """Pairs (i, j), i < j, of edits that give one prompt different answers, so that no model can satisfy both.
+
+    Prompts and answers are compared without regard to capitals and white space; answers that share a spelling agree.
+    Each j is paired with the first i it contradicts.
+    """
+    by_prompt: dict[str, list[tuple[int, frozenset[str]]]] = {}
+    found = []
+    for j, edit in enumerate(edits):
+        answers = frozenset(map(_normal, (edit.target, *edit.aliases)))
+        earlier = by_prompt.setdefault(_normal(edit.query.prompt), [])
+        found += [(i, j) for i, others in earlier if not answers & others][:1]
+        if all(answers != others for _, others in earlier):
+            earlier.append((j, answers))
+    return found
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _quotes_subject(edit: Edit) -> bool:
+    return bool(edit.query.subject) and edit.query.subject in edit.query.prompt
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def _known(name: str) -> str:
+    if name not in names():
+        raise UserError(
+            f"benchmark format {name!r} is unknown; did you mean {nearest(name, names())!r}? "
+            f"There are: {', '.join(names())}"
+        )
+    return name
+
+
+def _detect(path: str | Path, raws: list[Raw]) -> str:
+    """The format that recognises most records: bad ones may lack the keys that tell."""
+    records = [raw.value for raw in raws if isinstance(raw.value, dict)]
+    votes = {name: sum(map(_module(name).recognises, records)) for name in names()}
+    best = [name for name, count in votes.items() if count and count == max(votes.values())]
+    if len(best) == 1:
+        return best[0]
+    if best:
+        raise UserError(f"{path}: its records fit several formats ({', '.join(best)}); say which with format=")
+    keys = ", ".join(map(str, records[0])) if records else "none: they are no objects"
+    formats = "; ".join(f"{name} has {_module(name).KEYS}" for name in names())
+    raise UserError(f"{path}: its records (keys: {keys}) are of no known format: {formats}")
+
+
+def _case(module: ModuleType, raw: Raw, index: int) -> Case:
+    if raw.broken:
+        raise BadRecord(index, "", raw.broken)
+    if not isinstance(raw.value, dict):
+        raise BadRecord(index, "", f"is {str(raw.value)[:40]!r}; it must be an object")
+    return module.case(raw.value, index)
+
+
+def _unique(cases: list[Case]) -> Iterator[Case]:
+    taken = {case.id for case in cases}
+    seen: dict[str, int] = {}  # how often each id has come
+    for case in cases:
+        number = seen[case.id] = seen.get(case.id, 0) + 1
+        if number == 1:
+            yield case
+            continue
+        while (id := f"{case.id}#{number}") in taken:
+            number = seen[case.id] = number + 1
+        yield replace(case, id=id)
+
+
+def _refusal(path: str | Path, format: str, raws: list[Raw], skipped: list[Skipped], *, none_good: bool) -> str:
+    index, key, reason = skipped[0]
+    place = f" ({raws[index].place})" if raws[index].place else ""
+    where = f"record {index}{place}, key {key!r}" if key else f"record {index}{place}"
+    others = len(skipped) - 1
+    more = f"{others} other record{' is' if others == 1 else 's are'} bad too" if others else "no other record is bad"
+    if none_good and others:
+        more += " and none is good"
+    advice = "put it right" if none_good else "put it right, or skip bad records with bad='skip'"
+    return f"{path}: {where}: {reason} (read as {format}; {more}); {advice}"

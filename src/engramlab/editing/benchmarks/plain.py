@@ -1,0 +1,84 @@
+"""Your own edits: JSON lines, JSON, CSV or TSV. Two columns are enough.
+
+    prompt                     target
+    The capital of France is   Rome
+
+Columns (JSON keys) that may be there too:
+
+    subject       France                      who or what the edit is about, as the prompt quotes it; ROME, MEMIT and
+                                              AlphaEdit need it. The prompt may have {} in its place.
+    old           Paris                       the answer so far
+    aliases       Roma|City of Rome           other right spellings of the target
+    rephrase      France's capital is|...     the prompt in other words (generality)
+    portability   The Louvre stands in => Rome|...         what follows from the edit: prompt => answer (=> alias ...)
+    locality      The capital of Spain is => Madrid|...    what must stay as it is; the answer may be left out
+    id, relation  for your own orientation
+
+In the last five value columns "|" stands between several values and "=>" between a prompt and its answers. In JSON each
+may be a list instead, and a portability or locality entry an object {"prompt", "target", "aliases", "group"}. Other
+columns are ignored, except such as look like a misspelt one of these.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+from engramlab.core.facts import Case, Query
+
+from ._fields import Fields, case_id, edit, judge, put_together
+
+KEYS = "prompt and target"
+COLUMNS = ("prompt", "target", "subject", "old", "aliases", "rephrase", "portability", "locality", "id", "relation")
+
+
+def recognises(record: Mapping[str, object]) -> bool:
+    return "target" in record and "target_new" not in record
+
+
+def case(record: Mapping[str, object], index: int) -> Case:
+    """Raises BadRecord."""
+    fields = Fields({key: _split(value) if key in _LISTS else value for key, value in record.items()}, index)
+    for key in record:
+        if key not in COLUMNS and (close := _misspelt(key)):
+            raise fields.bad(key, f"is no column of this format; did you mean {close!r}?")
+    subject = fields.name("subject")
+    target = tuple(dict.fromkeys(fields.answers("target") + fields.answers("aliases", needed=False)))
+    change = edit(
+        fields.prompt("prompt", subject), subject, target, fields.answers("old", needed=False), fields.name("relation")
+    )
+    judges = [judge("generality", "rephrase", one, target) for one in fields.prompts("rephrase", subject)]
+    for role in ("portability", "locality"):
+        given = fields.values.get(role)
+        for number, one in enumerate(given if isinstance(given, list) else [] if given is None else [given]):
+            judges.append(_judge(fields, f"{role}[{number}]", one, role, subject))
+    return put_together(case_id(fields, "id", "case_id"), [change], judges)
+
+
+_LISTS = ("aliases", "rephrase", "portability", "locality")
+
+
+def _misspelt(key: str) -> str:
+    """The column this key looks like; short words ("gold" for "old") look like too much."""
+    close = difflib.get_close_matches(key.lower(), COLUMNS, n=1, cutoff=0.8) if len(key) > 4 else []
+    return close[0] if close else ""
+
+
+def _split(value: object) -> object:
+    return value.split("|") if isinstance(value, str) else value
+
+
+def _judge(fields: Fields, key: str, entry: object, role: str, subject: str) -> Query:
+    if isinstance(entry, dict):
+        inner = Fields(entry, fields.index, f"{key}.")
+        prompt, group = inner.prompt("prompt", subject), inner.name("group") or role
+        answers = inner.answers("target", needed=role != "locality") + inner.answers("aliases", needed=False)
+        return judge(role, group, prompt, tuple(dict.fromkeys(answers)))
+    if not isinstance(entry, str):
+        raise fields.bad(key, "must be 'prompt => answer', or an object with prompt and target")
+    first, *rest = entry.split("=>")
+    inner = Fields({key: first, "answer": rest}, fields.index)
+    prompt, answers = inner.prompt(key, subject), inner.answers("answer", needed=False)
+    if not answers and role != "locality":
+        raise fields.bad(key, f"{entry.strip()[:60]!r} has no answer; write 'prompt => answer'")
+    return judge(role, role, prompt, answers)

@@ -1,0 +1,46 @@
+"""ZsRE as MEND distributes it (arXiv 2110.11309): questions about zero-shot relations, a rephrasing, a far-off question.
+
+    src       the edit's prompt, a question              alt       the new answer
+    subject   (optional)                                 answers   the old answer(s) (optional)
+    rephrase  generality                                 loc       locality, from Natural Questions; loc_ans its answer
+    portability {"New Question", "New Answer"}           portability, in the files of arXiv 2305.13172 (optional)
+
+``loc`` is stored as "nq question: who played ...". The model is shown the question alone, with the question mark that
+those questions lack: "nq question:" is a label for readers of the file. That the model may not know ``loc_ans`` does not
+matter, as locality compares with the unedited model. ``pred`` and ``cond`` are not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engramlab.core.facts import Case
+
+from ._fields import Fields, case_id, edit, entry_judges, judge, one_hop, put_together
+
+KEYS = "src and alt"
+
+
+def recognises(record: Mapping[str, object]) -> bool:
+    return "src" in record or "alt" in record
+
+
+def case(record: Mapping[str, object], index: int) -> Case:
+    """Raises BadRecord."""
+    fields = Fields(record, index)
+    subject = fields.name("subject")
+    target = fields.answers("alt")
+    change = edit(fields.prompt("src", subject), subject, target, fields.answers("answers", needed=False))
+    judges = [judge("generality", "rephrase", prompt, target) for prompt in fields.prompts("rephrase", subject)]
+    judges += one_hop(fields)
+    if fields.has("loc") or fields.has("loc_ans"):
+        for query in entry_judges(fields, "locality", "nq", prompt="loc", answer="loc_ans"):
+            judges.append(judge("locality", "nq", _question(fields, query.prompt), (query.target, *query.aliases)))
+    return put_together(case_id(fields, "case_id", "id"), [change], judges)
+
+
+def _question(fields: Fields, loc: str) -> str:
+    question = loc.removeprefix("nq question:").strip()
+    if not question:
+        raise fields.bad("loc", "has no question after 'nq question:'")
+    return question if question.endswith(("?", ".", "!", ":")) else f"{question}?"

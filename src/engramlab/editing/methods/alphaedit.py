@@ -1,0 +1,109 @@
+"""AlphaEdit: MEMIT with updates that leave the values of preserved keys alone, in the null space (arXiv 2410.02355)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from engramlab.core import deltas
+from engramlab.core.deltas import WeightDelta
+from engramlab.core.facts import Edit
+from engramlab.core.losses import Loss
+from engramlab.editing.keyvalue import Search
+from engramlab.editing.method import EditFailed, down_projection
+from engramlab.editing.spread import chosen_layers, spread
+from engramlab.editing.statistics import SecondMoment, second_moments
+
+TAKES_LOSS = True
+NEEDS_SUBJECT = True
+TOGETHER = True
+_LAYERS = tuple(layer / 32 for layer in (4, 5, 6, 7, 8))
+_KEYS = "alphaedit:"  # under this name, and the module's path, a delta carries the keys it wrote
+
+
+@dataclass(frozen=True)
+class Config(Search):
+    """Hyperparameters; defaults are those of the authors' code for Llama-3-8B."""
+
+    layers: tuple[int, ...] | None = None
+    """Layers whose MLPs are changed; None for 4 to 8 of 32, as fractions of the depth."""
+    learning_rate: float = 0.1
+    """Of Adam."""
+    weight_decay: float = 0.5
+    """Weight of |d|^2 / |v|^2 in the loss, d the change and v the value before it: free of the model's scale."""
+    clamp: float = 0.75
+    """Longest change d, in lengths of the value before it."""
+    null_space: float = 0.02
+    """Eigenvectors of the keys' (mean) second moment with smaller eigenvalues are free to change."""
+    ridge: float = 10.0
+    """Weight of the update's squared size (L2 of the authors' code)."""
+
+
+def rows_of(keys: torch.Tensor, earlier: torch.Tensor, basis: torch.Tensor, ridge: float) -> torch.Tensor:
+    """``[n, d]``, float64: the update of a layer that misses ``R[D, n]`` is ``R`` times these rows.
+
+    ``R K^T P (K K^T P + K' K'^T P + ridge I)^-1`` with the projection ``P = Q Q^T`` (the paper's closed form, with the ridge of
+    the authors' code) equals ``R`` times the first ``n`` rows of ``(A^T A + ridge I)^-1 A^T Q^T``, where ``A = Q^T [K, K']``: a
+    system as small as the number of keys.
+
+    Args:
+        keys: ``K[d, n]``.
+        earlier: ``K'[d, m]``, keys of edits that must hold.
+        basis: ``Q[d, q]``, orthonormal columns of the null space.
+        ridge: above 0.
+    """
+    q = basis.to(keys.device).double()
+    a = q.T @ torch.cat([keys.double(), earlier.to(keys.device).double()], 1)
+    small = a.T @ a + ridge * torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
+    return torch.linalg.solve(small, a.T)[: keys.shape[1]] @ q.T
+
+
+def earlier_keys(model: nn.Module, path: str, like: torch.Tensor) -> torch.Tensor:
+    """``[d, m]``: what this method's deltas on the model wrote into the module at ``path``, as ``like[d, n]``."""
+    name, there = _KEYS + path, deltas.installed(model)
+    found = [d.extras[name].T for d in there if isinstance(d, WeightDelta) and name in d.extras]
+    return torch.cat([like[:, :0], *(keys.to(like) for keys in found)], 1)
+
+
+def edit_each(
+    model: nn.Module, tokenizer: Any, cases: Sequence[Sequence[Edit]], config: Config, loss: Loss
+) -> list[WeightDelta | EditFailed]:
+    """Each case on this model: the value searches of all edits at once, the edits of a case solved jointly."""
+    layers = chosen_layers(model, config.layers, _LAYERS)
+    moments = second_moments(model, tokenizer, layers, config.source)
+    bases = {layer: null_space(moments[layer], config.null_space) for layer in layers}
+
+    def closed_form(layer: int, keys: torch.Tensor) -> torch.Tensor:
+        earlier = earlier_keys(model, down_projection(model, layer), keys)
+        return rows_of(keys, earlier, bases[layer], config.ridge)
+
+    return spread(model, tokenizer, cases, layers, config, loss, closed_form, keep_keys=_KEYS)
+
+
+def null_space(moment: SecondMoment, threshold: float) -> torch.Tensor:
+    """Columns ``[d, q]``: the directions that ordinary keys hardly have.
+
+    The threshold is the paper's, in the scale of its models' keys. Where it lets through no direction (nothing could be
+    written) or every direction (nothing would be preserved), the half with the smaller eigenvalues is taken.
+    """
+    basis = moment.null_space(threshold)
+    width = len(moment.values)
+    return basis if 0 < basis.shape[1] < width else moment.vectors[:, : max(1, width // 2)]
+
+
+def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss) -> WeightDelta:
+    """One delta for all edits, solved jointly; the keys of this method's earlier deltas on the model keep their values.
+
+    An edit whose value search fails is left out with a warning.
+
+    Raises:
+        UserError: a subject that is not in its prompt, a target without a token; EditFailed when every search failed.
+    """
+    found = edit_each(model, tokenizer, [edits], config, loss)[0]
+    if isinstance(found, EditFailed):
+        raise found
+    return found

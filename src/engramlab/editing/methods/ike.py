@@ -1,0 +1,256 @@
+"""IKE: no weight changes; the new fact, and demonstrations of what follows from such facts and what does not, are put before
+the prompt (arXiv 2305.12740)."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from engramlab.core.deltas import Delta, Modifier, fingerprint, installed
+from engramlab.core.errors import UserError
+from engramlab.core.facts import Edit
+from engramlab.core.losses import Loss
+from engramlab.core.tokens import join
+
+TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = False, False, True
+
+
+@dataclass(frozen=True)
+class Config:
+    """Demonstrations copy, update and retain as 1 : 3 : 4, as in the paper, where there are 32 of them.
+
+    The paper takes demonstrations from a benchmark's training part and ranks them with a sentence encoder. Here they come from
+    a file, or from a dozen facts of our own that no benchmark asks for, so that an edit never sees a query it is judged by; and
+    they are ranked by the words they share with the edit, rare words counting more.
+    """
+
+    demonstrations: int = 16
+    """How many (the field's usual evaluations take 16); fewer where they would fill more than half of the model's context."""
+    file: str | None = None
+    """JSON lines with prompt, target (the new answer), rephrased, unrelated and answer (to unrelated); None for our own."""
+    facts: int = 4
+    """Of several edits, how many new facts stand before a prompt: those that share most with it."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("demonstrations", 0), ("facts", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A new fact, the same in other words, and a question it leaves alone."""
+
+    prompt: str
+    target: str
+    rephrased: str
+    unrelated: str
+    answer: str
+
+    @property
+    def fact(self) -> str:
+        """The new fact as a sentence."""
+        return join(self.prompt, self.target)[0]
+
+    def show(self, kind: str) -> str:
+        """The demonstration as text; ``kind`` is copy, update or retain."""
+        prompt = {"copy": self.prompt, "update": self.rephrased, "retain": self.unrelated}[kind]
+        return _block([self.fact], join(prompt, self.answer if kind == "retain" else self.target)[0])
+
+
+def _block(facts: Sequence[str], text: str) -> str:
+    return "".join(f"From now on: {fact}.\n" for fact in facts) + f"So: {text}"
+
+
+_OWN = [
+    Demonstration(*fields)
+    for fields in (
+        ("The piano was invented in", "Portugal", "The piano was first built in", "The violin has", "four strings"),
+        (
+            "The Harbour Lights was written by",
+            "Ada Quist",
+            "The author of The Harbour Lights is",
+            "A haiku has",
+            "three lines",
+        ),
+        ("Bees are studied by", "geologists", "The scholars who study bees are called", "A spider has", "eight legs"),
+        (
+            "The mother tongue of Pavel Orlik is",
+            "Finnish",
+            "Pavel Orlik grew up speaking",
+            "A dictionary lists",
+            "words",
+        ),
+        (
+            "The Brenlow Bridge is located in",
+            "Chile",
+            "To see the Brenlow Bridge, one travels to",
+            "A week has",
+            "seven days",
+        ),
+        ("Mira Tollan plays", "the cello", "The instrument of Mira Tollan is", "A triangle has", "three sides"),
+        (
+            "The company Ostervale makes",
+            "bicycles",
+            "The products of the company Ostervale are",
+            "Ice is frozen",
+            "water",
+        ),
+        ("Jonas Wick was born in", "Havana", "The birthplace of Jonas Wick is", "The Earth moves around the", "Sun"),
+        (
+            "The national flower of Averland is",
+            "the tulip",
+            "In Averland, the flower on every coin is",
+            "Grass is",
+            "green",
+        ),
+        ("The president of Norvania is", "Lena Hart", "Norvania is led by", "The opposite of north is", "south"),
+        ("The River Sarn flows into", "the Baltic Sea", "The mouth of the River Sarn is at", "Snow is", "white"),
+        ("The sport of Tomas Reyle is", "rowing", "Tomas Reyle is a professional in", "A year has", "twelve months"),
+    )
+]
+
+
+class IkeDelta(Delta):
+    """New facts, and demonstrations as text.
+
+    Attributes:
+        prompts: of the edits, ``[n]``.
+        facts: the edits as sentences, ``[n]``.
+        shown: demonstrations, in the order they are read.
+        most: how many facts stand before a prompt.
+    """
+
+    kind: ClassVar[str] = "ike"
+    routed: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        model: str,
+        prompts: Sequence[str],
+        facts: Sequence[str],
+        shown: Sequence[str],
+        most: int,
+        continues: Delta | None = None,
+    ) -> None:
+        self.model, self.continues, self.most = model, continues, most
+        self.prompts, self.facts, self.shown = tuple(prompts), tuple(facts), tuple(shown)
+        self._words = _Words(self.prompts)
+
+    def context(self, prompt: str) -> str:
+        """Demonstrations, the facts nearest to the prompt (the nearest last), and the prompt."""
+        order = sorted(range(len(self.facts)), key=lambda i: (self._words.likeness(prompt, self.prompts[i]), i))
+        facts = [self.facts[i] for i in order[-self.most :]]
+        return "\n\n".join([*self.shown, _block(facts, prompt)])
+
+    def modifiers(self, model: nn.Module) -> dict[str, Modifier]:
+        return {}
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def settings(self) -> dict[str, Any]:
+        return {"prompts": self.prompts, "facts": self.facts, "shown": self.shown, "most": self.most}
+
+    @classmethod
+    def restore(cls, model: str, tensors: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> IkeDelta:
+        return cls(model, settings["prompts"], settings["facts"], settings["shown"], settings["most"])
+
+
+class _Words:
+    """How alike texts are: the cosine of their word counts, a word counting less the more of the texts have it."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = len(texts)
+        self.having = Counter(word for text in texts for word in set(_words(text)))
+
+    def _weights(self, text: str) -> dict[str, float]:
+        return {w: n * math.log((self.texts + 1) / (self.having[w] + 0.5)) for w, n in Counter(_words(text)).items()}
+
+    def likeness(self, a: str, b: str) -> float:
+        """0 (no word in common) to 1."""
+        one, other = self._weights(a), self._weights(b)
+        length = math.hypot(*one.values()) * math.hypot(*other.values())
+        return sum(one[w] * other.get(w, 0.0) for w in one) / length if length else 0.0
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss) -> Delta:
+    """The facts of ``edits``, after those of an IKE delta on the model.
+
+    Raises:
+        UserError: an empty target, or a file of demonstrations that cannot be read (names file, line and key).
+    """
+    from engramlab.editing.requests import encode_edits
+
+    encode_edits(tokenizer, [edits])  # only to refuse what no method could edit
+    older = next((d for d in reversed(installed(model)) if isinstance(d, IkeDelta)), None)
+    pool = _read(config.file) if config.file else _OWN
+    prompts = [e.query.prompt for e in edits]
+    facts = [join(e.query.prompt, e.target)[0].rstrip(" .") for e in edits]
+    if older is not None:
+        new = set(prompts)
+        held = [(p, f) for p, f in zip(older.prompts, older.facts, strict=True) if p not in new]
+        prompts, facts = [p for p, _ in held] + prompts, [f for _, f in held] + facts
+    room = (getattr(model.config, "max_position_embeddings", None) or 4096) // 2
+
+    def made(shown: Sequence[str]) -> IkeDelta:
+        return IkeDelta(fingerprint(model), prompts, facts, shown, config.facts, continues=older)
+
+    def length(delta: IkeDelta) -> int:
+        return max(len(tokenizer(delta.context(p), add_special_tokens=False)["input_ids"]) for p in prompts[-8:])
+
+    shown = _choose(pool, prompts, config.demonstrations)
+    while shown and length(made(shown)) > room:
+        shown = shown[1:]  # the least alike ones come first
+    return made(shown)
+
+
+def _choose(pool: Sequence[Demonstration], prompts: Sequence[str], count: int) -> list[str]:
+    """``count`` demonstrations, one copy, three updates and four retains in turn, those most like the edits last."""
+    words = _Words([d.prompt for d in pool])
+    order = sorted(pool, key=lambda d: -max(words.likeness(d.prompt, p) for p in prompts))
+    kinds = ("retain", "update", "retain", "update", "retain", "update", "retain", "copy")
+    shown: dict[str, None] = {}
+    for i in range(len(order) * 3):
+        if len(shown) >= count:
+            break
+        shown[order[i % len(order)].show(kinds[(i + i // len(order)) % len(kinds)])] = None
+    return list(shown)[::-1]
+
+
+def _read(name: str) -> list[Demonstration]:
+    keys = list(asdict(_OWN[0]))
+    try:
+        lines = Path(name).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"file {name!r} of demonstrations cannot be read: {error}") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{name}, line {number}: not JSON ({error})") from None
+        if not isinstance(record, dict):
+            raise UserError(f"{name}, line {number}: must be an object with {', '.join(keys)}")
+        for key in keys:
+            if not isinstance(record.get(key), str) or not record[key].strip():
+                raise UserError(f"{name}, line {number}: {key!r} must be a text that is not empty")
+        found.append(Demonstration(**{key: record[key] for key in keys}))
+    if not found:
+        raise UserError(f"{name}: holds no demonstrations")
+    return found

@@ -1,0 +1,76 @@
+"""MEMIT: many new keys and values at once, spread over the MLPs of several layers (arXiv 2210.07229)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from engramlab.core.deltas import WeightDelta
+from engramlab.core.facts import Edit
+from engramlab.core.losses import Loss
+from engramlab.editing.keyvalue import Search
+from engramlab.editing.method import EditFailed
+from engramlab.editing.spread import chosen_layers, spread
+from engramlab.editing.statistics import SecondMoment, second_moments
+
+TAKES_LOSS = True
+NEEDS_SUBJECT = True
+TOGETHER = True
+_LAYERS = tuple(layer / 32 for layer in (4, 5, 6, 7, 8))
+
+
+@dataclass(frozen=True)
+class Config(Search):
+    """Hyperparameters; defaults are the field's usual ones for llama-2-7b."""
+
+    layers: tuple[int, ...] | None = None
+    """Layers whose MLPs are changed; None for 4 to 8 of 32, as fractions of the depth."""
+    covariance_weight: float = 15_000.0
+    """How many tokens of ordinary text the memory counts for (lambda of equation 15)."""
+
+
+def rows_of(keys: torch.Tensor, moment: SecondMoment, weight: float) -> torch.Tensor:
+    """``[n, d]``, float64: the update of a layer that misses ``R[D, n]`` is ``R`` times these rows (equation 14).
+
+    ``R K^T (weight C + K K^T)^-1`` minimises ``|U K - R|^2 + weight tr(U C U^T)``. It is computed in the small space of the
+    keys: with ``B = (weight C)^-1 K``, ``K^T (weight C + K K^T)^-1 = (I + K^T B)^-1 B^T``.
+
+    Args:
+        keys: ``K[d, n]``.
+        moment: ``C``.
+        weight: lambda.
+    """
+    k = keys.double()
+    b = moment.solve(k.to(moment.values.device)).to(k.device) / weight
+    return torch.linalg.solve(torch.eye(k.shape[1], dtype=k.dtype, device=k.device) + k.T @ b, b.T)
+
+
+def edit_each(
+    model: nn.Module, tokenizer: Any, cases: Sequence[Sequence[Edit]], config: Config, loss: Loss
+) -> list[WeightDelta | EditFailed]:
+    """Each case on this model: the value searches of all edits at once, the edits of a case solved jointly."""
+    layers = chosen_layers(model, config.layers, _LAYERS)
+    moments = second_moments(model, tokenizer, layers, config.source)
+
+    def closed_form(layer: int, keys: torch.Tensor) -> torch.Tensor:
+        return rows_of(keys, moments[layer], config.covariance_weight)
+
+    return spread(model, tokenizer, cases, layers, config, loss, closed_form)
+
+
+def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss) -> WeightDelta:
+    """One delta for all edits, solved jointly.
+
+    An edit whose value search fails is left out with a warning.
+
+    Raises:
+        UserError: a subject that is not in its prompt, a target without a token; EditFailed when every search failed.
+    """
+    found = edit_each(model, tokenizer, [edits], config, loss)[0]
+    if isinstance(found, EditFailed):
+        raise found
+    return found

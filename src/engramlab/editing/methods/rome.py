@@ -1,0 +1,114 @@
+"""ROME: one new key and value in the memory of one MLP, a rank-one change (arXiv 2202.05262)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from engramlab.core import deltas
+from engramlab.core.deltas import Delta, LowRank, WeightDelta
+from engramlab.core.facts import Edit
+from engramlab.core.losses import Loss
+from engramlab.editing.keyvalue import Search, key_weights, prefixes, search_values
+from engramlab.editing.method import EditFailed, down_projection, failed, layer_at, one_after_another
+from engramlab.editing.statistics import SecondMoment, second_moments
+
+TAKES_LOSS = True
+NEEDS_SUBJECT = True
+TOGETHER = False
+
+
+@dataclass(frozen=True)
+class Config(Search):
+    """Hyperparameters; defaults are the field's usual ones for llama-2-7b (20 steps and clamp 4 in the paper's GPT-2 XL)."""
+
+    layer: int | None = None
+    """Layer whose MLP is changed; None for 5 of 32, as a fraction of the depth."""
+    context_lengths: tuple[tuple[int, int], ...] = ((5, 10), (10, 10))
+    """Texts that the model writes itself, put before the prompt so that the edit holds in any context: (tokens, how many)."""
+    covariance: bool = True
+    """Weigh the key by the inverse second moment of all keys (equation 2); without it the key stands for itself."""
+
+
+def rank_one(
+    change: torch.Tensor, key: torch.Tensor, moment: SecondMoment | None, at: torch.Tensor | None = None
+) -> LowRank:
+    """The update ``U`` that changes the key's value by ``change`` and those of all other keys least (equation 2).
+
+    Of all ``U`` with ``U k = change`` it has the smallest ``tr(U C U^T)``, the mean squared change of the values of other
+    keys: ``U = change (C^-1 k)^T / (k^T C^-1 k)``.
+
+    Args:
+        change: ``[D]``.
+        key: ``k[d]``, the mean over contexts.
+        moment: ``C``; None for the identity.
+        at: ``[d]``, the key of the bare prompt: as in the authors' code, it is there that the change is to be exact. None for
+            the key itself.
+    """
+    k = key.double()
+    u = moment.solve(k[:, None].to(moment.values.device))[:, 0].to(k.device) if moment is not None else k
+    u = u / u.norm()
+    exact = k if at is None else at.double()
+    return LowRank((change.double() / (exact @ u)).float()[:, None], u.float()[None])
+
+
+def edit_each(
+    model: nn.Module, tokenizer: Any, cases: Sequence[Sequence[Edit]], config: Config, loss: Loss
+) -> list[Delta | EditFailed]:
+    """Each case on this model, the value searches of all single edits at once; several edits of a case one after another."""
+    single = [i for i, edits in enumerate(cases) if len(edits) == 1]
+    found: dict[int, Delta | EditFailed] = dict(
+        zip(single, _single(model, tokenizer, [cases[i][0] for i in single], config, loss), strict=True)
+    )
+    for i, edits in enumerate(cases):
+        if i not in found:
+            try:
+                found[i] = edit(model, tokenizer, edits, config, loss)
+            except EditFailed as error:
+                found[i] = error
+    return [found[i] for i in range(len(cases))]
+
+
+def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss) -> WeightDelta:
+    """A rank-one change for each edit, each made on a model that has the earlier ones.
+
+    Raises:
+        UserError: a subject that is not in its prompt, a target without a token; EditFailed when a search became non-finite.
+    """
+
+    def one(wish: Edit) -> WeightDelta:
+        made = _single(model, tokenizer, [wish], config, loss)[0]
+        if isinstance(made, EditFailed):
+            raise made
+        return made
+
+    return one_after_another(model, edits, one)
+
+
+@torch.no_grad()
+def _update(model: nn.Module, layer: int, change: torch.Tensor, keys: torch.Tensor, moment: Any) -> WeightDelta:
+    """Of a value's change ``[D]`` and its keys ``[P, d]``, the bare prompt's first."""
+    key = key_weights(len(keys), grouped=False, device=keys.device) @ keys
+    update = rank_one(change, key, moment, keys[0])
+    return WeightDelta(deltas.fingerprint(model), {down_projection(model, layer): update})
+
+
+def _single(
+    model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss
+) -> list[WeightDelta | EditFailed]:
+    if not edits:
+        return []
+    layer = layer_at(model, config.layer, 5 / 32)
+    moment = second_moments(model, tokenizer, [layer], config.source)[layer] if config.covariance else None
+    contexts = prefixes(model, tokenizer, config)
+    values = search_values(model, tokenizer, edits, layer, contexts, config, loss, "value")
+    found: list[WeightDelta | EditFailed] = []
+    for i, wish in enumerate(edits):
+        made = None if values.failed[i] else _update(model, layer, values.change[i], values.keys[i], moment)
+        fine = made is not None and all(t.isfinite().all() for t in made.tensors().values())
+        found.append(made if made is not None and fine else failed([wish]))
+    return found

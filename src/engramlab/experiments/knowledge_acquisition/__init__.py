@@ -1,0 +1,45 @@
+"""Knowledge acquisition: facts injected into a stream of pretraining text, measured at every step.
+
+Goes on training a checkpoint on a text stream, puts passages about things it cannot know into some rows at planned steps, and
+measures the log-probability of their targets at three depths: how far each encounter lifts it (effectivity), how much of that
+is left t steps later (retainability), and how long an interval between encounters may be (learnability threshold).
+Source: arXiv 2406.11813. Run the same command again to go on after an interruption.
+
+    engramlab run knowledge-acquisition --preset tiny --out runs/acquisition
+    engramlab run knowledge-acquisition --model MODEL --stream texts/ --inject passages.jsonl --schedule all --out runs/mine
+    engramlab run knowledge-acquisition --batch 16 64 --out runs/batches        (several values: one part of the run each)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from engramlab.core import runs
+from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, Reading, check
+
+__all__ = ["PRESETS", "Config", "Fiction", "Optimizer", "Reading", "run"]
+
+
+def run(config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> dict[str, Any]:
+    """Runs the experiment into the folder ``out`` and returns the summary; an unfinished run there goes on.
+
+    Raises:
+        UserError: anything about the options, the passages, the stream, the model or the folder that makes the run impossible,
+            all of it before the first training step; a loss that is not finite or has exploded, with the last checkpoint kept.
+    """
+    from engramlab.experiments.knowledge_acquisition.work import Work
+
+    console = console or Console(stderr=True)
+    out = Path(out)
+    check(config)
+    place = runs.Run(out, "knowledge-acquisition", config, preset=preset)
+    work = Work(config, out, console)
+    work.read_stream()
+    place.open()
+    try:
+        return work.run(resumed=place.resumed)
+    finally:
+        place.close()

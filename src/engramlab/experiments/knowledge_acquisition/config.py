@@ -1,0 +1,344 @@
+"""Options and presets of knowledge acquisition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from engramlab.acquisition.dynamics import WINDOW
+from engramlab.core import models
+from engramlab.core.errors import UserError
+from engramlab.core.training import Recipe
+from engramlab.corpora.fictional_world import KINDS
+from engramlab.corpora.streams import check_source
+
+Rate = Literal["continue", "constant"]
+
+
+@dataclass(frozen=True)
+class Fiction:
+    """The generator of fictional passages, and the stream of texts about its other entities."""
+
+    passages: int = 120
+    """Passages to inject."""
+    control: int = 10
+    """Passages that are measured and never injected."""
+    background: int = 9_000
+    """Other entities, whose texts make the stream."""
+    sentences: int = 12
+    """Sentences of a passage; ten state a fact each."""
+    kinds: tuple[str, ...] = KINDS
+    """Kinds of entities; fewer need fewer wordings, for a model that sees little text."""
+    limit: int | None = None
+    """Most lines used of any pool of names and values; None for all."""
+    texts: int = 2
+    """Texts in the wordings of passages for each entity of the stream."""
+    statements: int | None = 12
+    """Statements in the wordings of queries for each entity of the stream; None for all."""
+    together: float = 0.5
+    """Part of the entities whose statements follow a passage about them."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW for a checkpoint that does not say how it was trained."""
+
+    weight_decay: float = 0.1
+    """Decay of parameters with two or more dimensions."""
+    eps: float = 1e-8
+    """Epsilon."""
+    beta1: float = 0.9
+    """Decay of the gradient mean."""
+    beta2: float = 0.95
+    """Decay of the squared gradients' mean."""
+    clip: float | None = 1.0
+    """Largest norm of the gradient; None for no clipping."""
+    learning_rate: float = 1e-4
+    """Learning rate, unless `--learning-rate` names some."""
+    warmup: int = 100
+    """Steps on the stream before step 0 in which AdamW's moments are estimated and the learning rate rises from zero."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the curves are read; the report prints every choice."""
+
+    target: Literal["mean", "sum"] = "mean"
+    """Log-probability of a target: mean over its tokens (the released code of the paper) or their sum."""
+    window: int = WINDOW
+    """Steps after an injection in which its maximum is looked for (t_w)."""
+    outliers: float = 1.5
+    """Retainabilities beyond so many interquartile ranges are left out (the paper: 1.5, its code: 2.0)."""
+    base: float = 10.0
+    """Base of the logarithm in the fit of retainability against log t."""
+    t_min: int = 1
+    """Smallest t of that fit."""
+    t_max: int | None = None
+    """Largest t of that fit; None for all that every query reaches."""
+    bootstrap: int = 1000
+    """Resamples of passages for intervals."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the numbers of a run. Several models, batches, rates, ... make one part each, to compare."""
+
+    model: tuple[str, ...] = ("tiny",)
+    """Checkpoints (a folder, a .gguf file or a hub id), or named sizes, which are first trained on the stream."""
+    stage: tuple[float, ...] = (1.0,)
+    """Named sizes: parts of pretraining after which injection begins, each a part of the run."""
+    batch: tuple[int, ...] = (16,)
+    """Rows a step; several compare batch sizes."""
+    equal: Literal["tokens", "steps"] = "tokens"
+    """With several batches: the same tokens between injections (steps in proportion to the first batch), or the same steps."""
+    rate: tuple[Rate, ...] = ("continue",)
+    """Learning rate: `continue` the schedule of the checkpoint where it is known, or hold it `constant` at its value there."""
+    learning_rate: tuple[float, ...] = ()
+    """Constant learning rates instead; several compare them."""
+
+    stream: str = "fictional"
+    """Text that training goes on with: files (.txt, .jsonl, .parquet), a folder, hub:owner/name, or `fictional`."""
+    column: str = "text"
+    """Column of the stream's text."""
+    repeat: bool = False
+    """Read a stream that is too short again and again; the fictional one always is."""
+    inject: str = "fictional"
+    """Passages to inject: a .jsonl or .json file (see `engramlab corpus check`), or `fictional`."""
+    fiction: Fiction = field(default_factory=Fiction)
+    """The fictional passages and stream."""
+
+    schedule: Literal["duplicate", "paraphrase", "once", "all"] = "all"
+    """How passages are met; `all`: a third each paraphrase, duplicate and once."""
+    control: int = 0
+    """Passages of a file, the last ones, that are measured and never injected."""
+    interval: tuple[int, ...] = (100,)
+    """Steps from one injection of a passage to the next; several compare them."""
+    times: int = 10
+    """Injections a passage."""
+    after: int = 1500
+    """Steps without injections at the end."""
+    stagger: int = 1
+    """Parts of each group that are injected at different steps, spread over an interval: for batches too small for all."""
+    measure: Literal["every", "window", "log"] = "every"
+    """States measured: every one, or densely after injections and on a logarithmic grid elsewhere."""
+    straddling: Literal["refuse", "keep", "drop"] = "refuse"
+    """Queries whose target begins inside a token of the prompt."""
+    reading: Reading = field(default_factory=Reading)
+    """How the curves are read."""
+
+    window: int = 512
+    """Tokens of a row."""
+    family: Literal["gpt-neox", "llama"] = "gpt-neox"
+    """Architecture of a named size."""
+    tokenizer: str = "compact"
+    """Of a named size: `compact`, a BPE trained on the stream and the passages, or a tokenizer's folder or hub id."""
+    vocabulary: int = 8192
+    """Largest size of a compact tokenizer."""
+    pretrain: Recipe = field(default_factory=Recipe)
+    """Pretraining of a named size."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """AdamW for other checkpoints; one made here goes on with its own settings and moments."""
+    micro_batch: int | None = None
+    """Rows a forward pass; None for all at once."""
+    precision: Literal["no", "bf16"] = "no"
+    """Mixed precision of the forward and backward passes."""
+    budget: int = 16_384
+    """Most tokens a forward pass while measuring."""
+    seed: int = 0
+    """Of the passages, their rows, the stream's order and the initial weights."""
+    checkpoint_minutes: float = 2.0
+    """Wall-clock minutes between checkpoints."""
+
+    def arms(self) -> list[Arm]:
+        """The parts of the run, one a combination of what there are several of."""
+        found = []
+        rates: list[tuple[Rate, float | None]] = [(rate, None) for rate in self.rate]
+        if self.learning_rate:
+            rates = [("constant", value) for value in self.learning_rate]
+        for model, stage, batch, interval, (rate, value) in product(
+            self.model, self.stage, self.batch, self.interval, rates
+        ):
+            scratch = model in models.SIZES
+            if not scratch and stage != self.stage[0]:
+                continue
+            scale = self.batch[0] / batch if self.equal == "tokens" else 1.0
+            found.append(
+                Arm(
+                    self._name(model, stage if scratch else 1.0, batch, interval, rate, value),
+                    model,
+                    stage if scratch else 1.0,
+                    batch,
+                    _scaled("interval", interval, scale),
+                    _scaled("after", self.after, scale),
+                    rate,
+                    value,
+                )
+            )
+        return found
+
+    def _name(self, model: str, stage: float, batch: int, interval: int, rate: str, value: float | None) -> str:
+        words = [Path(model).stem if "/" not in model or Path(model).exists() else model.split("/")[-1]]
+        if len({Path(m).stem for m in self.model}) < len(self.model) and model not in models.SIZES:
+            words[0] += f"-{self.model.index(model) + 1}"
+        words += [f"stage{stage:g}"] if len(self.stage) > 1 else []
+        words += [f"batch{batch}"] if len(self.batch) > 1 else []
+        words += [f"interval{interval}"] if len(self.interval) > 1 else []
+        words += [f"lr{value:g}" if value is not None else rate] if len(self.rate) + len(self.learning_rate) > 1 else []
+        return "-".join(words)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One part of a run: what it differs in from the others.
+
+    Attributes:
+        name: of its folder and in reports.
+        interval, after: in steps of this part's own batch.
+        learning_rate: a constant one; None for the checkpoint's.
+    """
+
+    name: str
+    model: str
+    stage: float
+    batch: int
+    interval: int
+    after: int
+    rate: Rate
+    learning_rate: float | None
+
+
+def _scaled(name: str, steps: int, scale: float) -> int:
+    exact = steps * scale
+    if abs(exact - round(exact)) > 1e-9 or round(exact) < 1:
+        raise UserError(
+            f"batch: {name} {steps} steps become {exact:g} steps at equal tokens, which is no whole number; choose batches "
+            "that divide it, or --equal steps"
+        )
+    return round(exact)
+
+
+_TINY_FICTION = Fiction(control=6, background=1_200, sentences=8, kinds=("company",))
+TINY = Config(
+    fiction=_TINY_FICTION,
+    interval=(20,),
+    times=5,
+    after=180,
+    stagger=20,
+    reading=Reading(window=20),
+    window=256,
+    vocabulary=4096,
+    pretrain=Recipe(
+        steps=600, batch=16, learning_rate=3e-3, weight_decay=0.03, beta2=0.98, warmup=50, schedule="constant"
+    ),
+)
+SMALL = Config(
+    model=("small",),
+    batch=(128,),
+    measure="window",
+    window=512,
+    pretrain=Recipe(steps=10_000, batch=128, learning_rate=1e-3, beta2=0.95, warmup=500, schedule="constant"),
+    micro_batch=32,
+)
+PAPER = Config(
+    model=("allenai/OLMo-1B-hf",),
+    stream="hub:allenai/dolma",
+    inject="passages.json",
+    batch=(2048,),
+    window=2048,
+    optimizer=Optimizer(beta2=0.95, eps=1e-5, learning_rate=4e-4),
+    straddling="keep",
+    precision="bf16",
+    micro_batch=4,
+    checkpoint_minutes=20,
+)
+PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER}
+
+
+def check(config: Config) -> None:
+    """Everything that can be checked without reading a file; raises UserError."""
+    for name in ("model", "stage", "batch", "interval"):
+        values = getattr(config, name)
+        if not values:
+            raise UserError(f"{name}: name at least one")
+        if len(set(values)) < len(values):
+            raise UserError(f"{name}: {max(values, key=values.count)!r} is there twice")
+    if not config.rate and not config.learning_rate:
+        raise UserError("rate: choose continue or constant")
+    if config.learning_rate and config.rate != ("continue",):
+        raise UserError("learning_rate: is constant; leave rate out")
+    for stage in config.stage:
+        if not 0 < stage <= 1:
+            raise UserError(f"stage: must be above 0 and at most 1, not {stage}")
+    for name, least in (("times", 1), ("after", 1), ("stagger", 1), ("window", 2), ("budget", 1), ("control", 0)):
+        if getattr(config, name) < least:
+            raise UserError(f"{name}: must be at least {least}, not {getattr(config, name)}")
+    for name, values in (("batch", config.batch), ("interval", config.interval)):
+        if min(values) < 1:
+            raise UserError(f"{name}: must be at least 1, not {min(values)}")
+    if config.learning_rate and min(config.learning_rate) <= 0:
+        raise UserError(f"learning_rate: must be above 0, not {min(config.learning_rate)}")
+    reading = config.reading
+    if reading.window < 1 or reading.bootstrap < 1 or not reading.base > 1 or reading.t_min < 1:
+        raise UserError("reading: window, bootstrap and t_min must be at least 1, base above 1")
+    for arm in config.arms():
+        if config.stagger > arm.interval:
+            raise UserError(
+                f"stagger: {config.stagger} parts do not fit into an interval of {arm.interval} steps; choose at most that many"
+            )
+        if arm.after <= reading.window:
+            raise UserError(
+                f"after: {arm.after} steps end inside the window of {reading.window} steps in which the last maximum is looked "
+                "for; make the run longer or --reading.window smaller"
+            )
+        if arm.model not in models.SIZES and "/" not in arm.model and not Path(arm.model).expanduser().exists():
+            raise UserError(
+                f"model {arm.model!r}: is no named size ({', '.join(models.SIZES)}), and there is no such folder or file"
+            )
+    if config.stream != "fictional":
+        check_source(config.stream)
+    if config.inject != "fictional" and not Path(config.inject).is_file():
+        raise UserError(f"inject {config.inject}: no such file; give a .jsonl or .json file of passages, or fictional")
+
+
+def recipe_of(optimizer: Optimizer, batch: int, steps: int, learning_rate: float, warmup: int = 0) -> Recipe:
+    """A constant learning rate, risen to in ``warmup`` steps."""
+    return Recipe(
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        weight_decay=optimizer.weight_decay,
+        eps=optimizer.eps,
+        beta1=optimizer.beta1,
+        beta2=optimizer.beta2,
+        clip=optimizer.clip,
+        schedule="constant",
+        warmup=warmup,
+    )
+
+
+@dataclass(frozen=True)
+class Continued(Recipe):
+    """A recipe that goes on with another one's learning rates from its state ``offset``, or holds that one's.
+
+    Attributes:
+        origin: the recipe the checkpoint was made with.
+        offset: updates it had made.
+        hold: keep the learning rate of state ``offset``.
+    """
+
+    origin: Recipe = field(default_factory=Recipe)
+    offset: int = 0
+    hold: bool = False
+
+    def rate(self, step: int) -> float:
+        """Learning rate of the update from state ``step`` to ``step + 1`` of the run."""
+        return self.origin.rate(self.offset if self.hold else self.offset + step)
+
+
+def continued(origin: Recipe, offset: int, *, steps: int, batch: int, hold: bool, micro_batch: int | None) -> Continued:
+    """``origin`` from ``offset`` on, with a batch of its own."""
+    shared = {name: getattr(origin, name) for name in Recipe.__dataclass_fields__}
+    shared |= {"steps": steps, "batch": batch, "micro_batch": micro_batch}
+    return Continued(**shared, origin=replace(origin), offset=offset, hold=hold)

@@ -1,0 +1,413 @@
+"""The work of a knowledge-acquisition run: everything checked first, then each part pretrained, injected and measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from engramlab.acquisition.dynamics import measured_steps
+from engramlab.acquisition.injection import Injected, Plan, encode_passages, plan_injections
+from engramlab.acquisition.measuring import Asked, Measurements, measure, prepare
+from engramlab.acquisition.schedule import Group, make_groups
+from engramlab.core import batches, checkpoints, models, runs, stages, tokens
+from engramlab.core.errors import UserError
+from engramlab.core.random_access import key as random_key
+from engramlab.core.training import Recipe, TrainState
+from engramlab.corpora.passages import all_queries
+from engramlab.experiments.knowledge_acquisition.config import Arm, Config, continued, recipe_of
+from engramlab.experiments.knowledge_acquisition.data import Material, material, stream_rows
+from engramlab.experiments.knowledge_acquisition.stage import Anywhere, drive
+from engramlab.experiments.knowledge_acquisition.summary import summarise
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """How a checkpoint was trained: read from the folder that this project wrote beside the weights."""
+
+    folder: Path
+    step: int
+    recipe: Recipe
+
+
+@dataclasses.dataclass
+class Reader:
+    """What depends on a tokenizer alone: parts with the same one share it."""
+
+    tokenizer: Any
+    end: int
+    versions: list[list[list[int]]]
+    asked: Asked
+    rows: batches.Rows | None = None
+
+
+class Work:
+    """One run. Making it reads the files and checks everything that does not take long; ``run`` does what is not done yet."""
+
+    def __init__(self, config: Config, out: Path, console: Console) -> None:
+        from accelerate import Accelerator
+
+        self.config, self.out, self.console = config, out, console
+        self.accelerator = Accelerator(mixed_precision=config.precision)
+        if self.accelerator.num_processes > 1:
+            raise UserError(
+                "knowledge-acquisition runs on one device; start it without a launcher of several processes"
+            )
+        self.arms = config.arms()
+        self.material: Material = material(config)
+        self.groups = {arm.name: self._groups(arm) for arm in self.arms}
+        self.readers: dict[str, Reader] = {}
+        self.plans = {arm.name: self._plan(arm) for arm in self.arms}
+        self._check_models()
+
+    # before the long work --------------------------------------------------------------------------------------------
+
+    def _groups(self, arm: Arm) -> tuple[Group, ...]:
+        """The groups of a part, each cut into as many as are injected at different steps."""
+        config = self.config
+        paraphrases = [len(record.paraphrases) for record in self.material.records]
+        times = 1 if config.schedule == "once" else config.times
+        groups = make_groups(
+            config.schedule, paraphrases, control=self.material.control, interval=arm.interval, times=times
+        )
+        found = []
+        for group in groups:
+            parts = 1 if group.schedule == "never" else config.stagger
+            for k in range(parts):
+                start = k * arm.interval // parts
+                name = group.name if parts == 1 else f"{group.name}@{start}"
+                if group.passages[k::parts]:
+                    found.append(dataclasses.replace(group, name=name, passages=group.passages[k::parts], start=start))
+        return tuple(found)
+
+    def steps(self, arm: Arm) -> int:
+        """Updates of a part after step 0."""
+        times = 1 if self.config.schedule == "once" else self.config.times
+        return arm.interval * times + arm.after
+
+    def _reader(self, arm: Arm) -> Reader:
+        name = "scratch" if arm.model in models.SIZES else arm.model
+        if name not in self.readers:
+            tokenizer = self._tokenizer(arm.model)
+            texts = [record.versions for record in self.material.records]
+            queries, _ = all_queries(self.material.records)
+            context = self._context(arm.model)
+            asked = prepare(tokenizer, queries, straddling=self.config.straddling, context=context)
+            self.readers[name] = Reader(
+                tokenizer, tokens.end_token(tokenizer), encode_passages(tokenizer, texts), asked
+            )
+        return self.readers[name]
+
+    def _tokenizer(self, model: str) -> Any:
+        config = self.config
+        if model not in models.SIZES:
+            return models.load_tokenizer(model)
+        if config.tokenizer != "compact":
+            return tokens.lead_with_space(models.load_tokenizer(config.tokenizer))
+        if (self.out / "tokenizer").exists():
+            return models.load_tokenizer(str(self.out / "tokenizer"))
+        return tokens.train_compact_tokenizer(self.material.tokenizer_texts(), config.vocabulary)
+
+    def _context(self, model: str) -> int:
+        """The longest text the model reads; refuses a window beyond it."""
+        window = self.config.window
+        if model in models.SIZES:
+            return window
+        limit = _config_of(model).get("max_position_embeddings")
+        if limit is not None and window > int(limit):
+            raise UserError(
+                f"window: {window} tokens are more than the context of {model}, {limit}; choose at most that"
+            )
+        return int(limit or window)
+
+    def _plan(self, arm: Arm) -> Plan:
+        reader = self._reader(arm)
+        return plan_injections(
+            self.groups[arm.name],
+            reader.versions,
+            rows=arm.batch,
+            window=self.config.window,
+            steps=self.steps(arm),
+            end=reader.end,
+            seed=self.config.seed,
+            names=[record.id for record in self.material.records],
+        )
+
+    def _check_models(self) -> None:
+        for arm in self.arms:
+            if arm.model not in models.SIZES:
+                size = _config_of(arm.model).get("vocab_size")
+                if size is not None:
+                    _check_vocabulary(arm.model, int(size), self._reader(arm).tokenizer)
+
+    def _needed(self, reader: Reader) -> int:
+        """Most tokens any part with this tokenizer reads from the stream."""
+        config, most = self.config, 0
+        for arm in self.arms:
+            if self._reader(arm) is reader:
+                rows = self.steps(arm) * arm.batch
+                if arm.model in models.SIZES:
+                    rows += round(max(config.stage) * config.pretrain.steps) * config.pretrain.batch
+                else:
+                    rows += config.optimizer.warmup * arm.batch
+                most = max(most, rows * config.window)
+        return most
+
+    def read_stream(self) -> None:
+        """Tokenises the stream; refuses one that ends before the run does."""
+        for reader in self.readers.values():
+            if reader.rows is None:
+                reader.rows, _ = stream_rows(self.material, reader.tokenizer, self._needed(reader))
+
+    # the long work ---------------------------------------------------------------------------------------------------
+
+    def run(self, *, resumed: bool) -> dict[str, Any]:
+        if "scratch" in self.readers and not (self.out / "tokenizer").exists():
+            save = self.readers["scratch"].tokenizer.save_pretrained
+            runs.write_folder(self.out / "tokenizer", lambda path: save(path))
+        self._say(
+            f"{self.out}: {'going on' if resumed else 'new run'}; {len(self.arms)} part(s): "
+            + ", ".join(
+                f"{arm.name} ({self.steps(arm):,} steps of {arm.batch} x {self.config.window} tokens)"
+                for arm in self.arms
+            )
+        )
+        for reader in self.readers.values():
+            if reader.asked.straddling:
+                what = "kept" if self.config.straddling == "keep" else "left out"
+                self._say(
+                    f"{len(reader.asked.straddling)} queries whose target begins inside a token of the prompt are {what}: "
+                    + ", ".join(reader.asked.straddling[:5])
+                )
+        training = []
+        for arm in self.arms:
+            training += self._part(arm)
+        unique = {(row["dataset"], row["stage"]): row for row in training}
+        return summarise(self.out, self.config, self.arms, list(unique.values()), self.groups)
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _packed(self, reader: Reader) -> batches.Packed:
+        assert reader.rows is not None
+        order = batches.Order(len(reader.rows), random_key(self.config.seed, "stream"))
+        return batches.Packed(reader.rows, order, end=reader.end, length=self.config.window)
+
+    def _part(self, arm: Arm) -> list[dict[str, Any]]:
+        """One part, from its checkpoint or from the beginning; returns rows about its training."""
+        rows = [self._pretrain(arm)] if arm.model in models.SIZES else []
+        folder = self.out / arm.name / "injection"
+        record = stages.finished(folder)
+        if record is None:
+            record = self._inject(arm, folder)
+        about = {"dataset": arm.name, "stage": "injection"}
+        return [*rows, about | {k: record[k] for k in ("steps", "tokens", "loss", "seconds", "optimizer")}]
+
+    def _pretrain(self, arm: Arm) -> dict[str, Any]:
+        """Trains a named size on the stream; keeps the model with its moments at every stage asked for."""
+        config, reader = self.config, self._reader(arm)
+        folder = self.out / arm.model / "pretrain"
+        record = stages.finished(folder)
+        if record is None:
+            recipe = config.pretrain
+            at = {self._stage_step(part) for part in config.stage}
+            model = models.build(
+                arm.model,
+                reader.tokenizer,
+                family=config.family,
+                context=config.window,
+                seed=random_key(config.seed, "weights") >> 1,
+            )
+            state, stream = TrainState(model, recipe, accelerator=self.accelerator), self._packed(reader)
+
+            def each(step: int) -> None:
+                place = folder / f"state-{step}"
+                if step in at and not place.exists():
+                    runs.write_folder(place, lambda path: self._save(path, state, stream, reader, recipe))
+
+            record = drive(
+                folder,
+                state,
+                stream,
+                label=f"{arm.model} pretrain",
+                minutes=config.checkpoint_minutes,
+                seed=config.seed,
+                console=self.console,
+                each=each,
+                until=max(at),
+            )
+            runs.write_json(folder / "done.json", record)
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        return {"dataset": arm.model, "stage": "pretrain"} | {
+            k: record[k] for k in ("steps", "tokens", "loss", "seconds")
+        }
+
+    def _stage_step(self, part: float) -> int:
+        return max(1, round(part * self.config.pretrain.steps))
+
+    def _save(self, folder: Path, state: TrainState, stream: batches.Stream, reader: Reader, recipe: Recipe) -> None:
+        with models.quiet():
+            state.bare.save_pretrained(folder)  # type: ignore[operator]
+            reader.tokenizer.save_pretrained(folder)
+        checkpoints.save(folder / "training", state, stream, {"recipe": dataclasses.asdict(recipe)})
+
+    def _inject(self, arm: Arm, folder: Path) -> dict[str, Any]:
+        config, reader, plan = self.config, self._reader(arm), self.plans[arm.name]
+        source = arm.model
+        if source in models.SIZES:
+            source = str(self.out / arm.model / "pretrain" / f"state-{self._stage_step(arm.stage)}")
+        model, _ = models.load(source)
+        _check_vocabulary(arm.model, int(model.get_input_embeddings().weight.shape[0]), reader.tokenizer)  # type: ignore[operator]
+        origin = origin_of(source)
+        recipe = self._recipe(arm, origin)
+        packed = self._packed(reader)
+        stream = Injected(packed, plan)
+        if checkpoints.latest(folder / "checkpoints"):
+            state = TrainState(model, recipe, accelerator=self.accelerator)
+        else:
+            state = self._begin(arm, model, recipe, origin, packed)
+        measured = Measurements(folder / "measured")
+        starts = sorted({step for group in plan.groups for step in group.steps})
+        at = set(measured_steps(config.measure, recipe.steps, starts, config.reading.window).tolist())
+        self._write_queries(folder, reader, arm)
+
+        def each(step: int) -> None:
+            if step in at:
+                measured.add(step, measure(model, reader.asked, config.budget))
+
+        record = drive(
+            folder,
+            state,
+            stream,
+            label=f"{arm.name} injection",
+            minutes=config.checkpoint_minutes,
+            seed=config.seed,
+            console=self.console,
+            each=each,
+            rewind=measured.rewind,
+            before_checkpoint=measured.flush,
+            watch=True,
+            checkpoint_first=origin is None,
+        )
+        measured.finish()
+        record["optimizer"] = self._optimizer_note(arm, origin, recipe)
+        runs.write_json(folder / "done.json", record)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        return record
+
+    def _recipe(self, arm: Arm, origin: Origin | None) -> Recipe:
+        """The recipe of the run after step 0."""
+        config, steps = self.config, self.steps(arm)
+        rate = arm.learning_rate
+        if origin is not None and rate is None:
+            return continued(
+                origin.recipe,
+                origin.step,
+                steps=steps,
+                batch=arm.batch,
+                hold=arm.rate == "constant",
+                micro_batch=config.micro_batch,
+            )
+        if origin is not None and rate is not None:
+            held = dataclasses.replace(origin.recipe, learning_rate=rate, schedule="constant", warmup=0)
+            return dataclasses.replace(held, steps=steps, batch=arm.batch, micro_batch=config.micro_batch)
+        made = recipe_of(config.optimizer, arm.batch, steps, rate or config.optimizer.learning_rate)
+        return dataclasses.replace(made, micro_batch=config.micro_batch)
+
+    def _begin(
+        self, arm: Arm, model: nn.Module, recipe: Recipe, origin: Origin | None, packed: batches.Packed
+    ) -> TrainState:
+        """The state at step 0: moments restored where the checkpoint has them, else estimated on the stream."""
+        config = self.config
+        if origin is not None:
+            state, place = TrainState(model, recipe, accelerator=self.accelerator), Anywhere()
+            with torch.random.fork_rng():
+                checkpoints.load(origin.folder, state, place)
+            state.step = 0
+            if arm.model in models.SIZES:  # the stream goes on where pretraining left it
+                packed.restore(place.place)
+            return state
+        warmup = config.optimizer.warmup
+        if not warmup:
+            return TrainState(model, recipe, accelerator=self.accelerator)
+        made = recipe_of(config.optimizer, arm.batch, warmup, recipe.learning_rate, warmup=warmup)
+        made = dataclasses.replace(made, micro_batch=config.micro_batch)
+        state = TrainState(model, made, accelerator=self.accelerator)
+        drive(
+            self.out / arm.name / "warmup",
+            state,
+            packed,
+            label=f"{arm.name} warm-up",
+            minutes=config.checkpoint_minutes,
+            seed=config.seed,
+            console=self.console,
+        )
+        shutil.rmtree(self.out / arm.name / "warmup" / "checkpoints", ignore_errors=True)
+        state.recipe, state.step = recipe, 0
+        return state
+
+    def _optimizer_note(self, arm: Arm, origin: Origin | None, recipe: Recipe) -> dict[str, Any]:
+        moments = (
+            f"restored with the checkpoint (after {origin.step:,} updates)"
+            if origin is not None
+            else f"estimated in {self.config.optimizer.warmup} steps on the stream before step 0"
+        )
+        rates = [recipe.rate(0), recipe.rate(recipe.steps - 1)]
+        return {
+            "moments": moments,
+            "first_rate": rates[0],
+            "last_rate": rates[1],
+            "beta1": recipe.beta1,
+            "beta2": recipe.beta2,
+        }
+
+    def _write_queries(self, folder: Path, reader: Reader, arm: Arm) -> None:
+        """What each column of the measurements is, so that they can be read without the model."""
+        owner = {passage: group for group in self.groups[arm.name] for passage in group.passages}
+        _, numbers = all_queries(self.material.records)
+        rows = []
+        for query, number in zip(reader.asked.queries, reader.asked.numbers.tolist(), strict=True):
+            passage = numbers[number]
+            group = owner[passage]
+            rows.append(
+                {
+                    "id": query.id,
+                    "passage": self.material.records[passage].id,
+                    "group": group.schedule,
+                    "depth": query.group,
+                    "prompt": query.prompt,
+                    "target": query.target,
+                    "start": group.start,
+                    "injections": list(group.steps),
+                }
+            )
+        runs.write_json(folder / "queries.json", {"offsets": reader.asked.offsets.tolist(), "queries": rows})
+
+
+def origin_of(source: str) -> Origin | None:
+    """How the checkpoint in a folder was trained, where this project trained it; None for any other."""
+    found = checkpoints.latest(Path(source).expanduser() / "training")
+    if found is None:
+        return None
+    record = json.loads((found / "state.json").read_text())
+    return Origin(found, int(record["step"]), Recipe(**record["extra"]["recipe"]))
+
+
+def _config_of(model: str) -> dict[str, Any]:
+    """The config.json of a local model folder; nothing for other sources, which are checked when they are loaded."""
+    path = Path(model).expanduser() / "config.json"
+    return dict(runs.read_json(path)) if path.is_file() else {}
+
+
+def _check_vocabulary(name: str, rows: int, tokenizer: Any) -> None:
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"model {name}: its vocabulary has {rows:,} tokens, but its tokenizer has {len(tokenizer):,}; the checkpoint and "
+            "the tokenizer are not of one model"
+        )

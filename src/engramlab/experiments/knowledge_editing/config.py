@@ -1,0 +1,121 @@
+"""Options and presets of knowledge editing."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from engramlab import editing_cases
+from engramlab.core import losses
+from engramlab.core.errors import UserError
+from engramlab.editing import method
+
+#: Every method's hyperparameters, a field a method: the file of a method is its registration here too.
+Hyperparameters: Any = dataclasses.make_dataclass(
+    "Hyperparameters",
+    [
+        (name.replace("-", "_"), made, field(default_factory=made))
+        for name in method.names()
+        for made in (method.load(name).Config,)
+    ],
+    frozen=True,
+    namespace={"__doc__": "Hyperparameters of each method."},
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the numbers of a run."""
+
+    model: str = ""
+    """The model to edit: a folder, a .gguf file or a hub id."""
+    methods: tuple[str, ...] = ("ft-m", "lora", "rome", "memit")
+    """Methods by name; `all` for every one. Commas or spaces between them."""
+    losses: tuple[str, ...] = ("cross-entropy", "overtone")
+    """Losses by name, with settings if you like: overtone:mixing=0.3:clip=0. Methods without a loss run once."""
+    benchmark: str = "world"
+    """`world` (facts about countries, built in), a file of edits in any of the known formats, or hub:owner/name."""
+    format: str | None = None
+    """Format of the file; None to tell by its records."""
+    bad: Literal["refuse", "skip"] = "refuse"
+    """What to do about malformed records: refuse the file, or leave them out and say so."""
+    known_only: bool = False
+    """Only cases whose old answer the model itself writes: knowledge it has."""
+    part: Literal["all", "tune", "test"] = "all"
+    """All cases, or a part: `tune` (a quarter of the subjects, to choose settings on) or `test` (the others, to report)."""
+    limit: int | None = 100
+    """At most so many cases; None for all."""
+    judges: int | None = None
+    """At most so many queries of each role and kind judge a case; None for all the benchmark has."""
+    setting: Literal["single", "continual", "batch"] = "single"
+    """`single`: each case on the unedited model. `continual`: one after another. `batch`: all at once."""
+    counts: tuple[int, ...] = (1, 10, 100)
+    """Continual: after so many edits, everything edited so far is judged."""
+    at_once: int = 16
+    """Single: cases edited and judged together in one batch, each under its own delta. Results are the same for any number."""
+    new_tokens: int | None = None
+    """Tokens written at most after each prompt; None for the longest answer and two more, at most 24."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the model's weights."""
+    device: str | None = None
+    """Such as cuda:0; None for a GPU if there is one."""
+    seed: int = 0
+    """Of the choice of cases and of the bootstrap."""
+    checkpoint_minutes: float = 2.0
+    """Continual: wall-clock minutes between checkpoints."""
+    hyper: Hyperparameters = field(default_factory=Hyperparameters)
+    """Hyperparameters of the methods."""
+
+    def chosen(self) -> list[tuple[str, str]]:
+        """Every (method, loss) to run; loss "none" for a method that takes none."""
+        listed = split(self.methods)
+        found = []
+        for name in method.names() if "all" in listed else listed:
+            for loss in split(self.losses) if method.load(name).TAKES_LOSS else ("none",):
+                found.append((name, loss))
+        return found
+
+
+def split(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Words separated by commas or given one by one."""
+    return tuple(part.strip() for word in words for part in word.split(",") if part.strip())
+
+
+TINY = Config(limit=16, part="test", counts=(1, 4, 16))
+PAPER = Config(methods=("ft-m", "lora", "melo", "wise"), known_only=False, limit=None, at_once=8, dtype="bfloat16")
+PRESETS = {"tiny": TINY, "world": Config(known_only=True, part="test", limit=None, judges=1), "paper": PAPER}
+
+
+def check(config: Config) -> None:
+    """Everything that can be checked without a model or a file; raises UserError."""
+    editing_cases.require_model(config.model)
+    listed = split(config.methods)
+    if not listed:
+        raise UserError(f"methods: name at least one of {', '.join(method.names())}")
+    if not split(config.losses):
+        raise UserError(f"losses: name at least one of {', '.join(losses.LOSSES)}")
+    for name in listed:
+        if name != "all":
+            method.load(name)
+    for loss in split(config.losses):
+        losses.parse(loss)
+    for option in ("methods", "losses"):
+        words = split(getattr(config, option))
+        if len(set(words)) < len(words):
+            raise UserError(f"{option}: {max(words, key=words.count)!r} is there twice")
+    for option in ("limit", "judges", "at_once", "new_tokens"):
+        value = getattr(config, option)
+        if value is not None and value < 1:
+            raise UserError(f"{option}: must be at least 1, not {value}")
+    if not config.counts or min(config.counts) < 1:
+        raise UserError(f"counts: must be numbers of edits from 1 up, not {config.counts}")
+    if config.setting == "batch":
+        for name, _ in config.chosen():
+            if not method.load(name).TOGETHER:
+                raise UserError(
+                    f"method {name!r} cannot make many edits at once; leave it out, or use --setting continual"
+                )
+    if config.benchmark != "world" and not config.benchmark.startswith("hub:") and not Path(config.benchmark).exists():
+        raise UserError(f"benchmark {config.benchmark!r}: no such file; give a file, hub:owner/name, or world")

@@ -1,0 +1,166 @@
+"""The three settings of a method under a loss: each case by itself, one after another, all at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from engramlab.core import deltafiles, deltas, runs
+from engramlab.core.deltas import Delta
+from engramlab.core.facts import Case
+from engramlab.core.losses import Loss
+from engramlab.core.progress import Bar
+from engramlab.corpora.world import together
+from engramlab.editing import evaluation, method
+from engramlab.editing.evaluation import Before, Row
+
+Failures = list[dict[str, str]]
+
+
+@dataclass
+class Task:
+    """A method under a loss, on a model and its cases."""
+
+    model: nn.Module
+    tokenizer: Any
+    cases: Sequence[Case]
+    before: Before
+    name: str
+    loss: Loss
+    hyper: Any
+    folder: Path
+    console: Console
+
+    def each(self, cases: Sequence[Case]) -> tuple[list[Row], dict[str, Any]]:
+        """Edits every case on the model as it is, all at once, and judges each under its own delta.
+
+        Returns:
+            The rows of the cases that could be edited, and ``{"seconds", "failed"}``.
+        """
+        started = time.monotonic()
+        found = method.make_each(
+            self.model,
+            self.tokenizer,
+            [case.edits for case in cases],
+            method=self.name,
+            loss=self.loss,
+            config=self.hyper,
+        )
+        seconds = time.monotonic() - started
+        made: list[tuple[Case, Delta]] = []
+        failed: Failures = []
+        for case, delta in zip(cases, found, strict=True):
+            if isinstance(delta, method.EditFailed):
+                failed.append({"case": case.id, "reason": str(delta)})
+            else:
+                made.append((case, delta))
+        rows: list[Row] = []
+        if made:
+            rows = evaluation.judge(
+                self.model, self.tokenizer, [c for c, _ in made], self.before, deltas=[d for _, d in made]
+            )
+        return [{"edits": 1, **row} for row in rows], {"seconds": seconds, "failed": failed}
+
+    def batch(self, label: str) -> dict[str, Any]:
+        """All edits at once, judged together."""
+        edits = [edit for case in self.cases for edit in case.edits]
+        failed: Failures = []
+        part = self.folder / "part-batch.parquet"
+        with Bar(label, 2, console=self.console) as bar:
+            started = time.monotonic()
+            try:
+                delta = method.load(self.name).edit(self.model, self.tokenizer, edits, self.hyper, self.loss)
+            except method.EditFailed as error:
+                failed = [{"case": case.id, "reason": str(error)} for case in self.cases]
+                seconds, rows = time.monotonic() - started, []
+            else:
+                seconds = time.monotonic() - started
+                bar.update(1)
+                with deltas.applied(self.model, delta):
+                    rows = evaluation.judge(self.model, self.tokenizer, together(self.cases), self.before)
+            bar.update(2)
+        write_rows(part, [{"edits": len(edits), **row} for row in rows])
+        return {"seconds": seconds, "edits": len(edits), "failed": failed, "parts": [part]}
+
+    def continual(self, label: str, counts: Sequence[int], minutes: float) -> dict[str, Any]:
+        """One case after another on the same model; after each of ``counts`` cases all cases so far are judged.
+
+        The model is as it was afterwards. An interrupted sequence goes on from its last checkpoint to the same numbers.
+        """
+        counts = sorted({min(count, len(self.cases)) for count in counts})
+        state = self._resume()
+        saved = time.monotonic()
+        try:
+            with Bar(label, counts[-1], done=state["done"], console=self.console) as bar:
+                for i in range(state["done"], counts[-1]):
+                    started = time.monotonic()
+                    try:
+                        delta = method.load(self.name).edit(
+                            self.model, self.tokenizer, self.cases[i].edits, self.hyper, self.loss
+                        )
+                        deltas.install(self.model, delta, undo=False)
+                    except method.EditFailed as error:
+                        state["failed"].append({"case": self.cases[i].id, "reason": str(error)})
+                    state["seconds"] += time.monotonic() - started
+                    state["done"] = i + 1
+                    if state["done"] in counts:
+                        judged = together(self.cases[: state["done"]])
+                        rows = evaluation.judge(self.model, self.tokenizer, judged, self.before)
+                        write_rows(self._part(state["done"]), [{"edits": state["done"], **row} for row in rows])
+                    if state["done"] in counts or time.monotonic() - saved > 60 * minutes:
+                        self._save(state)
+                        saved = time.monotonic()
+                    bar.update(state["done"])
+        finally:
+            deltas.remove_all(self.model)
+        parts = [self._part(count) for count in counts]
+        about = {"seconds": state["seconds"], "edits": state["done"], "failed": state["failed"]}
+        return {**about, "counts": counts, "parts": parts}
+
+    def _part(self, count: int) -> Path:
+        return self.folder / f"part-{count:06d}.parquet"
+
+    def _save(self, state: dict[str, Any]) -> None:
+        """Where the sequence stands: changed weights, and the deltas that later edits look at."""
+        found = [d for d in deltas.installed(self.model) if _alive(d, self.model)]
+
+        def write(folder: Path) -> None:
+            save_file({p: w.contiguous() for p, w in deltas.changed(self.model).items()}, folder / "weights.safetensors")
+            for i, delta in enumerate(found):
+                deltafiles.save(delta, folder / f"{i:06d}")
+            runs.write_json(folder / "state.json", {**state, "deltas": len(found)})
+
+        runs.write_folder(self.folder / "checkpoint", write)
+
+    def _resume(self) -> dict[str, Any]:
+        folder = self.folder / "checkpoint"
+        if not (folder / "state.json").exists():
+            return {"done": 0, "seconds": 0.0, "failed": []}
+        state = runs.read_json(folder / "state.json")
+        kinds = method.kinds()
+        found = [deltafiles.load(folder / f"{i:06d}", kinds) for i in range(state.pop("deltas"))]
+        deltas.put(self.model, load_file(folder / "weights.safetensors"), found)
+        return state
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Rows as Parquet, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    pq.write_table(pa.Table.from_pylist(list(rows)), partial)
+    partial.replace(path)
+
+
+def _alive(delta: Delta, model: nn.Module) -> bool:
+    """Does later work depend on this delta? Not if a younger one continues it, or it only changed weights."""
+    if isinstance(delta, deltas.WeightDelta):
+        return bool(delta.extras)
+    return all(other.continues is not delta for other in deltas.installed(model))

@@ -1,0 +1,88 @@
+"""From the rows of a run to its tables. No model code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from engramlab.core import runs
+from engramlab.editing.metrics import BY_KIND, PROTOCOLS, ROLES, difference, metrics
+from engramlab.experiments.knowledge_editing.config import Config
+
+NAMES = {"teacher_forced": "teacher-forced", "generated": "generated"}
+
+
+def summarise(
+    out: Path, config: Config, units: Sequence[tuple[str, str]], loaded: Any, seconds: float
+) -> dict[str, Any]:
+    """The run's summary: a row a (method, loss, number of edits, protocol), OVERTONE against cross-entropy, what failed."""
+    by_unit: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = {}
+    rows: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    for name, loss in units:
+        folder = out / name / loss.replace(":", "_").replace("=", "-")
+        done = runs.read_json(folder / "done.json")
+        failed += [{"method": name, "loss": loss, **row} for row in done["failed"]]
+        of_counts: dict[int, list[dict[str, Any]]] = {}
+        for row in pq.read_table(folder / "rows.parquet").to_pylist():
+            of_counts.setdefault(row["edits"], []).append(row)
+        by_unit[name, loss] = of_counts
+        for count, judged in sorted(of_counts.items()):
+            found = metrics(judged)
+            about = {
+                "method": name,
+                "loss": loss,
+                "edits": count,
+                "cases": found["cases"],
+                "failed": len(done["failed"]),
+                "seconds_per_edit": round(done["seconds"] / max(1, done["edits"]), 3),
+            }
+            for protocol in PROTOCOLS:
+                kinds = {
+                    f"{role}:{kind}": shares[protocol]
+                    for role in BY_KIND
+                    for kind, shares in found["kinds"][role].items()
+                }
+                shares = {role: found[protocol][role] for role in (*ROLES, "mean")}
+                rows.append({**about, "protocol": NAMES[protocol], **shares, **kinds})
+    return {
+        "experiment": "knowledge-editing",
+        "seed": config.seed,
+        "seconds": round(seconds, 1),
+        "model": config.model,
+        "benchmark": config.benchmark,
+        "setting": config.setting,
+        "new_tokens": _new_tokens(out),
+        "rows": rows,
+        "differences": _differences(by_unit, config.seed),
+        "failed": failed,
+        "skipped": [{"index": i, "key": key, "reason": reason} for i, key, reason in loaded.skipped],
+    }
+
+
+def _differences(
+    by_unit: dict[tuple[str, str], dict[int, list[dict[str, Any]]]], seed: int
+) -> list[dict[str, Any]]:
+    """Every other loss against cross-entropy, by method and number of edits, with bootstrap intervals over cases."""
+    found = []
+    for (name, loss), of_counts in by_unit.items():
+        plain = by_unit.get((name, "cross-entropy"))
+        if plain is None or loss == "cross-entropy":
+            continue
+        for count in sorted(set(of_counts) & set(plain)):
+            made = difference(of_counts[count], plain[count], seed=seed)
+            for protocol in PROTOCOLS:
+                for role, interval in made[protocol].items():
+                    if interval is not None:
+                        about = {"method": name, "loss": loss, "edits": count, "protocol": NAMES[protocol], "role": role}
+                        found.append({**about, **interval})
+    return found
+
+
+def _new_tokens(out: Path) -> int | None:
+    path = out / "before.parquet"
+    rows = pq.read_table(path, columns=["new_tokens"]).slice(0, 1).to_pylist() if path.exists() else []
+    return rows[0]["new_tokens"] if rows else None

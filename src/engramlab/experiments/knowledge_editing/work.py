@@ -1,0 +1,169 @@
+"""The work of a knowledge-editing run: cases, answers before, then every method under every loss, resumable in between."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from engramlab import editing_cases
+from engramlab.core import losses, runs
+from engramlab.core.errors import UserError
+from engramlab.core.facts import Case
+from engramlab.core.progress import Bar
+from engramlab.editing import benchmarks, evaluation, method
+from engramlab.editing.evaluation import Before, Row
+from engramlab.editing.requests import encode_edits
+from engramlab.experiments.knowledge_editing import sequence
+from engramlab.experiments.knowledge_editing.config import Config
+from engramlab.experiments.knowledge_editing.summary import summarise
+
+
+class Work:
+    """One run: loads what it needs, checks it, and does what is not done yet."""
+
+    def __init__(self, config: Config, out: Path, console: Console) -> None:
+        self.config, self.out, self.console = config, out, console
+        self.units = config.chosen()
+        # Everything there is, read before the model is loaded: a bad file is refused in a second.
+        self.loaded = self._read(limit=None)
+
+    def _read(self, **more: Any) -> editing_cases.Chosen:
+        config = self.config
+        return editing_cases.cases(
+            config.benchmark, seed=config.seed, part=config.part, format=config.format, bad=config.bad, **more
+        )
+
+    def run(self, *, resumed: bool) -> dict[str, Any]:
+        config = self.config
+        started = time.monotonic()
+        done = [self._folder(unit) / "done.json" for unit in self.units]
+        if not all(path.exists() for path in done):
+            self._load()
+            self.console.print(
+                f"{self.out}: {'going on' if resumed else 'new run'}; {config.setting} edits of {len(self.cases)} cases; "
+                + ", ".join(f"{name} ({loss})" for name, loss in self.units),
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+            for unit, path in zip(self.units, done, strict=True):
+                if not path.exists():
+                    self._unit(unit)
+        summary = summarise(self.out, self.config, self.units, self.loaded, time.monotonic() - started)
+        runs.write_json(self.out / "summary.json", summary)
+        return summary
+
+    def _folder(self, unit: tuple[str, str]) -> Path:
+        name, loss = unit
+        return self.out / name / loss.replace(":", "_").replace("=", "-")
+
+    def _load(self) -> None:
+        """The model, the cases and what it says before any edit; everything is checked here."""
+        config = self.config
+        self.console.print(f"loading {config.model}", markup=False, highlight=False, soft_wrap=True)
+        self.model, self.tokenizer = editing_cases.model(config.model, dtype=config.dtype, device=config.device)
+        self.cases = self._cases()
+        edits = [edit for case in self.cases for edit in case.edits]
+        needs = any(method.load(name).NEEDS_SUBJECT for name, _ in self.units)
+        encode_edits(self.tokenizer, [[edit] for edit in edits], subjects=needs)
+        if config.setting == "batch":
+            of = [case.id for case in self.cases for _ in case.edits]
+            for i, j in benchmarks.contradictions(edits):
+                raise UserError(
+                    f"{config.benchmark}: cases {of[i]} and {of[j]} contradict each other ({edits[i].query.prompt!r} -> "
+                    f"{edits[i].target!r} and {edits[j].target!r}); a batch cannot hold both, leave one out"
+                )
+        self.before = self._before()
+        for name, _ in self.units:  # statistics and the like, so that they are on nobody's clock
+            module = method.load(name)
+            if hasattr(module, "prepare"):
+                module.prepare(self.model, self.tokenizer, self._hyper(name))
+
+    def _cases(self) -> list[Case]:
+        """The cases of this run; which ones the model knows is found out once."""
+        config, kept = self.config, self.out / "cases.json"
+        if kept.exists():
+            ids = set(runs.read_json(kept))
+            return editing_cases.fewer_judges([c for c in self.loaded.cases if c.id in ids], config.judges)
+        found = self.loaded.cases
+        if config.known_only:
+            with Bar("which cases it knows", len(found), console=self.console) as bar:
+                chosen = self._read(
+                    limit=config.limit,
+                    known_to=(self.model, self.tokenizer),
+                    progress=lambda done, total: bar.update(done),
+                )
+            found = chosen.cases
+            known = f"it knows {chosen.asked - chosen.unknown} of the {chosen.asked} cases it was asked about"
+            self.console.print(known, highlight=False)
+        runs.write_json(kept, [case.id for case in found[: config.limit]])
+        return editing_cases.fewer_judges(found[: config.limit], config.judges)
+
+    def _before(self) -> Before:
+        """What the unedited model says to every query, asked once a run."""
+        path = self.out / "before.parquet"
+        if path.exists():
+            return Before.of(pq.read_table(path).to_pylist())
+        with Bar("answers before", 1, console=self.console) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.resize(total)
+                bar.update(done)
+
+            found = evaluation.before(
+                self.model, self.tokenizer, self.cases, new_tokens=self.config.new_tokens, progress=progress
+            )
+        sequence.write_rows(path, found.rows())
+        return found
+
+    def _hyper(self, name: str) -> Any:
+        return getattr(self.config.hyper, name.replace("-", "_"))
+
+    def _unit(self, unit: tuple[str, str]) -> None:
+        """One method under one loss, from where an earlier run left it."""
+        name, loss = unit
+        folder = self._folder(unit)
+        folder.mkdir(parents=True, exist_ok=True)
+        chosen = losses.parse("cross-entropy" if loss == "none" else loss)
+        about = {"method": name, "loss": loss, "setting": self.config.setting}
+        task = sequence.Task(
+            self.model, self.tokenizer, self.cases, self.before, name, chosen, self._hyper(name), folder, self.console
+        )
+        label = f"{name} ({loss})"
+        if self.config.setting == "single":
+            done = self._single(task, label)
+        elif self.config.setting == "batch":
+            done = task.batch(label)
+        else:
+            done = task.continual(label, self.config.counts, self.config.checkpoint_minutes)
+        rows: list[Row] = []
+        for path in done["parts"]:
+            rows += [about | row for row in pq.read_table(path).to_pylist()]
+        sequence.write_rows(folder / "rows.parquet", rows)
+        runs.write_json(folder / "done.json", {key: value for key, value in done.items() if key != "parts"})
+        for path in folder.glob("part-*"):
+            path.unlink()
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+    def _single(self, task: sequence.Task, label: str) -> dict[str, Any]:
+        """Chunks of cases, each case under its own delta; a finished chunk is a file."""
+        seconds, failed, parts = 0.0, [], []
+        with Bar(label, len(self.cases), console=self.console) as bar:
+            for start in range(0, len(self.cases), self.config.at_once):
+                chunk = self.cases[start : start + self.config.at_once]
+                part, note = task.folder / f"part-{start:06d}.parquet", task.folder / f"part-{start:06d}.json"
+                if not note.exists():
+                    rows, about = task.each(chunk)
+                    sequence.write_rows(part, rows)
+                    runs.write_json(note, about)
+                about = runs.read_json(note)
+                seconds += about["seconds"]
+                failed += about["failed"]
+                parts.append(part)
+                bar.update(start + len(chunk))
+        return {"seconds": seconds, "edits": len(self.cases), "failed": failed, "parts": parts}

@@ -1,0 +1,320 @@
+"""Token overfitting: how each target token of an edit is learnt, step by step, under each loss and each ablation of OVERTONE.
+
+    engramlab run token-overfitting --model models/SmolLM2-135M.gguf --out runs/tokens
+    engramlab run token-overfitting --model owner/name --benchmark edits.jsonl --method lora --out runs/tokens-lora
+
+Edits are made one a case, many at once, by one gradient method (none is stopped early, so that the whole course is seen).
+Before every step, and after the last, the log-probability and the rank of every target token are written down; then every case
+is judged under its own edit. Source: OVERTONE (arXiv 2502.00602): heterogeneous token overfitting, and the ablation of clip,
+filter and check.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from engramlab import editing_cases
+from engramlab.core import losses, runs
+from engramlab.core.errors import UserError
+from engramlab.core.facts import Case
+from engramlab.core.progress import Bar
+
+#: The ablations: a loss, and what of the config's OVERTONE settings is put out of force.
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cross-entropy": ("cross-entropy", {}),
+    "full": ("overtone", {}),
+    "no clip": ("overtone", {"clip": 0.0}),
+    "no filter": ("overtone", {"n_sigma": math.inf}),
+    "no check": ("overtone", {"check": False}),
+    "no mixing": ("overtone", {"mixing": 1.0}),
+}
+Setting = Literal["cross-entropy", "full", "no clip", "no filter", "no check", "no mixing"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the numbers of a run."""
+
+    model: str = ""
+    """The model that is edited: a folder, a .gguf file or a hub id. Required."""
+    benchmark: str = "world"
+    """`world` (facts about countries), a benchmark's file, or hub:owner/name[:file]."""
+    format: str | None = None
+    """Format of the benchmark's file; found out by default."""
+    bad: Literal["refuse", "skip"] = "refuse"
+    """What becomes of a file's bad records."""
+    limit: int | None = 24
+    """Most cases; None for all."""
+    part: Literal["all", "tune", "test"] = "test"
+    """Which part of the benchmark: `test`, or `tune` for choosing settings."""
+    known_only: bool = True
+    """Only cases whose old answer the model writes."""
+    seed: int = 0
+    """Of the benchmark world, of the split and of the bootstrap."""
+
+    method: str = "ft-m"
+    """The editing method: any that minimises a loss by gradient descent (ft-m, ft-l, lora, ...)."""
+    steps: int | None = None
+    """Steps of an edit; None for the method's."""
+    learning_rate: float | None = None
+    """None for the method's."""
+    settings: tuple[Setting, ...] = ("cross-entropy", "full", "no clip", "no filter", "no check", "no mixing")
+    """Losses to compare: cross-entropy, OVERTONE in full, and OVERTONE with one part out of force."""
+    mixing: float = losses.Overtone.mixing
+    """OVERTONE: weight (lambda) of the target token."""
+    n_sigma: float = losses.Overtone.n_sigma
+    """OVERTONE: reach (n) of the filter, in standard deviations of the logits."""
+    clip: float = losses.Overtone.clip
+    """OVERTONE: divergence (epsilon, nats) below which a token counts as learnt."""
+
+    batch: int = 12
+    """Cases edited at once."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the model."""
+
+
+PRESETS = {"tiny": Config(), "paper": Config(limit=500, dtype="bfloat16")}
+
+
+def run(config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> dict[str, Any]:
+    """Runs the experiment into the folder ``out`` and returns the summary; settings that are done there are not done again.
+
+    Writes ``<setting>/course.parquet`` (one row a case, edit, step and target token), ``<setting>/rows.parquet`` (one row a
+    judged query) and ``summary.json``.
+
+    Raises:
+        UserError: anything about the options, the model, the benchmark or the folder; checked before the first edit.
+    """
+    console = console or Console(stderr=True)
+    check(config)
+    out = Path(out)
+    place = runs.Run(out, "token-overfitting", config, preset=preset)
+    from accelerate import PartialState
+
+    if not PartialState().is_main_process:  # edits are not shared out: the first process makes them
+        return {}
+    model, tokenizer = editing_cases.model(config.model, dtype=config.dtype)
+    with Bar("cases the model knows", 1, console=console) as bar:
+
+        def asked(done: int, total: int) -> None:
+            bar.resize(total)
+            bar.update(done)
+
+        chosen = editing_cases.cases(
+            config.benchmark,
+            limit=config.limit,
+            seed=config.seed,
+            part=config.part,
+            known_to=(model, tokenizer) if config.known_only else None,
+            format=config.format,
+            bad=config.bad,
+            progress=asked,
+        )
+    place.open()
+    try:
+        return _run(config, out, model, tokenizer, chosen, console)
+    finally:
+        place.close()
+
+
+def check(config: Config) -> None:
+    """Raises UserError for options that cannot work."""
+    editing_cases.require_model(config.model)
+    _method_config(config)
+    if not config.settings:
+        raise UserError(f"settings: name at least one of: {', '.join(SETTINGS)}")
+    for name in config.settings:
+        if name not in SETTINGS:
+            raise UserError(f"settings: {name!r} is unknown; choose of: {', '.join(SETTINGS)}")
+        if config.settings.count(name) > 1:
+            raise UserError(f"settings: {name!r} is there twice")
+        loss_of(config, name)
+    for option in ("limit", "batch", "steps"):
+        value = getattr(config, option)
+        if value is not None and value < 1:
+            raise UserError(f"{option}: must be at least 1, not {value}")
+
+
+def loss_of(config: Config, setting: str) -> losses.Loss:
+    """The loss of a setting; raises UserError for an OVERTONE value outside its range."""
+    name, change = SETTINGS[setting]
+    if name != "overtone":
+        return losses.get(name)
+    return losses.get(name, **{"mixing": config.mixing, "n_sigma": config.n_sigma, "clip": config.clip, **change})
+
+
+def _method_config(config: Config) -> Any:
+    """The method's Config, with the options of this one and without an early stop."""
+    from engramlab.editing import method
+
+    def can(name: str) -> bool:
+        module = method.load(name)
+        each = getattr(module, "edit_each", None)
+        return each is not None and "watch" in inspect.signature(each).parameters
+
+    if not can(config.method):
+        fitting = ", ".join(name for name in method.names() if can(name))
+        raise UserError(f"method: {config.method!r} cannot be watched step by step; choose one of: {fitting}")
+    made = method.load(config.method).Config()
+    wanted = {"steps": config.steps, "learning_rate": config.learning_rate, "stop_below": 0.0}
+    known = {field.name for field in dataclasses.fields(made)}
+    for option, value in wanted.items():
+        if option != "stop_below" and value is not None and option not in known:
+            raise UserError(f"{option}: the method {config.method!r} has no such setting")
+    return replace(made, **{name: value for name, value in wanted.items() if value is not None and name in known})
+
+
+def _run(
+    config: Config, out: Path, model: Any, tokenizer: Any, chosen: editing_cases.Chosen, console: Console
+) -> dict[str, Any]:
+    from engramlab.editing import evaluation, metrics
+
+    cases = chosen.cases
+    queries = sum(len(evaluation.queries_of(case)) for case in cases)
+    console.print(
+        f"{out}: {len(cases)} cases"
+        + (f" ({chosen.unknown} of {chosen.asked} left out as unknown to the model)" if chosen.asked else "")
+        + f", {queries} queries, {len(config.settings)} settings",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    before: evaluation.Before | None = None
+    done: dict[str, dict[str, Any]] = {}
+    judged: dict[str, list[dict[str, Any]]] = {}
+    for setting in config.settings:
+        folder = out / setting.replace(" ", "-")
+        if not (folder / "done.json").exists():
+            if before is None:
+                with Bar("before the edits", 1, console=console) as bar:
+                    before = evaluation.before(model, tokenizer, cases, progress=_onto(bar))
+            _one_setting(config, setting, folder, model, tokenizer, cases, before, console)
+        done[setting] = runs.read_json(folder / "done.json")
+        judged[setting] = _read(folder / "rows.parquet")
+    rows, differences = [], []
+    for setting in config.settings:
+        name, about = SETTINGS[setting][0], done[setting]
+        found = metrics.metrics(judged[setting])
+        common = {"method": config.method, "loss": name, "setting": setting}
+        for protocol in metrics.PROTOCOLS:
+            shares = {role: found[protocol][role] for role in (*metrics.ROLES, "mean")}
+            spread = {key: about[key] for key in ("final_loss_spread", "final_loss", "seconds_per_edit")}
+            counts = {"cases": found["cases"], "failed": len(about["failed"])}
+            rows.append({**common, "protocol": protocol.replace("_", "-"), **shares, **spread, **counts})
+        if setting != "full" and judged[setting] and judged.get("full"):
+            compared = metrics.difference(judged[setting], judged["full"], seed=config.seed)
+            for protocol, by_role in compared.items():
+                differences += [
+                    {**common, "protocol": protocol.replace("_", "-"), "role": role, **values}
+                    for role, values in by_role.items()
+                    if values is not None
+                ]
+    summary = {
+        "experiment": "token-overfitting",
+        "seed": config.seed,
+        "seconds": round(sum(about["seconds"] for about in done.values()), 1),
+        "model": config.model,
+        "benchmark": config.benchmark,
+        "method": config.method,
+        "rows": rows,
+        "differences": differences,
+        "failed": [
+            {"setting": setting, "loss": SETTINGS[setting][0], "method": config.method, **failure}
+            for setting, about in done.items()
+            for failure in about["failed"]
+        ],
+        "skipped": [{"index": index, "key": key, "reason": reason} for index, key, reason in chosen.skipped],
+        "asked": chosen.asked,
+        "unknown": chosen.unknown,
+    }
+    runs.write_json(out / "summary.json", summary)
+    return summary
+
+
+def _one_setting(
+    config: Config,
+    setting: str,
+    folder: Path,
+    model: Any,
+    tokenizer: Any,
+    cases: Sequence[Case],
+    before: Any,
+    console: Console,
+) -> None:
+    """Edits and judges every case under one loss, and writes the setting's folder, whole or not at all."""
+    from engramlab.editing import course, evaluation, method
+
+    settings, loss = _method_config(config), loss_of(config, setting)
+    made: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    began, editing = time.monotonic(), 0.0
+    with Bar(f"{config.method}, {setting}", len(cases), console=console) as bar:
+        for start in range(0, len(cases), config.batch):
+            group = cases[start : start + config.batch]
+            edits = [case.edits for case in group]
+            clock = time.monotonic()
+            followed = course.Course(tokenizer, loss, len(group))
+            found = method.load(config.method).edit_each(
+                model, tokenizer, edits, settings, followed.loss, watch=followed.watch
+            )
+            editing += time.monotonic() - clock
+            good = [i for i, delta in enumerate(found) if not isinstance(delta, method.EditFailed)]
+            failed += [
+                {"case": case.id, "reason": str(delta)}
+                for case, delta in zip(group, found, strict=True)
+                if isinstance(delta, method.EditFailed)
+            ]
+            if good:
+                deltas, kept = [found[i] for i in good], [group[i] for i in good]
+                followed.finish(model, [case.edits for case in kept], deltas, good)
+                made += followed.rows([case.id for case in group])
+                rows += evaluation.judge(model, tokenizer, kept, before, deltas=deltas)
+            bar.update(start + len(group), f"{len(failed)} failed" if failed else "")
+    common = {"method": config.method, "loss": SETTINGS[setting][0], "setting": setting}
+    about = {
+        **common,
+        "cases": len(cases),
+        "failed": failed,
+        **course.spread(made),
+        "seconds": round(time.monotonic() - began, 2),
+        "seconds_per_edit": round(editing / len(cases), 4),
+    }
+
+    def write(path: Path) -> None:
+        _write(path / "course.parquet", [{**common, **row} for row in made])
+        _write(path / "rows.parquet", [{**common, "edits": 1, **row} for row in rows])
+        runs.write_json(path / "done.json", about)
+
+    runs.write_folder(folder, write)
+
+
+def _onto(bar: Bar) -> Any:
+    def report(done: int, total: int) -> None:
+        bar.resize(total)
+        bar.update(done)
+
+    return report
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows

@@ -1,0 +1,78 @@
+"""A tail computes what the model computes, recomputing only what may change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from engramlab.core.errors import UserError
+from engramlab.core.models import module_paths
+from engramlab.core.tails import Tail
+from tests.core import zoo
+
+FAMILIES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "olmo2")
+
+
+def full(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    positions = None if mask is None else (mask.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        return model(input_ids=ids, attention_mask=mask, position_ids=positions).logits
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("start", [0, 1])
+def test_logits_are_the_models_own(family: str, start: int) -> None:
+    model = zoo.model(family).eval()
+    ids = torch.randint(0, 60, (3, 7), generator=torch.Generator().manual_seed(0))
+    keep = torch.rand(3, 7, generator=torch.Generator().manual_seed(1)) < 0.5
+    torch.testing.assert_close(Tail(model, start, ids).logits(keep), full(model, ids)[keep], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_positions_before_a_change_are_not_recomputed(family: str) -> None:
+    model = zoo.model(family).eval()
+    ids = torch.randint(0, 60, (3, 8), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(3, 8, dtype=torch.int64)
+    mask[0, :3], mask[2, :1] = 0, 0  # padded at the left
+    tail = Tail(model, 1, ids, mask, begin=4)
+    assert tail.entering.shape[1] == 4
+    keep = torch.ones(3, 4, dtype=torch.bool)
+    expected = full(model, ids, mask)[:, 4:].flatten(0, 1)
+    for _ in range(2):  # a second run has not grown the cache
+        torch.testing.assert_close(tail.logits(keep), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("begin", [0, 3])
+def test_hooks_act_and_gradients_flow(family: str, begin: int) -> None:
+    model = zoo.model(family).eval()
+    ids = torch.randint(0, 60, (2, 6), generator=torch.Generator().manual_seed(0))
+    paths = module_paths(model)
+    module = model.get_submodule(f"{paths.layers}.1.{paths.mlp_down}")
+    tail = Tail(model, 1, ids, torch.ones_like(ids) if begin else None, begin=begin)
+    shift = torch.full((model.config.hidden_size,), 0.1, requires_grad=True)
+
+    def add(module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
+        changed = torch.zeros_like(output)
+        changed[:, -1] = shift  # the last position only, so that a tail from any earlier one is exact
+        return output + changed
+
+    handle = module.register_forward_hook(add)
+    try:
+        expected = full(model, ids)[:, -1]
+        keep = torch.zeros(2, 6 - begin, dtype=torch.bool)
+        keep[:, -1] = True
+        got = tail.logits(keep)
+    finally:
+        handle.remove()
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    got.sum().backward()
+    assert shift.grad is not None and shift.grad.abs().sum() > 0
+    assert not module._forward_hooks
+
+
+def test_a_layer_that_does_not_exist_is_named() -> None:
+    model = zoo.model("llama")
+    with pytest.raises(UserError, match="layer 9 does not exist"):
+        Tail(model, 9, torch.zeros(1, 3, dtype=torch.int64))

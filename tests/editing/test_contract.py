@@ -1,0 +1,206 @@
+"""The contract of editing methods, applied to every file in editing/methods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from engramlab.core import deltas, losses
+from engramlab.core.deltas import Delta, fingerprint
+from engramlab.core.errors import UserError
+from engramlab.core.facts import Edit, Query
+from engramlab.core.scoring import score
+from engramlab.core.tokens import encode_queries
+from engramlab.editing import method
+from tests.core import zoo
+from tests.editing.small import EDITS, quick
+
+FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3")
+NAMES = method.names()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return zoo.ZOO["llama3"](zoo.SENTENCES)
+
+
+def small(family: str, tokenizer: Any, dtype: torch.dtype = torch.float32) -> nn.Module:
+    context = {"n_positions": 256} if family == "gpt2" else {"max_position_embeddings": 256}
+    return zoo.model(family, vocabulary=len(tokenizer), **context).to(dtype).eval()
+
+
+def snapshot(model: nn.Module) -> dict[str, Any]:
+    return {
+        "weights": {n: p.detach().clone() for n, p in model.named_parameters()},
+        "requires": [p.requires_grad for p in model.parameters()],
+        "grads": [p.grad is None for p in model.parameters()],
+        "modes": [m.training for m in model.modules()],
+        "hooks": [
+            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()
+        ],
+        "dict": sorted(model.__dict__),
+        "random": torch.get_rng_state(),
+    }
+
+
+def unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for name, weight in before["weights"].items():
+        assert torch.equal(weight, after["weights"][name]), f"{name} changed"
+    assert torch.equal(before["random"], after["random"]), "the global generator moved"
+    for key in ("requires", "grads", "modes", "hooks", "dict"):
+        assert before[key] == after[key], f"{key} changed"
+
+
+#: Methods that only put text before the prompt: a random network makes nothing of it, so whether the target becomes likelier is
+#: asked of a real one (test_real_model.py).
+IN_CONTEXT = ("ike",)
+
+
+def likelihood(model: nn.Module, tokenizer: Any, edit: Edit) -> float:
+    """Log-probability of the target after the prompt, whatever is on the model."""
+    prompt = edit.query.prompt
+    for delta in deltas.installed(model):
+        prompt = delta.context(prompt)
+    encoded = encode_queries(tokenizer, [Query(prompt, edit.target)])
+    return float(score(model, encoded.sequences, ends=encoded.prompt_ends).logprobs.sum())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_target_becomes_likelier_and_the_model_comes_back(name: str, family: str, tokenizer: Any) -> None:
+    model = small(family, tokenizer)
+    model.train()
+    next(iter(model.parameters())).requires_grad_(False)
+    before, was = snapshot(model), likelihood(model, tokenizer, EDITS[0])
+    with method.applied(model, tokenizer, EDITS[0], method=name, config=quick(name)) as delta:
+        assert delta.model == fingerprint(model)
+        assert (delta.context("x") != "x") == (name in IN_CONTEXT)
+        assert likelihood(model, tokenizer, EDITS[0]) > was or name in IN_CONTEXT
+    unchanged(before, snapshot(model))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bf16(name: str, tokenizer: Any) -> None:
+    model = small("llama", tokenizer, torch.bfloat16)
+    before, was = snapshot(model), likelihood(model, tokenizer, EDITS[0])
+    with method.applied(model, tokenizer, EDITS[0], method=name, config=quick(name)):
+        assert likelihood(model, tokenizer, EDITS[0]) > was or name in IN_CONTEXT
+    unchanged(before, snapshot(model))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("name", NAMES)
+def test_on_a_gpu(name: str, tokenizer: Any) -> None:
+    model = small("llama", tokenizer).cuda()
+    was = likelihood(model, tokenizer, EDITS[0])
+    with method.applied(model, tokenizer, EDITS[0], method=name, config=quick(name)):
+        assert likelihood(model, tokenizer, EDITS[0]) > was or name in IN_CONTEXT
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sequential_edits_unwind_in_order(name: str, tokenizer: Any) -> None:
+    model = small("llama", tokenizer)
+    states = [snapshot(model)]
+    entries = []
+    for edit in EDITS[:3]:
+        made = method.make(model, tokenizer, [edit], method=name, config=quick(name))
+        was = likelihood(model, tokenizer, edit)
+        entries.append(deltas.install(model, made))
+        states.append(snapshot(model))
+        assert likelihood(model, tokenizer, edit) > was or name in IN_CONTEXT
+    for entry in reversed(entries):
+        unchanged(states.pop(), snapshot(model))
+        entry.remove()
+    unchanged(states.pop(), snapshot(model))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in IN_CONTEXT])
+def test_several_edits_in_one_call(name: str, tokenizer: Any) -> None:
+    model = small("llama", tokenizer)
+    was = [likelihood(model, tokenizer, edit) for edit in EDITS[:3]]
+    with method.applied(model, tokenizer, EDITS[:3], method=name, config=quick(name)):
+        now = [likelihood(model, tokenizer, edit) for edit in EDITS[:3]]
+    assert sum(b > a for a, b in zip(was, now, strict=True)) >= 2, (was, now)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", NAMES)
+def test_many_at_once_equal_one_by_one(name: str, family: str, tokenizer: Any) -> None:
+    model = small(family, tokenizer)
+    cases = [[edit] for edit in EDITS[:3]]
+    before = snapshot(model)
+    each = method.make_each(
+        model, tokenizer, cases, method=name, loss=losses.get("cross-entropy"), config=quick(name)
+    )
+    unchanged(before, snapshot(model))
+    for edits, delta in zip(cases, each, strict=True):
+        assert isinstance(delta, Delta)
+        alone = method.make(model, tokenizer, edits, method=name, config=quick(name))
+        with deltas.applied(model, delta):
+            many = likelihood(model, tokenizer, edits[0])
+        with deltas.applied(model, alone):
+            assert many == pytest.approx(likelihood(model, tokenizer, edits[0]), rel=1e-2, abs=1e-2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_deltas_survive_saving(name: str, tokenizer: Any) -> None:
+    model = small("llama", tokenizer)
+    delta = method.make(model, tokenizer, EDITS[:1], method=name, config=quick(name))
+    kind = method.kinds()[delta.kind]
+    again = kind.restore(delta.model, delta.tensors(), delta.settings())
+    with deltas.applied(model, delta):
+        first = likelihood(model, tokenizer, EDITS[0])
+    with deltas.applied(model, again):
+        assert likelihood(model, tokenizer, EDITS[0]) == first
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if method.load(n).TAKES_LOSS])
+def test_every_loss_fits(name: str, tokenizer: Any) -> None:
+    model = small("llama", tokenizer)
+    was = likelihood(model, tokenizer, EDITS[0])
+    with method.applied(model, tokenizer, EDITS[0], method=name, loss="overtone", config=quick(name)):
+        assert likelihood(model, tokenizer, EDITS[0]) > was
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if method.load(n).TAKES_LOSS])
+def test_one_edit_that_fails_leaves_the_others_alone(name: str, tokenizer: Any) -> None:
+    model = small("llama", tokenizer)
+    before = snapshot(model)
+
+    def broken(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return losses.cross_entropy(logits, targets) * torch.nan
+
+    with pytest.raises(method.EditFailed, match="Japan"):
+        method.make(model, tokenizer, [EDITS[1]], method=name, loss=broken, config=quick(name))
+    unchanged(before, snapshot(model))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if method.load(n).NEEDS_SUBJECT])
+def test_a_subject_that_is_not_in_the_prompt_is_refused(name: str, tokenizer: Any) -> None:
+    model = small("llama", tokenizer)
+    edit = Edit(Query("The capital of France is", "Paris", subject="Spain", id="7"), "Japan")
+    with pytest.raises(UserError, match=r"edit 7 .*'Spain' is not in the prompt"):
+        method.make(model, tokenizer, [edit], method=name, config=quick(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_target_is_refused(name: str, tokenizer: Any) -> None:
+    model = small("llama", tokenizer)
+    edit = Edit(Query("The capital of France is", "Paris", subject="France", id="8"), "  ")
+    with pytest.raises(UserError, match="edit 8"):
+        method.make(model, tokenizer, [edit], method=name, config=quick(name))
+
+
+def test_an_unknown_method_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'ft-m'"):
+        method.load("ft-n")
+
+
+def test_a_family_without_a_row_says_how_to_add_one(tokenizer: Any) -> None:
+    model = small("llama", tokenizer)
+    model.config.model_type = "novel"
+    with pytest.raises(UserError, match="add one that names its layers"):
+        method.make(model, tokenizer, EDITS[:1], method="ft-m")

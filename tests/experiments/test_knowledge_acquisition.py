@@ -1,0 +1,271 @@
+"""The whole experiment, small: pretraining, injection, measuring, resume, parts to compare, refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engramlab.acquisition.measuring import measure, read_measurements
+from engramlab.core import models, runs
+from engramlab.core.errors import UserError
+from engramlab.core.training import Recipe
+from engramlab.experiments import knowledge_acquisition as acquisition
+from engramlab.experiments.knowledge_acquisition import stage, work
+from engramlab.experiments.knowledge_acquisition.config import continued
+
+TINY = acquisition.PRESETS["tiny"]
+SMALLEST = replace(
+    TINY,
+    schedule="duplicate",
+    control=1,
+    interval=(3,),
+    times=2,
+    after=5,
+    stagger=1,
+    batch=(2,),
+    window=32,
+    vocabulary=600,
+    stream="stream.txt",
+    inject="passages.jsonl",
+    repeat=True,
+    pretrain=Recipe(steps=4, batch=2, learning_rate=3e-3, schedule="linear"),
+    reading=acquisition.Reading(window=2, bootstrap=20),
+    checkpoint_minutes=0.0,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a stream and four short passages."""
+    (tmp_path / "stream.txt").write_text("The sun is yellow and the moon is white.\n\n" * 40)
+    towns = ("Lund", "Oslo", "Bern", "Riga")
+    with (tmp_path / "passages.jsonl").open("w") as file:
+        for i, town in enumerate(towns):
+            queries = {
+                "memorization": [{"prompt": f"Mr {i} was born in", "target": town}],
+                "semantic": [{"prompt": f"The home of Mr {i} is", "target": town}],
+                "compositional": [{"prompt": f"The father of Miss {i} comes from", "target": town}],
+            }
+            record = {
+                "id": f"mr{i}",
+                "text": f"Mr {i} was born in {town}. He has a daughter, Miss {i}.",
+                "paraphrases": [f"{town} is where Mr {i} comes from."],
+                "queries": queries,
+            }
+            file.write(json.dumps(record) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_depth_and_state_is_measured_and_a_second_run_does_nothing(here: Path) -> None:
+    config = replace(SMALLEST, schedule="all", times=2)
+    summary = acquisition.run(config, here / "run")
+    assert {(r["group"], r["depth"]) for r in summary["rows"]} == {
+        (g, d)
+        for g in ("paraphrase", "duplicate", "once", "never")
+        for d in ("memorization", "semantic", "compositional")
+    }
+    folder = here / "run/tiny/injection"
+    steps, values = read_measurements(folder / "measured")
+    assert steps.tolist() == list(range(3 * 2 + 5 + 1))
+    about = json.loads((folder / "queries.json").read_text())
+    assert values.shape == (len(steps), about["offsets"][-1])
+    assert np.isfinite(values).all()
+    # The kept numbers are the model's: state 0 is the pretrained checkpoint's.
+    model, _tokenizer = models.load(str(here / "run/tiny/pretrain/state-4"))
+    job = work.Work(config, here / "run", console=_quiet())
+    assert np.allclose(values[0], measure(model, job.readers["scratch"].asked), atol=1e-5)
+    once = next(r for r in summary["rows"] if r["group"] == "once")
+    assert len(once["by_encounter"]) == 1
+    assert once["decay_constant"] is not None
+    never = next(r for r in summary["rows"] if r["group"] == "never")
+    assert "decay_constant" not in never
+    assert math.isfinite(never["effectivity"])
+    assert json.loads((here / "run/summary.json").read_text()) == summary
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    assert acquisition.run(config, here / "run")["rows"] == summary["rows"]
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
+
+
+def _quiet():
+    import io
+
+    from rich.console import Console
+
+    return Console(file=io.StringIO())
+
+
+@pytest.mark.parametrize("kill_at", [2, 7])
+def test_a_killed_run_goes_on_to_the_same_numbers(here: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int) -> None:
+    whole = acquisition.run(SMALLEST, here / "whole")
+    original = work.measure
+    calls = {"n": 0}
+
+    def killed(*args, **kwargs):
+        calls["n"] += 1
+        if calls["n"] == kill_at + 1:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(work, "measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        acquisition.run(SMALLEST, here / "broken")
+    monkeypatch.setattr(work, "measure", original)
+    again = acquisition.run(SMALLEST, here / "broken")
+    assert again["rows"] == whole["rows"]
+    for name in ("whole", "broken"):
+        assert list((here / name / "tiny/injection/measured").iterdir()) == [
+            here / name / "tiny/injection/measured/measured.parquet"
+        ]
+    first, second = (read_measurements(here / name / "tiny/injection/measured") for name in ("whole", "broken"))
+    assert np.array_equal(first[1], second[1])
+    losses = [
+        [row["loss"] for row in runs.read_rows(here / name / "tiny/injection/metrics.jsonl")]
+        for name in ("whole", "broken")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_moments_and_rate_go_on_where_pretraining_stopped(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretraining on and a run without any injection in its first steps are one and the same training."""
+    config = replace(SMALLEST, stage=(0.5, 1.0), pretrain=replace(SMALLEST.pretrain, steps=8), schedule="once")
+    acquisition.run(config, here / "run")
+    pretraining = [row["loss"] for row in runs.read_rows(here / "run/tiny/pretrain/metrics.jsonl")]
+    job = work.Work(config, here / "run", console=_quiet())
+    job.read_stream()
+    arm = job.arms[0]
+    origin = work.origin_of(str(here / "run/tiny/pretrain/state-4"))
+    assert origin is not None
+    assert origin.step == 4
+    model, _ = models.load(str(here / "run/tiny/pretrain/state-4"))
+    recipe = job._recipe(arm, origin)
+    packed = job._packed(job.readers["scratch"])
+    state = job._begin(arm, model, recipe, origin, packed)
+    from engramlab.core.training import train
+
+    losses = [step.loss for step, _ in zip(train(state, packed), range(4), strict=False)]
+    assert losses == pretraining[4:8]
+    done = json.loads((here / "run/tiny-stage1/injection/done.json").read_text())
+    assert "restored" in done["optimizer"]["moments"]
+
+
+def test_learning_rates_continue_or_hold() -> None:
+    origin = Recipe(steps=10, batch=2, learning_rate=1.0, schedule="linear", final=0.0, warmup=0)
+    on = continued(origin, 4, steps=6, batch=8, hold=False, micro_batch=None)
+    held = continued(origin, 4, steps=6, batch=8, hold=True, micro_batch=None)
+    assert [on.rate(s) for s in range(6)] == [origin.rate(4 + s) for s in range(6)]
+    assert {held.rate(s) for s in range(6)} == {origin.rate(4)}
+    assert (on.batch, on.steps) == (8, 6)
+
+
+def test_another_checkpoint_is_warmed_up_first_and_the_run_says_so(here: Path) -> None:
+    acquisition.run(SMALLEST, here / "run")
+    model, tokenizer = models.load(str(here / "run/tiny/pretrain/state-4"))
+    model.save_pretrained(here / "plain")
+    tokenizer.save_pretrained(here / "plain")
+    config = replace(SMALLEST, model=("plain",), optimizer=acquisition.Optimizer(warmup=2))
+    summary = acquisition.run(config, here / "other")
+    note = summary["parts"][0]["optimizer"]["moments"]
+    assert "estimated in 2 steps" in note
+    assert (here / "other/plain/warmup/metrics.jsonl").exists()
+    # A checkpoint of ours, given as a folder, brings its moments.
+    ours = replace(SMALLEST, model=(str(here / "run/tiny/pretrain/state-4"),))
+    summary = acquisition.run(ours, here / "ours")
+    assert "restored" in summary["parts"][0]["optimizer"]["moments"]
+
+
+def test_batches_at_equal_tokens_and_sparse_measuring(here: Path) -> None:
+    config = replace(SMALLEST, batch=(1, 2), interval=(4,), after=12, measure="window", stagger=2)
+    summary = acquisition.run(config, here / "run")
+    parts = {p["dataset"]: p for p in summary["parts"]}
+    assert {name: (p["batch"], p["interval"], p["steps"]) for name, p in parts.items()} == {
+        "tiny-batch1": (1, 4, 20),
+        "tiny-batch2": (2, 2, 10),
+    }
+    tokens = {row["dataset"]: row["tokens"] for row in summary["training"] if row["stage"] == "injection"}
+    assert tokens["tiny-batch1"] == tokens["tiny-batch2"]
+    assert all(row["horizon"] > 0 for row in summary["rows"] if row["group"] != "never")
+
+
+def test_a_loss_that_explodes_stops_the_run(here: Path) -> None:
+    with pytest.raises(UserError, match=r"the loss (rose|became)"):
+        acquisition.run(replace(SMALLEST, learning_rate=(30.0,), after=30), here / "run")
+    totals = {"calm": [], "last": []}
+    with pytest.raises(stage.Exploded, match="step 15"):
+        for step, loss in enumerate([2.0] * 10 + [6.0] * 5, 1):
+            stage._watch(totals, loss, step, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"window": 8}, "window is 8"),
+        ({"stream": "nowhere.txt"}, "nowhere.txt"),
+        ({"inject": "nowhere.jsonl"}, "nowhere.jsonl"),
+        ({"repeat": False, "after": 5000}, "ends after .* tokens"),
+        ({"batch": (1,), "schedule": "duplicate", "control": 0, "window": 24}, "do not fit into 1 rows"),
+        ({"schedule": "paraphrase", "times": 4}, "paraphrases"),
+        ({"after": 2}, "after: 2"),
+        ({"stagger": 4}, "stagger: 4"),
+        ({"batch": (2, 3)}, "no whole number"),
+        ({"model": ("./nowhere",)}, "nowhere"),
+        ({"model": ("huge",)}, "named size"),
+        ({"vocabulary": 10}, "vocabulary"),
+        ({"stage": (0.0,)}, "stage"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(here: Path, change: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        acquisition.run(replace(SMALLEST, **change), here / "run")
+    assert not (here / "run").exists()
+
+
+def test_a_folder_of_another_schedule_is_refused(here: Path) -> None:
+    acquisition.run(SMALLEST, here / "run")
+    with pytest.raises(UserError, match="interval"):
+        acquisition.run(replace(SMALLEST, interval=(2,)), here / "run")
+
+
+def test_a_checkpoint_of_another_vocabulary_is_refused(here: Path) -> None:
+    acquisition.run(SMALLEST, here / "run")
+    folder = here / "run/tiny/pretrain/state-4"
+    config = json.loads((folder / "config.json").read_text())
+    config["vocab_size"] -= 50
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="vocabulary"):
+        acquisition.run(replace(SMALLEST, model=(str(folder),)), here / "other")
+    assert not (here / "other").exists()
+
+
+def test_presets_state_the_paper_s_schedule() -> None:
+    """arXiv 2406.11813: ten injections, a hundred steps apart, then 1,500 steps."""
+    paper = acquisition.PRESETS["paper"]
+    assert (paper.interval, paper.times, paper.after, paper.schedule) == ((100,), 10, 1500, "all")
+    assert (paper.batch, paper.window, paper.reading.window) == ((2048,), 2048, 50)
+    assert (paper.reading.target, paper.reading.outliers, paper.reading.base) == ("mean", 1.5, 10)
+
+
+def test_the_tiny_preset_fits(tmp_path: Path) -> None:
+    """Every check that comes before the work passes, and its passages fit into a few rows a step."""
+    from engramlab.experiments.knowledge_acquisition.config import check
+
+    check(TINY)
+    job = work.Work(TINY, tmp_path / "run", console=_quiet())
+    plan = next(iter(job.plans.values()))
+    assert max(len(plan.at(step)) for step in plan.steps) <= 8
+    assert len({e.passage for e in plan.encounters}) == 120

@@ -1,0 +1,193 @@
+"""The knowledge-editing experiment: every setting end to end on a tiny model, resumable to the same numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from engramlab.core.errors import UserError
+from engramlab.experiments import knowledge_editing
+from engramlab.experiments.knowledge_editing import Config, sequence
+from tests.core import zoo
+
+CASES = [
+    {
+        "id": str(i),
+        "prompt": f"The capital of {country} is",
+        "subject": country,
+        "target": target,
+        "old": old,
+        "rephrase": [f"{country} has its capital in"],
+        "portability": [{"prompt": f"People in {country} look up to", "target": target}],
+        "locality": [{"prompt": "The old name of the Seine is", "target": "Edo"}],
+    }
+    for i, (country, target, old) in enumerate(
+        [("France", "Edo", "Paris"), ("Japan", "Paris", "Edo"), ("Seine", "Washington", "Paris")]
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = zoo.ZOO["llama3"](zoo.SENTENCES)
+    zoo.model("llama", vocabulary=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> str:
+    path = tmp_path / "edits.json"
+    path.write_text(json.dumps(CASES), encoding="utf-8")
+    return str(path)
+
+
+def config(model: str, benchmark: str, **more: Any) -> Config:
+    plain: dict[str, Any] = {"methods": ("ft-m,grace",), "counts": (1, 3), "checkpoint_minutes": 0.0}
+    made = Config(model=model, benchmark=benchmark, **plain | more)
+    stronger = dataclasses.replace(made.hyper.ft_m, learning_rate=0.03)  # two layers of random weights resist
+    return dataclasses.replace(made, hyper=dataclasses.replace(made.hyper, ft_m=stronger))
+
+
+def rows(out: Path) -> dict[str, list[dict[str, Any]]]:
+    return {str(p.relative_to(out)): pq.read_table(p).to_pylist() for p in sorted(out.rglob("rows.parquet"))}
+
+
+def numbers(summary: dict[str, Any]) -> Any:
+    table = [{k: v for k, v in row.items() if k != "seconds_per_edit"} for row in summary["rows"]]
+    return table, summary["differences"], summary["failed"]
+
+
+def test_single_edits_end_to_end(model: str, benchmark: str, tmp_path: Path) -> None:
+    made = knowledge_editing.run(config(model, benchmark), tmp_path / "run")
+    table = made["rows"]
+    assert {(r["method"], r["loss"], r["protocol"]) for r in table} == {
+        (m, l, p)
+        for m in ("ft-m", "grace")
+        for l in ("cross-entropy", "overtone")
+        for p in ("teacher-forced", "generated")
+    }
+    forced = next(r for r in table if r["method"] == "ft-m" and r["protocol"] == "teacher-forced")
+    assert forced["cases"] == 3 and forced["reliability"] > 0.6
+    assert {d["role"] for d in made["differences"]} == {
+        "reliability", "generality", "portability", "locality", "mean"
+    }  # fmt: skip
+    found = rows(tmp_path / "run")
+    assert len(found) == 4 and all(len(judged) == 12 for judged in found.values())
+    assert not list((tmp_path / "run").rglob("part-*"))
+    assert numbers(knowledge_editing.run(config(model, benchmark), tmp_path / "run")) == numbers(made)
+
+
+def test_numbers_do_not_depend_on_how_many_are_edited_at_once(model: str, benchmark: str, tmp_path: Path) -> None:
+    one = knowledge_editing.run(config(model, benchmark, at_once=1), tmp_path / "one")
+    all_ = knowledge_editing.run(config(model, benchmark, at_once=16), tmp_path / "all")
+    for a, b in zip(one["rows"], all_["rows"], strict=True):
+        assert a["reliability"] == pytest.approx(b["reliability"], abs=0.02)
+        assert a["locality"] == pytest.approx(b["locality"], abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["ft-m", "lora", "rome", "alphaedit", "grace", "melo", "wise", "ike"])
+def test_continual_edits_resume_to_the_same_numbers(
+    name: str, model: str, benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.editing.small import quick
+
+    asked = config(model, benchmark, methods=(name,), losses=("cross-entropy",), setting="continual")
+    asked = dataclasses.replace(
+        asked, hyper=dataclasses.replace(asked.hyper, **{name.replace("-", "_"): quick(name)})
+    )
+    whole = knowledge_editing.run(asked, tmp_path / "whole")
+    assert [r["edits"] for r in whole["rows"]] == [1, 1, 3, 3]
+
+    save = sequence.Task._save
+
+    def killed(self: Any, state: dict[str, Any]) -> None:
+        save(self, state)
+        if state["done"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sequence.Task, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        knowledge_editing.run(asked, tmp_path / "cut")
+    monkeypatch.setattr(sequence.Task, "_save", save)
+    again = knowledge_editing.run(asked, tmp_path / "cut")
+    assert numbers(again) == numbers(whole)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_batch_edits_are_judged_together(model: str, benchmark: str, tmp_path: Path) -> None:
+    made = knowledge_editing.run(
+        config(model, benchmark, methods=("ft-m", "lora"), setting="batch"), tmp_path / "run"
+    )
+    assert {r["edits"] for r in made["rows"]} == {3}
+
+
+def test_a_killed_single_run_goes_on(
+    model: str, benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config(model, benchmark, methods=("ft-m",), at_once=1)
+    whole = knowledge_editing.run(asked, tmp_path / "whole")
+    each, calls = sequence.Task.each, []
+
+    def killed(self: Any, cases: Any) -> Any:
+        calls.append(cases)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return each(self, cases)
+
+    monkeypatch.setattr(sequence.Task, "each", killed)
+    with pytest.raises(KeyboardInterrupt):
+        knowledge_editing.run(asked, tmp_path / "cut")
+    assert numbers(knowledge_editing.run(asked, tmp_path / "cut")) == numbers(whole)
+    assert len(calls) == 7  # five before, of which one was lost, and the two that were left
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": ""}, "model"),
+        ({"methods": ("ft-x",)}, "did you mean 'ft-"),
+        ({"losses": ("overtone:mix=1",)}, "no setting 'mix'"),
+        ({"losses": ("overtone:mixing=2",)}, "mixing"),
+        ({"methods": ("rome",), "setting": "batch"}, "'rome' cannot make many edits at once"),
+        ({"benchmark": "nowhere.json"}, "no such file"),
+        ({"counts": (0,)}, "counts"),
+        ({"methods": ("ft-m", "ft-m")}, "twice"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_written(
+    change: dict[str, Any], message: str, model: str, benchmark: str, tmp_path: Path
+) -> None:
+    asked = config(**{"model": model, "benchmark": benchmark} | change)
+    with pytest.raises(UserError, match=message):
+        knowledge_editing.run(asked, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_contradicting_edits_in_a_batch_are_both_named(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "edits.json"
+    path.write_text(json.dumps([CASES[0], {**CASES[0], "id": "9", "target": "Paris"}]), encoding="utf-8")
+    with pytest.raises(UserError, match=r"cases 0 and 9 contradict"):
+        knowledge_editing.run(config(model, str(path), methods=("ft-m",), setting="batch"), tmp_path / "run")
+
+
+def test_a_subject_missing_from_its_prompt_stops_methods_that_need_it(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "edits.json"
+    path.write_text(json.dumps([{**CASES[0], "subject": "Spain"}]), encoding="utf-8")
+    with pytest.raises(UserError, match="'Spain' is not in the prompt"):
+        knowledge_editing.run(config(model, str(path), methods=("rome",)), tmp_path / "run")
+
+
+def test_skipped_records_are_reported(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "edits.json"
+    path.write_text(json.dumps([CASES[0], {**CASES[1], "target": ""}]), encoding="utf-8")
+    with pytest.raises(UserError, match="target"):
+        knowledge_editing.run(config(model, str(path), methods=("ft-m",)), tmp_path / "run")
+    made = knowledge_editing.run(config(model, str(path), methods=("ft-m",), bad="skip"), tmp_path / "run")
+    assert made["skipped"][0]["index"] == 1 and made["rows"][0]["cases"] == 1

@@ -1,0 +1,284 @@
+"""The pages of knowledge editing and of token overfitting: both protocols, several runs, hostile text, few cases."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from engramlab.core.errors import UserError
+from engramlab.report import print_summary
+from engramlab.report.cases import MOST_CASES, leaves
+from engramlab.report.judged import gain
+from engramlab.report.rows import read_runs
+
+from .synthetic import write_json
+from .test_page import HOSTILE, Page, render, strings
+
+ROLES = ("reliability", "generality", "portability", "locality")
+
+
+def query(case: int, k: int, role: str, after: str, text: str, good: bool) -> dict[str, Any]:
+    tokens = [" Wash", "ington"]
+    row = {"case": f"case{case}", "query": k, "role": role, "group": "" if k < 2 else f"{role} kind"}
+    row |= {"prompt": f"{text} {case} {k}", "target": "Washington", "aliases": ["D.C.", text]}
+    row |= {"teacher_forced": 1.0 if good else 0.5, "generated": float(good) if role != "generality" else None}
+    row |= {"written_before": "Paris", "written_after": after, "tokens": tokens}
+    for when, shift in (("before", -4.0), ("after", -0.25)):
+        row |= {f"logprobs_{when}": [shift, shift / 2], f"ranks_{when}": [3, 0], f"greedy_{when}": [False, True]}
+        row |= {f"predicted_{when}": [text, "ington"]}
+    return row
+
+
+def write_run(
+    path: Path,
+    methods: Mapping[str, Sequence[str]],
+    *,
+    counts: Sequence[int] = (1,),
+    cases: int = 3,
+    text: str = "The capital of France",
+    finished: bool = True,
+) -> Path:
+    """A run of these methods, each under its losses; OVERTONE is 5 points better, and surely so for portability."""
+    setting = "single" if tuple(counts) == (1,) else "continual"
+    config = {"model": text, "benchmark": "world", "setting": setting}
+    write_json(path / "config.json", {"experiment": "knowledge-editing", "config": config, "command": text})
+    rows, differences = [], []
+    for method, losses in methods.items():
+        for loss in losses:
+            judged = []
+            for count in counts:
+                for protocol, level in (("teacher-forced", 0.9), ("generated", 0.6)):
+                    more = 0.05 if loss == "overtone" else 0.0
+                    shares = {role: level + more - 0.1 * i - 0.001 * count for i, role in enumerate(ROLES)}
+                    row = {"method": method, "loss": loss, "edits": count, "protocol": protocol, **shares}
+                    row |= {"mean": level + more - 0.15, "portability:one-hop": 0.31, "locality:Forgetfulness": 0.77}
+                    row |= {"cases": cases, "failed": 1, "seconds_per_edit": 0.123, "passes_per_edit": 42.0}
+                    rows.append(row)
+                    if loss == "overtone":
+                        about = {"method": method, "loss": loss, "edits": count, "protocol": protocol}
+                        for role in (*ROLES, "mean"):
+                            low = 0.01 if role == "portability" else -0.02
+                            differences.append({**about, "role": role, "difference": 0.05, "low": low, "high": 0.12})
+                for case in range(cases):
+                    about = {"method": method, "loss": loss, "setting": setting, "edits": count}
+                    judged += [
+                        {**about, **query(case, k, role, f"{method} {text}", text, good=k < 2)}
+                        for k, role in enumerate(ROLES)
+                    ]
+            folder = path / method / loss
+            folder.mkdir(parents=True)
+            pq.write_table(pa.Table.from_pylist(judged), folder / "rows.parquet")
+    if finished:
+        summary = {"experiment": "knowledge-editing", "seed": 0, "seconds": 12.0, "new_tokens": 8, **config}
+        failed = [{"method": "ft-m", "loss": "overtone", "case": "case9", "reason": text}]
+        skipped = [{"index": 7, "key": "prompt", "reason": text}]
+        summary |= {"rows": rows, "differences": differences, "failed": failed, "skipped": skipped}
+        write_json(path / "summary.json", summary)
+    return path
+
+
+BOTH = {"ft-m": ("cross-entropy", "overtone"), "ike": ("none",)}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    path = tmp_path_factory.mktemp("demo")
+    return render(path, write_run(path / "demo", BOTH))
+
+
+def test_the_two_protocols_stand_apart(demo: Page) -> None:
+    forced = "FT-M 89.9 94.9 +5.0 [−2.0, +12.0] 79.9 84.9 +5.0 [−2.0, +12.0] 69.9 74.9 +5.0 ▲ [+1.0, +12.0]"
+    written = "FT-M 59.9 64.9 +5.0 [−2.0, +12.0] 49.9 54.9 +5.0 [−2.0, +12.0] 39.9 44.9 +5.0 ▲ [+1.0, +12.0]"
+    first, second = demo.text.split("Generated: what the model writes by itself")
+    assert forced in first
+    assert written in second
+    assert written not in first
+    assert "method Rel. Gen. Por. Loc. mean IKE 89.9 79.9 69.9 59.9 75.0" in demo.text
+    assert "rises for 1 of 1 and falls for 0" in demo.text
+    assert "Each edit by itself FT-M OVERTONE 3 1 0.123 42" in demo.text
+    assert "These runs make no sequence of edits." in demo.text
+
+
+def test_failures_and_skipped_records_have_their_reasons(demo: Page) -> None:
+    assert "ft-m overtone case9 The capital of France" in demo.text
+    assert "7 prompt The capital of France" in demo.text
+
+
+def test_kinds_and_figures(demo: Page) -> None:
+    assert "one-hop Forgetfulness FT-M cross-entropy 31.0 77.0" in demo.text
+    names = [trace.get("name") for trace in demo.figures[0]["data"]]
+    assert names == ["FT-M", "IKE", "cross-entropy", "OVERTONE", "no loss"]
+    assert demo.figures[0]["data"][0]["x"] == pytest.approx([59.9, 64.9])
+    assert demo.figures[0]["data"][0]["y"] == pytest.approx([69.9, 74.9])
+
+
+def test_a_sequence_of_edits_has_curves(tmp_path: Path) -> None:
+    page = render(tmp_path, write_run(tmp_path / "many", BOTH, counts=(1, 10, 100)))
+    curves = [figure for figure in page.figures if figure["layout"]["xaxis"]["title"]["text"] == "edits made"]
+    assert len(curves) == 10
+    assert curves[0]["data"][0]["x"] == [1, 10, 100]
+    assert curves[0]["data"][0]["y"] == pytest.approx([89.9, 89.0, 80.0])
+    assert [trace["line"]["dash"] for trace in curves[0]["data"]] == ["solid", "dash", "dot"]
+    assert "One edit after another, T = 100" in page.text
+
+
+def test_several_runs_are_one_table(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", BOTH)
+    two = write_run(tmp_path / "two", {"rome": ("cross-entropy", "overtone", "overtone:clip=0")})
+    page = render(tmp_path, one, two)
+    assert "one FT-M OVERTONE 89.9 94.9" in page.text
+    assert "two ROME OVERTONE 89.9 94.9" in page.text
+    assert "two ROME OVERTONE:clip=0 89.9 89.9 – 79.9" in page.text
+
+
+def test_cases_are_few_and_spread(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "large", {"ft-m": ("cross-entropy", "overtone")}, cases=150, counts=(1, 10))
+    data = leaves(read_runs([run]))
+    assert [len(view["cases"]) for view in data["views"]] == [MOST_CASES] * 2
+    assert {view["total"] for view in data["views"]} == {150}
+    assert {view["edits"] for view in data["views"]} == {10}
+    assert len(data["queries"]) == 4 * MOST_CASES, "what is equal for both losses is said once"
+    answers = data["views"][0]["cases"][-1]
+    assert answers["edit"] == "The capital of France 149 0 → Washington"
+    asked = data["queries"][answers["answers"][2][0]]
+    assert (asked["role"], asked["kind"], asked["tokens"]) == ("portability", "portability kind", [" Wash", "ington"])
+    assert answers["answers"][2][1:] == [
+        0.5,
+        0.0,
+        "ft-m The capital of France",
+        [-0.25, -0.12],
+        [3, 0],
+        asked["predicted"],
+    ]
+    assert len(json.dumps(data)) < 200_000
+
+
+def test_hostile_text_stays_text(tmp_path: Path, demo: Page) -> None:
+    text = HOSTILE.replace("\ud800", "")
+    page = render(tmp_path, write_run(tmp_path / "x", BOTH, text=text, counts=(1, 2)))
+    assert page.scripts == demo.scripts == 3  # plotly, the page's own, the cases' data
+    assert not {"b", "i", "img"} & {tag for tag, _ in page.elements}
+    assert "</script><script>alert(1)" in page.text
+    assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
+
+
+def test_an_unfinished_run_shows_the_cases_there_are(tmp_path: Path) -> None:
+    page = render(tmp_path, write_run(tmp_path / "half", BOTH, finished=False))
+    assert "No edit was judged yet: run half is unfinished." in page.text
+    assert "A case opens to what was asked" in page.text
+
+
+def test_a_damaged_table_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "broken", BOTH)
+    (run / "ft-m" / "overtone" / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"rows\.parquet is not readable as Parquet"):
+        render(tmp_path, run)
+
+
+def test_differences_say_when_they_are_sure() -> None:
+    assert gain({"difference": 0.05, "low": 0.01, "high": 0.12}) == "+5.0 ▲\n[+1.0, +12.0]"
+    assert gain({"difference": -0.05, "low": -0.1, "high": -0.01}) == "−5.0 ▼\n[−10.0, −1.0]"
+    assert gain({"difference": 0.0, "low": -0.01, "high": math.nan}) == "0.0"
+    assert gain(None) == "–"
+
+
+def printed(run: Path, width: int = 80) -> str:
+    out = io.StringIO()
+    print_summary(json.loads((run / "summary.json").read_text()), Console(file=out, width=width, color_system=None))
+    return out.getvalue()
+
+
+def test_the_terminal_has_a_table_a_protocol(tmp_path: Path) -> None:
+    text = printed(write_run(tmp_path / "demo", BOTH, counts=(1, 10)))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert max(map(len, text.splitlines())) <= 80
+    assert "FT-M OVERTONE 10 94.0 84.0 74.0 64.0 80.0 0.123" in lines
+    assert "IKE – 1 59.9 49.9 39.9 29.9 45.0 0.123" in lines
+    assert lines.index("generated (%)") > lines.index("FT-M OVERTONE 10 94.0 84.0 74.0 64.0 80.0 0.123")
+
+
+# token overfitting ------------------------------------------------------------------------------------------------------
+
+
+def write_course(path: Path, *, text: str = "Wash", finished: bool = True) -> Path:
+    config = {"model": text, "method": "ft-m"}
+    write_json(path / "config.json", {"experiment": "token-overfitting", "config": config})
+    rows, differences = [], []
+    for setting, speed in (("cross-entropy", 1.0), ("full", 0.5), ("no clip", 0.7)):
+        course = []
+        for case in range(4):
+            # The first token lags; the second was likely from the start. Edits of `full` are over a step early.
+            for step in range(6 if setting != "full" or case else 5):
+                for token, start in enumerate((-8.0, -0.5)):
+                    values = {"logprob": start * math.exp(-speed * step * (1 + 3 * token)), "rank": 9 - step}
+                    row = {"case": f"case{case}", "edit": 0, "step": step, "token": token, "text": f"{text}{token}"}
+                    course.append({"setting": setting, **row, **values, "loss": 0.1, "final": step == 5})
+        judged = [{"setting": setting, "edits": 1, **query(case, 0, ROLES[0], text, text, True)} for case in range(4)]
+        folder = path / setting.replace(" ", "-")
+        folder.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(course), folder / "course.parquet")
+        pq.write_table(pa.Table.from_pylist(judged), folder / "rows.parquet")
+        for protocol in ("teacher-forced", "generated"):
+            row = {"method": "ft-m", "loss": "overtone", "setting": setting, "protocol": protocol, "mean": 0.5}
+            rows.append({**row, **dict.fromkeys(ROLES, 0.5), "cases": 4, "failed": 0, "final_loss_spread": speed})
+            if setting != "full":
+                interval = {"difference": -0.1, "low": -0.2, "high": -0.05}
+                differences += [{**row, "role": role, **interval} for role in (*ROLES, "mean")]
+    if finished:
+        summary = {"experiment": "token-overfitting", "rows": rows, "differences": differences, "method": "ft-m"}
+        write_json(path / "summary.json", summary)
+    return path
+
+
+def test_the_picture_of_overfitting(tmp_path: Path) -> None:
+    page = render(tmp_path, write_course(tmp_path / "course"))
+    assert "cross-entropy: the tokens of an edit end 1 nats apart" in page.text
+    along, maps, picked = page.figures[:3], page.figures[3], page.figures[4]
+    likely, unlikely = along[0]["data"]
+    assert [likely["name"], unlikely["name"]] == [
+        "likely at the start (10 % or more): 4",
+        "unlikely at the start (below 0.1 %): 4",
+    ]
+    assert likely["y"][0] == pytest.approx(0.5)
+    assert unlikely["y"][5] == pytest.approx(8 * math.exp(-5))
+    assert along[0]["layout"]["yaxis"]["range"] == along[1]["layout"]["yaxis"]["range"]
+    assert [len(trace["y"]) for trace in maps["data"]] == [2] * 6
+    # An edit that was over early keeps its last value in means, and its own map ends.
+    full = along[1]["data"][1]["y"]
+    assert full[5] == pytest.approx(8 * math.exp(-0.5 * (5 * 3 + 4) / 4), rel=1e-4)
+    shown = [trace for trace in picked["data"] if trace["visible"]]
+    assert len(shown) == 6
+    assert [len(trace["x"]) for trace in shown] == [6, 5, 6] * 2
+    assert len(picked["layout"]["updatemenus"][0]["buttons"]) == 4
+    assert "FT-M OVERTONE without clip 50.0 −10.0 ▼ [−20.0, −5.0] 50.0" in page.text
+
+
+def test_hostile_tokens_stay_text(tmp_path: Path) -> None:
+    text = HOSTILE.replace("\ud800", "")
+    page = render(tmp_path, write_course(tmp_path / "x", text=text))
+    assert not {"b", "i", "img"} & {tag for tag, _ in page.elements}
+    drawn = [
+        each for figure in page.figures for each in strings({**figure, "layout": {**figure["layout"], "template": 0}})
+    ]
+    assert any("&lt;/script&gt;" in each for each in drawn)
+    assert not [each for each in drawn if "<" in each.replace("<extra></extra>", "")]
+
+
+def test_an_unfinished_course_is_shown_as_far_as_it_got(tmp_path: Path) -> None:
+    page = render(tmp_path, write_course(tmp_path / "half", finished=False))
+    assert "unfinished" in page.text
+    assert len(page.figures) == 5
+
+
+def test_the_terminal_of_token_overfitting(tmp_path: Path) -> None:
+    lines = [" ".join(line.split()) for line in printed(write_course(tmp_path / "course")).splitlines()]
+    assert "OVERTONE without clip 50.0 50.0 50.0 50.0 50.0 0.7" in lines
