@@ -65,12 +65,62 @@ def extraction(*names: str) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"demo": lambda: extraction("demo", "demo-1"), "countries": lambda: extraction("countries")}
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def editing(protocol: str, prefix: str, *, edits: int) -> str:
+    """Methods x losses of all kept runs whose folder begins with ``prefix``, with OVERTONE's difference to cross-entropy."""
+    names = sorted(path.name for path in HERE.glob(f"{prefix}*"))
+    kept = [load(name) for name in names]
+    roles = ("reliability", "generality", "portability", "locality", "mean")
+    lines = ["| method | loss | Rel. | Gen. | Por. | Loc. | mean | Por. − CE | Loc. − CE | s/edit |", "|---" * 10 + "|"]
+    differences = {
+        (d["method"], d["loss"], d["role"]): d
+        for summary, _ in kept
+        for d in summary["differences"]
+        if d["protocol"] == protocol and d["edits"] == edits
+    }
+
+    def gain(row: dict[str, Any], role: str) -> str:
+        found = differences.get((row["method"], row["loss"], role))
+        if found is None:
+            return ""
+        low, high = 100 * found["low"], 100 * found["high"]
+        return f"{100 * found['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+    rows = [r for summary, _ in kept for r in summary["rows"] if r["protocol"] == protocol and r["edits"] == edits]
+    order = ("ft-l", "ft-m", "lora", "melo", "wise", "grace", "rome", "memit", "alphaedit", "ike")
+    for row in sorted(rows, key=lambda r: order.index(r["method"])):
+        shares = " | ".join(percent(row[role]) for role in roles)
+        gains = " | ".join(gain(row, role) for role in ("portability", "locality"))
+        lines.append(f"| {row['method']} | {row['loss']} | {shares} | {gains} | {row['seconds_per_edit']:.2f} |")
+    cases = sorted({r["cases"] for r in rows})
+    commands = "; ".join(f"`{config['command']}`" for _, config in kept)
+    commits = ", ".join(sorted({config["commit"] for _, config in kept}))
+    lines += [
+        "",
+        f"Per cent, {protocol}; {' or '.join(map(str, cases))} cases; intervals are 95 % bootstrap over cases. Two CPU cores, beside "
+        f"other work. {commands}; engramlab {commits}.",
+    ]
+    return "\n".join(lines)
+
+
+TABLES = {
+    "editing single teacher-forced": lambda: editing("teacher-forced", "single-", edits=1),
+    "editing single generated": lambda: editing("generated", "single-", edits=1),
+    "editing continual teacher-forced": lambda: editing("teacher-forced", "continual-", edits=100),
+    "editing continual generated": lambda: editing("generated", "continual-", edits=100),
+    "editing sweep": lambda: editing("teacher-forced", "sweep-", edits=1),
+    "demo": lambda: extraction("demo", "demo-1"), "countries": lambda: extraction("countries"),
+}
 
 
 def main() -> None:
     text = README.read_text()
     for name, build in TABLES.items():
+        if f"<!-- {name} table -->" not in text:
+            continue
         table = f"<!-- {name} table -->\n{build()}\n<!-- end -->"
         print(table + "\n")
         text = re.sub(rf"<!-- {name} table -->(.*?<!-- end -->)?", lambda _, t=table: t, text, count=1, flags=re.DOTALL)

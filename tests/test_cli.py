@@ -91,6 +91,19 @@ def test_the_readme_s_python_example_runs(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "runs/python/summary.json").exists()
 
 
+def test_the_readme_s_editing_example_runs() -> None:
+    from tests.core import zoo
+
+    code = re.search(r"<!-- example: editing -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert code
+    texts = [*zoo.SENTENCES, "The capital of France is the city of Rome"]
+    tokenizer = zoo.ZOO["llama3"](texts)
+    model = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256)
+    before = [p.clone() for p in model.parameters()]
+    exec(compile(code[1], "README.md", "exec"), {"model": model, "tokenizer": tokenizer})
+    assert all(bool((a == b).all()) for a, b in zip(before, model.parameters(), strict=True))
+
+
 def test_importing_loads_nothing_heavy() -> None:
     import subprocess
     import sys

@@ -19,7 +19,8 @@ EDITS = (
 _FEWER: dict[str, Any] = {
     "statistics_tokens": 1000,
     "context_lengths": ((3, 2),),
-    "prefix_lengths": ((3, 2),),
+    "steps": 25,
+    "null_space": 1.0,  # random keys fill the whole space
 }
 
 

@@ -15,6 +15,7 @@ from engramlab.core.facts import Edit, Query
 from engramlab.core.scoring import score
 from engramlab.core.tokens import encode_queries
 from engramlab.editing import method
+from engramlab.editing.asking import contexts, in_context
 from tests.core import zoo
 from tests.editing.small import EDITS, quick
 
@@ -61,9 +62,7 @@ IN_CONTEXT = ("ike",)
 
 def likelihood(model: nn.Module, tokenizer: Any, edit: Edit) -> float:
     """Log-probability of the target after the prompt, whatever is on the model."""
-    prompt = edit.query.prompt
-    for delta in deltas.installed(model):
-        prompt = delta.context(prompt)
+    prompt = in_context(contexts(model), edit.query.prompt)
     encoded = encode_queries(tokenizer, [Query(prompt, edit.target)])
     return float(score(model, encoded.sequences, ends=encoded.prompt_ends).logprobs.sum())
 

@@ -202,7 +202,7 @@ def test_what_is_refused(tokenizer: Any, tmp_path: Path) -> None:
     bad.write_text('{"text": "fine"}\n{"body": 1}\n')
     table = tmp_path / "t.parquet"
     pq.write_table(pa.table({"body": LINES}), table)
-    refuse("tokens: must be at least 1", "sampled", 0)
+    refuse("tokens of the statistics: must be at least 1", "sampled", 0)
     refuse("63 are too few for the second moment of 64 inputs", "sampled", 63)
     refuse("has only .* tokens; 100000 were asked for", text_file(tmp_path), 100_000)
     refuse("cannot be read", str(tmp_path / "none.txt"), 300)

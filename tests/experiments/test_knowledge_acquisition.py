@@ -16,7 +16,7 @@ from engramlab.core.errors import UserError
 from engramlab.core.training import Recipe
 from engramlab.experiments import knowledge_acquisition as acquisition
 from engramlab.experiments.knowledge_acquisition import stage, work
-from engramlab.experiments.knowledge_acquisition.config import continued
+from engramlab.experiments.knowledge_acquisition.rates import continued
 
 TINY = acquisition.PRESETS["tiny"]
 SMALLEST = replace(

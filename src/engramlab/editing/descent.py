@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from engramlab.core.deltas import WeightDelta, fingerprint
+from engramlab.core.deltas import WeightDelta, fingerprint, routing
 from engramlab.core.hooks import frozen
 from engramlab.core.losses import Loss
 from engramlab.core.tails import Tail
@@ -141,13 +141,15 @@ def descend(
             now = requests.select(alive)
             done = torch.zeros(len(alive), dtype=torch.bool)
             rows = OwnRows(now.owner, len(alive))
-            tail = Tail(model, start, now.ids)
+            with routing(model, now.prompt_ends):
+                tail = Tail(model, start, now.ids)
             keep = now.keep
             if at_prompt_end:
                 keep = torch.zeros_like(keep).scatter(1, now.prompt_ends[:, None], True)
 
             def objective(now: Requests = now, tail: Tail = tail, keep: torch.Tensor = keep) -> torch.Tensor:
-                logits = tail.logits(keep)
+                with routing(model, now.prompt_ends):  # anew for every step: what is trained may lie below what decides
+                    logits = tail.logits(keep)
                 if at_prompt_end:
                     logits = logits[now.target_rows]
                 if watch is not None:

@@ -265,6 +265,7 @@ def _replace_weights(state: State, changes: Mapping[str, torch.Tensor]) -> None:
         save_file(values, str(partial / WEIGHTS), metadata={"format": "pt", **_metadata(state.folder), **more})
 
     runs.write_folder(beside, write)
+    shutil.copymode(path, beside / WEIGHTS)
     os.replace(beside / WEIGHTS, path)
     beside.rmdir()
 

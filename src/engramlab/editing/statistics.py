@@ -63,7 +63,7 @@ class TextSource:
 
     def __post_init__(self) -> None:
         if self.tokens is not None and self.tokens < 1:
-            raise UserError(f"tokens: must be at least 1, not {self.tokens}")
+            raise UserError(f"tokens of the statistics: must be at least 1, not {self.tokens}")
 
     @property
     def folder(self) -> Path:

@@ -75,7 +75,8 @@ def edit_each(
     """Each case on this model: the value searches of all edits at once, the edits of a case solved jointly."""
     layers = chosen_layers(model, config.layers, _LAYERS)
     moments = second_moments(model, tokenizer, layers, config.source)
-    bases = {layer: null_space(moments[layer], config.null_space) for layer in layers}
+    device = next(model.parameters()).device
+    bases = {layer: null_space(moments[layer], config.null_space).to(device) for layer in layers}
 
     def closed_form(layer: int, keys: torch.Tensor) -> torch.Tensor:
         earlier = earlier_keys(model, down_projection(model, layer), keys)

@@ -20,6 +20,7 @@ from engramlab.core.errors import UserError
 from engramlab.core.facts import Edit
 from engramlab.core.losses import Loss
 from engramlab.core.tokens import join
+from engramlab.editing.requests import encode_edits
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = False, False, True
 
@@ -193,8 +194,6 @@ def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config
     Raises:
         UserError: an empty target, or a file of demonstrations that cannot be read (names file, line and key).
     """
-    from engramlab.editing.requests import encode_edits
-
     encode_edits(tokenizer, [edits])  # only to refuse what no method could edit
     older = next((d for d in reversed(installed(model)) if isinstance(d, IkeDelta)), None)
     pool = _read(config.file) if config.file else _OWN

@@ -1,4 +1,4 @@
-"""The work of a knowledge-acquisition run: everything checked first, then each part pretrained, injected and measured."""
+"""The long work of a knowledge-acquisition run: each part pretrained, injected and measured, resumable in between."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from engramlab.acquisition.dynamics import measured_steps
-from engramlab.acquisition.injection import Injected, Plan, encode_passages, plan_injections
-from engramlab.acquisition.measuring import Asked, Measurements, measure, prepare
-from engramlab.acquisition.schedule import Group, make_groups
-from engramlab.core import batches, checkpoints, models, runs, stages, tokens
-from engramlab.core.errors import UserError
+from engramlab.acquisition.injection import Injected
+from engramlab.acquisition.measuring import Measurements, measure
+from engramlab.core import batches, checkpoints, models, runs, stages
 from engramlab.core.random_access import key as random_key
 from engramlab.core.training import Recipe, TrainState
 from engramlab.corpora.passages import all_queries
-from engramlab.experiments.knowledge_acquisition.config import Arm, Config, continued, recipe_of
-from engramlab.experiments.knowledge_acquisition.data import Material, material, stream_rows
+from engramlab.experiments.knowledge_acquisition.config import Arm
+from engramlab.experiments.knowledge_acquisition.rates import continued, recipe_of
+from engramlab.experiments.knowledge_acquisition.setup import Reader, Setup, check_vocabulary
 from engramlab.experiments.knowledge_acquisition.stage import Anywhere, drive
 from engramlab.experiments.knowledge_acquisition.summary import summarise
 
@@ -36,136 +34,8 @@ class Origin:
     recipe: Recipe
 
 
-@dataclasses.dataclass
-class Reader:
-    """What depends on a tokenizer alone: parts with the same one share it."""
-
-    tokenizer: Any
-    end: int
-    versions: list[list[list[int]]]
-    asked: Asked
-    rows: batches.Rows | None = None
-
-
-class Work:
-    """One run. Making it reads the files and checks everything that does not take long; ``run`` does what is not done yet."""
-
-    def __init__(self, config: Config, out: Path, console: Console) -> None:
-        from accelerate import Accelerator
-
-        self.config, self.out, self.console = config, out, console
-        self.accelerator = Accelerator(mixed_precision=config.precision)
-        if self.accelerator.num_processes > 1:
-            raise UserError(
-                "knowledge-acquisition runs on one device; start it without a launcher of several processes"
-            )
-        self.arms = config.arms()
-        self.material: Material = material(config)
-        self.groups = {arm.name: self._groups(arm) for arm in self.arms}
-        self.readers: dict[str, Reader] = {}
-        self.plans = {arm.name: self._plan(arm) for arm in self.arms}
-        self._check_models()
-
-    # before the long work --------------------------------------------------------------------------------------------
-
-    def _groups(self, arm: Arm) -> tuple[Group, ...]:
-        """The groups of a part, each cut into as many as are injected at different steps."""
-        config = self.config
-        paraphrases = [len(record.paraphrases) for record in self.material.records]
-        times = 1 if config.schedule == "once" else config.times
-        groups = make_groups(
-            config.schedule, paraphrases, control=self.material.control, interval=arm.interval, times=times
-        )
-        found = []
-        for group in groups:
-            parts = 1 if group.schedule == "never" else config.stagger
-            for k in range(parts):
-                start = k * arm.interval // parts
-                name = group.name if parts == 1 else f"{group.name}@{start}"
-                if group.passages[k::parts]:
-                    found.append(dataclasses.replace(group, name=name, passages=group.passages[k::parts], start=start))
-        return tuple(found)
-
-    def steps(self, arm: Arm) -> int:
-        """Updates of a part after step 0."""
-        times = 1 if self.config.schedule == "once" else self.config.times
-        return arm.interval * times + arm.after
-
-    def _reader(self, arm: Arm) -> Reader:
-        name = "scratch" if arm.model in models.SIZES else arm.model
-        if name not in self.readers:
-            tokenizer = self._tokenizer(arm.model)
-            texts = [record.versions for record in self.material.records]
-            queries, _ = all_queries(self.material.records)
-            context = self._context(arm.model)
-            asked = prepare(tokenizer, queries, straddling=self.config.straddling, context=context)
-            self.readers[name] = Reader(
-                tokenizer, tokens.end_token(tokenizer), encode_passages(tokenizer, texts), asked
-            )
-        return self.readers[name]
-
-    def _tokenizer(self, model: str) -> Any:
-        config = self.config
-        if model not in models.SIZES:
-            return models.load_tokenizer(model)
-        if config.tokenizer != "compact":
-            return tokens.lead_with_space(models.load_tokenizer(config.tokenizer))
-        if (self.out / "tokenizer").exists():
-            return models.load_tokenizer(str(self.out / "tokenizer"))
-        return tokens.train_compact_tokenizer(self.material.tokenizer_texts(), config.vocabulary)
-
-    def _context(self, model: str) -> int:
-        """The longest text the model reads; refuses a window beyond it."""
-        window = self.config.window
-        if model in models.SIZES:
-            return window
-        limit = _config_of(model).get("max_position_embeddings")
-        if limit is not None and window > int(limit):
-            raise UserError(
-                f"window: {window} tokens are more than the context of {model}, {limit}; choose at most that"
-            )
-        return int(limit or window)
-
-    def _plan(self, arm: Arm) -> Plan:
-        reader = self._reader(arm)
-        return plan_injections(
-            self.groups[arm.name],
-            reader.versions,
-            rows=arm.batch,
-            window=self.config.window,
-            steps=self.steps(arm),
-            end=reader.end,
-            seed=self.config.seed,
-            names=[record.id for record in self.material.records],
-        )
-
-    def _check_models(self) -> None:
-        for arm in self.arms:
-            if arm.model not in models.SIZES:
-                size = _config_of(arm.model).get("vocab_size")
-                if size is not None:
-                    _check_vocabulary(arm.model, int(size), self._reader(arm).tokenizer)
-
-    def _needed(self, reader: Reader) -> int:
-        """Most tokens any part with this tokenizer reads from the stream."""
-        config, most = self.config, 0
-        for arm in self.arms:
-            if self._reader(arm) is reader:
-                rows = self.steps(arm) * arm.batch
-                if arm.model in models.SIZES:
-                    rows += round(max(config.stage) * config.pretrain.steps) * config.pretrain.batch
-                else:
-                    rows += config.optimizer.warmup * arm.batch
-                most = max(most, rows * config.window)
-        return most
-
-    def read_stream(self) -> None:
-        """Tokenises the stream; refuses one that ends before the run does."""
-        for reader in self.readers.values():
-            if reader.rows is None:
-                reader.rows, _ = stream_rows(self.material, reader.tokenizer, self._needed(reader))
-
-    # the long work ---------------------------------------------------------------------------------------------------
+class Work(Setup):
+    """One run: does what is not done yet."""
 
     def run(self, *, resumed: bool) -> dict[str, Any]:
         if "scratch" in self.readers and not (self.out / "tokenizer").exists():
@@ -211,7 +81,7 @@ class Work:
 
     def _pretrain(self, arm: Arm) -> dict[str, Any]:
         """Trains a named size on the stream; keeps the model with its moments at every stage asked for."""
-        config, reader = self.config, self._reader(arm)
+        config, reader = self.config, self.reader(arm)
         folder = self.out / arm.model / "pretrain"
         record = stages.finished(folder)
         if record is None:
@@ -258,12 +128,12 @@ class Work:
         checkpoints.save(folder / "training", state, stream, {"recipe": dataclasses.asdict(recipe)})
 
     def _inject(self, arm: Arm, folder: Path) -> dict[str, Any]:
-        config, reader, plan = self.config, self._reader(arm), self.plans[arm.name]
+        config, reader, plan = self.config, self.reader(arm), self.plans[arm.name]
         source = arm.model
         if source in models.SIZES:
             source = str(self.out / arm.model / "pretrain" / f"state-{self._stage_step(arm.stage)}")
         model, _ = models.load(source)
-        _check_vocabulary(arm.model, int(model.get_input_embeddings().weight.shape[0]), reader.tokenizer)  # type: ignore[operator]
+        check_vocabulary(arm.model, int(model.get_input_embeddings().weight.shape[0]), reader.tokenizer)  # type: ignore[operator]
         origin = origin_of(source)
         recipe = self._recipe(arm, origin)
         packed = self._packed(reader)
@@ -397,17 +267,3 @@ def origin_of(source: str) -> Origin | None:
         return None
     record = json.loads((found / "state.json").read_text())
     return Origin(found, int(record["step"]), Recipe(**record["extra"]["recipe"]))
-
-
-def _config_of(model: str) -> dict[str, Any]:
-    """The config.json of a local model folder; nothing for other sources, which are checked when they are loaded."""
-    path = Path(model).expanduser() / "config.json"
-    return dict(runs.read_json(path)) if path.is_file() else {}
-
-
-def _check_vocabulary(name: str, rows: int, tokenizer: Any) -> None:
-    if len(tokenizer) > rows:
-        raise UserError(
-            f"model {name}: its vocabulary has {rows:,} tokens, but its tokenizer has {len(tokenizer):,}; the checkpoint and "
-            "the tokenizer are not of one model"
-        )

@@ -1,0 +1,145 @@
+"""Measuring while training: the numbers against a token-by-token loop, files that survive a kill, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from engramlab.acquisition.dynamics import span_logprobs
+from engramlab.acquisition.measuring import Measurements, measure, prepare, read_measurements
+from engramlab.core import models
+from engramlab.core.errors import UserError
+from engramlab.core.facts import Query
+from engramlab.core.tokens import start_tokens, train_compact_tokenizer
+
+QUERIES = [
+    Query("the sun shines on the", "moon", id="a"),
+    Query("a star", "shines", id="b"),
+    Query("the sun shines on the", "old star", id="c"),
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_compact_tokenizer(["the sun shines on the moon", "a star shines", "old"], 300)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    torch.set_num_threads(1)
+    return models.build("tiny", tokenizer, context=32).eval()
+
+
+def naive(model, tokenizer, query: Query) -> list[float]:
+    """One pass a token, all logits."""
+    prefix = start_tokens(tokenizer) + tokenizer(query.prompt, add_special_tokens=False)["input_ids"]
+    target = tokenizer(" " + query.target, add_special_tokens=False)["input_ids"]
+    found = []
+    for k, token in enumerate(target):
+        with torch.no_grad():
+            logits = model(torch.tensor([prefix + target[:k]])).logits[0, -1]
+        found.append(float(logits.log_softmax(-1)[token]))
+    return found
+
+
+def test_every_target_token_s_log_probability_as_in_a_loop(model, tokenizer) -> None:
+    asked = prepare(tokenizer, QUERIES)
+    got = measure(model, asked)
+    assert got.dtype == np.float32
+    for q, query in enumerate(QUERIES):
+        assert got[asked.offsets[q] : asked.offsets[q + 1]] == pytest.approx(naive(model, tokenizer, query), abs=1e-5)
+    assert np.diff(asked.offsets).tolist() == [1, 1, 2]
+    means = span_logprobs(got, asked.offsets)
+    assert means[2] == pytest.approx(np.mean(naive(model, tokenizer, QUERIES[2])), abs=1e-5)
+
+
+def test_the_model_keeps_its_mode_and_gradients(model, tokenizer) -> None:
+    model.train()
+    measure(model, prepare(tokenizer, QUERIES))
+    assert model.training
+    assert all(p.requires_grad for p in model.parameters())
+    model.eval()
+
+
+def test_targets_that_are_no_suffix_are_named_kept_or_dropped(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from engramlab.acquisition import measuring
+
+    encode = measuring.encode_queries
+    monkeypatch.setattr(measuring, "encode_queries", lambda *a: replace(encode(*a), straddling=(1,)))
+    with pytest.raises(UserError, match=r"query b: .*no suffix.*1 queries are so, of 3.*--straddling keep"):
+        prepare(tokenizer, QUERIES)
+    kept = prepare(tokenizer, QUERIES, straddling="keep")
+    assert (len(kept.queries), kept.straddling) == (3, ("b",))
+    dropped = prepare(tokenizer, QUERIES, straddling="drop")
+    assert [q.id for q in dropped.queries] == ["a", "c"]
+    assert dropped.numbers.tolist() == [0, 2]
+    assert dropped.offsets.tolist() == [0, 1, 3]
+
+
+def test_queries_that_cannot_be_measured(tokenizer) -> None:
+    with pytest.raises(UserError, match="no queries"):
+        prepare(tokenizer, [])
+    with pytest.raises(UserError, match=r"query c: has 8 tokens, but the window is 5"):
+        prepare(tokenizer, QUERIES, context=5)
+
+
+# files ----------------------------------------------------------------------------------------------------------------
+
+
+def filled(folder, steps, flush_at=()):
+    kept = Measurements(folder)
+    kept.rewind(-1)
+    for step in steps:
+        kept.add(step, np.full(3, -step, np.float32))
+        if step in flush_at:
+            kept.flush()
+    return kept
+
+
+def test_what_was_added_comes_back_one_row_group_a_step(tmp_path) -> None:
+    filled(tmp_path, range(5), flush_at=(1, 3)).finish()
+    steps, values = read_measurements(tmp_path)
+    assert steps.tolist() == [0, 1, 2, 3, 4]
+    assert values.dtype == np.float32
+    assert values[:, 1].tolist() == [0, -1, -2, -3, -4]
+    assert [p.name for p in tmp_path.iterdir()] == ["measured.parquet"]
+    assert pq.ParquetFile(tmp_path / "measured.parquet").num_row_groups == 5
+
+
+@pytest.mark.parametrize("gone_on_from", [-1, 0, 1, 2, 3])
+def test_a_killed_run_loses_nothing_before_its_checkpoint(tmp_path, gone_on_from: int) -> None:
+    filled(tmp_path, range(5), flush_at=(1, 3))  # killed: step 4 was never written
+    (tmp_path / "part-000000004-000000004.parquet.partial").write_bytes(b"half")
+    kept = Measurements(tmp_path)
+    kept.rewind(gone_on_from)
+    for step in range(gone_on_from + 1, 7):
+        kept.add(step, np.full(3, -step, np.float32))
+    kept.finish()
+    steps, values = read_measurements(tmp_path)
+    assert steps.tolist() == list(range(7))
+    assert values[:, 0].tolist() == [-float(s) for s in range(7)]
+
+
+def test_an_unfinished_run_can_be_read(tmp_path) -> None:
+    filled(tmp_path, range(4), flush_at=(2,))
+    assert read_measurements(tmp_path)[0].tolist() == [0, 1, 2]
+    with pytest.raises(UserError, match="no measurements"):
+        read_measurements(tmp_path / "nowhere")
+
+
+def test_a_damaged_file_is_named(tmp_path) -> None:
+    (tmp_path / "measured.parquet").write_bytes(b"PAR1 no PAR1")
+    with pytest.raises(UserError, match=r"measured.parquet: is damaged"):
+        read_measurements(tmp_path)
+
+
+def test_measurements_that_cannot_be_written_are_one_sentence(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    kept = Measurements(tmp_path / "file" / "measured")
+    kept.add(0, np.zeros(2, np.float32))
+    with pytest.raises(UserError, match="cannot be written"):
+        kept.flush()
