@@ -1,18 +1,19 @@
-"""What an edit costs: many at once on cached activations, beside one at a time over whole forward passes; and what judging costs.
+"""What an edit costs: many at once on cached activations, beside one at a time over whole passes; and what judging costs.
 
     python bench/bench_editing.py --model MODEL [--methods ft-m,lora,rome,...] [--cases 16] [--naive 2]
 
-Both sides run the same method with the same hyperparameters (those of the field's usual llama settings) in one process, the naive
-side first and last, so that a machine that slows down shows. CPU-seconds are those of the process, over all threads; a *pass* is
-the CPU time of one forward pass of 16 tokens on this machine, so that figures of different machines can be compared. Statistics
-of text (ROME, MEMIT, AlphaEdit) are computed before the clock starts. Also measured: the evaluation, what the loss OVERTONE adds
-to an edit, and the import of the library.
+Both sides run the same method with the same hyperparameters (those of the field's usual llama settings) in one process, the
+naive side first and last, so that a machine that slows down shows. CPU-seconds are those of the process, over all threads; a
+*pass* is the CPU time of one forward pass of 16 tokens on this machine, so that figures of different machines can be compared.
+Statistics of text (ROME, MEMIT, AlphaEdit) are computed before the clock starts. Also measured: the evaluation, what the loss
+OVERTONE adds to an edit, and the import of the library.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import resource
 import statistics
@@ -31,8 +32,8 @@ from engramlab.core.facts import Case
 from engramlab.corpora.world import world
 from engramlab.editing import evaluation, method
 
-#: CPU-seconds an edit of EasyEdit on two such cores (its llama hyperparameters, SmolLM2-135M), where a pass took 0.18; measured by
-#: the project's specification, not by this script.
+#: CPU-seconds an edit of EasyEdit on two such cores (its llama hyperparameters, SmolLM2-135M), where a pass took 0.18. Measured
+#: once by hand, not by this script.
 PEER = {"ft-m": 4.8, "lora": 26, "rome": 65, "memit": 35, "alphaedit": 44, "melo": 12, "grace": 11, "wise": 148}
 PEER_PASS, PEER_EVALUATION, PEER_IMPORT = 0.18, 0.8, 14.0
 
@@ -129,7 +130,9 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a folder, a .gguf file or a hub id")
     parser.add_argument("--methods", default="ft-m,lora,rome,memit,alphaedit,melo,grace,wise")
     parser.add_argument("--cases", type=int, default=16, help="edits at once")
-    parser.add_argument("--naive", type=int, default=2, help="edits measured one at a time, before and again after; 0 for none")
+    parser.add_argument(
+        "--naive", type=int, default=2, help="edits measured one at a time, before and again after; 0 for none"
+    )
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
 
@@ -173,8 +176,9 @@ def main() -> None:
         slow += [naive(edits[-args.naive :])] if args.naive else []
         ours = min(rounds["cross-entropy"])
         good = [d for d in made if isinstance(d, deltas.Delta)]
-        chosen = [c for c, d in zip(cases, made, strict=True) if isinstance(d, deltas.Delta)]
-        judging = timed(lambda: evaluation.judge(model, tokenizer, chosen, before, deltas=good))[0] / len(chosen)
+        kept = [c for c, d in zip(cases, made, strict=True) if isinstance(d, deltas.Delta)]
+        judge = functools.partial(evaluation.judge, model, tokenizer, kept, before, deltas=good)
+        judging = timed(judge)[0] / len(kept)
         row: dict[str, Any] = {"cpu_seconds": ours, "passes": ours / a_pass, "judging": judging}
         text = f"{name:10s} {ours:7.2f} CPU-s an edit ({ours / a_pass:6.1f} passes)"
         if slow:
@@ -189,15 +193,19 @@ def main() -> None:
         print(f"{text}; judging {judging:.2f} a case of {queries / len(cases):.1f} queries", flush=True)
         found["methods"][name] = row
 
-    plain = timed(lambda: [one_prompt_at_a_time(model, tokenizer, case, before.new_tokens) for case in cases[:4]])[0] / 4
+    plain = (
+        timed(lambda: [one_prompt_at_a_time(model, tokenizer, case, before.new_tokens) for case in cases[:4]])[0] / 4
+    )
     batched = timed(lambda: evaluation.judge(model, tokenizer, cases, before))[0] / len(cases)
     found["evaluation"] = {"cpu_seconds": batched, "naive": plain, "queries": queries / len(cases)}
     print(
-        f"evaluation, both protocols, {queries / len(cases):.1f} queries a case: {batched:.2f} CPU-s a case; one prompt at a time "
-        f"{plain:.2f} = {plain / batched:.1f}x"
+        f"evaluation, both protocols, {queries / len(cases):.1f} queries a case: {batched:.2f} CPU-s a case; one prompt at a "
+        f"time {plain:.2f} = {plain / batched:.1f}x"
     )
     per_four = 4 * batched / (queries / len(cases))
-    print(f"  four queries: {per_four:.2f} CPU-s (EasyEdit's evaluation of four passes, teacher-forced: {PEER_EVALUATION})")
+    print(
+        f"  four queries: {per_four:.2f} CPU-s (EasyEdit's evaluation of four passes, teacher-forced: {PEER_EVALUATION})"
+    )
     found["import"] = imports()
     print(f"import: {found['import']:.2f} CPU-s (EasyEdit {PEER_IMPORT:.0f}) = {PEER_IMPORT / found['import']:.1f}x")
     if args.out:

@@ -100,8 +100,8 @@ def editing(protocol: str, prefix: str, *, edits: int) -> str:
     commits = ", ".join(sorted({config["commit"] for _, config in kept}))
     lines += [
         "",
-        f"Per cent, {protocol}; {' or '.join(map(str, cases))} cases; intervals are 95 % bootstrap over cases. Two CPU cores, beside "
-        f"other work. {commands}; engramlab {commits}.",
+        f"Per cent, {protocol}; {' or '.join(map(str, cases))} cases; intervals are 95 % bootstrap over cases. Two CPU cores, "
+        f"beside other work. {commands}; engramlab {commits}.",
     ]
     return "\n".join(lines)
 
@@ -112,7 +112,8 @@ TABLES = {
     "editing continual teacher-forced": lambda: editing("teacher-forced", "continual-", edits=100),
     "editing continual generated": lambda: editing("generated", "continual-", edits=100),
     "editing sweep": lambda: editing("teacher-forced", "sweep-", edits=1),
-    "demo": lambda: extraction("demo", "demo-1"), "countries": lambda: extraction("countries"),
+    "demo": lambda: extraction("demo", "demo-1"),
+    "countries": lambda: extraction("countries"),
 }
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.core import zoo
 from torch import nn
 
 from engramlab.core.errors import UserError
 from engramlab.core.models import module_paths
 from engramlab.core.tails import Tail
-from tests.core import zoo
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "olmo2")
 
@@ -68,7 +68,8 @@ def test_hooks_act_and_gradients_flow(family: str, begin: int) -> None:
         handle.remove()
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     got.sum().backward()
-    assert shift.grad is not None and shift.grad.abs().sum() > 0
+    assert shift.grad is not None
+    assert shift.grad.abs().sum() > 0
     assert not module._forward_hooks
 
 

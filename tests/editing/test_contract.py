@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from tests.core import zoo
+from tests.editing.small import EDITS, quick
 from torch import nn
 
 from engramlab.core import deltas, losses
@@ -16,8 +18,6 @@ from engramlab.core.scoring import score
 from engramlab.core.tokens import encode_queries
 from engramlab.editing import method
 from engramlab.editing.asking import contexts, in_context
-from tests.core import zoo
-from tests.editing.small import EDITS, quick
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3")
 NAMES = method.names()
@@ -39,9 +39,7 @@ def snapshot(model: nn.Module) -> dict[str, Any]:
         "requires": [p.requires_grad for p in model.parameters()],
         "grads": [p.grad is None for p in model.parameters()],
         "modes": [m.training for m in model.modules()],
-        "hooks": [
-            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()
-        ],
+        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()],
         "dict": sorted(model.__dict__),
         "random": torch.get_rng_state(),
     }
@@ -131,9 +129,7 @@ def test_many_at_once_equal_one_by_one(name: str, family: str, tokenizer: Any) -
     model = small(family, tokenizer)
     cases = [[edit] for edit in EDITS[:3]]
     before = snapshot(model)
-    each = method.make_each(
-        model, tokenizer, cases, method=name, loss=losses.get("cross-entropy"), config=quick(name)
-    )
+    each = method.make_each(model, tokenizer, cases, method=name, loss=losses.get("cross-entropy"), config=quick(name))
     unchanged(before, snapshot(model))
     for edits, delta in zip(cases, each, strict=True):
         assert isinstance(delta, Delta)

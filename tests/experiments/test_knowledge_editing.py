@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from tests.core import zoo
 
 from engramlab.core.errors import UserError
 from engramlab.experiments import knowledge_editing
 from engramlab.experiments.knowledge_editing import Config, sequence
-from tests.core import zoo
 
 CASES = [
     {
@@ -68,18 +68,20 @@ def test_single_edits_end_to_end(model: str, benchmark: str, tmp_path: Path) -> 
     made = knowledge_editing.run(config(model, benchmark), tmp_path / "run")
     table = made["rows"]
     assert {(r["method"], r["loss"], r["protocol"]) for r in table} == {
-        (m, l, p)
+        (m, loss, p)
         for m in ("ft-m", "grace")
-        for l in ("cross-entropy", "overtone")
+        for loss in ("cross-entropy", "overtone")
         for p in ("teacher-forced", "generated")
     }
     forced = next(r for r in table if r["method"] == "ft-m" and r["protocol"] == "teacher-forced")
-    assert forced["cases"] == 3 and forced["reliability"] > 0.6
+    assert forced["cases"] == 3
+    assert forced["reliability"] > 0.6
     assert {d["role"] for d in made["differences"]} == {
         "reliability", "generality", "portability", "locality", "mean"
     }  # fmt: skip
     found = rows(tmp_path / "run")
-    assert len(found) == 4 and all(len(judged) == 12 for judged in found.values())
+    assert len(found) == 4
+    assert all(len(judged) == 12 for judged in found.values())
     assert not list((tmp_path / "run").rglob("part-*"))
     assert numbers(knowledge_editing.run(config(model, benchmark), tmp_path / "run")) == numbers(made)
 
@@ -99,9 +101,7 @@ def test_continual_edits_resume_to_the_same_numbers(
     from tests.editing.small import quick
 
     asked = config(model, benchmark, methods=(name,), losses=("cross-entropy",), setting="continual")
-    asked = dataclasses.replace(
-        asked, hyper=dataclasses.replace(asked.hyper, **{name.replace("-", "_"): quick(name)})
-    )
+    asked = dataclasses.replace(asked, hyper=dataclasses.replace(asked.hyper, **{name.replace("-", "_"): quick(name)}))
     whole = knowledge_editing.run(asked, tmp_path / "whole")
     assert [r["edits"] for r in whole["rows"]] == [1, 1, 3, 3]
 
@@ -122,9 +122,7 @@ def test_continual_edits_resume_to_the_same_numbers(
 
 
 def test_batch_edits_are_judged_together(model: str, benchmark: str, tmp_path: Path) -> None:
-    made = knowledge_editing.run(
-        config(model, benchmark, methods=("ft-m", "lora"), setting="batch"), tmp_path / "run"
-    )
+    made = knowledge_editing.run(config(model, benchmark, methods=("ft-m", "lora"), setting="batch"), tmp_path / "run")
     assert {r["edits"] for r in made["rows"]} == {3}
 
 
@@ -145,7 +143,7 @@ def test_a_killed_single_run_goes_on(
     with pytest.raises(KeyboardInterrupt):
         knowledge_editing.run(asked, tmp_path / "cut")
     assert numbers(knowledge_editing.run(asked, tmp_path / "cut")) == numbers(whole)
-    assert len(calls) == 7  # five before, of which one was lost, and the two that were left
+    assert len(calls) == 7  # five before, of which one was lost; and the two that were left
 
 
 @pytest.mark.parametrize(
@@ -190,4 +188,5 @@ def test_skipped_records_are_reported(model: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="target"):
         knowledge_editing.run(config(model, str(path), methods=("ft-m",)), tmp_path / "run")
     made = knowledge_editing.run(config(model, str(path), methods=("ft-m",), bad="skip"), tmp_path / "run")
-    assert made["skipped"][0]["index"] == 1 and made["rows"][0]["cases"] == 1
+    assert made["skipped"][0]["index"] == 1
+    assert made["rows"][0]["cases"] == 1

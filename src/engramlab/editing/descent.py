@@ -147,14 +147,16 @@ def descend(
             if at_prompt_end:
                 keep = torch.zeros_like(keep).scatter(1, now.prompt_ends[:, None], True)
 
-            def objective(now: Requests = now, tail: Tail = tail, keep: torch.Tensor = keep) -> torch.Tensor:
+            def objective(
+                now: Requests = now, tail: Tail = tail, keep: torch.Tensor = keep, groups: torch.Tensor = alive
+            ) -> torch.Tensor:
                 with routing(model, now.prompt_ends):  # anew for every step: what is trained may lie below what decides
                     logits = tail.logits(keep)
                 if at_prompt_end:
                     logits = logits[now.target_rows]
                 if watch is not None:
                     with torch.no_grad():
-                        watch(state.step, alive, *_evidence(logits, now.targets), now)
+                        watch(state.step, groups, *_evidence(logits, now.targets), now)
                 return now.mean(loss(logits, now.targets))
 
             with _hooked(model, updates, rows):
@@ -162,7 +164,8 @@ def descend(
                     if constrain is not None:
                         with torch.no_grad():
                             constrain()
-                    assert step.losses is not None and step.idle is not None
+                    assert step.losses is not None
+                    assert step.idle is not None
                     over = ((step.losses < stop_below) | step.idle).cpu() & ~done
                     over[list(state.failed)] = True
                     finish((over & ~done).nonzero().flatten().tolist())

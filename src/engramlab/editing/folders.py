@@ -140,9 +140,10 @@ def saved(state: State, number: int) -> Saved:
     """What is known about an edit. Raises UserError for a damaged file."""
     values = _json(path := state.edit(number) / EDIT)
     try:
-        given = dict(values["record"])
+        given: dict[str, Any] = dict(values["record"])
         given["edits"] = tuple(map(_edit, given["edits"]))
-        record = Record(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+        record = Record(**fields)
         return Saved(number, record, values["kind"], values["digest"], values["continues"], values["weights"])
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); take it from a copy") from None

@@ -6,8 +6,8 @@ A method is one file in ``editing/methods``; its name is the registration (``ft_
 - ``TAKES_LOSS``: does it minimise a loss of target tokens (any of ``core/losses.py``)?
 - ``NEEDS_SUBJECT``: must the subject stand in the prompt?
 - ``TOGETHER``: are several edits solved jointly (else one after another)?
-- ``edit(model, tokenizer, edits, config, loss) -> Delta``: what to change so that the model says the targets. Other deltas may be on
-  the model; it comes back exactly as it was, the new delta is not on it;
+- ``edit(model, tokenizer, edits, config, loss) -> Delta``: what to change so that the model says the targets. Other deltas may
+  be on the model; it comes back exactly as it was, the new delta is not on it;
 - optionally ``edit_each(model, tokenizer, cases, config, loss) -> list[Delta | EditFailed]``: every case by itself on this same
   model, all of them at once; equal to ``edit`` one by one to floating-point tolerance.
 """
@@ -101,7 +101,9 @@ def applied(
     Raises:
         UserError: an unknown name, an edit that cannot be encoded; ``EditFailed`` when the optimisation failed.
     """
-    found = make(model, tokenizer, [edits] if isinstance(edits, Edit) else edits, method=method, loss=loss, config=config)
+    found = make(
+        model, tokenizer, [edits] if isinstance(edits, Edit) else edits, method=method, loss=loss, config=config
+    )
     with deltas.applied(model, found):
         yield found
 
@@ -137,9 +139,7 @@ def make_each(
     return found
 
 
-def one_after_another(
-    model: nn.Module, edits: Sequence[Edit], edit_one: Callable[[Edit], WeightDelta]
-) -> WeightDelta:
+def one_after_another(model: nn.Module, edits: Sequence[Edit], edit_one: Callable[[Edit], WeightDelta]) -> WeightDelta:
     """For methods that change weights for one edit at a time: each edit is made on a model that has the earlier ones."""
     made: list[WeightDelta] = []
     with contextlib.ExitStack() as stack:
@@ -184,7 +184,9 @@ def recipe(steps: int, learning_rate: float, **more: Any) -> Recipe:
 def failed(edits: Sequence[Edit], what: str = "the loss or its gradient became non-finite") -> EditFailed:
     """The error for edits that failed together."""
     first = name_of(edits[0]) + (f" (with {len(edits) - 1} others)" if len(edits) > 1 else "")
-    return EditFailed(f"{first} failed: {what}; nothing of it is on the model. Try a lower learning rate or another layer")
+    return EditFailed(
+        f"{first} failed: {what}; nothing of it is on the model. Try a lower learning rate or another layer"
+    )
 
 
 def only(found: Sequence[Delta | EditFailed]) -> Delta:

@@ -44,7 +44,7 @@ class Requests:
     groups: int
 
     def mean(self, losses: torch.Tensor) -> torch.Tensor:
-        """Losses of target tokens ``[n]`` to losses of groups ``[groups]``: mean over a row's tokens, then over a group's rows."""
+        """Losses of target tokens ``[n]`` to losses ``[groups]``: mean over a row's tokens, then over a group's rows."""
         rows = self._average(losses, self.target_rows, len(self.ids))
         return self._average(rows, self.owner, self.groups)
 
@@ -138,7 +138,9 @@ def encode_edits(
             a, b = token_span(spans, start, stop)
         except ValueError:
             edit = rows[r][1]
-            raise UserError(f"{name_of(edit)}: the target {edit.target!r} has no token of its own; name something") from None
+            raise UserError(
+                f"{name_of(edit)}: the target {edit.target!r} has no token of its own; name something"
+            ) from None
         a = answer_begins(texts[r], spans, a, prompt)
         if a + len(first) == 0:
             raise UserError(f"{name_of(rows[r][1])}: nothing stands before the target; give a prompt")

@@ -21,8 +21,8 @@ TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, True
 
 @dataclass(frozen=True)
 class Config:
-    """All target tokens are made likely right after the prompt, so a target of several tokens is not learnt in order: that is the
-    method as published, and why FT-M exists."""
+    """All target tokens are made likely right after the prompt, so a target of several tokens is not learnt in order: that is
+    the method as published, and why FT-M exists."""
 
     layers: tuple[int, ...] | None = None
     """Layers whose down-projection changes; None for the one at 21/32 of the depth."""

@@ -20,7 +20,7 @@ TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, True
 
 @dataclass(frozen=True)
 class Config:
-    """Layer 21 of a 32-layer model, 25 steps, as the field's comparison has them for LLaMA-2-7B (arXiv 2401.01286, appendix)."""
+    """Layer 21 of a 32-layer model and 25 steps: the field's comparison for LLaMA-2-7B (arXiv 2401.01286, appendix)."""
 
     layers: tuple[int, ...] | None = None
     """Layers whose down-projection changes; None for the one at 21/32 of the depth."""

@@ -134,7 +134,9 @@ class Task:
         found = [d for d in deltas.installed(self.model) if _alive(d, self.model)]
 
         def write(folder: Path) -> None:
-            save_file({p: w.contiguous() for p, w in deltas.changed(self.model).items()}, folder / "weights.safetensors")
+            save_file(
+                {p: w.contiguous() for p, w in deltas.changed(self.model).items()}, folder / "weights.safetensors"
+            )
             for i, delta in enumerate(found):
                 deltafiles.save(delta, folder / f"{i:06d}")
             runs.write_json(folder / "state.json", {**state, "deltas": len(found)})

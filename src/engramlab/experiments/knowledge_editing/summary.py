@@ -63,9 +63,7 @@ def summarise(
     }
 
 
-def _differences(
-    by_unit: dict[tuple[str, str], dict[int, list[dict[str, Any]]]], seed: int
-) -> list[dict[str, Any]]:
+def _differences(by_unit: dict[tuple[str, str], dict[int, list[dict[str, Any]]]], seed: int) -> list[dict[str, Any]]:
     """Every other loss against cross-entropy, by method and number of edits, with bootstrap intervals over cases."""
     found = []
     for (name, loss), of_counts in by_unit.items():
@@ -77,7 +75,13 @@ def _differences(
             for protocol in PROTOCOLS:
                 for role, interval in made[protocol].items():
                     if interval is not None:
-                        about = {"method": name, "loss": loss, "edits": count, "protocol": NAMES[protocol], "role": role}
+                        about = {
+                            "method": name,
+                            "loss": loss,
+                            "edits": count,
+                            "protocol": NAMES[protocol],
+                            "role": role,
+                        }
                         found.append({**about, **interval})
     return found
 
