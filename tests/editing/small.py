@@ -17,9 +17,9 @@ EDITS = (
 
 #: Fewer steps and texts than a real model needs; names that a Config does not have are left out.
 _FEWER: dict[str, Any] = {
-    "statistics_tokens": 1000,
+    "statistics_tokens": 400,
     "context_lengths": ((3, 2),),
-    "steps": 25,
+    "steps": 15,
     "null_space": 1.0,  # random keys fill the whole space
 }
 

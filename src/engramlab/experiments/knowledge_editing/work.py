@@ -94,15 +94,15 @@ class Work:
         if config.known_only:
             with Bar("which cases it knows", len(found), console=self.console) as bar:
                 chosen = self._read(
-                    limit=config.limit,
+                    limit=config.most,
                     known_to=(self.model, self.tokenizer),
                     progress=lambda done, total: bar.update(done),
                 )
             found = chosen.cases
             known = f"it knows {chosen.asked - chosen.unknown} of the {chosen.asked} cases it was asked about"
             self.console.print(known, highlight=False)
-        runs.write_json(kept, [case.id for case in found[: config.limit]])
-        return editing_cases.fewer_judges(found[: config.limit], config.judges)
+        runs.write_json(kept, [case.id for case in found[: config.most]])
+        return editing_cases.fewer_judges(found[: config.most], config.judges)
 
     def _before(self) -> Before:
         """What the unedited model says to every query, asked once a run."""

@@ -1,0 +1,116 @@
+"""What measuring a state costs: tokens of forward work and time, beside a padded, every-position, three-pass reference.
+
+    python bench/bench_measuring.py [--passages FILE] [--model NAME] [--size tiny] [--queries 1800] [--rounds 3]
+
+The reference does what the released code of arXiv 2406.11813 does with its 1,800 queries: in their order, in padded batches, three
+forward passes a batch (over the text with the loss of the whole, of the prompt and of the target), logits at every position of
+each. It leaves out the 130 whole passages which that code also scores and never uses. Ours is `acquisition.measuring`. Both
+must agree on every target's log-probability.
+
+`--passages` takes FICTIONAL KNOWLEDGE's file; by default passages are made up. The tokenizer is the model's, or a compact one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from engramlab.acquisition.dynamics import span_logprobs
+from engramlab.acquisition.measuring import Asked, measure, prepare
+from engramlab.core import models, prefixes, tokens
+from engramlab.corpora.fictional import Fictional
+from engramlab.corpora.passages import all_queries, read_passages
+
+
+def forward_tokens(asked: Asked, budget: int) -> tuple[int, int]:
+    """Padded tokens that go through the model in one measurement, and how many forward passes they make."""
+    sequences = asked.sequences
+    wanted = np.flatnonzero(sequences.marks > 0)
+    owner = np.repeat(np.arange(len(sequences)), sequences.lengths)[wanted]
+    first = np.full(len(sequences), np.iinfo(np.int64).max)
+    np.minimum.at(first, owner, wanted - sequences.offsets[owner])
+    total = passes = 0
+    for rows, shared in prefixes.batches(sequences, first, budget):
+        width = int(sequences.lengths[rows].max()) - 1  # the last token is only a target
+        total += shared + len(rows) * (width - shared)
+        passes += 1 + bool(shared)
+    return total, passes
+
+
+@torch.inference_mode()
+def reference(model: Any, asked: Asked, batch: int) -> tuple[np.ndarray, int, int]:
+    """Mean log-probability of each target, the tokens and the passes it took."""
+    sequences = asked.sequences
+    device = next(model.parameters()).device
+    means, total, passes = np.empty(len(sequences)), 0, 0
+    for start in range(0, len(sequences), batch):
+        rows = range(start, min(start + batch, len(sequences)))
+        width = max(int(sequences.lengths[i]) for i in rows)
+        ids = torch.zeros(len(rows), width, dtype=torch.long)
+        marks = torch.zeros(len(rows), width, dtype=torch.bool)
+        inside = torch.zeros(len(rows), width, dtype=torch.bool)
+        for k, i in enumerate(rows):
+            length = int(sequences.lengths[i])
+            ids[k, :length] = torch.from_numpy(sequences.row(i).astype(np.int64))
+            marks[k, :length] = torch.from_numpy(sequences.marks[sequences.offsets[i] : sequences.offsets[i + 1]] > 0)
+            inside[k, :length] = True
+        ids, marks, inside = ids.to(device), marks.to(device), inside.to(device)
+        for labels in (inside, inside & ~marks, marks):  # the whole, the prompt, the target
+            logits = model(ids).logits.float()
+            loss = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
+            counted = labels[:, 1:]
+            mean = -(loss * counted).sum(1) / counted.sum(1)
+            total, passes = total + ids.numel(), passes + 1
+        means[start : start + len(rows)] = mean.cpu().numpy()
+    return means, total, passes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--passages", type=Path)
+    parser.add_argument("--model", help="a folder, .gguf file or hub id instead of a named size with random weights")
+    parser.add_argument("--size", default="tiny")
+    parser.add_argument("--queries", type=int, default=1800)
+    parser.add_argument("--batch", type=int, default=32, help="rows of the reference's batches")
+    parser.add_argument("--budget", type=int, default=16_384)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+
+    records = read_passages(args.passages)[:120] if args.passages else Fictional(120).records(range(120))
+    queries = all_queries(records)[0][: args.queries]
+    if args.model:
+        model, tokenizer = models.load(args.model)
+    else:
+        texts = [text for record in records for text in record.versions] + [f"{q.prompt} {q.target}" for q in queries]
+        tokenizer = tokens.train_compact_tokenizer(texts, 8192)
+        model = models.build(args.size, tokenizer, context=512)
+    model.eval()
+    asked = prepare(tokenizer, queries, straddling="keep")
+    plain = int(asked.sequences.lengths.sum())
+    work, passes = forward_tokens(asked, args.budget)
+    print(f"{len(asked.queries)} queries, {plain:,} tokens without padding, {int(asked.offsets[-1]):,} target tokens")
+    ours, theirs = [], []
+    for _ in range(args.rounds):
+        began = time.perf_counter()
+        got = span_logprobs(measure(model, asked, args.budget), asked.offsets)
+        ours.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        want, their_work, their_passes = reference(model, asked, args.batch)
+        theirs.append(time.perf_counter() - began)
+    rows = (("ours", work, passes, ours), ("reference", their_work, their_passes, theirs))
+    for name, count, times, took in rows:
+        print(
+            f"{name:>9}: {count:>9,} tokens of forward work in {times:,} passes, {np.median(took):.2f} s (median of {len(took)})"
+        )
+    print(
+        f"time: {np.median(theirs) / np.median(ours):.1f}x less; largest difference {np.abs(got - want).max():.1e} nats"
+    )
+
+
+if __name__ == "__main__":
+    main()
