@@ -8,6 +8,7 @@ A method is one file in ``editing/methods``; its name is the registration (``ft_
 - ``TOGETHER``: are several edits solved jointly (else one after another)?
 - ``edit(model, tokenizer, edits, config, loss) -> Delta``: what to change so that the model says the targets. Other deltas may
   be on the model; it comes back exactly as it was, the new delta is not on it;
+- optionally ``prepare(model, tokenizer, config)``: computes and keeps what every edit of a model needs (statistics of text);
 - optionally ``edit_each(model, tokenizer, cases, config, loss) -> list[Delta | EditFailed]``: every case by itself on this same
   model, all of them at once; equal to ``edit`` one by one to floating-point tolerance.
 """

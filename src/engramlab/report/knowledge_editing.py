@@ -294,11 +294,11 @@ def _costs(runs: Sequence[Run], measured: Measured) -> Section:
         for unit in measured.at(place):
             row = next(measured.rows[key] for key in measured.rows if key[:2] == (unit, place))
             cases, failed = (number(row.get(key)) for key in ("cases", "failed"))
-            seconds, passes = (number(row.get(f"{what}_per_edit")) for what in ("seconds", "passes"))
+            seconds = number(row.get("seconds_per_edit"))
             cells = ["–" if count is None else f"{count:,.0f}" for count in (cases, failed)]
-            cells += ["–" if value is None else f"{value:.3g}" for value in (seconds, passes)]
+            cells.append("–" if seconds is None else f"{seconds:.3g}")
             rows.append([unit.run, str(place), method_name(unit.method), _loss(unit), *cells])
-    columns = ["run", "edits", "method", "loss", "cases", "failed", "seconds an edit", "forward passes an edit"]
+    columns = ["run", "edits", "method", "loss", "cases", "failed", "seconds an edit"]
     tables = [table_by_run(runs, columns, rows, "", numbers_from=4)] if rows else []
     return Section("What the edits cost", tables, missing(runs))
 

@@ -13,7 +13,7 @@ from engramlab.core import deltas
 from engramlab.core.deltas import WeightDelta
 from engramlab.core.facts import Edit
 from engramlab.core.losses import Loss
-from engramlab.editing.keyvalue import Search
+from engramlab.editing.keyvalue import Search, prefixes
 from engramlab.editing.method import EditFailed, down_projection
 from engramlab.editing.spread import chosen_layers, spread
 from engramlab.editing.statistics import SecondMoment, second_moments
@@ -108,3 +108,9 @@ def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config
     if isinstance(found, EditFailed):
         raise found
     return found
+
+
+def prepare(model: nn.Module, tokenizer: Any, config: Config) -> None:
+    """Computes and keeps what every edit of this model needs: statistics and contexts."""
+    second_moments(model, tokenizer, chosen_layers(model, config.layers, _LAYERS), config.source)
+    prefixes(model, tokenizer, config)

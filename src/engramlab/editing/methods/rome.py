@@ -112,3 +112,10 @@ def _single(
         fine = made is not None and all(t.isfinite().all() for t in made.tensors().values())
         found.append(made if made is not None and fine else failed([wish]))
     return found
+
+
+def prepare(model: nn.Module, tokenizer: Any, config: Config) -> None:
+    """Computes and keeps what every edit of this model needs: statistics and contexts."""
+    if config.covariance:
+        second_moments(model, tokenizer, [layer_at(model, config.layer, 5 / 32)], config.source)
+    prefixes(model, tokenizer, config)
