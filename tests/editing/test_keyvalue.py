@@ -15,9 +15,10 @@ from engramlab.core import losses
 from engramlab.core.errors import UserError
 from engramlab.core.facts import Edit, Query
 from engramlab.core.models import module_paths
-from engramlab.editing.keyvalue import Rows, Search, key_weights, prefixes, search_values
+from engramlab.editing.keyvalue import Rows, Search, key_weights, prefixes
 from engramlab.editing.method import down_projection
 from engramlab.editing.requests import encode_edits
+from engramlab.editing.valuesearch import _batch_sizes, search_values
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3")
 EDITS = (
@@ -91,7 +92,7 @@ def naive(
     before = logits(essence_ids, essence_at)[-1].log_softmax(-1).detach()
     change = torch.zeros(model.config.hidden_size, requires_grad=True)
     adam = torch.optim.Adam([change], lr=search.learning_rate)
-    taken = search.steps
+    taken, lowest, best = search.steps, float("inf"), change.detach()
     for step in range(search.steps):
         each = []
         for ids, at, targets in rows:
@@ -100,6 +101,8 @@ def naive(
         now = logits(essence_ids, essence_at)[-1].log_softmax(-1)
         total = torch.stack(each).mean() + search.kl * (now.exp() * (now - before)).sum()
         total = total + search.weight_decay * change.square().sum() / length**2
+        if total.item() < lowest:
+            lowest, best = total.item(), change.detach().clone()
         if total < search.stop:
             taken = step
             break
@@ -111,7 +114,7 @@ def naive(
     for handle in handles:
         handle.remove()
     model.zero_grad(set_to_none=True)
-    return change.detach(), torch.stack(keys), taken
+    return best, torch.stack(keys), taken
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -179,6 +182,13 @@ def test_rows_meet_at_the_subjects_last_token(tokenizer: Any) -> None:
     whole = Rows.of(requests)
     assert torch.equal(whole.kept().sum(1), requests.keep.sum(1))
     assert torch.equal(whole.ids[:, whole.begin :][whole.kept()], requests.ids[requests.keep])
+
+
+def test_batches_are_cut_where_padding_would_cost_more() -> None:
+    assert _batch_sizes([2] * 10 + [5] * 6, 21, 16) == [10, 6]
+    assert _batch_sizes([2, 2, 3], 6, 16) == [3]
+    assert sum(_batch_sizes([2] * 5, 21, 2)) == 5
+    assert max(_batch_sizes(list(range(1, 60)), 7, 4)) <= 4
 
 
 def test_weights_of_the_contexts() -> None:

@@ -15,10 +15,11 @@ from torch import nn
 from engramlab.core import deltas, losses
 from engramlab.core.deltas import WeightDelta, weight_of
 from engramlab.core.facts import Edit, Query
-from engramlab.editing.keyvalue import key_weights, prefixes, search_values, watch
+from engramlab.editing.keyvalue import key_weights, prefixes, watch
 from engramlab.editing.method import EditFailed, down_projection
 from engramlab.editing.methods import alphaedit, memit, rome
 from engramlab.editing.statistics import SecondMoment, second_moments
+from engramlab.editing.valuesearch import search_values
 
 EDITS = (
     Edit(Query("The capital of France is", "Paris", subject="France", id="France"), "Washington"),
@@ -252,3 +253,9 @@ def test_layers_are_fractions_of_the_depth(tokenizer: Any, tmp_path: Path) -> No
     model = zoo.model("llama", vocabulary=len(tokenizer), num_hidden_layers=32)
     assert memit.chosen_layers(model, None, memit._LAYERS) == [4, 5, 6, 7, 8]
     assert memit.chosen_layers(model, (7, 3), memit._LAYERS) == [3, 7]
+
+
+def test_the_memory_weighs_in_proportion_to_the_width() -> None:
+    assert memit.Config().weight(11_008) == 15_000
+    assert memit.Config().weight(5504) == 7500
+    assert memit.Config(covariance_weight=3.0).weight(64) == 3.0

@@ -20,7 +20,8 @@ from engramlab.core.errors import UserError
 from engramlab.core.models import module_paths
 from engramlab.editing import statistics
 from engramlab.editing.method import down_projection
-from engramlab.editing.statistics import SecondMoment, TextSource, second_moments
+from engramlab.editing.running_text import TextSource
+from engramlab.editing.statistics import SecondMoment, second_moments
 
 LINES = [f"{sentence} Number {i}." for i in range(12) for sentence in zoo.SENTENCES]
 

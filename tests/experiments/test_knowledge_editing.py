@@ -36,7 +36,7 @@ CASES = [
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("model")
     tokenizer = zoo.ZOO["llama3"](zoo.SENTENCES)
-    zoo.model("llama", vocabulary=len(tokenizer)).save_pretrained(folder)
+    zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
 

@@ -106,8 +106,13 @@ def prepare(
     return Asked(tuple(queries[int(i)] for i in chosen), chosen, sequences, offsets, names)
 
 
-def measure(model: nn.Module, asked: Asked, budget: int = 16_384) -> np.ndarray:
-    """Natural log-probabilities of all target tokens: float32 ``[asked.offsets[-1]]``. The model keeps its mode."""
+def measure(model: nn.Module, asked: Asked, budget: int = 4_096) -> np.ndarray:
+    """Natural log-probabilities of all target tokens: float32 ``[asked.offsets[-1]]``. The model keeps its mode.
+
+    Args:
+        budget: most padded tokens a forward pass. The more, the more lengths meet in one batch: the 1,800 queries of FICTIONAL
+            KNOWLEDGE (48,800 tokens) are 53,300 tokens of forward work with 4,096 and 70,100 with 16,384.
+    """
     return score(model, asked.sequences, budget=budget).logprobs
 
 

@@ -19,9 +19,10 @@ from engramlab.core.deltas import Change, Dense, LowRank, WeightDelta
 from engramlab.core.facts import Edit
 from engramlab.core.losses import Loss
 from engramlab.core.tails import Tail
-from engramlab.editing.keyvalue import Rows, Search, key_weights, prefixes, search_values, watch
+from engramlab.editing.keyvalue import Rows, Search, key_weights, prefixes, watch
 from engramlab.editing.method import EditFailed, down_projection, failed, layer_at
 from engramlab.editing.requests import encode_edits, name_of
+from engramlab.editing.valuesearch import search_values
 
 #: ``(layer, keys[d, n]) -> rows[n, d]``, float64: the update of that layer is ``missing[D, n] @ rows``.
 ClosedForm = Callable[[int, torch.Tensor], torch.Tensor]

@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,67 +20,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from engramlab.core import deltas, sampling
+from engramlab.core import deltas
 from engramlab.core.errors import UserError
 from engramlab.core.hooks import mode, select_positions
 from engramlab.core.models import module_paths
 from engramlab.core.progress import Bar
-from engramlab.core.random_access import key as stream_key
-from engramlab.core.tokens import join, start_tokens
+from engramlab.core.tokens import start_tokens
+from engramlab.editing.running_text import TextSource, keep, texts
 
-#: How sampled texts begin, in turn: common first words, so that the texts differ from their first token on.
-OPENINGS = (
-    *("The", "Therefore", "Because", "I", "You", "In", "A", "It", "He", "She", "When", "This", "We", "They"),
-    *("If", "For", "On", "There", "At", "After"),
-)
-_ROWS = 64  # texts sampled at a time
-_WINDOW = 128  # tokens of a sampled text
-_NUCLEUS = 0.9  # of sampled text: a small model's unlikely words are noise, and sorting for them would cost more than the model
 _TOKENS_A_PASS = 2048
 _FLOOR = 1e-7  # eigenvalues below this share of the largest are rounding
-
-
-@dataclass(frozen=True)
-class TextSource:
-    """Which text the statistics are taken from, and how much of it.
-
-    Raises:
-        UserError: a number of tokens below 1.
-    """
-
-    text: str = "sampled"
-    """``sampled`` (text that the model itself writes), a file (.txt, .jsonl, .parquet) or ``hub:owner/name[:configuration]``"""
-    tokens: int | None = None
-    """Tokens to read; None for 16 times the width of the layer and at least 20,000."""
-    column: str = "text"
-    """Where a .jsonl or .parquet file or a hub dataset keeps its text."""
-    seed: int = 0
-    """Of the sampling."""
-    cache: str | None = None
-    """Folder of computed statistics; None for $ENGRAMLAB_CACHE or ~/.cache/engramlab."""
-
-    def __post_init__(self) -> None:
-        if self.tokens is not None and self.tokens < 1:
-            raise UserError(f"tokens of the statistics: must be at least 1, not {self.tokens}")
-
-    @property
-    def folder(self) -> Path:
-        """Where results are kept."""
-        return Path(self.cache or os.environ.get("ENGRAMLAB_CACHE") or "~/.cache/engramlab").expanduser()
-
-    def identity(self) -> dict[str, Any]:
-        """What the text is, as JSON: a file by its content, sampled text by what it depends on."""
-        if self.text == "sampled":
-            return {"text": "sampled", "seed": self.seed, "window": _WINDOW, "rows": _ROWS, "top_p": _NUCLEUS}
-        if self.text.startswith("hub:"):
-            return {"text": self.text, "column": self.column}
-        try:
-            with Path(self.text).expanduser().open("rb") as file:
-                return {"text": hashlib.file_digest(file, "sha256").hexdigest(), "column": self.column}
-        except OSError as error:
-            raise UserError(
-                f"text {self.text!r}: cannot be read ({error.strerror or error}); give a file, hub:owner/name or sampled"
-            ) from None
 
 
 @dataclass(frozen=True)
@@ -129,8 +76,8 @@ def second_moments(
     """Second moments of the inputs of several layers' down-projections, from the cache or from one pass over the text.
 
     They belong to the unedited model: where deltas are on ``model`` and the cache does not have them, those of the edited model
-    stand in, with a warning, and are not kept. ROME and MEMIT took 100,000 samples of Wikipedia; 16 tokens for each
-    dimension of the key is what two CPU cores give in a minute for a small model, and what sampled text repeats soon after.
+    stand in, with a warning, and are not kept. ROME and MEMIT took 100,000 samples of Wikipedia; 8 tokens for each
+    dimension of the key are what two CPU cores sample from a small model in two minutes, and its edits are as good with 4.
 
     Raises:
         UserError: a text that cannot be read, or has fewer tokens than the layer has inputs.
@@ -138,11 +85,11 @@ def second_moments(
     source = source or TextSource()
     about = {"model": deltas.fingerprint(model), **source.identity()}
     width = _down(model, layers[0]).shape[1]
-    tokens = source.tokens or max(20_000, 16 * width)
+    tokens = source.tokens or max(10_000, 8 * width)
     if tokens < width:
         raise UserError(
             f"tokens: {tokens} are too few for the second moment of {width} inputs, which would be singular; take at "
-            f"least {width}, better {16 * width}"
+            f"least {width}, better {8 * width}"
         )
     names = {layer: _name({**about, "layer": layer, "tokens": tokens}) for layer in layers}
     found = {layer: _read(source.folder / name, width) for layer, name in names.items()}
@@ -190,7 +137,7 @@ def _collect(
     if seen < tokens:
         raise UserError(
             f"text {source.text!r} has only {seen} tokens; {tokens} were asked for: give a longer text, or fewer tokens (at "
-            f"least {width}, better {16 * width})"
+            f"least {width}, better {8 * width})"
         )
     return {layer: total / seen for layer, total in totals.items()}
 
@@ -231,10 +178,10 @@ def _batches(
     context = getattr(model.config, "max_position_embeddings", None) or 512
     window = min(512, int(context))
     first = start_tokens(tokenizer)
-    texts = _texts(model, tokenizer, source)
+    found = texts(model, tokenizer, source)
     rows: list[list[int]] = []
     held, left = 0, tokens
-    while left > 0 and (some := list(itertools.islice(texts, 16))):
+    while left > 0 and (some := list(itertools.islice(found, 16))):
         for ids in tokenizer(some, add_special_tokens=False)["input_ids"]:
             ids = first + ids
             for start in range(0, len(ids), window):
@@ -253,90 +200,6 @@ def _padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
     lengths = torch.tensor([len(row) for row in rows])
     return ids, torch.arange(width) < lengths[:, None]
-
-
-def _texts(model: nn.Module, tokenizer: Any, source: TextSource) -> Iterator[str]:
-    if source.text == "sampled":
-        return _sampled(model, tokenizer, source.seed)
-    if source.text.startswith("hub:"):
-        return _from_hub(source)
-    path = Path(source.text).expanduser()
-    if path.suffix == ".parquet":
-        return _from_parquet(path, source.column)
-    return _from_lines(path, source.column if path.suffix in (".jsonl", ".ndjson") else None)
-
-
-def continuations(
-    model: nn.Module, tokenizer: Any, openings: Sequence[str], seeds: Sequence[int], length: int
-) -> list[str]:
-    """Each opening and up to ``length`` tokens with which the model goes on: running text, no chat template."""
-    import copy
-
-    plain = copy.copy(tokenizer)
-    plain.chat_template = None
-    written = sampling.sample(model, plain, openings, seeds, max_new_tokens=length, top_p=_NUCLEUS)
-    return [join(opening, more)[0] if more else opening for opening, more in zip(openings, written, strict=True)]
-
-
-def _sampled(model: nn.Module, tokenizer: Any, seed: int) -> Iterator[str]:
-    """Texts that the model writes from its start token and a common first word, without end."""
-    context = getattr(model.config, "max_position_embeddings", None) or 512
-    room = max(len(ids) for ids in tokenizer(list(OPENINGS))["input_ids"])
-    length = min(_WINDOW, int(context) - room)
-    for number in itertools.count(0, _ROWS):
-        some = range(number, number + _ROWS)
-        seeds = [stream_key(seed, "statistics", i) for i in some]
-        yield from continuations(model, tokenizer, [OPENINGS[i % len(OPENINGS)] for i in some], seeds, length)
-
-
-def _from_lines(path: Path, column: str | None) -> Iterator[str]:
-    """The lines of a text, or one column of a file of JSON lines."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            if column is None:
-                yield line.rstrip("\n")
-                continue
-            try:
-                text = json.loads(line)[column]
-            except (ValueError, KeyError, TypeError):
-                text = None
-            if not isinstance(text, str):
-                raise UserError(f"{path}, line {number}: no JSON object with a string under {column!r}")
-            yield text
-
-
-def _from_parquet(path: Path, column: str) -> Iterator[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            if column not in file.schema_arrow.names:
-                raise UserError(f"{path}: no column {column!r}; it has {', '.join(file.schema_arrow.names)}")
-            for batch in file.iter_batches(256, columns=[column]):
-                yield from (text for text in batch.column(0).to_pylist() if isinstance(text, str) and text)
-    except pa.ArrowException as error:
-        raise UserError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
-
-
-def _from_hub(source: TextSource) -> Iterator[str]:
-    try:
-        import datasets
-    except ImportError:
-        raise UserError(f"text {source.text!r}: reading it needs `pip install datasets`") from None
-    name, _, configuration = source.text.removeprefix("hub:").partition(":")
-    try:
-        for record in datasets.load_dataset(name, configuration or None, split="train", streaming=True):
-            if source.column not in record:
-                raise UserError(f"text {source.text!r}: no column {source.column!r}; it has {', '.join(record)}")
-            yield str(record[source.column])
-    except UserError:
-        raise
-    except Exception as error:  # whatever the hub's client raises
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"text {source.text!r}: could not be fetched ({first}); give a file, or sampled") from error
 
 
 def _name(about: dict[str, Any]) -> str:
@@ -369,21 +232,3 @@ def _write(path: Path, moment: SecondMoment, about: dict[str, Any]) -> None:
 
     tensors = {"values": moment.values, "vectors": moment.vectors.contiguous()}
     keep(path, save(tensors, metadata={"about": json.dumps(about)}))
-
-
-def keep(path: Path, content: bytes) -> None:
-    """Puts a file into the cache, whole or not at all; a cache that cannot be written is a warning, not an end."""
-    partial = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".partial", delete=False) as file:
-            partial = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        warnings.warn(f"{path} could not be kept ({error.strerror or error}): computed again next time", stacklevel=3)
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)

@@ -27,16 +27,15 @@ _KEYS = "alphaedit:"  # under this name, and the module's path, a delta carries 
 
 @dataclass(frozen=True)
 class Config(Search):
-    """Hyperparameters; defaults are those of the authors' code for Llama-3-8B."""
+    """Hyperparameters.
+
+    Null space and ridge are those of the authors' code for Llama-3-8B; the search is MEMIT's for llama-2-7b. The authors' own
+    (learning rate 0.1, weight decay 0.5, clamp 0.75) is scaled to Llama 3's short hidden states: on SmolLM2-135M its 25
+    steps get to a reliability of 0.59, where these reach 1.00.
+    """
 
     layers: tuple[int, ...] | None = None
     """Layers whose MLPs are changed; None for 4 to 8 of 32, as fractions of the depth."""
-    learning_rate: float = 0.1
-    """Of Adam."""
-    weight_decay: float = 0.5
-    """Weight of |d|^2 / |v|^2 in the loss, d the change and v the value before it: free of the model's scale."""
-    clamp: float = 0.75
-    """Longest change d, in lengths of the value before it."""
     null_space: float = 0.02
     """Eigenvectors of the keys' (mean) second moment with smaller eigenvalues are free to change."""
     ridge: float = 10.0

@@ -13,9 +13,10 @@ from engramlab.core import deltas
 from engramlab.core.deltas import Delta, LowRank, WeightDelta
 from engramlab.core.facts import Edit
 from engramlab.core.losses import Loss
-from engramlab.editing.keyvalue import Search, key_weights, prefixes, search_values
+from engramlab.editing.keyvalue import Search, key_weights, prefixes
 from engramlab.editing.method import EditFailed, down_projection, failed, layer_at, one_after_another
 from engramlab.editing.statistics import SecondMoment, second_moments
+from engramlab.editing.valuesearch import search_values
 
 TAKES_LOSS = True
 NEEDS_SUBJECT = True

@@ -144,8 +144,8 @@ class Config:
     """Rows a forward pass; None for all at once."""
     precision: Literal["no", "bf16"] = "no"
     """Mixed precision of the forward and backward passes."""
-    budget: int = 16_384
-    """Most tokens a forward pass while measuring."""
+    budget: int = 4_096
+    """Most tokens a forward pass while measuring; larger batches mix more lengths and pad more."""
     seed: int = 0
     """Of the passages, their rows, the stream's order and the initial weights."""
     checkpoint_minutes: float = 2.0
@@ -219,18 +219,19 @@ def _scaled(name: str, steps: int, scale: float) -> int:
     return round(exact)
 
 
-_TINY_FICTION = Fiction(control=6, background=1_200, sentences=8, kinds=("company",))
+_TINY_FICTION = Fiction(control=6, background=1_000, sentences=8, kinds=("company",), limit=64)
+# Passages of 100 tokens, 6 of them in the 16 rows of a step: so small a batch cannot hold 120 at once.
 TINY = Config(
     fiction=_TINY_FICTION,
     interval=(20,),
     times=5,
-    after=180,
+    after=100,
     stagger=20,
     reading=Reading(window=20),
-    window=256,
+    window=128,
     vocabulary=4096,
     pretrain=Recipe(
-        steps=600, batch=16, learning_rate=3e-3, weight_decay=0.03, beta2=0.98, warmup=50, schedule="constant"
+        steps=1000, batch=16, learning_rate=4e-3, weight_decay=0.03, beta2=0.98, warmup=50, schedule="constant"
     ),
 )
 SMALL = Config(

@@ -21,7 +21,7 @@ SAMPLED = 1_000  # documents that tokens per character are measured on
 def count_facts(
     pairs: Sequence[tuple[str, str]], texts: Iterable[str], tokenizer: Any
 ) -> tuple[np.ndarray, float, int]:
-    """How many texts hold both subject and object of each pair.
+    """How many texts hold both subject and object of each pair, as whole words.
 
     Returns:
         float64 ``[F]`` counts; tokens of all texts, estimated by those of the first ones; how many texts there are.
@@ -44,10 +44,21 @@ def count_facts(
         for word in set(re.findall(r"\w+", text)) & by_word.keys():
             for i in by_word[word]:
                 subject, target = pairs[i]
-                counts[i] += subject in text and target in text
+                counts[i] += _holds(text, subject) and _holds(text, target)
     if not number:
         raise UserError("corpus: holds no text")
     return counts, characters * sampled_tokens / max(sampled, 1), number
+
+
+def _holds(text: str, words: str) -> bool:
+    """Do the words stand in the text, not as a part of longer ones?"""
+    start = text.find(words)
+    while start >= 0:
+        end = start + len(words)
+        if not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()):
+            return True
+        start = text.find(words, start + 1)
+    return False
 
 
 def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
