@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from engramlab import cli_editing
+from engramlab import cli_acquisition, cli_editing
 from engramlab.cli_options import parse, take
 from engramlab.core.errors import UserError, nearest
 
@@ -20,6 +20,8 @@ commands
   run EXPERIMENT --out DIR   run an experiment; run the same command again to go on after an interruption
   report RUN [RUN ...]       one HTML page about a run, or about several side by side
   corpus bios|bior|tables    write a corpus as Parquet: profiles, entries with spans, questions
+  corpus check FILE          defects of passages and queries, before they are injected into a training stream
+  plan --run RUN ...         which facts of a corpus will be learnt, by a knowledge-acquisition run's measurements
   edit --model M --out DIR   change what a model says to a prompt; shows it before and after, and saves the model
   undo DIR                   take the last edit off again, bit for bit
   merge DIR DIR --out DIR    the edits of several folders in one model
@@ -62,6 +64,7 @@ def _dispatch(given: list[str]) -> None:
         "list": _list,
         "version": _version,
         **cli_editing.COMMANDS,
+        **cli_acquisition.COMMANDS,
     }
     if not given or given[0] in ("-h", "--help", "help"):
         print(HELP)
@@ -152,6 +155,9 @@ def _report(given: list[str]) -> None:
 
 
 def _corpus(given: list[str]) -> None:
+    if given[:1] == ["check"]:
+        cli_acquisition.check(given[1:])
+        return
     from engramlab.bior import BiorConfig
     from engramlab.core.progress import Bar
     from engramlab.corpora.bios import BiosConfig, bios, bios_questions
@@ -161,7 +167,7 @@ def _corpus(given: list[str]) -> None:
 
     kinds = {"bios": BiosConfig, "bior": BiorConfig, "tables": TableConfig}
     if not given or given[0] in ("-h", "--help"):
-        print("usage: engramlab corpus bios|bior|tables --out DIR [options]\n")
+        print("usage: engramlab corpus bios|bior|tables --out DIR [options]\n       engramlab corpus check FILE\n")
         print("bios     biographies of made-up people (arXiv 2309.14316)")
         print("bior     the same people, their biographies rewritten by a chat model (--model)")
         print("tables   texts and questions from your own table of facts")

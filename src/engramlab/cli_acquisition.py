@@ -1,0 +1,93 @@
+"""The commands about acquisition: ``engramlab plan`` and ``engramlab corpus check``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engramlab.cli_options import parse, take, wants_help
+from engramlab.core.errors import UserError
+
+_SHOWN = 20
+
+
+def check(given: list[str]) -> None:
+    """``engramlab corpus check FILE``: what is wrong with passages and their queries."""
+    if not given or wants_help(given):
+        print("usage: engramlab corpus check FILE [--all]\n")
+        print("Lists the defects of passages and their queries (passages.jsonl, or the format of FICTIONAL KNOWLEDGE):")
+        print("text behind a target, targets that stand in their own prompt, paraphrases that lost the fact, and more.")
+        print(f"Shows the first {_SHOWN} of each kind, or --all. Nothing is changed.")
+        return
+    from engramlab.corpora.defects import KINDS, count, defects
+    from engramlab.corpora.passages import read_passages
+
+    everything = "--all" in given
+    files = [word for word in given if word != "--all"]
+    if len(files) != 1 or files[0].startswith("-"):
+        raise UserError(f"engramlab corpus check takes one file and --all, not {' '.join(given)}")
+    records = read_passages(files[0])
+    found = defects(records)
+    queries = sum(len(record.queries) for record in records)
+    print(f"{files[0]}: {len(records)} passages, {queries} queries, {len(found)} defects")
+    for kind, about in KINDS.items():
+        of_kind = [defect for defect in found if defect.kind == kind]
+        if not of_kind:
+            continue
+        by_depth = {depth: n for (name, depth), n in count(of_kind).items() if depth and name == kind}
+        shares = f" ({', '.join(f'{depth} {n}' for depth, n in by_depth.items())})" if by_depth else ""
+        print(f"\n{kind}: {len(of_kind)}{shares}: {about}")
+        for defect in of_kind if everything else of_kind[:_SHOWN]:
+            print(f"  {defect}")
+        if len(of_kind) > _SHOWN and not everything:
+            print(f"  … and {len(of_kind) - _SHOWN} more (--all)")
+
+
+def plan(given: list[str]) -> None:
+    """``engramlab plan --run RUN --corpus TEXT --facts FILE``: which facts will be learnt, and when."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from engramlab.core.runs import write_json
+    from engramlab.experiments.knowledge_acquisition.planning import PlanOptions
+    from engramlab.experiments.knowledge_acquisition.planning import plan as forecast
+
+    help_asked = wants_help(given) or not given
+    given, out = take(given, "--out", None)
+    options = parse(PlanOptions, "plan", given or ["--help"])
+    if help_asked:
+        return
+    made = forecast(options)
+    console = Console()
+
+    def show(title: str, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        table = Table(*map(str, rows[0]), title=title)
+        for row in rows:
+            table.add_row(*(_cell(value) for value in row.values()))
+        console.print(table)
+
+    show(f"Facts, by the law of group {made['group']} at depth {made['depth']}", made["facts"][:_SHOWN])
+    if len(made["facts"]) > _SHOWN:
+        print(f"… and {len(made['facts']) - _SHOWN} more" + ("" if out else " (--out FILE keeps all of them)"))
+    print("; ".join(f"{name}: {number}" for name, number in made["verdicts"].items()))
+    show("What would change it", made["what_if"])
+    show("How far off such forecasts were on runs that were held out (nats)", made["errors"])
+    if not made["errors"]:
+        print("Not checked on any other run: give one with --held, such as the same model with another interval.")
+    if made["note"]:
+        print(made["note"])
+    if out:
+        from pathlib import Path
+
+        write_json(Path(out), made)
+        print(out)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+COMMANDS = {"plan": plan}
