@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,13 @@ def real() -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", method.names())
-def test_it_says_the_new_target_and_leaves_water_alone(name: str, real: Any, tmp_path: Path) -> None:
+def test_it_says_the_new_target_and_leaves_water_alone(name: str, real: Any) -> None:
     model, tokenizer, before = real
     config = method.load(name).Config()
-    if hasattr(config, "statistics_tokens"):  # enough for the two facts here; a default run reads more
-        config = type(config)(statistics_tokens=4000, context_lengths=((5, 2),), cache=str(tmp_path))
+    if hasattr(config, "statistics_tokens"):  # enough for the two facts here; a default run reads more, for more layers
+        config = dataclasses.replace(config, statistics_tokens=1600, context_lengths=((5, 2),))
+        if hasattr(config, "layers"):
+            config = dataclasses.replace(config, layers=(5, 6))
     found = method.make_each(
         model, tokenizer, [case.edits for case in CASES], method=name, loss=_loss("overtone"), config=config
     )
