@@ -107,11 +107,11 @@ def editing(protocol: str, prefix: str, *, edits: int) -> str:
 
 
 TABLES = {
-    "editing single teacher-forced": lambda: editing("teacher-forced", "single-", edits=1),
-    "editing single generated": lambda: editing("generated", "single-", edits=1),
-    "editing continual teacher-forced": lambda: editing("teacher-forced", "continual-", edits=100),
-    "editing continual generated": lambda: editing("generated", "continual-", edits=100),
-    "editing sweep": lambda: editing("teacher-forced", "sweep-", edits=1),
+    "editing single teacher-forced": lambda: editing("teacher-forced", "editing-single-", edits=1),
+    "editing single generated": lambda: editing("generated", "editing-single-", edits=1),
+    "editing continual teacher-forced": lambda: editing("teacher-forced", "editing-continual-", edits=100),
+    "editing continual generated": lambda: editing("generated", "editing-continual-", edits=100),
+    "editing sweep": lambda: editing("teacher-forced", "editing-sweep-", edits=1),
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
 }

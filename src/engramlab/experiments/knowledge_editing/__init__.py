@@ -31,7 +31,10 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
 
     console = console or Console(stderr=True)
     check(config)
-    place = runs.Run(out, "knowledge-editing", config, preset=preset)
+    recorded = runs.plain(config)
+    names = {name.replace("-", "_") for name, _ in config.chosen()}  # what other methods would do is no part of this run
+    recorded["hyper"] = {name: values for name, values in recorded["hyper"].items() if name in names}
+    place = runs.Run(out, "knowledge-editing", recorded, preset=preset)
     work = Work(config, Path(out), console)
     place.open()
     try:
