@@ -209,4 +209,4 @@ def test_what_is_refused(tokenizer: Any, tmp_path: Path) -> None:
     refuse("cannot be read", str(tmp_path / "none.txt"), 300)
     refuse("line 2: no JSON object with a string under 'text'", str(bad), 300)
     refuse("no column 'text'; it has body", str(table), 300)
-    refuse("could not be fetched", "hub:nobody/nothing", 300)
+    refuse("could not be fetched|pip install datasets", "hub:nobody/nothing", 300)
