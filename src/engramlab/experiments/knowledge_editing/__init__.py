@@ -32,7 +32,9 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     console = console or Console(stderr=True)
     check(config)
     recorded = runs.plain(config)
-    names = {name.replace("-", "_") for name, _ in config.chosen()}  # what other methods would do is no part of this run
+    names = {
+        name.replace("-", "_") for name, _ in config.chosen()
+    }  # what other methods would do is no part of this run
     recorded["hyper"] = {name: values for name, values in recorded["hyper"].items() if name in names}
     place = runs.Run(out, "knowledge-editing", recorded, preset=preset)
     work = Work(config, Path(out), console)
