@@ -32,8 +32,8 @@ from engramlab.core.facts import Case
 from engramlab.corpora.world import world
 from engramlab.editing import evaluation, method
 
-#: CPU-seconds an edit of EasyEdit on two such cores (its llama hyperparameters, SmolLM2-135M), where a pass took 0.18. Measured
-#: once by hand, not by this script.
+#: CPU-seconds an edit of EasyEdit on two such cores (its llama hyperparameters, SmolLM2-135M), where a pass took 0.18. Taken
+#: as given to us, not measured by this script.
 PEER = {"ft-m": 4.8, "lora": 26, "rome": 65, "memit": 35, "alphaedit": 44, "melo": 12, "grace": 11, "wise": 148}
 PEER_PASS, PEER_EVALUATION, PEER_IMPORT = 0.18, 0.8, 14.0
 

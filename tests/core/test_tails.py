@@ -73,6 +73,18 @@ def test_hooks_act_and_gradients_flow(family: str, begin: int) -> None:
     assert not module._forward_hooks
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("begin", [0, 3])
+def test_some_rows_of_a_tail(family: str, begin: int) -> None:
+    model = zoo.model(family).eval()
+    ids = torch.randint(0, 60, (4, 4 + begin), generator=torch.Generator().manual_seed(0))  # as many rows as positions
+    mask = torch.ones_like(ids)
+    mask[1, : begin // 2] = 0
+    tail = Tail(model, 1, ids, mask if begin else None, begin=begin).only(torch.tensor([1, 3]))
+    expected = full(model, ids, mask)[[1, 3], begin:].flatten(0, 1)
+    torch.testing.assert_close(tail.logits(torch.ones(2, 4, dtype=torch.bool)), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_layer_that_does_not_exist_is_named() -> None:
     model = zoo.model("llama")
     with pytest.raises(UserError, match="layer 9 does not exist"):

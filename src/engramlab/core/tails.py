@@ -6,6 +6,7 @@ lies below ``start`` gives the same numbers every time, and so do the positions 
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -78,6 +79,22 @@ class Tail:
         args, kwargs = self.calls[0]
         #: ``[B, T - begin, D]``: the hidden states entering layer ``start``.
         self.entering: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+
+    def only(self, rows: torch.Tensor) -> Tail:
+        """The tail of some of its rows (int64 indices); nothing is computed again."""
+        count = len(self.entering)
+
+        def cut(value: Any) -> Any:
+            if isinstance(value, torch.Tensor):
+                # What belongs to rows has them first and positions after them; a mere list of positions is everybody's.
+                return value[rows] if value.dim() > 1 and len(value) == count and count > 1 else value
+            return type(value)(cut(v) for v in value) if isinstance(value, (tuple, list)) else value
+
+        chosen = copy.copy(self)
+        chosen.entering = self.entering[rows]
+        chosen.keys_values = [(keys[rows], values[rows]) for keys, values in self.keys_values]
+        chosen.calls = [(cut(args), {name: cut(v) for name, v in kwargs.items()}) for args, kwargs in self.calls]
+        return chosen
 
     def _silent(self, input_ids: torch.Tensor, **more: Any) -> Any:
         """A pass of the model without logits."""

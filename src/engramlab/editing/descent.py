@@ -6,19 +6,21 @@ The layers below the first one that changes are computed once; an edit that is d
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from engramlab.core.deltas import WeightDelta, fingerprint, routing
+from engramlab.core.deltas import Delta, WeightDelta, fingerprint, routing
+from engramlab.core.facts import Edit
 from engramlab.core.hooks import frozen
 from engramlab.core.losses import Loss
 from engramlab.core.tails import Tail
 from engramlab.core.training import Recipe, TrainState, train
 from engramlab.core.updates import Change, Dense, LowRank, OwnRows
-from engramlab.editing.requests import Requests
+from engramlab.editing import method
+from engramlab.editing.requests import Requests, encode_edits
 
 #: Called before every step with (steps done, numbers of the groups still in the batch ``[G]``, log-probabilities of the target
 #: tokens ``[n]``, their ranks ``[n]``, the requests they belong to): the course of an edit, token by token.
@@ -87,12 +89,6 @@ class LowRankUpdates:
         return LowRank(self.left.detach()[b].cpu() * self.scale, self.right.detach()[b].cpu().clone())
 
 
-class _Holder(nn.Module):
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        super().__init__()
-        self.all = nn.ParameterList(parameters)
-
-
 def descend(
     model: nn.Module,
     requests: Requests,
@@ -125,7 +121,7 @@ def descend(
         A delta a group; None for a group whose loss or gradient became non-finite.
     """
     parameters = [p for update in updates.values() for p in update.parameters()]
-    state = TrainState(_Holder(parameters), recipe, parameters=parameters, local=True)
+    state = TrainState(nn.ParameterList(parameters), recipe, local=True)
     name = fingerprint(model)
     found: list[WeightDelta | None] = [None] * requests.groups
     alive = torch.arange(requests.groups, device=requests.ids.device)  # original numbers of the groups in the batch
@@ -137,12 +133,12 @@ def descend(
                 found[int(alive[b])] = WeightDelta(name, {path: u.change(b) for path, u in updates.items()})
 
     with frozen(model):
+        with routing(model, requests.prompt_ends):
+            tail = Tail(model, start, requests.ids)
+        now = requests
         while len(alive):
-            now = requests.select(alive)
             done = torch.zeros(len(alive), dtype=torch.bool)
             rows = OwnRows(now.owner, len(alive))
-            with routing(model, now.prompt_ends):
-                tail = Tail(model, start, now.ids)
             keep = now.keep
             if at_prompt_end:
                 keep = torch.zeros_like(keep).scatter(1, now.prompt_ends[:, None], True)
@@ -156,7 +152,7 @@ def descend(
                     logits = logits[now.target_rows]
                 if watch is not None:
                     with torch.no_grad():
-                        watch(state.step, groups, *_evidence(logits, now.targets), now)
+                        watch(state.step, groups, *evidence(logits, now.targets), now)
                 return now.mean(loss(logits, now.targets))
 
             with _hooked(model, updates, rows):
@@ -175,13 +171,15 @@ def descend(
             if state.step >= recipe.steps:
                 finish((~done).nonzero().flatten().tolist())
                 break
-            left = (~done).nonzero().flatten()
-            state.keep_rows(left.to(requests.ids.device))
-            alive = alive[left.to(alive.device)]
+            left = (~done).nonzero().flatten().to(alive.device)
+            state.keep_rows(left)
+            tail = tail.only(torch.isin(now.owner, left).nonzero().flatten())
+            now, alive = now.select(left, crop=False), alive[left]
     return found
 
 
-def _evidence(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def evidence(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability and rank ``[n]`` of each target token under ``logits[n, V]``."""
     logits = logits.float()
     chosen = logits.gather(-1, targets[:, None])
     return (chosen - logits.logsumexp(-1, keepdim=True)).squeeze(-1), (logits > chosen).sum(-1)
@@ -198,3 +196,48 @@ def _hooked(model: nn.Module, updates: Mapping[str, Update], rows: OwnRows) -> I
     finally:
         for handle in handles:
             handle.remove()
+
+
+def edit_down_projections(
+    model: nn.Module,
+    tokenizer: Any,
+    cases: Sequence[Sequence[Edit]],
+    layers: Sequence[int] | None,
+    recipe: Recipe,
+    loss: Loss,
+    *,
+    stop_below: float,
+    at_prompt_end: bool = False,
+    bound: float | None = None,
+    watch: Watch | None = None,
+) -> list[Delta | method.EditFailed]:
+    """A dense change of the MLP down-projections of some layers for each case, all cases in one batch (FT-L, FT-M).
+
+    Args:
+        layers: None for the one at 21/32 of the depth.
+        bound: no weight moves further than this.
+    """
+    chosen = [method.layer_at(model, layer, 21 / 32) for layer in layers or (None,)]
+    device = next(model.parameters()).device
+    requests = encode_edits(tokenizer, cases, device=device)
+    paths = [method.down_projection(model, layer) for layer in chosen]
+    updates = {path: DenseUpdates(len(cases), method.matrix_shape(model, path), device) for path in paths}
+
+    def constrain() -> None:
+        if bound is not None:
+            for update in updates.values():
+                update.update.clamp_(-bound, bound)
+
+    found = descend(
+        model,
+        requests,
+        min(chosen),
+        updates,
+        recipe,
+        loss,
+        stop_below=stop_below,
+        at_prompt_end=at_prompt_end,
+        constrain=constrain,
+        watch=watch,
+    )
+    return [delta or method.failed(edits) for delta, edits in zip(found, cases, strict=True)]

@@ -19,7 +19,7 @@ import contextlib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
@@ -35,18 +35,6 @@ from engramlab.editing.requests import name_of
 
 class EditFailed(UserError):
     """One edit could not be made (a value became non-finite, say); nothing of it is on the model."""
-
-
-class Method(Protocol):
-    """What ``load`` returns: a method's module."""
-
-    Config: Any
-    TAKES_LOSS: bool
-    NEEDS_SUBJECT: bool
-    TOGETHER: bool
-
-    @staticmethod
-    def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Any, loss: Loss) -> Delta: ...
 
 
 def names() -> tuple[str, ...]:

@@ -53,13 +53,13 @@ class Requests:
         sums = values.new_zeros(count).index_add(0, into, values)
         return sums / torch.bincount(into, minlength=count).clamp(min=1).to(values.dtype)
 
-    def select(self, groups: torch.Tensor) -> Requests:
-        """Only these groups (int64 indices, ascending), renumbered from 0; rows cut to the longest that is left."""
+    def select(self, groups: torch.Tensor, *, crop: bool = True) -> Requests:
+        """Only these groups (int64 indices, ascending), renumbered from 0; rows cut to the longest that is left if ``crop``."""
         renumber = torch.full((self.groups,), -1, device=groups.device).index_copy(
             0, groups, torch.arange(len(groups), device=groups.device)
         )
         rows = (renumber[self.owner] >= 0).nonzero().squeeze(1)
-        width = int(self.lengths[rows].max())
+        width = int(self.lengths[rows].max()) if crop else self.ids.shape[1]
         row_new = torch.full((len(self.ids),), -1, device=rows.device).index_copy(
             0, rows, torch.arange(len(rows), device=rows.device)
         )

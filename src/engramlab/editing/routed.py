@@ -23,7 +23,7 @@ from engramlab.core.tails import Tail
 from engramlab.core.tokens import start_tokens
 from engramlab.core.training import NonFiniteLoss, Recipe, TrainState, train
 from engramlab.editing.codebook import at_ends
-from engramlab.editing.descent import Watch
+from engramlab.editing.descent import Watch, evidence
 from engramlab.editing.requests import Requests
 
 
@@ -145,10 +145,7 @@ class Rows:
         logits = self.tail.logits(self.requests.keep[:, self.begin :])
         if watch is not None:
             with torch.no_grad():
-                wide = logits.float()
-                chosen = wide.gather(-1, self.requests.targets[:, None])
-                logprobs = (chosen - wide.logsumexp(-1, keepdim=True)).squeeze(-1)
-                watch(step, self.alive, logprobs, (wide > chosen).sum(-1), self.requests)
+                watch(step, self.alive, *evidence(logits, self.requests.targets), self.requests)
         return self.requests.mean(loss(logits, self.requests.targets))
 
 
@@ -165,12 +162,6 @@ class Solved:
     values: torch.Tensor
     failed: set[int]
     steps: torch.Tensor
-
-
-class _Holder(nn.Module):
-    def __init__(self, parameter: nn.Parameter) -> None:
-        super().__init__()
-        self.parameter = parameter
 
 
 def descend(
@@ -193,7 +184,7 @@ def descend(
         over: losses of the problems in ``rows.alive`` -> bool: need they no further step? One without any gradient never does.
         constrain: called after every step, to put the parameter back into bounds.
     """
-    state = TrainState(_Holder(parameter), recipe, parameters=[parameter], local=True)
+    state = TrainState(nn.ParameterList([parameter]), recipe, local=True)
     final = parameter.detach().clone()
     steps = torch.zeros(len(final), dtype=torch.int64, device=final.device)
     done = torch.zeros(len(rows.alive), dtype=torch.bool, device=final.device)

@@ -6,7 +6,6 @@ the edit and positions before the subject's last token are computed once (``core
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -167,7 +166,7 @@ class _Searching:
         found, steps = torch.zeros_like(self.outputs), torch.zeros(count, dtype=torch.int64)
         failed = torch.zeros(count, dtype=torch.bool)
         alive = torch.arange(count)
-        state = TrainState(_holder(self.change), recipe(search.steps, search.learning_rate), local=True)
+        state = TrainState(nn.ParameterList([self.change]), recipe(search.steps, search.learning_rate), local=True)
         handle = self.model.get_submodule(down_projection(self.model, self.layer)).register_forward_hook(self.graft)
         try:
             with frozen(self.model):
@@ -196,32 +195,10 @@ class _Searching:
     def leave(self, state: TrainState, going: torch.Tensor) -> None:
         """Only these edits go on."""
         rows = torch.isin(self.requests.owner, going).nonzero().squeeze(1)
-        self.tail, self.kept = _only(self.tail, rows), self.kept[rows]
+        self.tail, self.kept = self.tail.only(rows), self.kept[rows]
         self.requests = self.requests.select(going)
-        self.essence, self.essence_kept = _only(self.essence, going), self.essence_kept[going]
+        self.essence, self.essence_kept = self.essence.only(going), self.essence_kept[going]
         self.length, self.lowest, self.best = self.length[going], self.lowest[going], self.best[going]
         if self.before is not None:
             self.before = self.before[going]
         state.keep_rows(going)
-
-
-def _holder(parameter: nn.Parameter) -> nn.Module:
-    holder = nn.Module()
-    holder.register_parameter("change", parameter)
-    return holder
-
-
-def _only(tail: Tail, rows: torch.Tensor) -> Tail:
-    """The tail of some of its rows."""
-    count = len(tail.entering)
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return value[rows] if value.dim() and len(value) == count and count > 1 else value
-        return type(value)(cut(v) for v in value) if isinstance(value, (tuple, list)) else value
-
-    chosen = copy.copy(tail)
-    chosen.entering = tail.entering[rows]
-    chosen.keys_values = [(keys[rows], values[rows]) for keys, values in tail.keys_values]
-    chosen.calls = [(cut(args), {name: cut(v) for name, v in kwargs.items()}) for args, kwargs in tail.calls]
-    return chosen

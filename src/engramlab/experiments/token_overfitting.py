@@ -291,8 +291,8 @@ def _one_setting(
     }
 
     def write(path: Path) -> None:
-        _write(path / "course.parquet", [{**common, **row} for row in made])
-        _write(path / "rows.parquet", [{**common, "edits": 1, **row} for row in rows])
+        runs.write_rows(path / "course.parquet", [{**common, **row} for row in made])
+        runs.write_rows(path / "rows.parquet", [{**common, "edits": 1, **row} for row in rows])
         runs.write_json(path / "done.json", about)
 
     runs.write_folder(folder, write)
@@ -304,13 +304,6 @@ def _onto(bar: Bar) -> Any:
         bar.update(done)
 
     return report
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -12,8 +12,7 @@ from engramlab.core.deltas import Delta
 from engramlab.core.facts import Edit
 from engramlab.core.losses import Loss
 from engramlab.editing import method
-from engramlab.editing.descent import DenseUpdates, Watch, descend
-from engramlab.editing.requests import encode_edits
+from engramlab.editing.descent import Watch, edit_down_projections
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, True
 
@@ -48,19 +47,13 @@ def edit_each(
     watch: Watch | None = None,
 ) -> list[Delta | method.EditFailed]:
     """A change of its own for each case, all in one batch."""
-    layers = [method.layer_at(model, layer, 21 / 32) for layer in config.layers or (None,)]
-    device = next(model.parameters()).device
-    requests = encode_edits(tokenizer, cases, device=device)
-    paths = [method.down_projection(model, layer) for layer in layers]
-    updates = {path: DenseUpdates(len(cases), method.matrix_shape(model, path), device) for path in paths}
-    found = descend(
+    return edit_down_projections(
         model,
-        requests,
-        min(layers),
-        updates,
+        tokenizer,
+        cases,
+        config.layers,
         method.recipe(config.steps, config.learning_rate),
         loss,
         stop_below=config.stop_below,
         watch=watch,
     )
-    return [delta or method.failed(edits) for delta, edits in zip(found, cases, strict=True)]

@@ -138,9 +138,8 @@ def edit_each(
 ) -> list[Delta | method.EditFailed]:
     """A codebook of its own for each case; the values of all of them are learnt in one batch."""
     layer = method.layer_at(model, config.layer, 27 / 32)
-    if (
-        config.layer is None
-    ):  # where no layer follows, what stands at the prompt's end says nothing to later target tokens
+    if config.layer is None:
+        # Where no layer follows, what stands at the prompt's end says nothing to later target tokens.
         layer = max(0, min(layer, method.depth(model) - 2))
     path, name = method.down_projection(model, layer), fingerprint(model)
     out, into = method.matrix_shape(model, path)

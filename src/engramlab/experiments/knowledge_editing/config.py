@@ -89,6 +89,12 @@ def split(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(part.strip() for word in words for part in word.split(",") if part.strip())
 
 
+def folder_of(out: Path, unit: tuple[str, str]) -> Path:
+    """Where the results of a (method, loss) are kept."""
+    name, loss = unit
+    return out / name / loss.replace(":", "_").replace("=", "-")
+
+
 TINY = Config(limit=16, judges=1, counts=(1, 4, 16))
 PAPER = Config(methods=("ft-m", "lora", "melo", "wise"), at_once=8)
 PRESETS = {

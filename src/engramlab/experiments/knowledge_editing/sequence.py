@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -88,7 +86,7 @@ class Task:
                 with deltas.applied(self.model, delta):
                     rows = evaluation.judge(self.model, self.tokenizer, together(self.cases), self.before)
             bar.update(2)
-        write_rows(part, [{"edits": len(edits), **row} for row in rows])
+        runs.write_rows(part, [{"edits": len(edits), **row} for row in rows])
         return {"seconds": seconds, "edits": len(edits), "failed": failed, "parts": [part]}
 
     def continual(self, label: str, counts: Sequence[int], minutes: float) -> dict[str, Any]:
@@ -115,7 +113,7 @@ class Task:
                     if state["done"] in counts:
                         judged = together(self.cases[: state["done"]])
                         rows = evaluation.judge(self.model, self.tokenizer, judged, self.before)
-                        write_rows(self._part(state["done"]), [{"edits": state["done"], **row} for row in rows])
+                        runs.write_rows(self._part(state["done"]), [{"edits": state["done"], **row} for row in rows])
                     if state["done"] in counts or time.monotonic() - saved > 60 * minutes:
                         self._save(state)
                         saved = time.monotonic()
@@ -152,13 +150,6 @@ class Task:
         found = [deltafiles.load(folder / f"{i:06d}", kinds) for i in range(state.pop("deltas"))]
         deltas.put(self.model, load_file(folder / "weights.safetensors"), found)
         return state
-
-
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Rows as Parquet, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(pa.Table.from_pylist(list(rows)), partial)
-    partial.replace(path)
 
 
 def _alive(delta: Delta, model: nn.Module) -> bool:

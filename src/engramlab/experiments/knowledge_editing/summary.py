@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from engramlab.core import runs
 from engramlab.editing.metrics import BY_KIND, PROTOCOLS, ROLES, difference, metrics
-from engramlab.experiments.knowledge_editing.config import Config
+from engramlab.experiments.knowledge_editing.config import Config, folder_of
 
 NAMES = {"teacher_forced": "teacher-forced", "generated": "generated"}
 
@@ -23,7 +23,7 @@ def summarise(
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     for name, loss in units:
-        folder = out / name / loss.replace(":", "_").replace("=", "-")
+        folder = folder_of(out, (name, loss))
         done = runs.read_json(folder / "done.json")
         failed += [{"method": name, "loss": loss, **row} for row in done["failed"]]
         of_counts: dict[int, list[dict[str, Any]]] = {}

@@ -19,7 +19,7 @@ from engramlab.editing import benchmarks, evaluation, method
 from engramlab.editing.evaluation import Before, Row
 from engramlab.editing.requests import encode_edits
 from engramlab.experiments.knowledge_editing import sequence
-from engramlab.experiments.knowledge_editing.config import Config
+from engramlab.experiments.knowledge_editing.config import Config, folder_of
 from engramlab.experiments.knowledge_editing.summary import summarise
 
 
@@ -41,7 +41,7 @@ class Work:
     def run(self, *, resumed: bool) -> dict[str, Any]:
         config = self.config
         started = time.monotonic()
-        done = [self._folder(unit) / "done.json" for unit in self.units]
+        done = [folder_of(self.out, unit) / "done.json" for unit in self.units]
         if not all(path.exists() for path in done):
             self._load()
             self.console.print(
@@ -57,10 +57,6 @@ class Work:
         summary = summarise(self.out, self.config, self.units, self.loaded, time.monotonic() - started)
         runs.write_json(self.out / "summary.json", summary)
         return summary
-
-    def _folder(self, unit: tuple[str, str]) -> Path:
-        name, loss = unit
-        return self.out / name / loss.replace(":", "_").replace("=", "-")
 
     def _load(self) -> None:
         """The model, the cases and what it says before any edit; everything is checked here."""
@@ -118,7 +114,7 @@ class Work:
             found = evaluation.before(
                 self.model, self.tokenizer, self.cases, new_tokens=self.config.new_tokens, progress=progress
             )
-        sequence.write_rows(path, found.rows())
+        runs.write_rows(path, found.rows())
         return found
 
     def _hyper(self, name: str) -> Any:
@@ -127,7 +123,7 @@ class Work:
     def _unit(self, unit: tuple[str, str]) -> None:
         """One method under one loss, from where an earlier run left it."""
         name, loss = unit
-        folder = self._folder(unit)
+        folder = folder_of(self.out, unit)
         folder.mkdir(parents=True, exist_ok=True)
         chosen = losses.parse("cross-entropy" if loss == "none" else loss)
         about = {"method": name, "loss": loss, "setting": self.config.setting}
@@ -144,7 +140,7 @@ class Work:
         rows: list[Row] = []
         for path in done["parts"]:
             rows += [about | row for row in pq.read_table(path).to_pylist()]
-        sequence.write_rows(folder / "rows.parquet", rows)
+        runs.write_rows(folder / "rows.parquet", rows)
         runs.write_json(folder / "done.json", {key: value for key, value in done.items() if key != "parts"})
         for path in folder.glob("part-*"):
             path.unlink()
@@ -159,7 +155,7 @@ class Work:
                 part, note = task.folder / f"part-{start:06d}.parquet", task.folder / f"part-{start:06d}.json"
                 if not note.exists():
                     rows, about = task.each(chunk)
-                    sequence.write_rows(part, rows)
+                    runs.write_rows(part, rows)
                     runs.write_json(note, about)
                 about = runs.read_json(note)
                 seconds += about["seconds"]
