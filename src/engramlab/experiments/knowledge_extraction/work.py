@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ from torch import nn
 from engramlab.core import batches, extraction, models, runs, stages, tokens
 from engramlab.core.assembly import TokenTable
 from engramlab.core.errors import UserError
+from engramlab.core.masking import Masked
 from engramlab.core.random_access import key as random_key
 from engramlab.core.training import Recipe
+from engramlab.corpora.streams import documents
 from engramlab.experiments.knowledge_extraction.config import Config
-from engramlab.experiments.knowledge_extraction.data import Dataset, dataset, variants
+from engramlab.experiments.knowledge_extraction.data import Dataset, dataset, variants, windows
 
 TOKENIZER_TEXTS = 20_000  # entries, and as many questions, that a compact tokenizer learns from
+TOKENIZER_DOCUMENTS = 2_000  # and documents of unrelated text
 MEASURED = 50_000  # entries, and as many questions, whose length is compared with the context beforehand
+TEXT_TOKENS = 200_000_000  # of unrelated text held in memory; a run that reads more repeats them in another order
 EXAMPLES = 5  # entries kept to look at, and questions kept of each group and attribute
 
 
@@ -33,13 +38,37 @@ class Work:
         self.config, self.folder, self.console = config, folder, console
         self.accelerator = Accelerator(mixed_precision=config.precision)
         self.datasets = [dataset(config, variant) for variant in variants(config)]
+        self._check_objective()
         self.tokenizer = self._tokenizer()
+        if self.masked:
+            tokens.with_mask(self.tokenizer)
+            self.words = tokens.Words(self.tokenizer)
         self.end = tokens.end_token(self.tokenizer)
         self.start = tokens.start_tokens(self.tokenizer)
+
+    def say(self, line: str) -> None:
+        """A line for the user."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @property
     def from_scratch(self) -> bool:
         return self.config.model.name in models.SIZES
+
+    @property
+    def masked(self) -> bool:
+        return self.config.model.objective == "masked"
+
+    def _check_objective(self) -> None:
+        """A model that is trained on must have been trained the same way."""
+        if self.from_scratch or Path(self.config.model.name).suffix == ".gguf":
+            there = "causal" if not self.from_scratch else self.config.model.objective
+        else:
+            there = models.objective(self.config.model.name)
+        if there != self.config.model.objective:
+            raise UserError(
+                f"model.objective: {self.config.model.name} is a {there} language model; give --model.objective {there}, or a "
+                "named size to train from scratch"
+            )
 
     def _tokenizer(self) -> Any:
         config = self.config
@@ -66,6 +95,8 @@ class Work:
                 chosen = np.unique(np.linspace(0, len(corpus) - 1, TOKENIZER_TEXTS).astype(np.int64))
                 for row in corpus.layout(chosen).pieces.tolist():
                     yield "".join([corpus.pieces[p] for p in row])
+        if self.config.text is not None:
+            yield from islice(documents(self.config.text, self.config.text_column), TOKENIZER_DOCUMENTS)
 
     def fresh_model(self) -> nn.Module:
         """The model that pretraining starts from."""
@@ -79,6 +110,7 @@ class Work:
             context=model.context,
             dropout=model.dropout,
             seed=random_key(self.config.seed, "weights") >> 1,
+            masked=self.masked,
         )
 
     def saver(self, model: nn.Module) -> Callable[[Path], None]:
@@ -102,14 +134,11 @@ class Part:
         self.asking = TokenTable(data.questions, work.tokenizer)
         for what, tokenised in (("entries", self.entries), ("questions", self.asking)):
             if tokenised.fallback:
-                work.console.print(
-                    f"{data.name}: {what} are tokenised as text ({tokenised.fallback})",
-                    markup=False,
-                    highlight=False,
-                )
+                work.say(f"{data.name}: {what} are tokenised as text ({tokenised.fallback})")
         self.length = min(self.config.model.context, config_limit(work))
         rng = np.random.default_rng(random_key(self.config.seed, "evaluated"))
-        self.groups = {"train": rng.permutation(data.split.train), "test": rng.permutation(data.split.test)}
+        self.groups = {name: rng.permutation(members) for name, members in data.split.groups.items()}
+        self.text: batches.Rows | None = None
 
     def check(self) -> None:
         """Refuses, before any training, nobody to hold out and a context that cannot hold an entry or a question."""
@@ -125,6 +154,29 @@ class Part:
                     f"model.context: {self.length} tokens are fewer than an {what} of {self.data.name} has ({longest}); "
                     "raise it"
                 )
+        if self.data.text:
+            self.text = self._read_text()
+
+    def _read_text(self) -> batches.Rows:
+        """The unrelated text in rows as long as the entries' rows, so that a share of rows is a share of tokens too."""
+        config = self.config
+        if config.layout == "entries":
+            sample = self.entries.tokens(np.unique(np.linspace(0, len(self.entries) - 1, 1000).astype(np.int64)))
+            width = round(float(sample.lengths.mean()))
+        else:
+            width = self.length
+        rows = config.pretrain.steps * config.pretrain.batch * (1 - config.minority_share)
+        needed = min(int(rows) + 1, TEXT_TOKENS // width) * width
+        assert config.text is not None
+        text = windows(self.work.tokenizer, documents(config.text, config.text_column), width, needed)
+        if len(text) < self.work.accelerator.num_processes:
+            raise UserError(f"text: {config.text} holds less than one row of {width} tokens; give more text")
+        times = needed / (len(text) * width)
+        if times > 1.5:
+            self.work.say(
+                f"{self.data.name}: {config.text} has {len(text) * width:,} tokens and is read {times:.1f} times"
+            )
+        return text
 
     def run(self) -> dict[str, Any]:
         """Trains and asks; returns final rows, training rows and the chosen finetuning."""
@@ -147,7 +199,13 @@ class Part:
                         },
                     )
             self._keep_only(best, [name for name in records if name not in (stage, best)])
-        rows = [{"dataset": self.data.name, "mode": self.config.mode, **row} for row in records[best]["rows"]]
+        people = self.data.people
+        rows = [
+            {"dataset": self.data.name, "mode": f"masked {self.config.mode}" if self.work.masked else self.config.mode}
+            | row
+            | ({"people": people[row["group"]]} if people else {})
+            for row in records[best]["rows"]
+        ]
         if self.work.accelerator.is_main_process:
             shutil.copyfile(self.folder / best / "examples.json", self.folder / "examples.json")
         training = [
@@ -166,7 +224,7 @@ class Part:
             for name in others:
                 shutil.rmtree(self.folder / name / "model", ignore_errors=True)
 
-    def _order(self, table: TokenTable, purpose: str, subset: np.ndarray | None = None) -> batches.Order:
+    def _order(self, table: batches.Entries, purpose: str, subset: np.ndarray | None = None) -> batches.Order:
         accelerator = self.work.accelerator
         seed = random_key(self.config.seed, purpose)
         return batches.Order(
@@ -178,22 +236,56 @@ class Part:
 
     def _pretrain(self, stage: str) -> dict[str, Any]:
         config, work = self.config, self.work
-        order = self._order(self.entries, "entries")
-        stream: batches.Stream
-        if config.layout == "entries":
-            stream = batches.OneEntryARow(self.entries, order, start=work.start, end=work.end, length=self.length)
-        else:
-            stream = batches.Packed(self.entries, order, end=work.end, length=self.length)
-            if config.mode == "mixed":
-                questions = self._order(self.asking, "questions", self._train_questions())
-                stream = batches.Mixed(
-                    stream,
-                    batches.Packed(self.asking, questions, end=work.end, length=self.length),
-                    ratio=config.qa_ratio,
-                    seed=config.seed,
-                    rank=work.accelerator.process_index,
-                )
+        stream = self._entries()
+        if config.mode == "mixed":
+            questions = self._order(self.asking, "questions", self._train_questions())
+            asked = self._hidden(
+                batches.Packed(self.asking, questions, end=work.end, length=self.length, answers_only=work.masked),
+                "questions",
+            )
+            stream = self._mixed(stream, asked, config.qa_ratio, config.seed)
         return self._stage(stage, work.fresh_model, stream, config.pretrain, ask=config.mode == "mixed")
+
+    def _entries(self) -> batches.Stream:
+        """What pretraining reads: the entries, with celebrities or text beside them at their share."""
+        data = self.data
+        if data.celebrities is not None:
+            people = self._rows(self.entries, "entries", np.arange(data.celebrities))
+            others = self._rows(self.entries, "celebrities", np.arange(data.celebrities, len(self.entries)))
+        elif self.text is not None:
+            people, others = self._rows(self.entries, "entries"), self._rows(self.text, "text")
+        else:
+            return self._rows(self.entries, "entries")
+        return self._mixed(people, others, 1 - self.config.minority_share, random_key(self.config.seed, "beside"))
+
+    def _rows(self, source: batches.Entries, purpose: str, subset: np.ndarray | None = None) -> batches.Stream:
+        """Rows of training text in the run's layout."""
+        work, order = self.work, self._order(source, purpose, subset)
+        stream: batches.Stream
+        if self.config.layout == "entries":
+            stream = batches.OneEntryARow(source, order, start=work.start, end=work.end, length=self.length)
+        else:
+            stream = batches.Packed(source, order, end=work.end, length=self.length)
+        return self._hidden(stream, purpose)
+
+    def _hidden(self, stream: batches.Stream, purpose: str) -> batches.Stream:
+        """For a masked model the stream with words hidden (answers, if they are all that counts in it); else the stream."""
+        work, config = self.work, self.config
+        if not work.masked:
+            return stream
+        return Masked(
+            stream,
+            work.words,
+            mask=work.tokenizer.mask_token_id,
+            share=config.model.masked_words,
+            answers=purpose == "questions",
+            seed=random_key(config.seed, "masking", purpose),
+            rank=work.accelerator.process_index,
+        )
+
+    def _mixed(self, first: batches.Stream, second: batches.Stream, ratio: float, seed: int) -> batches.Stream:
+        rank = self.work.accelerator.process_index
+        return batches.Mixed(first, second, ratio=ratio, end=self.work.end, seed=seed, rank=rank)
 
     def _finetune(self, name: str, recipe: Recipe, rank: int) -> dict[str, Any]:
         from engramlab.core.adapters import add_lora
@@ -207,7 +299,7 @@ class Part:
         stream = batches.OneEntryARow(
             self.asking, order, start=work.start, end=work.end, length=self.length, answers_only=True
         )
-        return self._stage(name, pretrained, stream, recipe, ask=True)
+        return self._stage(name, pretrained, self._hidden(stream, "questions"), recipe, ask=True)
 
     def _stage(
         self, name: str, make: Callable[[], nn.Module], stream: batches.Stream, recipe: Recipe, ask: bool
@@ -233,30 +325,32 @@ class Part:
         )
 
     def _chosen(self, each: int) -> tuple[np.ndarray, np.ndarray]:
-        """Up to ``each`` subjects of both groups (counted from the first asked about), and which are in P_train."""
-        train, test = (self.groups[name][:each] for name in ("train", "test"))
-        return np.concatenate([train, test]), np.arange(len(train) + len(test)) < len(train)
+        """Up to ``each`` subjects of every group (counted from the first asked about), and the names of their groups."""
+        chosen = {name: members[:each] for name, members in self.groups.items()}
+        return np.concatenate([*chosen.values()]), np.repeat([*chosen], [len(members) for members in chosen.values()])
 
     def _asked(self, each: int) -> tuple[extraction.Asked, np.ndarray]:
-        """Questions about up to ``each`` subjects of both groups, and their numbers."""
-        subjects, train = self._chosen(each)
+        """Questions about up to ``each`` subjects of every group, and their numbers."""
+        subjects, groups = self._chosen(each)
         questions = self.data.questions
         numbers = questions.entries(subjects + questions.subjects.start)
-        sequences = self.asking.tokens(numbers).wrapped(self.work.start, [self.work.end], suffix_mark=1)
+        # A masked model is asked for the answer's tokens alone: how many there are it is told.
+        counts = 0 if self.work.masked else 1
+        sequences = self.asking.tokens(numbers).wrapped(self.work.start, [self.work.end], suffix_mark=counts)
         marked = extraction.Asked(
             tokens.Sequences(sequences.ids, sequences.offsets, np.maximum(sequences.marks, 0)),
             questions.attribute(numbers),
-            np.repeat(train, len(questions.attributes)),
+            np.repeat(groups, len(questions.attributes)),
             tuple(questions.attributes),
         )
         return marked, numbers
 
     def _along(self, model: nn.Module) -> extraction.Rows:
-        """First-token accuracies of entries and questions, for both groups: the "study to pass the test" curve."""
-        subjects, train = self._chosen(self.config.evaluated_people)
+        """First-token accuracies of entries and questions, for every group: the "study to pass the test" curve."""
+        subjects, groups = self._chosen(self.config.evaluated_people)
         firsts = self.data.corpus.first_entry(subjects + self.data.questions.subjects.start)
         entries = self.entries.tokens(firsts).wrapped(self.work.start, [self.work.end])
-        rows = extraction.first_token_of_values(model, entries, train, self.data.corpus.attributes)
+        rows = extraction.first_token_of_values(model, entries, groups, self.data.corpus.attributes)
         asked, _ = self._asked(self.config.evaluated_people)
         found, _ = extraction.ask(model, asked)
         return rows + [
@@ -277,9 +371,13 @@ class Part:
             right = np.array([a == q.target for a, q in zip(written, queries, strict=True)])
             for row, other in zip(rows, asked.rows({"generated": right}), strict=True):
                 row["generated"] = other["generated"]
-        chosen = [n for _, _, where in asked.groups() for n in numbers[where][:EXAMPLES]]
-        queries = [questions.query(int(n)) for n in chosen]
-        written = extraction.answers(model, self.work.tokenizer, [q.prompt for q in queries], longest=longest)
+        chosen = np.concatenate([np.flatnonzero(where)[:EXAMPLES] for _, _, where in asked.groups()])
+        queries = [questions.query(int(n)) for n in numbers[chosen]]
+        if self.work.masked:
+            said = extraction.named(self.work.tokenizer, scores)
+            written = [said[i] for i in chosen]
+        else:
+            written = extraction.answers(model, self.work.tokenizer, [q.prompt for q in queries], longest=longest)
         examples = {
             "entries": [self.data.corpus.passage(i).text for i in range(min(EXAMPLES, len(self.data.corpus)))],
             "answers": [
