@@ -13,7 +13,8 @@ from rich.console import Console
 from engramlab.core.errors import UserError
 from engramlab.experiments import knowledge_extraction as extraction
 from engramlab.experiments.knowledge_extraction.config import Finetune
-from engramlab.experiments.knowledge_extraction.work import Part, Work
+from engramlab.experiments.knowledge_extraction.shared import Work
+from engramlab.experiments.knowledge_extraction.work import Part
 from engramlab.report.page import write_report
 
 TINY = extraction.PRESETS["tiny"]

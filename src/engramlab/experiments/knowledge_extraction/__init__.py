@@ -24,7 +24,8 @@ from rich.console import Console
 
 from engramlab.core import runs
 from engramlab.experiments.knowledge_extraction.config import PRESETS, Config, Finetune, Model, check
-from engramlab.experiments.knowledge_extraction.work import Part, Work
+from engramlab.experiments.knowledge_extraction.shared import Work
+from engramlab.experiments.knowledge_extraction.work import Part
 
 __all__ = ["PRESETS", "Config", "Finetune", "Model", "run"]
 

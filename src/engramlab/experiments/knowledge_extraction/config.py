@@ -208,6 +208,9 @@ def check(config: Config) -> None:
 
 def _check_beside(config: Config) -> None:
     """What is read beside the people's entries: celebrities (+CEL) or text (+TEXT)."""
+    for name in config.variants:
+        if "+CEL" in name and TEXT in name:
+            raise UserError(f"variants: {name!r} has both celebrities and text beside the people; use one of them")
     celebrities = any(name.endswith("+CEL") for name in config.variants)
     texts = any(name.endswith(TEXT) for name in config.variants)
     own = "facts" if config.facts is not None else "corpus" if config.corpus is not None else ""
@@ -219,9 +222,6 @@ def _check_beside(config: Config) -> None:
     for name in ("celebrities", "celebrity_entries", "celebrity_templates"):
         if not celebrities and getattr(config, name) != getattr(default, name):
             raise UserError(f"{name}: is for +CEL variants, and there is none in {', '.join(config.variants)}")
-    for name in config.variants:
-        if "+CEL" in name and TEXT in name:
-            raise UserError(f"variants: {name!r} has both celebrities and text beside the people; use one of them")
     if texts and config.text is None:
         raise UserError(f"text: a {TEXT} variant needs a text to read; give a file, a folder or hub:owner/name")
     if config.text is not None:
