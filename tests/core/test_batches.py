@@ -26,13 +26,21 @@ def packed(count: int = 10, seed: int = 0, first: int = 0, length: int = 16, **m
     return Packed(entries(count, first), Order(count, seed), end=END, length=length, **more)
 
 
+def one_a_row(count: int = 10, seed: int = 0, first: int = 0) -> OneEntryARow:
+    return OneEntryARow(entries(count, first), Order(count, seed), start=[98], end=END, length=20)
+
+
 STREAMS = {
     "one entry a row": lambda: OneEntryARow(entries(), Order(10, 0), start=[98], end=END, length=20),
     "one answer a row": lambda: OneEntryARow(entries(), Order(10, 0), start=[], end=END, length=20, answers_only=True),
     "packed": packed,
     "packed answers": lambda: packed(answers_only=True, length=5),
     "packed, half of the workers": lambda: Packed(entries(), Order(10, 0, rank=1, world=2), end=END, length=16),
-    "mixed": lambda: Mixed(packed(), packed(7, 5, 50), ratio=0.4, seed=3),
+    "mixed": lambda: Mixed(packed(), packed(7, 5, 50), ratio=0.4, end=END, seed=3),
+    "mixed entries": lambda: Mixed(one_a_row(), one_a_row(7, 5, 50), ratio=0.4, end=END, seed=3),
+    "mixed twice": lambda: Mixed(
+        Mixed(packed(), packed(7, 5, 50), ratio=0.5, end=END, seed=1), packed(4, 2, 70), ratio=0.3, end=END, seed=2
+    ),
 }
 
 
@@ -142,7 +150,7 @@ def test_packed_rows_are_the_entries_end_to_end(takes, length, answers):
 
 
 def test_mixed_rows_come_whole_from_one_stream_at_the_ratio():
-    stream = Mixed(packed(), packed(7, 5, 50), ratio=0.8, seed=1)
+    stream = Mixed(packed(), packed(7, 5, 50), ratio=0.8, end=END, seed=1)
     taken = [stream.take(50) for _ in range(40)]
     source = np.concatenate([batch.source for batch in taken])
     assert source.mean() == pytest.approx(0.8, abs=0.03)
@@ -155,10 +163,27 @@ def test_mixed_rows_come_whole_from_one_stream_at_the_ratio():
                 assert torch.equal(batch.input_ids[where], part.input_ids)
                 assert torch.equal(batch.targets[where], part.targets)
         assert batch.tokens == 50 * 16
-    other = Mixed(packed(), packed(7, 5, 50), ratio=0.8, seed=1, rank=1)
+    other = Mixed(packed(), packed(7, 5, 50), ratio=0.8, end=END, seed=1, rank=1)
     assert other.take(50).source.tolist() != taken[0].source.tolist()
-    with pytest.raises(ValueError, match="must share one row length"):
-        Mixed(packed(), packed(length=17), ratio=0.5, seed=0)
+
+
+def test_mixed_rows_of_different_widths_are_padded():
+    long = Rows(Sequences.of([[5] * 9]))
+    stream = Mixed(
+        one_a_row(), OneEntryARow(long, Order(1, 0), start=[98], end=END, length=20), ratio=0.5, end=END, seed=0
+    )
+    alone = one_a_row()
+    batch = stream.take(12)
+    assert batch.input_ids.shape == batch.targets.shape == (12, 10)
+    short = alone.take(int((batch.source == 0).sum()))
+    kept, width = torch.from_numpy(batch.source == 0), short.input_ids.shape[1]
+    assert width < 10
+    assert torch.equal(batch.input_ids[kept][:, :width], short.input_ids)
+    assert torch.equal(batch.targets[kept][:, :width], short.targets)
+    assert (batch.input_ids[kept][:, width:] == END).all()
+    assert (batch.targets[kept][:, width:] == IGNORE).all()
+    assert batch.input_ids[~kept].tolist() == [[98, *[5] * 9]] * int((batch.source == 1).sum())
+    assert batch.tokens == short.tokens + 10 * int((batch.source == 1).sum())
 
 
 # going on -----------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def packed(count: int, seed: int) -> Packed:
 STREAMS = {
     "one entry a row": lambda: OneEntryARow(rows(7), Order(7, 0), start=[0], end=1, length=16, answers_only=True),
     "packed": lambda: packed(11, 3),
-    "mixed": lambda: Mixed(packed(11, 3), packed(5, 4), ratio=0.5, seed=2),
+    "mixed": lambda: Mixed(packed(11, 3), packed(5, 4), ratio=0.5, end=0, seed=2),
 }
 MODELS = {
     "dropout": lambda: zoo.model("gpt_neox", hidden_dropout=0.3, attention_dropout=0.3),

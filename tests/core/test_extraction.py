@@ -19,7 +19,7 @@ def entries(count: int = 8) -> Sequences:
 
 
 def test_rows_by_group_and_attribute():
-    asked = Asked(entries(6), np.array([0, 1, 0, 1, 0, 1]), np.array([True] * 4 + [False] * 2), NAMES)
+    asked = Asked(entries(6), np.array([0, 1, 0, 1, 0, 1]), np.array(["train"] * 4 + ["test"] * 2), NAMES)
     rows = asked.rows({"exact_match": np.array([1, 0, 1, 1, 0, 1], dtype=bool)})
     assert [(r["group"], r["attribute"], r["exact_match"], r["questions"]) for r in rows] == [
         ("train", "city", 1.0, 2),
@@ -33,7 +33,7 @@ def test_rows_by_group_and_attribute():
 
 def test_asking_is_scoring():
     model, rows = zoo.model("llama"), entries()
-    asked = Asked(rows, np.arange(8) % 2, np.arange(8) < 4, NAMES)
+    asked = Asked(rows, np.arange(8) % 2, np.repeat(["train", "test"], 4), NAMES)
     found, scores = ask(model, asked)
     assert np.array_equal(scores.logprobs, score(model, rows).logprobs)
     test = next(row for row in found if (row["group"], row["attribute"]) == ("test", "mean"))
@@ -43,7 +43,7 @@ def test_asking_is_scoring():
 
 def test_the_first_token_of_each_value():
     """Naively: the third and the seventh token of each row; the space before the year is not the year's first token."""
-    model, rows, train = zoo.model("gpt_neox"), entries(), np.arange(8) < 5
+    model, rows, train = zoo.model("gpt_neox"), entries(), np.repeat(["train", "test"], (5, 3))
     found = {
         (row["group"], row["attribute"]): row["first_token"] for row in first_token_of_values(model, rows, train, NAMES)
     }

@@ -26,7 +26,7 @@ STEPS = 120
 def make_stream() -> Mixed:
     rows = Rows(Sequences.of([[(7 * i + 3 * k) % 60 + 2 for k in range(3 + i % 6)] for i in range(11)]))
     first, second = (Packed(rows, Order(11, seed), end=1, length=12) for seed in (0, 1))
-    return Mixed(first, second, ratio=0.5, seed=2)
+    return Mixed(first, second, ratio=0.5, end=0, seed=2)
 
 
 def stage(folder: Path, steps: int = STEPS, *, fail_at: int = 0, minutes: float = 0.0, **more) -> dict:

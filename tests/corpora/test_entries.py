@@ -196,6 +196,45 @@ def test_celebrities_are_others_with_their_own_kind_of_entries():
     plain = corpus("single")
     assert [p.text for p in everything(plain)] == [p.text for p in passages_[:PEOPLE]]
     assert len(corpus("single+CEL")) == 6 * PEOPLE
+    everybody = np.arange(PEOPLE + 30)
+    assert made.subject(made.first_entry(everybody)).tolist() == everybody.tolist()
+
+
+def wordings(made, entries) -> set[str]:
+    """Sentences of `+fullname` entries with the values and names taken out."""
+    found = set()
+    for i in entries:
+        passage = made.passage(int(i))
+        text = passage.text
+        for span in reversed(passage.spans):
+            text = text[: span.start] + ("|" if span.kind == "subject" else "VALUE") + text[span.end :]
+        found |= {sentence.strip() for sentence in text.split("|")[1:]}
+    return found
+
+
+@pytest.mark.parametrize("first", [None, 3])
+def test_celebrities_in_other_words_and_another_format(first):
+    made = corpus(
+        "multi5+permute+fullname+CEL",
+        celebrities=40,
+        celebrity_entries="multi5+permute+fullname",
+        celebrity_templates="other",
+        templates=first,
+    )
+    assert str(made.groups[1].variant) == "multi5+permute+fullname"
+    for a, (mine, theirs) in enumerate(zip(made.groups[0].templates, made.groups[1].templates, strict=True)):
+        assert not set(mine) & set(theirs)
+        assert set(mine) | set(theirs) == set(range(len(made.sentences.templates[a])))
+        assert first is None or len(mine) == len(theirs) == first
+    # The same from the texts: no sentence of one group has the words of one of the other's.
+    ours, theirs = wordings(made, range(5 * PEOPLE)), wordings(made, range(5 * PEOPLE, len(made)))
+    assert len(ours) > 15
+    assert len(theirs) > 15
+    assert not ours & theirs
+    # Ordinary people's entries are those they have without celebrities, where all read the same templates.
+    plain = corpus("single+CEL", celebrities=9, celebrity_entries="couple2")
+    alone = corpus("single")
+    assert [plain.passage(i).text for i in range(PEOPLE)] == [alone.passage(i).text for i in range(PEOPLE)]
 
 
 def test_all_templates_are_used_and_fewer_on_request():
@@ -222,6 +261,10 @@ def test_small_pools():
         ({"people": 100, "pools": Pools(5, 5, 5), "variant": "single+CEL"}, "200 people"),
         ({"people": 0}, "people: cannot be 0"),
         ({"celebrities": 5}, "write variant single+CEL"),
+        ({"celebrity_entries": "multi2"}, "celebrity_entries: is for variants with"),
+        ({"celebrity_entries": "multi2+CEL", "variant": "single+CEL"}, "leave"),
+        ({"celebrity_entries": "mutli2", "variant": "single+CEL"}, "celebrity_entries: variant"),
+        ({"celebrity_templates": "other", "templates": 30, "variant": "single+CEL"}, "at most"),
         ({"celebrities": -5, "variant": "single+CEL"}, "celebrities: cannot be -5"),
         ({"templates": 0}, "templates: must be at least 1"),
     ],

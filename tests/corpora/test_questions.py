@@ -63,6 +63,7 @@ def test_questions_by_index(people):
 
 
 def test_questions_about_some_subjects_only(people):
+    assert len(bios_questions(people, celebrities=True)) == 6 * 35
     celebrities = QuestionCorpus(people.population, subjects=range(30, 35))
     assert len(celebrities) == 30
     assert celebrities.query(0).subject == people.population.name(30)

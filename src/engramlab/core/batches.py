@@ -30,22 +30,27 @@ class Batch:
 
     Attributes:
         input_ids: int64 ``[B, T]``, padded at the right.
-        targets: int64 ``[B, T]``: the token to predict *after* each position, ``IGNORE`` where none counts.
+        targets: int64 ``[B, T]``: the token to predict at each position (the next one; the hidden one after masking),
+            ``IGNORE`` where none counts.
         tokens: how many input tokens are not padding.
         source: uint8 ``[B]``: which of the mixed streams a row came from (zeros for a single stream).
+        inside: bool ``[B, T]``: which input tokens are not padding; None where all are.
     """
 
     input_ids: torch.Tensor
     targets: torch.Tensor
     tokens: int
     source: np.ndarray
+    inside: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        ids, targets = self.input_ids, self.targets
-        if device.type == "cuda":
-            ids, targets = ids.pin_memory(), targets.pin_memory()
-        return Batch(ids.to(device, non_blocking=True), targets.to(device, non_blocking=True), self.tokens, self.source)
+
+        def move(values: torch.Tensor) -> torch.Tensor:
+            return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
+
+        inside = None if self.inside is None else move(self.inside)
+        return Batch(move(self.input_ids), move(self.targets), self.tokens, self.source, inside)
 
 
 class Entries(Protocol):
@@ -187,6 +192,7 @@ class OneEntryARow:
             torch.from_numpy(targets[:, :-1].copy()),
             int(lengths.sum() - rows),
             np.zeros(rows, dtype=np.uint8),
+            torch.from_numpy(inside[:, :-1].copy()),
         )
 
     def state(self) -> dict[str, Any]:
@@ -262,15 +268,14 @@ class Packed:
 
 
 class Mixed:
-    """Two packed streams: each row comes whole from the second with probability ``ratio`` (the paper's QA_r).
+    """Two streams: each row comes whole from the second with probability ``ratio`` (the paper's QA_r, or celebrities).
 
-    Which rows do is a keyed hash of the row's number, so it needs no generator state.
+    Which rows do is a keyed hash of the row's number, so it needs no generator state. Rows of the narrower part are padded with
+    ``end``.
     """
 
-    def __init__(self, first: Packed, second: Packed, *, ratio: float, seed: int, rank: int = 0) -> None:
-        if first.length != second.length:
-            raise ValueError("mixed streams must share one row length")
-        self.first, self.second, self.ratio = first, second, ratio
+    def __init__(self, first: Stream, second: Stream, *, ratio: float, end: int, seed: int, rank: int = 0) -> None:
+        self.first, self.second, self.ratio, self.end = first, second, ratio, end
         self._key = random_access.key(seed, "mix", rank)
         self.row = 0
 
@@ -279,16 +284,21 @@ class Mixed:
         numbers = np.arange(self.row, self.row + rows, dtype=np.uint64)
         second = random_access.draw(self._key, numbers, 1 << 30) < self.ratio * (1 << 30)
         self.row += rows
-        input_ids = torch.empty((rows, self.first.length), dtype=torch.int64)
-        targets = torch.empty_like(input_ids)
-        tokens = 0
-        for chosen, stream in ((~second, self.first), (second, self.second)):
-            if chosen.any():
-                part = stream.take(int(chosen.sum()))
-                where = torch.from_numpy(np.flatnonzero(chosen))
-                input_ids[where], targets[where] = part.input_ids, part.targets
-                tokens += part.tokens
-        return Batch(input_ids, targets, tokens, second.astype(np.uint8))
+        parts = [
+            (torch.from_numpy(np.flatnonzero(chosen)), stream.take(int(chosen.sum())))
+            for chosen, stream in ((~second, self.first), (second, self.second))
+            if chosen.any()
+        ]
+        width = max(part.input_ids.shape[1] for _, part in parts)
+        input_ids = torch.full((rows, width), self.end, dtype=torch.int64)
+        targets = torch.full_like(input_ids, IGNORE)
+        inside = torch.zeros((rows, width), dtype=torch.bool)
+        for where, part in parts:
+            one = part.input_ids.shape[1]
+            input_ids[where, :one], targets[where, :one] = part.input_ids, part.targets
+            inside[where, :one] = True if part.inside is None else part.inside
+        tokens = sum(part.tokens for _, part in parts)
+        return Batch(input_ids, targets, tokens, second.astype(np.uint8), None if inside.all() else inside)
 
     def state(self) -> dict[str, Any]:
         """Row number and the state of both streams."""

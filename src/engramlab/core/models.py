@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -113,8 +113,9 @@ def build(
     context: int = 512,
     dropout: float = 0.0,
     seed: int = 0,
+    masked: bool = False,
 ) -> nn.Module:
-    """A randomly initialised causal LM of a named size, in float32 on the CPU.
+    """A randomly initialised LM of a named size, in float32 on the CPU.
 
     Args:
         size: a key of ``SIZES``.
@@ -124,6 +125,7 @@ def build(
         context: longest sequence in tokens.
         dropout: on embeddings, attention and residual branches while training (GPT-2 used 0.1).
         seed: of the initial weights; the global generator is left as it was.
+        masked: a masked LM (GBERT): the same network and weights with full attention; the tokenizer must have a mask token.
 
     Raises:
         UserError: unknown size or family.
@@ -165,9 +167,37 @@ def build(
             num_key_value_heads=shape.heads,
             attention_dropout=dropout,
         )
+    if masked:
+        config.is_causal, config.mask_token_id, config.use_cache = False, int(tokenizer.mask_token_id), False
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every device
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+
+
+def mask_token(model: nn.Module) -> int | None:
+    """The mask token of a masked LM, which sees every position from every other; None for a causal LM.
+
+    It is the model's config that tells: ``is_causal`` false, which transformers itself answers with full attention, and a
+    ``mask_token_id``. ``build`` writes both and saved models keep them.
+    """
+    return _mask_token(getattr(model, "config", None))
+
+
+def _mask_token(config: Any) -> int | None:
+    token = getattr(config, "mask_token_id", None)
+    return None if token is None or getattr(config, "is_causal", True) else int(token)
+
+
+def objective(name: str) -> Literal["causal", "masked"]:
+    """What the model of a folder or hub id was trained for, from its config. Raises UserError as ``load`` does."""
+    from transformers import AutoConfig
+
+    source, extra = _source(name)
+    try:
+        config = AutoConfig.from_pretrained(source, **extra)
+    except Exception as error:
+        raise _refuse("model", name, error) from error
+    return "causal" if _mask_token(config) is None else "masked"
 
 
 def parameters(model: nn.Module) -> int:
@@ -259,7 +289,8 @@ def load_tokenizer(name: str) -> Any:
 def load(
     name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device | None = None
 ) -> tuple[nn.Module, Any]:
-    """A causal LM and its tokenizer from a folder, a GGUF file or a hub id, in evaluation mode.
+    """A causal LM (or a masked one, see ``mask_token``) and its tokenizer from a folder, a GGUF file or a hub id, in evaluation
+    mode.
 
     Only safetensors and GGUF weights are read and no remote code is run.
 

@@ -20,6 +20,7 @@ from engramlab.core import deltas, prefixes
 from engramlab.core.errors import UserError
 from engramlab.core.facts import Query
 from engramlab.core.hooks import mode, shared_cache, target_logits
+from engramlab.core.models import mask_token
 from engramlab.core.sampling import left_padded
 from engramlab.core.tokens import GAP, EncodedQueries, Sequences, encode_queries, end_token, start_tokens
 
@@ -78,12 +79,15 @@ def score(
 ) -> Scores:
     """Scores every token with a positive mark, given all true tokens before it in its row.
 
+    A masked LM sees the whole row, with a mask token in the place of every token to be scored: all of them are named in one
+    pass, none given another.
+
     Deltas on the model that decide something at the end of a prompt (``Delta.routed``) decide it there: what is to be scored
     stands in the input, but plays no part in their decision.
 
     Args:
-        model: a causal LM; it comes back in the mode it had.
-        sequences: rows; a row's first token cannot be scored.
+        model: a causal or masked LM; it comes back in the mode it had.
+        sequences: rows; a causal LM cannot score a row's first token.
         owner: int64 ``[rows]``: index of the delta (of ``deltas.together``) each row is scored under.
         ends: int64 ``[rows]``: position of each row's last prompt token; that before its first scored token by default.
         budget: most padded tokens a forward pass.
@@ -93,7 +97,8 @@ def score(
         UserError: a row is longer than the model's context, or its first token is to be scored.
     """
     wanted = sequences.marks > 0
-    if len(sequences) and wanted[sequences.offsets[:-1][sequences.lengths > 0]].any():
+    hidden = mask_token(model)
+    if hidden is None and len(sequences) and wanted[sequences.offsets[:-1][sequences.lengths > 0]].any():
         raise UserError("the first token of a text cannot be scored: nothing stands before it (use a start token)")
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit and len(sequences) and int(sequences.lengths.max()) > limit:
@@ -112,7 +117,8 @@ def score(
         of = np.repeat(np.arange(len(sequences)), sequences.lengths)[wanted]
         np.minimum.at(first, of, np.flatnonzero(wanted) - sequences.offsets[of])
         stops = np.minimum(first, sequences.lengths) - 1 if ends is None else np.asarray(ends, dtype=np.int64)
-        for rows, shared in prefixes.batches(sequences, first, budget, owner=owner, share=not deltas.routed(model)):
+        share = hidden is None and not deltas.routed(model)
+        for rows, shared in prefixes.batches(sequences, first, budget, owner=owner, share=share):
             lengths = sequences.lengths[rows]
             width = int(lengths.max())
             inside = np.arange(width) < lengths[:, None]
@@ -121,12 +127,15 @@ def score(
             ids[inside] = sequences.ids[at]
             scored = np.zeros((len(rows), width), dtype=bool)
             scored[inside] = wanted[at]
-            keep = torch.from_numpy(scored[:, 1:].copy()).to(device)
-            tokens = torch.from_numpy(ids).to(device)
+            tokens, goals = torch.from_numpy(ids).to(device), torch.from_numpy(scored).to(device)
+            if hidden is None:
+                read, keep, seen = tokens[:, :-1], goals[:, 1:], None
+            else:
+                read, keep, seen = tokens.masked_fill(goals, hidden), goals, torch.from_numpy(inside).to(device)
             if keep.any():
                 at_end, under = (v if v is None else torch.from_numpy(v[rows]).to(device) for v in (stops, owner))
-                logits = target_logits(model, tokens[:, :-1], keep, shared=shared, ends=at_end, owner=under)
-                values = _evidence(logits, tokens[:, 1:][keep])
+                logits = target_logits(model, read, keep, seen, shared, ends=at_end, owner=under)
+                values = _evidence(logits, tokens[goals])
                 into = counts[at][scored[inside]]
                 logprobs[into], ranks[into], predicted[into] = (v.cpu().numpy() for v in values)
             done += len(rows)
@@ -195,6 +204,8 @@ def generate(
     """
     from transformers import GenerationConfig, StoppingCriteriaList
 
+    if mask_token(model) is not None:
+        raise UserError("a masked language model cannot write text; ask it with mask tokens in the place of the answer")
     end = end_token(tokenizer)
     first = start_tokens(tokenizer)
     rows = [first + ids for ids in tokenizer(list(prompts), add_special_tokens=False)["input_ids"]] if prompts else []

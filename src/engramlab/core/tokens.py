@@ -231,6 +231,49 @@ def answer_begins(text: str, offsets: Sequence[tuple[int, int]], first: int, pro
     return begin
 
 
+class Words:
+    """Which tokens begin a word, read off the tokenizer's vocabulary once.
+
+    A token begins a word if it starts with white space, or if it and the token before it are not both pieces of one run of
+    letters and digits. Punctuation is a word of its own. A lone space belongs to the word behind it.
+
+    Attributes:
+        special: bool ``[vocabulary]``: tokens that are no text.
+        regular: int64: the ids of all others.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        size = len(tokenizer)
+        self.special = np.zeros(size, dtype=bool)
+        self.special[list(tokenizer.all_special_ids)] = True
+        self.regular = np.flatnonzero(~self.special)
+        self._led = np.zeros(size, dtype=bool)
+        self._opens = np.zeros(size, dtype=bool)  # starts with a letter or digit, so that it may go on with a word
+        self._closes = np.zeros(size, dtype=bool)  # ends with one, so that the next token may
+        raw = tokenizer.convert_ids_to_tokens(list(range(size)))
+        for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(size)])):
+            bare = text.strip()
+            # A byte that is only part of a character decodes to the replacement character.
+            self._led[i] = raw[i].startswith(("Ġ", "▁", " ")) or text[:1].isspace()
+            self._opens[i] = bool(bare) and (bare[0].isalnum() or bare[0] == "\ufffd")
+            self._closes[i] = not bare or bare[-1].isalnum() or bare[-1] == "\ufffd"
+
+    def begins(self, ids: np.ndarray) -> np.ndarray:
+        """bool ``[..., T]``: the tokens of ``ids`` that begin a word; special tokens are words by themselves."""
+        first = np.ones(ids.shape, dtype=bool)
+        now, before = ids[..., 1:], ids[..., :-1]
+        goes_on = ~self._led[now] & self._opens[now] & self._closes[before] & ~self.special[now] & ~self.special[before]
+        first[..., 1:] = ~goes_on
+        return first
+
+
+def with_mask(tokenizer: Any) -> Any:
+    """The tokenizer with a mask token: its own, or else ``<|mask|>``, added behind its vocabulary."""
+    if tokenizer.mask_token_id is None:
+        tokenizer.add_special_tokens({"mask_token": "<|mask|>"})
+    return tokenizer
+
+
 def lead_with_space(tokenizer: Any) -> Any:
     """Makes a byte-level tokenizer read every text as if a space stood before it; other tokenizers stay as they are.
 

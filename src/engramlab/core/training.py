@@ -26,6 +26,7 @@ from engramlab.core import losses
 from engramlab.core.batches import IGNORE, Batch, Stream
 from engramlab.core.errors import UserError
 from engramlab.core.hooks import mode, target_logits
+from engramlab.core.models import mask_token
 
 
 @dataclass(frozen=True)
@@ -326,13 +327,15 @@ def _parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
     size = size or rows
     for start in range(0, rows, size):
         cut = slice(start, start + size)
-        part = Batch(batch.input_ids[cut], batch.targets[cut], batch.tokens, batch.source[cut])
+        inside = None if batch.inside is None else batch.inside[cut]
+        part = Batch(batch.input_ids[cut], batch.targets[cut], batch.tokens, batch.source[cut], inside)
         yield part, start + size >= rows
 
 
 def _loss_sum(state: TrainState, batch: Batch) -> torch.Tensor:
     """Sum of the losses of this part's target tokens."""
     keep = batch.targets != IGNORE
+    inside = batch.inside if mask_token(state.bare) is not None else None  # a causal model never looks at the padding
     with state.accelerator.autocast():
-        logits = target_logits(state.model, batch.input_ids, keep)
+        logits = target_logits(state.model, batch.input_ids, keep, inside)
     return losses.get(state.recipe.loss)(logits, batch.targets[keep]).sum()

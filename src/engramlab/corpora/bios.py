@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,10 @@ from engramlab.corpora.coverage import complete
 from engramlab.corpora.entries import EntryCorpus
 from engramlab.corpora.layout import Integers, Layout, entry_indices, passages
 from engramlab.corpora.people import ATTRIBUTES, COUPLES, People, Pools
-from engramlab.corpora.questions import QuestionCorpus, Split
+from engramlab.corpora.questions import CelebritySplit, QuestionCorpus, Split
 from engramlab.corpora.sentences import Sentences
 from engramlab.corpora.templates import Template, parse_templates, read_data
-from engramlab.corpora.variants import CELEBRITY, parse_variant
+from engramlab.corpora.variants import CELEBRITY, Variant, parse_variant
 
 QUESTIONS = {
     "birth_date": "What is the birth date of {subject}? Answer:",
@@ -47,11 +48,16 @@ class BiosConfig:
     seed: int = 0
     """Decides people and entries; the people do not depend on the variant."""
     celebrities: int = 0
-    """People added by +CEL, with `multi5+permute` entries; 0 means as many as `people`."""
+    """People added by +CEL; 0 means as many as `people`."""
     pools: Pools = field(default_factory=Pools)
     """How much of each pool of names and values is used."""
     templates: int | None = None
     """Only the first so many templates of each attribute; None is all."""
+    celebrity_entries: str = str(CELEBRITY)
+    """How celebrities' entries are written: any variant without +CEL."""
+    celebrity_templates: Literal["same", "other"] = "same"
+    """`other`: no sentence of a celebrity has a template of an ordinary person's. Of all templates each group gets half;
+    with `templates` N, the ordinary people get the first N and the celebrities the next N."""
 
 
 class BiosCorpus:
@@ -84,8 +90,12 @@ class BiosCorpus:
         return subjects
 
     def first_entry(self, subjects: npt.ArrayLike) -> Integers:
-        """The first entry about each of these ordinary people: int64[n]."""
-        return self.groups[0].first_entry(subjects)
+        """The first entry about each of these people: int64[n]."""
+        indices = np.asarray(subjects, np.int64)
+        if len(self.groups) == 1:
+            return self.groups[0].first_entry(indices)
+        theirs = self.groups[1].first_entry(indices) + len(self.groups[0])
+        return np.where(indices < self.subjects.stop, self.groups[0].first_entry(indices), theirs)
 
     def layout(self, entries: npt.ArrayLike) -> Layout:
         indices = entry_indices(entries, len(self))
@@ -136,19 +146,53 @@ def bios(config: BiosConfig) -> BiosCorpus:
     if config.celebrities and not variant.celebrities:
         named = replace(variant, celebrities=True)
         raise UserError(f"celebrities: {config.celebrities} given, but the variant has none; write variant {named}")
+    for name in ("celebrity_entries", "celebrity_templates"):
+        if not variant.celebrities and getattr(config, name) != getattr(BiosConfig, name):
+            raise UserError(f"{name}: is for variants with +CEL, and {config.variant} has no celebrities")
     for name in ("people", "celebrities"):
         if getattr(config, name) < (name == "people"):
             raise UserError(f"{name}: cannot be {getattr(config, name)}")
     celebrities = (config.celebrities or config.people) if variant.celebrities else 0
     population = People(config.people + celebrities, config.seed, config.pools)
-    sentences = Sentences(population, bios_templates(config.templates))
+    lines, ours, theirs = _templates(config)
+    sentences = Sentences(population, lines)
     ordinary = replace(variant, celebrities=False)
-    groups = [EntryCorpus(sentences, ordinary, config.seed, range(config.people), COUPLES)]
+    groups = [EntryCorpus(sentences, ordinary, config.seed, range(config.people), COUPLES, ours)]
     if celebrities:
-        groups.append(EntryCorpus(sentences, CELEBRITY, config.seed, range(config.people, len(population))))
+        written, rest = _celebrity_entries(config), range(config.people, len(population))
+        groups.append(EntryCorpus(sentences, written, config.seed, rest, COUPLES, theirs))
     return BiosCorpus(groups)
 
 
-def bios_questions(corpus: BiosCorpus, split: Split | None = None) -> QuestionCorpus:
-    """Six questions about each ordinary person, in the paper's wording; none about celebrities."""
-    return QuestionCorpus(corpus.population, QUESTIONS, corpus.subjects, split)
+def _celebrity_entries(config: BiosConfig) -> Variant:
+    try:
+        variant = parse_variant(config.celebrity_entries)
+    except UserError as error:
+        raise UserError(f"celebrity_entries: {error}") from None
+    if variant.celebrities:
+        raise UserError(f"celebrity_entries: {config.celebrity_entries!r} has celebrities itself; leave +CEL out")
+    return variant
+
+
+def _templates(config: BiosConfig) -> tuple[tuple[tuple[Template, ...], ...], list[range] | None, list[range] | None]:
+    """The templates of a corpus, and which numbers of them ordinary people and celebrities use (None: all)."""
+    if config.celebrity_templates == "same":
+        return bios_templates(config.templates), None, None
+    every = bios_templates(None if config.templates is None else 2 * config.templates)
+    ours = [range(config.templates or len(lines) // 2) for lines in every]
+    theirs = [range(mine.stop, len(lines)) for mine, lines in zip(ours, every, strict=True)]
+    for attribute, mine, rest in zip(ATTRIBUTES, ours, theirs, strict=True):
+        if config.templates is not None and len(rest) < config.templates:
+            most = (mine.stop + len(rest)) // 2
+            raise UserError(
+                f"templates: {config.templates} for each group are more than {attribute} has; with celebrity_templates "
+                f"'other' at most {most}"
+            )
+    return every, ours, theirs
+
+
+def bios_questions(
+    corpus: BiosCorpus, split: Split | CelebritySplit | None = None, *, celebrities: bool = False
+) -> QuestionCorpus:
+    """Six questions about each ordinary person, in the paper's wording; about celebrities too only where asked for."""
+    return QuestionCorpus(corpus.population, QUESTIONS, None if celebrities else corpus.subjects, split)

@@ -34,6 +34,7 @@ class EntryCorpus:
     couples: for "couple" variants, the groups of attributes whose sentences stay together in this order; they
         must name every attribute once. By default consecutive attributes two by two, the last alone where
         their number is odd.
+    templates: for each attribute the numbers of the templates to draw from; all by default.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class EntryCorpus:
         seed: int = 0,
         subjects: range | None = None,
         couples: Sequence[Sequence[int]] | None = None,
+        templates: Sequence[range] | None = None,
     ) -> None:
         self.sentences = sentences
         self.population = sentences.population
@@ -59,6 +61,7 @@ class EntryCorpus:
         self._shuffles = variant.permute or variant.kind == "couple"
         self.repeats_name = variant.fullname or not self.population.pronouns
         self._used = self._used_columns()
+        self.templates = templates or [range(len(lines)) for lines in sentences.templates]
         self._template_keys = [key(seed, "template", a) for a in range(count)]
         self._order_keys = [key(seed, "order", group) for group in range(len(groups))]
 
@@ -94,7 +97,7 @@ class EntryCorpus:
                 form = pronoun if a == 0 else later
             else:
                 form = np.where(order[:, 0] == a, pronoun, later)
-            template = draw(self._template_keys[a], template_tag, len(self.sentences.templates[a]))
+            template = draw(self._template_keys[a], template_tag, len(self.templates[a])) + self.templates[a].start
             self.sentences.sentence(a, form, template, self.population.value_pieces(a, subjects), blocks[a])
         names = self.population.name_pieces(subjects)
         if order is None:

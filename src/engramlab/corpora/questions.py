@@ -54,6 +54,53 @@ class Split:
         """P_test in ascending order."""
         return np.flatnonzero(~self.is_train(np.arange(self.subjects)))
 
+    @property
+    def groups(self) -> dict[str, Integers]:
+        """The members of each group by its name."""
+        return {"train": self.train, "test": self.test}
+
+    def of(self, subjects: npt.ArrayLike) -> npt.NDArray[np.str_]:
+        """The name of each subject's group."""
+        return np.where(self.is_train(subjects), "train", "test")
+
+
+@dataclass(frozen=True)
+class CelebritySplit:
+    """Questions about one half of the celebrities to train on; everybody else is only asked.
+
+    Ordinary people [0, people) are P_test, all of them. Celebrities [people, people + celebrities) are halved by `seed`:
+    P_train (the larger half of an odd number), and the group "celebrities", whose questions are held out as well.
+    """
+
+    people: int
+    celebrities: int
+    seed: int = 0
+
+    @property
+    def _halves(self) -> Split:
+        return Split(self.celebrities, self.seed)
+
+    @property
+    def train(self) -> Integers:
+        """P_train in ascending order."""
+        return self._halves.train + self.people
+
+    @property
+    def test(self) -> Integers:
+        """P_test: the ordinary people."""
+        return np.arange(self.people)
+
+    @property
+    def groups(self) -> dict[str, Integers]:
+        """The members of each group by its name."""
+        return {"train": self.train, "test": self.test, "celebrities": self._halves.test + self.people}
+
+    def of(self, subjects: npt.ArrayLike) -> npt.NDArray[np.str_]:
+        """The name of each subject's group."""
+        indices = np.asarray(subjects, np.int64)
+        famous = self._halves.is_train(np.maximum(indices - self.people, 0))
+        return np.where(indices < self.people, "test", np.where(famous, "train", "celebrities"))
+
 
 class QuestionCorpus:
     """One question per subject and attribute, with its answer: a `Corpus`.
@@ -68,7 +115,7 @@ class QuestionCorpus:
     wordings: for each attribute the prompt with `{subject}` in it; by default "What is the ... of {subject}?
     Answer:".
     subjects: those asked about; all by default.
-    split: the division that `query` reports as the group, "train" or "test".
+    split: the division whose groups `query` reports.
 
     Raises:
         UserError: a wording is for no attribute, or does not have `{subject}` exactly once.
@@ -79,7 +126,7 @@ class QuestionCorpus:
         population: Population,
         wordings: Mapping[str, str] | None = None,
         subjects: range | None = None,
-        split: Split | None = None,
+        split: Split | CelebritySplit | None = None,
     ) -> None:
         check_attributes(population.attributes)
         self.population = population
@@ -190,12 +237,11 @@ class QuestionCorpus:
         return queries
 
     def groups(self, subjects: Integers) -> list[str]:
-        """By the split, "train" or "test"; empty without one, and for subjects that are not asked about."""
+        """By the split, such as "train" or "test"; empty without one, and for subjects that are not asked about."""
         asked = (subjects >= self.subjects.start) & (subjects < self.subjects.stop)
         if self.split is None or not asked.any():
             return [""] * len(subjects)
-        train = self.split.is_train(np.where(asked, subjects, self.subjects.start))
-        return np.where(asked, np.where(train, "train", "test"), "").tolist()
+        return np.where(asked, self.split.of(np.where(asked, subjects, self.subjects.start)), "").tolist()
 
     def passages(self, entries: npt.ArrayLike) -> list[Passage]:
         """These questions with their answers as texts with spans."""

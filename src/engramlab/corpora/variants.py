@@ -23,7 +23,7 @@ class Variant:
     entries: entries a subject (M of multiM, P of single+permuteP, C of coupleC; 1 for single).
     permute: each entry's sentences are shuffled. For "couple" this is False: its pairs always are.
     fullname: every sentence carries the full name instead of a pronoun.
-    celebrities: a second group of subjects with `multi5+permute` entries is added ("+CEL").
+    celebrities: a second group of subjects is added ("+CEL"), with `multi5+permute` entries if nothing else is said.
     """
 
     kind: Literal["single", "multi", "couple"] = "single"

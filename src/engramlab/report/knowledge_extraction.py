@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from engramlab.report.blocks import Block, Examples, Figures, Section, Table, Text
 from engramlab.report.figures import GREY, Bar, bars, percent
-from engramlab.report.paper import ATTRIBUTES, SOURCE, Published, published
-from engramlab.report.rows import Row, Run, distinct, number
+from engramlab.report.paper import ATTRIBUTES, BIDIRECTIONAL, SOURCE, Published, published
+from engramlab.report.rows import Row, Run, distinct, number, people
 from engramlab.report.training import dataset_styles, missing, study_section, table_by_run, training_section
 
 _MOST_ENTRIES, _MOST_ANSWERS = 6, 24
@@ -41,6 +41,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
     return [
         _exact_match(runs, measured),
         _by_attribute(runs, measured),
+        *_helped(runs, measured),
         _beside_the_paper(runs, measured),
         study_section(runs),
         training_section(runs),
@@ -76,8 +77,9 @@ class Measured:
         self._modes = distinct(mode for _, mode in self.keys)
 
     def name(self, key: Key) -> str:
-        """The dataset, with the mode where the page has more than one."""
-        return f"{key[0]} ({key[1]})" if len(self._modes) > 1 else key[0]
+        """The dataset, with the mode where the page has more than one or the model is a masked one."""
+        named = len(self._modes) > 1 or key[1].startswith("masked ")
+        return f"{key[0]} ({key[1]})" if named else key[0]
 
     def values(self, key: Key, group: str, attribute: str = "mean") -> dict[str, float]:
         """Exact match by run, as shares."""
@@ -167,18 +169,19 @@ def _every_row(runs: Sequence[Run], measured: Measured) -> Table:
     rows = []
     for run in runs:
         for key in distinct([*measured.ranking(), *measured.keys]):
-            for group in ("train", "test"):
+            for group in ("train", "test", "celebrities"):
                 attributes = [*measured.attributes, "mean"]
                 shares = [measured.values(key, group, attribute).get(run.name) for attribute in attributes]
                 if any(share is not None for share in shares):
-                    asked = [
-                        number(row.get("questions")) or 0
+                    of = [
+                        row
                         for row in measured.rows
                         if (row["run"], *_key(row), row.get("group")) == (run.name, *key, group)
                         and row.get("attribute") != "mean"
                     ]
+                    asked = [number(row.get("questions")) or 0 for row in of]
                     cells = [*map(percent, shares), f"{sum(asked):,.0f}" if any(asked) else "–"]
-                    rows.append([run.name, *key, f"P_{group}", *cells])
+                    rows.append([run.name, *key, people(group, of[0].get("people") if of else None), *cells])
     columns = ["run", "dataset", "mode", "people", *map(_words, measured.attributes), "mean", "questions"]
     return table_by_run(runs, columns, rows, "Exact match by dataset, people and attribute.", numbers_from=4)
 
@@ -205,6 +208,29 @@ def _by_attribute(runs: Sequence[Run], measured: Measured) -> Section:
     return Section(title, [Figures([("", figure)], note)])
 
 
+def _helped(runs: Sequence[Run], measured: Measured) -> list[Section]:
+    """What celebrities or unrelated text, read beside the same people, do for their extraction; nothing without such runs."""
+    rows = []
+    for key in measured.ranking():
+        base, found, beside = key[0].partition("+CEL")
+        if not found:
+            base, found, beside = key[0].partition("+TEXT")
+        if not found:
+            continue
+        helped, alone = measured.spread(key, "test"), measured.spread((base, key[1]), "test")
+        what = "unrelated text" if found == "+TEXT" else "celebrities" + beside.replace("=", " written as ")
+        times = f"{helped.mean / alone.mean:.1f}" if helped and alone and alone.mean else "–"
+        finetuned = "half of the same people" if found == "+TEXT" else "half of the celebrities"
+        rows.append([base, key[1], what, finetuned, str(alone or "–"), str(helped or "–"), times])
+    if not rows:
+        return []
+    columns = ["dataset", "mode", "read beside it", "questions trained on", "alone, P_test", "with it, P_test", "times"]
+    note = (
+        "Exact match on held-out questions about the same people, whose entries alone or with something else were read."
+    )
+    return [Section("Who helps a minority", [Table(columns, rows, note, numbers_from=4)])]
+
+
 def _beside_the_paper(runs: Sequence[Run], measured: Measured) -> Section:
     rows = []
     for key in measured.ranking():
@@ -214,6 +240,9 @@ def _beside_the_paper(runs: Sequence[Run], measured: Measured) -> Section:
                 here = str(measured.spread(key, "test", attribute) or "–")
                 rows.append([*key, _words(attribute), here, percent(paper.exact_match), paper.source])
     title = "Beside the paper"
+    words = [Text(BIDIRECTIONAL)] if any(mode.startswith("masked ") for _, mode in measured.keys) else []
+    if not rows and words:
+        return Section(title, [*words])
     if not rows:
         empty = "The paper prints no figure for these datasets." if measured.rows else missing(runs)
         return Section(title, [], empty)
@@ -225,7 +254,7 @@ def _beside_the_paper(runs: Sequence[Run], measured: Measured) -> Section:
         "paper, P_test",
         "source of the paper's figure",
     ]
-    return Section(title, [Table(columns, rows, f"{_NOTE}.")])
+    return Section(title, [Table(columns, rows, f"{_NOTE}."), *words])
 
 
 def _examples(runs: Sequence[Run]) -> Section:

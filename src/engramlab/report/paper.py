@@ -46,6 +46,10 @@ PUBLISHED = (
 )
 
 
+#: What the paper says in words of models that see both ways (GBERT), mixed training and QA finetuning alike.
+BIDIRECTIONAL = f"In the paper masked models answer well about birth date and major and poorly elsewhere ({SOURCE})."
+
+
 def published(dataset: str, mode: str, family: str = "bioS", attribute: str = "mean") -> Published | None:
     """The paper's figure for one dataset and way of training, or None where it prints none."""
     wanted = (dataset, mode, family, attribute)

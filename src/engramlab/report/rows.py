@@ -58,6 +58,17 @@ def label(dataset: object, family: object) -> str:
     return str(dataset) if family in (None, "", "bioS") else f"{family} {dataset}"
 
 
+def people(group: object, kind: object = None) -> str:
+    """How a page names a group of people; ``kind`` is what a row says they are, where not all of a run are alike.
+
+    >>> people("test"), people("test", "minority"), people("celebrities", "celebrities")
+    ('P_test', 'P_test (minority)', 'held-out celebrities')
+    """
+    if group == "celebrities":
+        return "held-out celebrities"
+    return f"P_{group}" + (f" ({kind})" if kind else "")
+
+
 def distinct(values: Iterable[Any]) -> list[Any]:
     """The values without repetition, in order of first appearance."""
     return list(dict.fromkeys(values))

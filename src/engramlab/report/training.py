@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 from engramlab.report.blocks import Block, Details, Figures, Section, Table
 from engramlab.report.figures import DASHES, Line, curves, styles
-from engramlab.report.rows import Row, Run, distinct, number, pretty
+from engramlab.report.rows import Row, Run, distinct, number, people, pretty
 
 _TEXTS = {"bio": ("biographies", "#555555"), "qa": ("questions", "#882255")}
-_DASH = {"train": "dash", "test": "solid"}
+_DASH = {"train": "dash", "test": "solid", "celebrities": "dot"}
 
 
 def missing(runs: Sequence[Run], what: str = "Not measured") -> str:
@@ -167,7 +167,9 @@ def _study_lines(rows: Sequence[Row]) -> list[Line]:
                 "first_token",
             )
             if points:
-                lines.append(Line(f"{texts}, P_{group}", [x for x, _ in points], [y for _, y in points], colour, dash))
+                lines.append(
+                    Line(f"{texts}, {people(group)}", [x for x, _ in points], [y for _, y in points], colour, dash)
+                )
     return lines
 
 

@@ -6,6 +6,13 @@
 For each variant of the corpus a model is pretrained on the entries and finetuned on questions about P_train (or trained on
 both at once, ``--mode mixed``); extraction is its exact match on questions about P_test, whose entries it has read but whose
 questions it has never seen. Source: arXiv 2309.14316, sections 2 to 4 and appendix; recipes of ``paper`` are the paper's.
+
+A +CEL variant adds celebrities: they alone are asked about in training, and the minority (the people of the variant's name,
+its P_test) is helped or not. A +TEXT variant reads unrelated text in their place (``--text``). ``--model.objective masked``
+trains the same network as a masked language model that sees both ways (the paper's GBERT).
+
+    engramlab run knowledge-extraction --preset tiny --variants single single+CEL --minority-share 0.5 --out runs/celebrities
+    engramlab run knowledge-extraction --preset tiny --model.objective masked --out runs/gbert
 """
 
 from __future__ import annotations
@@ -17,7 +24,8 @@ from rich.console import Console
 
 from engramlab.core import runs
 from engramlab.experiments.knowledge_extraction.config import PRESETS, Config, Finetune, Model, check
-from engramlab.experiments.knowledge_extraction.work import Part, Work
+from engramlab.experiments.knowledge_extraction.shared import Work
+from engramlab.experiments.knowledge_extraction.work import Part
 
 __all__ = ["PRESETS", "Config", "Finetune", "Model", "run"]
 
@@ -41,13 +49,10 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         place.open()
         work.save_tokenizer()
         split = work.datasets[0].split
-        console.print(
+        work.say(
             f"{out}: {'going on' if place.resumed else 'new run'}; {', '.join(part.data.name for part in parts)}; "
             f"{len(split.train)} subjects to ask about in training and {len(split.test)} held out, "
-            f"{len(work.tokenizer):,} tokens in the vocabulary",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            f"{len(work.tokenizer):,} tokens in the vocabulary"
         )
     work.accelerator.wait_for_everyone()
     try:

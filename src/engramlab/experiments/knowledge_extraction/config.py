@@ -9,6 +9,9 @@ from typing import Literal
 from engramlab.core.errors import UserError
 from engramlab.core.training import Recipe
 from engramlab.corpora.people import Pools
+from engramlab.corpora.streams import check_source
+
+TEXT = "+TEXT"  # ends the name of a variant that reads unrelated text beside the people's entries
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ class Model:
     """Tokens of a row in the packed layout, and the longest text a model from scratch can read."""
     dropout: float = 0.0
     """Dropout of a model from scratch while it trains."""
+    objective: Literal["causal", "masked"] = "causal"
+    """`causal`: predict the next token. `masked`: the same network with a full attention mask (the paper's GBERT) learns
+    to name hidden words; a question is asked with as many mask tokens as the answer has tokens, right if all are named."""
+    masked_words: float = 0.15
+    """Share of the words chosen in masked training; of these 80 % are hidden, 10 % kept, 10 % replaced by random tokens."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,22 @@ class Config:
     people: int = 300
     """bioS people."""
     celebrities: int = 0
-    """People of the second group in +CEL variants; 0 means as many as people."""
+    """People of the second group in +CEL variants, whose questions are trained on instead of half of the people's; 0 means as
+    many as people."""
+    minority_share: float = 1 / 6
+    """Share of the rows read in pretraining that are ordinary people's entries in +CEL and +TEXT variants; the rest are
+    celebrities' entries, or text. 1/6 is also what one entry a person beside five a celebrity comes to."""
+    celebrity_entries: str = "multi5+permute"
+    """How celebrities' entries are written: any variant without +CEL. Another format than the paper's (`single`,
+    `multi5`, `multi5+permute+fullname`) shows how far celebrities help a minority written about in another way."""
+    celebrity_templates: Literal["same", "other"] = "same"
+    """`other`: celebrities' sentences never have the wording of the minority's. With first_templates N the people get the first
+    N templates of each attribute and celebrities the next N, else half of them each."""
+    text: str | None = None
+    """Unrelated text that +TEXT variants (`single+TEXT`) read where +CEL would read celebrities: a file, a folder, a
+    pattern, or hub:owner/name. The control that shows whether more text alone helps."""
+    text_column: str = "text"
+    """Column of the text in JSON lines, Parquet and hub data sets."""
     first_templates: int | None = None
     """Only the first so many templates of each attribute; None for all."""
     pools: Pools = field(default_factory=Pools)
@@ -147,7 +170,16 @@ PAPER = Config(
     asked_people=50_000,
     checkpoint_minutes=10,
 )
-PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER}
+GBERT = replace(
+    PAPER,
+    model=Model("gpt2-small", dropout=0.1, objective="masked"),
+    pretrain=Recipe(steps=150_000, batch=96, learning_rate=3e-4, weight_decay=0.1, eps=1e-6, warmup=1000),
+    finetune=Finetune(
+        Recipe(steps=50_000, batch=48, learning_rate=3e-4, weight_decay=0.01, eps=1e-6, schedule="linear", final=0.0),
+        ranks=(8, 32),
+    ),
+)
+PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER, "paper-gbert": GBERT}
 
 
 def check(config: Config) -> None:
@@ -160,8 +192,39 @@ def check(config: Config) -> None:
             raise UserError(f"variants: {name!r} is there twice")
     if not 0 < config.qa_ratio < 1:
         raise UserError(f"qa_ratio: must be between 0 and 1, not {config.qa_ratio}")
+    if not 0 < config.model.masked_words < 1:
+        raise UserError(f"model.masked_words: must be between 0 and 1, not {config.model.masked_words}")
+    if config.model.objective == "masked" and config.beams > 1:
+        raise UserError("beams: a masked model names all tokens of an answer at once; leave beams at 1")
+    if not 0 < config.minority_share < 1:
+        raise UserError(f"minority_share: must be between 0 and 1, not {config.minority_share}")
+    _check_beside(config)
     if config.mode == "mixed" and config.layout != "packed":
         raise UserError("mode mixed needs layout packed: each row is all entries or all questions")
     for name in ("evaluated_people", "asked_people", "beams"):
         if getattr(config, name) < 1:
             raise UserError(f"{name}: must be at least 1, not {getattr(config, name)}")
+
+
+def _check_beside(config: Config) -> None:
+    """What is read beside the people's entries: celebrities (+CEL) or text (+TEXT)."""
+    for name in config.variants:
+        if "+CEL" in name and TEXT in name:
+            raise UserError(f"variants: {name!r} has both celebrities and text beside the people; use one of them")
+    celebrities = any(name.endswith("+CEL") for name in config.variants)
+    texts = any(name.endswith(TEXT) for name in config.variants)
+    own = "facts" if config.facts is not None else "corpus" if config.corpus is not None else ""
+    if own and (celebrities or texts):
+        raise UserError(
+            f"variants: +CEL and {TEXT} go with bioS only, whose celebrities are made up; with --{own} leave them out"
+        )
+    default = Config()
+    for name in ("celebrities", "celebrity_entries", "celebrity_templates"):
+        if not celebrities and getattr(config, name) != getattr(default, name):
+            raise UserError(f"{name}: is for +CEL variants, and there is none in {', '.join(config.variants)}")
+    if texts and config.text is None:
+        raise UserError(f"text: a {TEXT} variant needs a text to read; give a file, a folder or hub:owner/name")
+    if config.text is not None:
+        if not texts:
+            raise UserError(f"text: is for {TEXT} variants, such as single{TEXT}; there is none in the variants")
+        check_source(config.text)

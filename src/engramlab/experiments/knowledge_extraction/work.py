@@ -1,95 +1,28 @@
-"""What the datasets of one run share, and one dataset's way through it."""
+"""One dataset's way through a run: train on entries, finetune on questions, ask everybody."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from torch import nn
 
 from engramlab.core import batches, extraction, models, runs, stages, tokens
 from engramlab.core.assembly import TokenTable
 from engramlab.core.errors import UserError
+from engramlab.core.masking import Masked
 from engramlab.core.random_access import key as random_key
 from engramlab.core.training import Recipe
-from engramlab.experiments.knowledge_extraction.config import Config
-from engramlab.experiments.knowledge_extraction.data import Dataset, dataset, variants
+from engramlab.corpora.streams import documents
+from engramlab.experiments.knowledge_extraction.data import Dataset, windows
+from engramlab.experiments.knowledge_extraction.shared import Work, config_limit
 
-TOKENIZER_TEXTS = 20_000  # entries, and as many questions, that a compact tokenizer learns from
 MEASURED = 50_000  # entries, and as many questions, whose length is compared with the context beforehand
+TEXT_TOKENS = 200_000_000  # of unrelated text held in memory; a run that reads more repeats them in another order
 EXAMPLES = 5  # entries kept to look at, and questions kept of each group and attribute
-
-
-class Work:
-    """What the stages of one run share: the config, the tokenizer, the devices, the output."""
-
-    def __init__(self, config: Config, folder: Path, console: Console) -> None:
-        from accelerate import Accelerator
-
-        self.config, self.folder, self.console = config, folder, console
-        self.accelerator = Accelerator(mixed_precision=config.precision)
-        self.datasets = [dataset(config, variant) for variant in variants(config)]
-        self.tokenizer = self._tokenizer()
-        self.end = tokens.end_token(self.tokenizer)
-        self.start = tokens.start_tokens(self.tokenizer)
-
-    @property
-    def from_scratch(self) -> bool:
-        return self.config.model.name in models.SIZES
-
-    def _tokenizer(self) -> Any:
-        config = self.config
-        if not self.from_scratch:
-            return models.load_tokenizer(config.model.name)
-        if config.tokenizer != "compact":
-            try:
-                return tokens.lead_with_space(models.load_tokenizer(config.tokenizer))
-            except UserError as error:
-                raise UserError(f"{error}; `--tokenizer compact` trains one on the corpus instead") from None
-        if (self.folder / "tokenizer").exists():
-            return models.load_tokenizer(str(self.folder / "tokenizer"))
-        return tokens.train_compact_tokenizer(self._texts(), config.vocabulary)
-
-    def save_tokenizer(self) -> None:
-        """Keeps the tokenizer in the run folder; a resumed run must not train it again."""
-        if not (self.folder / "tokenizer").exists():
-            runs.write_folder(self.folder / "tokenizer", lambda path: self.tokenizer.save_pretrained(path))
-
-    def _texts(self) -> Iterator[str]:
-        """Entries and questions, all or a spread of them: what a compact tokenizer is trained on."""
-        for data in self.datasets:
-            for corpus in (data.corpus, data.questions):
-                chosen = np.unique(np.linspace(0, len(corpus) - 1, TOKENIZER_TEXTS).astype(np.int64))
-                for row in corpus.layout(chosen).pieces.tolist():
-                    yield "".join([corpus.pieces[p] for p in row])
-
-    def fresh_model(self) -> nn.Module:
-        """The model that pretraining starts from."""
-        model = self.config.model
-        if not self.from_scratch:
-            return models.load(model.name)[0]
-        return models.build(
-            model.name,
-            self.tokenizer,
-            family=model.family,
-            context=model.context,
-            dropout=model.dropout,
-            seed=random_key(self.config.seed, "weights") >> 1,
-        )
-
-    def saver(self, model: nn.Module) -> Callable[[Path], None]:
-        """Writes the model and the tokenizer so that transformers loads both."""
-
-        def save(folder: Path) -> None:
-            with models.quiet():
-                model.save_pretrained(folder)  # type: ignore[operator]
-                self.tokenizer.save_pretrained(folder)
-
-        return save
 
 
 class Part:
@@ -102,14 +35,11 @@ class Part:
         self.asking = TokenTable(data.questions, work.tokenizer)
         for what, tokenised in (("entries", self.entries), ("questions", self.asking)):
             if tokenised.fallback:
-                work.console.print(
-                    f"{data.name}: {what} are tokenised as text ({tokenised.fallback})",
-                    markup=False,
-                    highlight=False,
-                )
+                work.say(f"{data.name}: {what} are tokenised as text ({tokenised.fallback})")
         self.length = min(self.config.model.context, config_limit(work))
         rng = np.random.default_rng(random_key(self.config.seed, "evaluated"))
-        self.groups = {"train": rng.permutation(data.split.train), "test": rng.permutation(data.split.test)}
+        self.groups = {name: rng.permutation(members) for name, members in data.split.groups.items()}
+        self.text: batches.Rows | None = None
 
     def check(self) -> None:
         """Refuses, before any training, nobody to hold out and a context that cannot hold an entry or a question."""
@@ -125,6 +55,29 @@ class Part:
                     f"model.context: {self.length} tokens are fewer than an {what} of {self.data.name} has ({longest}); "
                     "raise it"
                 )
+        if self.data.text:
+            self.text = self._read_text()
+
+    def _read_text(self) -> batches.Rows:
+        """The unrelated text in rows as long as the entries' rows, so that a share of rows is a share of tokens too."""
+        config = self.config
+        if config.layout == "entries":
+            sample = self.entries.tokens(np.unique(np.linspace(0, len(self.entries) - 1, 1000).astype(np.int64)))
+            width = round(float(sample.lengths.mean()))
+        else:
+            width = self.length
+        rows = config.pretrain.steps * config.pretrain.batch * (1 - config.minority_share)
+        needed = min(int(rows) + 1, TEXT_TOKENS // width) * width
+        assert config.text is not None
+        text = windows(self.work.tokenizer, documents(config.text, config.text_column), width, needed)
+        if len(text) < self.work.accelerator.num_processes:
+            raise UserError(f"text: {config.text} holds less than one row of {width} tokens; give more text")
+        times = needed / (len(text) * width)
+        if times > 1.5:
+            self.work.say(
+                f"{self.data.name}: {config.text} has {len(text) * width:,} tokens and is read {times:.1f} times"
+            )
+        return text
 
     def run(self) -> dict[str, Any]:
         """Trains and asks; returns final rows, training rows and the chosen finetuning."""
@@ -147,7 +100,13 @@ class Part:
                         },
                     )
             self._keep_only(best, [name for name in records if name not in (stage, best)])
-        rows = [{"dataset": self.data.name, "mode": self.config.mode, **row} for row in records[best]["rows"]]
+        people = self.data.people
+        rows = [
+            {"dataset": self.data.name, "mode": f"masked {self.config.mode}" if self.work.masked else self.config.mode}
+            | row
+            | ({"people": people[row["group"]]} if people else {})
+            for row in records[best]["rows"]
+        ]
         if self.work.accelerator.is_main_process:
             shutil.copyfile(self.folder / best / "examples.json", self.folder / "examples.json")
         training = [
@@ -166,7 +125,7 @@ class Part:
             for name in others:
                 shutil.rmtree(self.folder / name / "model", ignore_errors=True)
 
-    def _order(self, table: TokenTable, purpose: str, subset: np.ndarray | None = None) -> batches.Order:
+    def _order(self, table: batches.Entries, purpose: str, subset: np.ndarray | None = None) -> batches.Order:
         accelerator = self.work.accelerator
         seed = random_key(self.config.seed, purpose)
         return batches.Order(
@@ -178,22 +137,56 @@ class Part:
 
     def _pretrain(self, stage: str) -> dict[str, Any]:
         config, work = self.config, self.work
-        order = self._order(self.entries, "entries")
-        stream: batches.Stream
-        if config.layout == "entries":
-            stream = batches.OneEntryARow(self.entries, order, start=work.start, end=work.end, length=self.length)
-        else:
-            stream = batches.Packed(self.entries, order, end=work.end, length=self.length)
-            if config.mode == "mixed":
-                questions = self._order(self.asking, "questions", self._train_questions())
-                stream = batches.Mixed(
-                    stream,
-                    batches.Packed(self.asking, questions, end=work.end, length=self.length),
-                    ratio=config.qa_ratio,
-                    seed=config.seed,
-                    rank=work.accelerator.process_index,
-                )
+        stream = self._entries()
+        if config.mode == "mixed":
+            questions = self._order(self.asking, "questions", self._train_questions())
+            asked = self._hidden(
+                batches.Packed(self.asking, questions, end=work.end, length=self.length, answers_only=work.masked),
+                "questions",
+            )
+            stream = self._mixed(stream, asked, config.qa_ratio, config.seed)
         return self._stage(stage, work.fresh_model, stream, config.pretrain, ask=config.mode == "mixed")
+
+    def _entries(self) -> batches.Stream:
+        """What pretraining reads: the entries, with celebrities or text beside them at their share."""
+        data = self.data
+        if data.celebrities is not None:
+            people = self._rows(self.entries, "entries", np.arange(data.celebrities))
+            others = self._rows(self.entries, "celebrities", np.arange(data.celebrities, len(self.entries)))
+        elif self.text is not None:
+            people, others = self._rows(self.entries, "entries"), self._rows(self.text, "text")
+        else:
+            return self._rows(self.entries, "entries")
+        return self._mixed(people, others, 1 - self.config.minority_share, random_key(self.config.seed, "beside"))
+
+    def _rows(self, source: batches.Entries, purpose: str, subset: np.ndarray | None = None) -> batches.Stream:
+        """Rows of training text in the run's layout."""
+        work, order = self.work, self._order(source, purpose, subset)
+        stream: batches.Stream
+        if self.config.layout == "entries":
+            stream = batches.OneEntryARow(source, order, start=work.start, end=work.end, length=self.length)
+        else:
+            stream = batches.Packed(source, order, end=work.end, length=self.length)
+        return self._hidden(stream, purpose)
+
+    def _hidden(self, stream: batches.Stream, purpose: str) -> batches.Stream:
+        """For a masked model the stream with words hidden (answers, if they are all that counts in it); else the stream."""
+        work, config = self.work, self.config
+        if not work.masked:
+            return stream
+        return Masked(
+            stream,
+            work.words,
+            mask=work.tokenizer.mask_token_id,
+            share=config.model.masked_words,
+            answers=purpose == "questions",
+            seed=random_key(config.seed, "masking", purpose),
+            rank=work.accelerator.process_index,
+        )
+
+    def _mixed(self, first: batches.Stream, second: batches.Stream, ratio: float, seed: int) -> batches.Stream:
+        rank = self.work.accelerator.process_index
+        return batches.Mixed(first, second, ratio=ratio, end=self.work.end, seed=seed, rank=rank)
 
     def _finetune(self, name: str, recipe: Recipe, rank: int) -> dict[str, Any]:
         from engramlab.core.adapters import add_lora
@@ -207,7 +200,7 @@ class Part:
         stream = batches.OneEntryARow(
             self.asking, order, start=work.start, end=work.end, length=self.length, answers_only=True
         )
-        return self._stage(name, pretrained, stream, recipe, ask=True)
+        return self._stage(name, pretrained, self._hidden(stream, "questions"), recipe, ask=True)
 
     def _stage(
         self, name: str, make: Callable[[], nn.Module], stream: batches.Stream, recipe: Recipe, ask: bool
@@ -233,30 +226,32 @@ class Part:
         )
 
     def _chosen(self, each: int) -> tuple[np.ndarray, np.ndarray]:
-        """Up to ``each`` subjects of both groups (counted from the first asked about), and which are in P_train."""
-        train, test = (self.groups[name][:each] for name in ("train", "test"))
-        return np.concatenate([train, test]), np.arange(len(train) + len(test)) < len(train)
+        """Up to ``each`` subjects of every group (counted from the first asked about), and the names of their groups."""
+        chosen = {name: members[:each] for name, members in self.groups.items()}
+        return np.concatenate([*chosen.values()]), np.repeat([*chosen], [len(members) for members in chosen.values()])
 
     def _asked(self, each: int) -> tuple[extraction.Asked, np.ndarray]:
-        """Questions about up to ``each`` subjects of both groups, and their numbers."""
-        subjects, train = self._chosen(each)
+        """Questions about up to ``each`` subjects of every group, and their numbers."""
+        subjects, groups = self._chosen(each)
         questions = self.data.questions
         numbers = questions.entries(subjects + questions.subjects.start)
-        sequences = self.asking.tokens(numbers).wrapped(self.work.start, [self.work.end], suffix_mark=1)
+        # A masked model is asked for the answer's tokens alone: how many there are it is told.
+        counts = 0 if self.work.masked else 1
+        sequences = self.asking.tokens(numbers).wrapped(self.work.start, [self.work.end], suffix_mark=counts)
         marked = extraction.Asked(
             tokens.Sequences(sequences.ids, sequences.offsets, np.maximum(sequences.marks, 0)),
             questions.attribute(numbers),
-            np.repeat(train, len(questions.attributes)),
+            np.repeat(groups, len(questions.attributes)),
             tuple(questions.attributes),
         )
         return marked, numbers
 
     def _along(self, model: nn.Module) -> extraction.Rows:
-        """First-token accuracies of entries and questions, for both groups: the "study to pass the test" curve."""
-        subjects, train = self._chosen(self.config.evaluated_people)
+        """First-token accuracies of entries and questions, for every group: the "study to pass the test" curve."""
+        subjects, groups = self._chosen(self.config.evaluated_people)
         firsts = self.data.corpus.first_entry(subjects + self.data.questions.subjects.start)
         entries = self.entries.tokens(firsts).wrapped(self.work.start, [self.work.end])
-        rows = extraction.first_token_of_values(model, entries, train, self.data.corpus.attributes)
+        rows = extraction.first_token_of_values(model, entries, groups, self.data.corpus.attributes)
         asked, _ = self._asked(self.config.evaluated_people)
         found, _ = extraction.ask(model, asked)
         return rows + [
@@ -277,9 +272,13 @@ class Part:
             right = np.array([a == q.target for a, q in zip(written, queries, strict=True)])
             for row, other in zip(rows, asked.rows({"generated": right}), strict=True):
                 row["generated"] = other["generated"]
-        chosen = [n for _, _, where in asked.groups() for n in numbers[where][:EXAMPLES]]
-        queries = [questions.query(int(n)) for n in chosen]
-        written = extraction.answers(model, self.work.tokenizer, [q.prompt for q in queries], longest=longest)
+        chosen = np.concatenate([np.flatnonzero(where)[:EXAMPLES] for _, _, where in asked.groups()])
+        queries = [questions.query(int(n)) for n in numbers[chosen]]
+        if self.work.masked:
+            said = extraction.named(self.work.tokenizer, scores)
+            written = [said[i] for i in chosen]
+        else:
+            written = extraction.answers(model, self.work.tokenizer, [q.prompt for q in queries], longest=longest)
         examples = {
             "entries": [self.data.corpus.passage(i).text for i in range(min(EXAMPLES, len(self.data.corpus)))],
             "answers": [
@@ -296,18 +295,6 @@ class Part:
         }
         runs.write_json(folder / "examples.json", examples)
         return {"rows": rows}
-
-
-def config_limit(work: Work) -> int:
-    """Longest text the model reads: its own limit if it was loaded."""
-    if work.from_scratch:
-        return work.config.model.context
-    from transformers import AutoConfig
-
-    path = Path(work.config.model.name)
-    if path.suffix == ".gguf":
-        return work.config.model.context
-    return int(getattr(AutoConfig.from_pretrained(str(path)), "max_position_embeddings", work.config.model.context))
 
 
 def _accuracy(record: dict[str, Any]) -> float:
