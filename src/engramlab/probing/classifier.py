@@ -168,6 +168,6 @@ def hidden_states(
 
 def random_while_training(model: nn.Module) -> bool:
     """Has the model dropout, so that its hidden states differ from pass to pass in training mode?"""
-    settings = model.config.to_dict().items()  # type: ignore[union-attr,operator]
-    named = any(("drop" in name) and isinstance(value, float) and value > 0 for name, value in settings)
-    return named or any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
+    # Attention's dropout is no module; other settings, such as a classification head's, play no part in a causal LM.
+    of_attention = (getattr(model.config, name, 0) for name in ("attention_dropout", "attn_pdrop"))
+    return any(of_attention) or any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
