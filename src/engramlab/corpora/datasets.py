@@ -45,13 +45,8 @@ class Source:
     """File of questions for the facts: attribute, tab, question with {subject}."""
 
     @classmethod
-    def of(cls, config: object) -> Source:
-        """The source that a config with these fields among its own describes."""
-        return cls(**{f.name: getattr(config, f.name) for f in fields(Source)})
-
-    @classmethod
     def from_plain(cls, config: Mapping[str, Any]) -> Source:
-        """The same of a config as a run's config.json has it."""
+        """The source that a run's config, as its config.json has it, names among its other options."""
         given = {f.name: config[f.name] for f in fields(Source) if f.name in config}
         for name in ("facts", "corpus", "templates", "questions"):
             if given.get(name) is not None:
@@ -96,12 +91,12 @@ def dataset(source: Source, variant: str) -> Dataset:
         return Dataset(variant, corpus, table_questions(corpus, source.questions, split), split)
     corpus = bios(
         BiosConfig(
-            source.people,
-            variant,
-            source.seed,
-            source.celebrities if "CEL" in variant else 0,
-            source.pools,
-            source.first_templates,
+            people=source.people,
+            variant=variant,
+            seed=source.seed,
+            celebrities=source.celebrities if "CEL" in variant else 0,
+            pools=source.pools,
+            templates=source.first_templates,
         )
     )
     split = Split(len(corpus.subjects), source.seed)

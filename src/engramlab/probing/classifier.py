@@ -155,8 +155,7 @@ def hidden_states(
     tasks, rows = len(embedded), len(ids)
     base = getattr(model, str(model.base_model_prefix))
     more = {}
-    if int(lengths.min()) < ids.shape[1]:
-        # A causal model needs no mask for padding at the right; one that sees everything does.
+    if not getattr(model.config, "is_causal", True):  # a causal model never looks at the padding at the right
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
         more["attention_mask"] = mask.long().repeat(tasks, 1)
     out = base(inputs_embeds=embedded.flatten(0, 1), use_cache=False, output_hidden_states=layer is not None, **more)

@@ -24,8 +24,7 @@ TOKENS_AT_ONCE = 16_384  # read in one pass where nothing is trained
 class Reader:
     """Hidden states of examples, under the embedding update of every task.
 
-    Without updates nothing about them ever changes (dropout aside): they are then computed once a text, on first need, and
-    kept.
+    Without updates nothing about them ever changes (dropout aside): they are then computed once a text, here, and kept.
     """
 
     def __init__(
@@ -35,12 +34,12 @@ class Reader:
         self.label, self.console = label, console
         self.device = next(model.parameters()).device
         self.fixed = not probe.rank and not (probe.dropout and random_while_training(model))
-        self._kept: torch.Tensor | None = None
+        self._kept = self._states() if self.fixed else None
 
     def read(self, numbers: np.ndarray) -> torch.Tensor:
         """Hidden states of examples by number, ``[tasks, B, P, D]``."""
-        if self.fixed:
-            found = self._states()[torch.from_numpy(numbers)].to(self.device)[None]
+        if self._kept is not None:
+            found = self._kept[torch.from_numpy(numbers)].to(self.device)[None]
         else:
             found = hidden_states(
                 self.model, *self.examples.batch(numbers, self.device), self.probe.layer, self.probes.updates
@@ -49,16 +48,18 @@ class Reader:
 
     @torch.no_grad()
     def _states(self) -> torch.Tensor:
-        if self._kept is None:
-            parts = list(parts_of(self.examples, np.arange(len(self.examples)), 1))
-            found = []
-            with mode(self.model, False), Bar(f"{self.label}, hidden states", len(parts), console=self.console) as bar:
-                for done, part in enumerate(parts, 1):
-                    states = hidden_states(self.model, *self.examples.batch(part, self.device), self.probe.layer)
-                    found.append(states[0].cpu())
-                    bar.update(done)
-            self._kept = torch.cat(found)
-        return self._kept
+        parts = list(parts_of(self.examples, np.arange(len(self.examples)), 1))
+        found = []
+        with mode(self.model, False), self.bar("hidden states", len(parts)) as bar:
+            for done, part in enumerate(parts, 1):
+                states = hidden_states(self.model, *self.examples.batch(part, self.device), self.probe.layer)
+                found.append(states[0].cpu())
+                bar.update(done)
+        return torch.cat(found)
+
+    def bar(self, what: str, total: int) -> Bar:
+        """Progress of reading."""
+        return Bar(f"{self.label}, {what}", total, console=self.console)
 
 
 def parts_of(examples: Examples, numbers: np.ndarray, tasks: int) -> Iterator[np.ndarray]:
@@ -84,7 +85,7 @@ def fit(
     minutes_between_checkpoints: float = 2.0,
     console: Any = None,
 ) -> dict[str, Any]:
-    """Trains the probes of all tasks together, as one stage of a run; the model comes back as it was.
+    """Trains the probes of all tasks together, as one stage of a run; the model comes back as it was, but on the device used.
 
     Args:
         folder: the stage's folder.
@@ -145,8 +146,11 @@ def predict(reader: Reader, train: np.ndarray, test: np.ndarray) -> np.ndarray:
             mean, square = total / (len(train) * examples.places.shape[1])
             moments = mean.float(), (square - mean.square()).clamp(min=0).float()
         found = []
-        for part in parts_of(examples, test, tasks):
-            hidden = reader.read(part)
-            best = probes.logits(hidden.flatten(1, 2), moments).argmax(-1)
-            found.append(best.view(hidden.shape[:3]).cpu().numpy())
+        parts = list(parts_of(examples, test, tasks))
+        with reader.bar("held-out subjects", len(parts)) as bar:
+            for done, part in enumerate(parts, 1):
+                hidden = reader.read(part)
+                best = probes.logits(hidden.flatten(1, 2), moments).argmax(-1)
+                found.append(best.view(hidden.shape[:3]).cpu().numpy())
+                bar.update(done)
     return np.concatenate(found, axis=1)
