@@ -21,6 +21,7 @@ commands
   report RUN [RUN ...]       one HTML page about a run, or about several side by side
   corpus bios|bior|tables    write a corpus as Parquet: profiles, entries with spans, questions
   corpus check FILE          defects of passages and queries, before they are injected into a training stream
+  probe --model M --facts F  what a model's hidden states say about a table of your own: Q- and P-probing
   plan --run RUN ...         which facts of a corpus will be learnt, by a knowledge-acquisition run's measurements
   edit --model M --out DIR   change what a model says to a prompt; shows it before and after, and saves the model
   undo DIR                   take the last edit off again, bit for bit
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _dispatch(given: list[str]) -> None:
     commands: dict[str, Callable[[list[str]], None]] = {
         "run": _run,
+        "probe": _probe,
         "report": _report,
         "corpus": _corpus,
         "models": _models,
@@ -107,6 +109,19 @@ def _run(given: list[str]) -> None:
     folder = Path(str(out))
     summary = module.run(config, folder, preset=preset)
     _show(summary, folder)
+
+
+def _probe(given: list[str]) -> None:
+    """``run hidden-state-probing --preset pretrained`` on a user's table, into a folder named after it."""
+    if given and not any(word in ("-h", "--help") for word in given):
+        _, facts = take(given, "--facts", None)
+        if facts is None:
+            raise UserError("engramlab probe needs --facts TABLE: one row an entity, one column an attribute")
+        if take(given, "--out", None)[1] is None:
+            given = [*given, "--out", f"runs/probe-{Path(facts).stem}"]
+    given = given or ["--help"]
+    chosen = [] if take(given, "--preset", None)[1] else ["--preset", "pretrained"]
+    _run(["hidden-state-probing", *chosen, *given])
 
 
 def _show(summary: dict[str, Any], folder: Path) -> None:

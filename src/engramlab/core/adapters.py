@@ -1,13 +1,15 @@
-"""Low-rank updates: LoRA on query and value plus a low-rank update of the token embedding, through peft.
+"""Low-rank updates: LoRA on query and value plus a low-rank update of the token embedding, through peft; and many
+independent updates of the token embedding at once.
 
-Source: arXiv 2309.14316 (LoRA finetuning: rank r on the query and value projections, rank r' = 128 on the embedding).
+Source: arXiv 2309.14316 (LoRA finetuning: rank r on the query and value projections, rank r' = 128 on the embedding; probes of
+a frozen model: rank 2 or 16 on the embedding alone).
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -97,3 +99,35 @@ def disabled(wrapped: nn.Module) -> Iterator[None]:
     """Inside the block the wrapped model computes without its update."""
     with wrapped.disable_adapter():  # type: ignore[operator]
         yield
+
+
+class EmbeddingUpdates(nn.Module):
+    """Independent low-rank updates of one token embedding: the same tokens read under each of them.
+
+    Update ``k`` adds ``left[k, token] @ right[k]`` to a token's embedding. ``left`` starts at zero, so the updates change
+    nothing before they are trained. A token that training never reads would keep its zeros whatever the vocabulary: only
+    tokens that it does read have rows.
+
+    Args:
+        tokens: int64: the ids that training reads; others share row 0, which stays zero as long as none of them is trained on.
+        vocabulary: rows of the embedding.
+        width: columns of the embedding.
+        rank: of each update.
+        seeds: one an update: of its ``right``, normal as in peft; the global generator is left as it was.
+    """
+
+    def __init__(self, tokens: torch.Tensor, vocabulary: int, width: int, rank: int, seeds: Sequence[int]) -> None:
+        super().__init__()
+        rows = torch.zeros(vocabulary, dtype=torch.int64)
+        known = tokens.unique()
+        rows[known] = torch.arange(1, len(known) + 1)
+        self.register_buffer("rows", rows, persistent=False)
+        self.left = nn.Parameter(torch.zeros(len(seeds), len(known) + 1, rank))
+        made = [torch.randn(rank, width, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        self.right = nn.Parameter(torch.stack(made))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """What the updates add to the embeddings of ``ids[B, T]``: ``[updates, B, T, D]``."""
+        rows: torch.Tensor = self.get_buffer("rows")[ids.flatten()]
+        added = torch.bmm(self.left.index_select(1, rows), self.right)
+        return added.view(len(self.left), *ids.shape, -1)

@@ -78,12 +78,17 @@ class Rows:
         return Sequences(self.sequences.ids[at], offsets, self.sequences.marks[at])
 
 
-class Stream(Protocol):
+class Place(Protocol):
+    """Where something that goes on for ever has come to, as explicit state."""
+
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+class Stream(Place, Protocol):
     """Endless batches with explicit state."""
 
     def take(self, rows: int) -> Batch: ...
-    def state(self) -> dict[str, Any]: ...
-    def restore(self, state: dict[str, Any]) -> None: ...
 
 
 class Order:

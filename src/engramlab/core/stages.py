@@ -12,16 +12,16 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from engramlab.core import checkpoints, random_access, runs
-from engramlab.core.batches import Stream
+from engramlab.core.batches import Place, Stream
 from engramlab.core.progress import Bar
-from engramlab.core.training import Recipe, TrainState, train
+from engramlab.core.training import Objective, Recipe, TrainState, train
 
 Rows = list[dict[str, Any]]
 ROWS_A_STAGE = 400  # loss rows kept of a long training
@@ -43,12 +43,13 @@ def finished(folder: Path) -> dict[str, Any] | None:
 def train_stage(
     folder: Path,
     model: nn.Module,
-    stream: Stream,
+    stream: Stream | Place,
     recipe: Recipe,
     *,
     accelerator: Accelerator,
     label: str,
     parameters: Iterable[nn.Parameter] | None = None,
+    objective: Objective | None = None,
     evaluate: Callable[[], Rows] | None = None,
     evaluate_at: Iterable[int] = (),
     finish: Callable[[], dict[str, Any]] | None = None,
@@ -61,6 +62,9 @@ def train_stage(
 
     Args:
         folder: the stage's folder: ``metrics.jsonl``, ``checkpoints/``, ``model/``, ``done.json``.
+        stream: batches; where an objective is given, the place it draws its examples from.
+        objective: minimised instead of the stream's loss: one loss for each of several independent problems, stacked in every
+            parameter as a leading row.
         evaluate: returns rows to add to the metrics; called at the steps of ``evaluate_at``.
         finish: called once after the last step, model on its device; what it returns goes into the record.
         save_model: writes the trained model into a folder it is given; None keeps no model.
@@ -77,7 +81,7 @@ def train_stage(
         return record
     done = folder / "done.json"
     main = accelerator.is_main_process
-    state = TrainState(model, recipe, parameters=parameters, accelerator=accelerator)
+    state = TrainState(model, recipe, parameters=parameters, accelerator=accelerator, problems=objective is not None)
     with _own_generators(accelerator, seed):
         totals: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "loss": math.nan}
         found = checkpoints.latest(folder / "checkpoints")
@@ -90,13 +94,15 @@ def train_stage(
         before, since, started = totals["seconds"], time.monotonic(), time.monotonic()
         tokens_here = 0
         with Bar(label, recipe.steps, done=state.step, enabled=main, console=console) as bar:
-            for step in train(state, stream):
+            steps = train(state, objective=objective) if objective else train(state, cast(Stream, stream))
+            for step in steps:
                 totals["tokens"] += step.tokens
                 tokens_here += step.tokens
                 totals["loss"] = step.loss
                 elapsed = time.monotonic() - started
                 totals["seconds"] = before + elapsed
-                bar.update(step.number, f"loss {step.loss:.3f}  {tokens_here / elapsed:,.0f} tokens/s")
+                speed = f"  {tokens_here / elapsed:,.0f} tokens/s" if tokens_here else ""
+                bar.update(step.number, f"loss {step.loss:.3f}{speed}")
                 if main and (step.number % every == 0 or step.number in (1, recipe.steps)):
                     metrics.add(
                         step=step.number,

@@ -131,6 +131,8 @@ class TrainState:
         parameters: the ones that may change; None for those that require gradients now.
         accelerator: None for a default one (all devices of the launch, float32).
         local: train in this process alone, on the device the parameters are on, with no accelerator.
+        problems: every trained parameter stacks those of several independent problems, one a leading row; weight decay then
+            leaves alone what each problem holds as a vector.
 
     Raises:
         UserError: no parameters to train, a batch that the devices cannot share, or fp16, whose loss scaling is not done.
@@ -144,6 +146,7 @@ class TrainState:
         parameters: Iterable[nn.Parameter] | None = None,
         accelerator: Accelerator | None = None,
         local: bool = False,
+        problems: bool = False,
     ) -> None:
         self.recipe = recipe
         self._accelerator = accelerator or (None if local else Accelerator())
@@ -159,9 +162,10 @@ class TrainState:
         self.names = [name for name, p in model.named_parameters() if id(p) in ids]
         self.bare = model.to(self._accelerator.device) if self._accelerator else model
         self.trained = [p for p in self.bare.parameters() if id(p) in ids]
+        matrices = 3 if problems else 2  # dimensions from which on a parameter decays
         groups = [
-            {"params": [p for p in self.trained if p.dim() >= 2], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in self.trained if p.dim() < 2], "weight_decay": 0.0},
+            {"params": [p for p in self.trained if p.dim() >= matrices], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in self.trained if p.dim() < matrices], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
         self.optimizer: torch.optim.Optimizer

@@ -1,0 +1,85 @@
+"""Options and presets of hidden-state probing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from engramlab.core.errors import UserError
+from engramlab.core.training import Recipe
+from engramlab.corpora.datasets import Source
+from engramlab.probing.classifier import Probe
+from engramlab.probing.q_probing import At, check_prompt
+
+_RECIPE = Recipe(
+    steps=30_000, batch=200, learning_rate=1e-3, weight_decay=0.3, eps=1e-6, schedule="linear", final=0.0, clip=None
+)
+Q = Probe(rank=16, norm="batch", recipe=_RECIPE)
+P = Probe(rank=2, norm="layer", recipe=replace(_RECIPE, batch=50))
+
+
+@dataclass(frozen=True)
+class Config(Source):
+    """Everything that decides the numbers of a run. A knowledge-extraction run brings its own texts; options about texts are
+    for other models."""
+
+    model: tuple[str, ...] = ()
+    """What to probe: folders of knowledge-extraction runs (every variant's pretrained model), model folders, .gguf files, hub
+    ids."""
+    variants: tuple[str, ...] = ()
+    """Of runs, only these variants; None named means all of them. Of other models, how the texts are written (default
+    multi5+permute)."""
+    probes: tuple[Literal["Q", "P"], ...] = ("Q", "P")
+    """Q reads the name alone, P the text before each attribute."""
+    q: Probe = Q
+    """Q-probing."""
+    p: Probe = P
+    """P-probing."""
+    prompt: str = "{subject}"
+    """What Q-probing reads, with {subject} in it."""
+    at: At = "end"
+    """Where Q-probing reads: at an end token behind the prompt, or at the prompt's last token."""
+    first_only: tuple[str, ...] = ("birth_date",)
+    """Attributes whose whole value is no task."""
+    controls: bool = False
+    """Beside every task the same one with labels shuffled over subjects."""
+    test_entries: int = 10_000
+    """Entries of held-out subjects that P-probing is judged on, at most."""
+    checkpoint_minutes: float = 2.0
+    """Wall-clock minutes between checkpoints."""
+
+
+TINY = Config(
+    q=replace(Q, recipe=replace(_RECIPE, steps=400, batch=64, learning_rate=5e-3)),
+    p=replace(P, recipe=replace(_RECIPE, steps=200, batch=16, learning_rate=5e-3)),
+    test_entries=300,
+)
+PAPER = Config(people=100_000)
+#: A pretrained model as it is: hidden states are computed once, and classifiers alone are trained.
+PRETRAINED = Config(
+    q=replace(Q, rank=0, recipe=replace(_RECIPE, steps=500, batch=64)),
+    p=replace(P, rank=0, recipe=replace(_RECIPE, steps=500, batch=64)),
+    variants=("multi2+permute",),
+    at="last",
+    controls=True,
+)
+PRESETS = {"tiny": TINY, "paper": PAPER, "pretrained": PRETRAINED}
+
+
+def check(config: Config) -> None:
+    if not config.model:
+        raise UserError(
+            "model: name what to probe, for example --model runs/demo (a knowledge-extraction run), a model folder, a .gguf "
+            "file or a hub id"
+        )
+    if not config.probes:
+        raise UserError("probes: name at least one of Q and P")
+    for name in ("model", "variants", "probes"):
+        for value in getattr(config, name):
+            if getattr(config, name).count(value) > 1:
+                raise UserError(f"{name}: {value!r} is there twice")
+    if config.corpus is not None and config.facts is not None:
+        raise UserError("corpus and facts: give one of them, each brings its own texts")
+    if config.test_entries < 1:
+        raise UserError(f"test_entries: must be at least 1, not {config.test_entries}")
+    check_prompt(config.prompt)

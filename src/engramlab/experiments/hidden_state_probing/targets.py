@@ -1,0 +1,127 @@
+"""What is probed: every model with the texts it has read, or is to be asked about."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engramlab.core import models, runs
+from engramlab.core.errors import UserError
+from engramlab.corpora.datasets import Dataset, Source, dataset
+from engramlab.experiments.hidden_state_probing.config import Config
+
+EXTRACTION = "knowledge-extraction"
+STAGES = ("pretrain", "mixed")  # of a run, the first that is there holds the model that has read the texts
+
+
+@dataclass(frozen=True)
+class Target:
+    """One model and its texts.
+
+    Attributes:
+        name: unique in the run, and the name of its folder there.
+        model: as the user named it.
+        weights: where the model itself is.
+        data: entries, questions and the split.
+        mode: how the model was trained on them, where a run tells.
+        tokenizer: folder of the tokenizer its texts were written for, where a run tells.
+        extraction: P_test accuracy by attribute, of the questions asked in its run: exact match and first token.
+    """
+
+    name: str
+    model: str
+    weights: str
+    data: Dataset
+    mode: str = ""
+    tokenizer: Path | None = None
+    extraction: dict[str, dict[str, float]] | None = None
+
+    def load(self) -> tuple[Any, Any]:
+        """The model and its tokenizer. Raises UserError where the texts were made with another tokenizer than the model's."""
+        model, tokenizer = models.load(self.weights)
+        if self.tokenizer is not None:
+            theirs = models.load_tokenizer(str(self.tokenizer))
+            if theirs.get_vocab() != tokenizer.get_vocab():
+                raise UserError(
+                    f"{self.weights}: its tokenizer is not the one that the corpus of {self.model} was made with "
+                    f"({self.tokenizer}); probe the model that this run trained, or give --facts or --corpus with the other"
+                )
+        rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator,union-attr]
+        if len(tokenizer) > rows:
+            raise UserError(
+                f"{self.weights}: its tokenizer has {len(tokenizer)} tokens and the model only {rows}; the folder needs the "
+                "tokenizer that the model was trained with"
+            )
+        return model, tokenizer
+
+
+def targets(config: Config) -> list[Target]:
+    """Everything to probe, in order. Raises UserError for runs and models that are not there, unfinished or of another kind."""
+    found: list[Target] = []
+    for name in config.model:
+        found += _of_run(config, Path(name)) if _is_run(Path(name)) else _of_model(config, name)
+    clashes = Counter(target.name for target in found)
+    return [replace(t, name=f"{Path(t.model).resolve().name}-{t.name}") if clashes[t.name] > 1 else t for t in found]
+
+
+def _is_run(folder: Path) -> bool:
+    """Is this a run's folder? A model's has a config.json too, without an experiment."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return False
+    record = runs.read_json(path)
+    return isinstance(record, dict) and "experiment" in record
+
+
+def _of_run(config: Config, folder: Path) -> list[Target]:
+    record = runs.read_json(folder / "config.json")
+    if record["experiment"] != EXTRACTION:
+        raise UserError(
+            f"model: {folder} is a run of {record['experiment']!r}; give a run of {EXTRACTION!r}, or a model"
+        )
+    source = Source.from_plain(record["config"])
+    there = ("bior",) if source.corpus is not None else tuple(record["config"]["variants"])
+    for variant in config.variants:
+        if variant not in there:
+            raise UserError(f"variants: run {folder} has no {variant!r}; it has {', '.join(there)}")
+    asked = _asked(folder)
+    found = []
+    for variant in config.variants or there:
+        stage = next((s for s in STAGES if (folder / variant / s / "model").is_dir()), None)
+        if stage is None:
+            raise UserError(
+                f"model: run {folder} has no pretrained model of {variant} (it would be {folder / variant / STAGES[0]}/model); "
+                "run it to its end first"
+            )
+        found.append(
+            Target(
+                variant,
+                str(folder),
+                str(folder / variant / stage / "model"),
+                dataset(source, variant),
+                str(record["config"].get("mode", "")),
+                folder / "tokenizer" if (folder / "tokenizer").is_dir() else None,
+                asked.get(variant),
+            )
+        )
+    return found
+
+
+def _asked(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """By variant and attribute, what the run's summary says of questions about P_test; nothing for an unfinished run."""
+    path = folder / "summary.json"
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in runs.read_json(path)["rows"] if path.exists() else ():
+        if row["group"] == "test":
+            found.setdefault(row["dataset"], {})[row["attribute"]] = {
+                "whole": row["exact_match"],
+                "first": row["first_token"],
+            }
+    return found
+
+
+def _of_model(config: Config, name: str) -> list[Target]:
+    variants = ("bior",) if config.corpus is not None else config.variants or ("multi5+permute",)
+    return [Target(variant, name, name, dataset(config, variant)) for variant in variants]

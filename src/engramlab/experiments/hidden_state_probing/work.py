@@ -1,0 +1,180 @@
+"""One model's way through a probing run: its tasks, Q-probing, P-probing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from rich.console import Console
+
+from engramlab.core import stages, tokens
+from engramlab.core.assembly import TokenTable
+from engramlab.core.errors import UserError
+from engramlab.core.random_access import key as random_key
+from engramlab.experiments.hidden_state_probing.config import Config
+from engramlab.experiments.hidden_state_probing.targets import Target
+from engramlab.probing import p_probing, q_probing
+from engramlab.probing.accuracy import judge
+from engramlab.probing.classifier import check_layer
+from engramlab.probing.examples import Target as Asked
+from engramlab.probing.examples import Tasks, tasks_of
+from engramlab.probing.fitting import fit
+
+SUBJECTS_AT_ONCE = 20_000
+
+
+class Part:
+    """One model and its texts.
+
+    Args:
+        target: what to probe.
+        folder: of the run.
+        accelerator: the device; probes train in one process.
+    """
+
+    def __init__(
+        self, config: Config, target: Target, folder: Path, accelerator: Accelerator, console: Console
+    ) -> None:
+        self.config, self.target, self.accelerator, self.console = config, target, accelerator, console
+        self.folder = folder / target.name
+        self.data = target.data
+        self.is_train = self.data.split.is_train(np.arange(self.data.split.subjects))
+        if self.is_train.all():
+            raise UserError(f"{target.name}: one subject cannot be split into two groups; there must be at least 2")
+
+    def run(self) -> dict[str, Any]:
+        """Probes what is not done yet: rows, closer rows, skipped tasks and one training row a probe."""
+        records: dict[str, dict[str, Any]] = {}
+        wanted = [name.lower() for name in self.config.probes]
+        for name in wanted:
+            if (record := stages.finished(self.folder / name)) is not None:
+                records[name] = record
+        if len(records) < len(wanted):
+            self.model, self.tokenizer = self.target.load()
+            for name in wanted:
+                check_layer(self.model, getattr(self.config, name).layer)
+            tasks = self._tasks()
+            if not len(tasks):
+                why = "; ".join(f"{s['target']} of {s['attribute']}: {s['reason']}" for s in tasks.skipped)
+                raise UserError(f"{self.target.name}: there is nothing to probe ({why})")
+            for name in wanted:
+                if name not in records:
+                    records[name] = self._q(tasks) if name == "q" else self._p(tasks)
+            del self.model
+        return self._collect(records)
+
+    def _collect(self, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        about = {"model": self.target.model, "dataset": self.target.data.name, "mode": self.target.mode}
+        asked = self.target.extraction or {}
+        rows = []
+        for name, record in records.items():
+            for row in record["rows"]:
+                extraction = asked.get(row["attribute"], {}).get(row["target"])
+                rows.append({**about, "part": self.target.name, "probe": name.upper(), **row, "extraction": extraction})
+        return {
+            "rows": rows,
+            "closer": [{**about, **row} for record in records.values() for row in record.get("closer", ())],
+            "skipped": [{**about, **row} for row in next(iter(records.values()))["skipped"]],
+            "training": [
+                {**about, "stage": name, **{k: record[k] for k in ("steps", "tokens", "loss", "seconds")}}
+                for name, record in records.items()
+            ],
+        }
+
+    def _tasks(self) -> Tasks:
+        """First tokens and whole values of every attribute, by subject."""
+        questions = self.data.questions
+        subjects = np.arange(questions.subjects.start, questions.subjects.stop)
+        attributes = range(len(questions.attributes))
+        asking = TokenTable(questions, self.tokenizer)
+        first = []
+        for part in np.array_split(subjects, -(-len(subjects) // SUBJECTS_AT_ONCE)):
+            texts = asking.tokens(questions.entries(part))
+            wanted = np.repeat(np.tile(np.arange(1, len(attributes) + 1), len(part)), texts.lengths)
+            row = np.repeat(np.arange(len(texts)), texts.lengths)
+            value = np.flatnonzero(texts.marks == wanted)
+            _, begins = np.unique(row[value], return_index=True)
+            first.append(texts.ids[value[begins]].reshape(len(part), -1))
+        whole = [
+            np.unique(questions.population.value_pieces(a, subjects), axis=0, return_inverse=True)[1].ravel()
+            for a in attributes
+        ]
+        values: dict[Asked, np.ndarray] = {"first": np.concatenate(first), "whole": np.stack(whole, axis=1)}
+        tasks = tasks_of(
+            questions.attributes,
+            values,
+            self.is_train,
+            first_only=self.config.first_only,
+            controls=self.config.controls,
+            seed=self.config.seed,
+        )
+        for left in tasks.skipped:
+            self._say(f"{self.target.name}: skipped the {left['target']} of {left['attribute']}: {left['reason']}")
+        return tasks
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _q(self, tasks: Tasks) -> dict[str, Any]:
+        config, population = self.config, self.data.questions.population
+        names = [population.name(s) for s in self.data.questions.subjects]
+        examples = q_probing.examples(self.tokenizer, names, config.prompt, config.at)
+        train, test = np.flatnonzero(self.is_train), np.flatnonzero(~self.is_train)
+        return self._fit("q", tasks, examples, train, test)
+
+    def _p(self, tasks: Tasks) -> dict[str, Any]:
+        corpus, start = self.data.corpus, self.data.questions.subjects.start
+        entries = np.arange(len(corpus))
+        subjects = corpus.subject(entries) - start
+        asked = (subjects >= 0) & (subjects < len(self.is_train))  # not the celebrities
+        entries, subjects = entries[asked], subjects[asked]
+        train, test = entries[self.is_train[subjects]], entries[~self.is_train[subjects]]
+        if len(test) > self.config.test_entries:
+            rng = np.random.default_rng(random_key(self.config.seed, "test entries"))
+            test = np.sort(rng.choice(test, self.config.test_entries, replace=False))
+        chosen = np.concatenate([train, test])
+        texts = TokenTable(corpus, self.tokenizer).tokens(chosen).wrapped(tokens.start_tokens(self.tokenizer), [])
+        examples, order = p_probing.examples(texts, corpus.subject(chosen) - start, corpus.attributes, self.target.name)
+        return self._fit("p", tasks, examples, np.arange(len(train)), np.arange(len(train), len(chosen)), order)
+
+    def _fit(
+        self,
+        name: str,
+        tasks: Tasks,
+        examples: Any,
+        train: np.ndarray,
+        test: np.ndarray,
+        order: np.ndarray | None = None,
+    ) -> dict[str, Any]:
+        subjects = examples.subjects[test]
+
+        def finish(predicted: np.ndarray) -> dict[str, Any]:
+            record = {
+                "rows": judge(tasks, predicted, subjects, np.flatnonzero(self.is_train), seed=self.config.seed),
+                "skipped": tasks.skipped,
+            }
+            if order is None:
+                for row in record["rows"]:
+                    row["position"] = None
+            elif self.data.name.startswith("couple"):  # in ordered pairs: closer P-probing has something to show
+                attributes = self.data.corpus.attributes
+                record["closer"] = p_probing.closer(tasks, predicted, subjects, order[test], attributes)
+            return record
+
+        return fit(
+            self.folder / name,
+            self.model,
+            examples,
+            tasks,
+            getattr(self.config, name),
+            train=train,
+            test=test,
+            accelerator=self.accelerator,
+            finish=finish,
+            label=f"{self.target.name} {name.upper()}-probing",
+            seed=self.config.seed,
+            minutes_between_checkpoints=self.config.checkpoint_minutes,
+            console=self.console,
+        )
