@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engramlab.corpora.bios import BiosConfig, BiosCorpus, bios, bios_questions
 from engramlab.corpora.entries import EntryCorpus
 from engramlab.corpora.people import Pools
-from engramlab.corpora.questions import QuestionCorpus, Split
+from engramlab.corpora.questions import CelebritySplit, QuestionCorpus, Split
 from engramlab.corpora.rewriting import RewrittenCorpus, rewritten, rewritten_questions
 from engramlab.corpora.tables import TableConfig, table, table_questions
+
+TEXT = "+TEXT"  # ends the name of a variant that reads unrelated text beside the people's entries
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,14 @@ class Source:
     people: int = 300
     """bioS people."""
     celebrities: int = 0
-    """People of the second group in +CEL variants; 0 means as many as people."""
+    """People of the second group in +CEL variants, whose questions are trained on instead of half of the people's; 0 means as
+    many as people."""
+    celebrity_entries: str = BiosConfig.celebrity_entries
+    """How celebrities' entries are written: any variant without +CEL. Another format than the paper's (`single`,
+    `multi5`, `multi5+permute+fullname`) shows how far celebrities help a minority written about in another way."""
+    celebrity_templates: Literal["same", "other"] = "same"
+    """`other`: celebrities' sentences never have the wording of the minority's. With first_templates N the people get the first
+    N templates of each attribute and celebrities the next N, else half of them each."""
     first_templates: int | None = None
     """Only the first so many templates of each attribute; None for all."""
     pools: Pools = field(default_factory=Pools)
@@ -60,12 +69,26 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One variant's entries and questions."""
+    """One variant's entries and questions.
+
+    Attributes:
+        celebrities: entries from this number on are celebrities'; None where there are none.
+        text: is unrelated text read beside the entries?
+    """
 
     name: str
     corpus: BiosCorpus | EntryCorpus | RewrittenCorpus
     questions: QuestionCorpus
-    split: Split
+    split: Split | CelebritySplit
+    celebrities: int | None = None
+    text: bool = False
+
+    @property
+    def people(self) -> dict[str, str]:
+        """Who the members of each group are, where they are not all of one kind."""
+        if self.celebrities is None:
+            return {}
+        return {"train": "celebrities", "test": "minority", "celebrities": "celebrities"}
 
 
 def dataset(source: Source, variant: str) -> Dataset:
@@ -89,15 +112,45 @@ def dataset(source: Source, variant: str) -> Dataset:
         )
         split = Split(len(corpus.subjects), source.seed)
         return Dataset(variant, corpus, table_questions(corpus, source.questions, split), split)
+    people = BiosConfig(
+        source.people, variant.removesuffix(TEXT), source.seed, pools=source.pools, templates=source.first_templates
+    )
+    if variant.endswith("+CEL"):
+        return _with_celebrities(source, variant, people)
+    corpus = bios(people)
+    split = Split(len(corpus.subjects), source.seed)
+    return Dataset(variant, corpus, bios_questions(corpus, split), split, text=variant.endswith(TEXT))
+
+
+def _with_celebrities(source: Source, variant: str, people: BiosConfig) -> Dataset:
+    """People and celebrities; what is not as in the paper stands in the name, so that reports keep it apart."""
     corpus = bios(
-        BiosConfig(
-            people=source.people,
-            variant=variant,
-            seed=source.seed,
-            celebrities=source.celebrities if "CEL" in variant else 0,
-            pools=source.pools,
-            templates=source.first_templates,
+        replace(
+            people,
+            celebrities=source.celebrities,
+            celebrity_entries=source.celebrity_entries,
+            celebrity_templates=source.celebrity_templates,
         )
     )
-    split = Split(len(corpus.subjects), source.seed)
-    return Dataset(variant, corpus, bios_questions(corpus, split), split)
+    split = CelebritySplit(source.people, len(corpus.population) - source.people, source.seed)
+    questions = bios_questions(corpus, split, celebrities=True)
+    name = variant
+    if source.celebrity_entries != BiosConfig.celebrity_entries:
+        name += f"={source.celebrity_entries}"
+    if source.celebrity_templates == "other":
+        name += "+other-templates"
+    return Dataset(name, corpus, questions, split, celebrities=len(corpus.groups[0]))
+
+
+def halved(data: Dataset, seed: int) -> tuple[Dataset, Split]:
+    """The same texts with their ordinary people in two halves: as it was, but for datasets whose P_train are celebrities."""
+    if isinstance(data.split, Split):
+        return data, data.split
+    assert isinstance(data.corpus, BiosCorpus)
+    split = Split(data.split.people, seed)
+    return replace(data, questions=bios_questions(data.corpus, split), split=split, celebrities=None), split
+
+
+def variants(source: Source, named: tuple[str, ...]) -> tuple[str, ...]:
+    """The variants of a source; a rewritten corpus has only the one it was written in."""
+    return ("bior",) if source.corpus is not None else named

@@ -9,7 +9,7 @@ from typing import Any
 
 from engramlab.core import models, runs
 from engramlab.core.errors import UserError
-from engramlab.corpora.datasets import Dataset, Source, dataset
+from engramlab.corpora.datasets import Dataset, Source, dataset, variants
 from engramlab.experiments.hidden_state_probing.config import Config
 
 EXTRACTION = "knowledge-extraction"
@@ -48,7 +48,7 @@ class Target:
                     f"{self.weights}: its tokenizer is not the one that the corpus of {self.model} was made with "
                     f"({self.tokenizer}); probe the model that this run trained, or give --facts or --corpus with the other"
                 )
-        rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator,union-attr]
+        rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
         if len(tokenizer) > rows:
             raise UserError(
                 f"{self.weights}: its tokenizer has {len(tokenizer)} tokens and the model only {rows}; the folder needs the "
@@ -82,28 +82,29 @@ def _of_run(config: Config, folder: Path) -> list[Target]:
             f"model: {folder} is a run of {record['experiment']!r}; give a run of {EXTRACTION!r}, or a model"
         )
     source = Source.from_plain(record["config"])
-    there = ("bior",) if source.corpus is not None else tuple(record["config"]["variants"])
+    there = variants(source, tuple(record["config"]["variants"]))
     for variant in config.variants:
         if variant not in there:
             raise UserError(f"variants: run {folder} has no {variant!r}; it has {', '.join(there)}")
     asked = _asked(folder)
     found = []
     for variant in config.variants or there:
-        stage = next((s for s in STAGES if (folder / variant / s / "model").is_dir()), None)
+        data = dataset(source, variant)
+        stage = next((s for s in STAGES if (folder / data.name / s / "model").is_dir()), None)
         if stage is None:
             raise UserError(
-                f"model: run {folder} has no pretrained model of {variant} (it would be {folder / variant / STAGES[0]}/model); "
-                "run it to its end first"
+                f"model: run {folder} has no pretrained model of {variant} (it would be "
+                f"{folder / data.name / STAGES[0]}/model); run it to its end first"
             )
         found.append(
             Target(
-                variant,
+                data.name,
                 str(folder),
-                str(folder / variant / stage / "model"),
-                dataset(source, variant),
+                str(folder / data.name / stage / "model"),
+                data,
                 str(record["config"].get("mode", "")),
                 folder / "tokenizer" if (folder / "tokenizer").is_dir() else None,
-                asked.get(variant),
+                asked.get(data.name),
             )
         )
     return found
@@ -123,5 +124,5 @@ def _asked(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _of_model(config: Config, name: str) -> list[Target]:
-    variants = ("bior",) if config.corpus is not None else config.variants or ("multi5+permute",)
-    return [Target(variant, name, name, dataset(config, variant)) for variant in variants]
+    named = variants(config, config.variants or ("multi5+permute",))
+    return [Target(variant, name, name, dataset(config, variant)) for variant in named]

@@ -13,6 +13,7 @@ from engramlab.core import stages, tokens
 from engramlab.core.assembly import TokenTable
 from engramlab.core.errors import UserError
 from engramlab.core.random_access import key as random_key
+from engramlab.corpora.datasets import halved
 from engramlab.experiments.hidden_state_probing.config import Config
 from engramlab.experiments.hidden_state_probing.targets import Target
 from engramlab.probing import p_probing, q_probing
@@ -39,8 +40,8 @@ class Part:
     ) -> None:
         self.config, self.target, self.accelerator, self.console = config, target, accelerator, console
         self.folder = folder / target.name
-        self.data = target.data
-        self.is_train = self.data.split.is_train(np.arange(self.data.split.subjects))
+        self.data, split = halved(target.data, config.seed)
+        self.is_train = split.is_train(np.arange(split.subjects))
         if self.is_train.all():
             raise UserError(f"{target.name}: one subject cannot be split into two groups; there must be at least 2")
 

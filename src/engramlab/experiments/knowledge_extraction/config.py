@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 from engramlab.core.errors import UserError
 from engramlab.core.training import Recipe
-from engramlab.corpora.people import Pools
+from engramlab.corpora.datasets import TEXT, Source
 from engramlab.corpora.streams import check_source
-
-TEXT = "+TEXT"  # ends the name of a variant that reads unrelated text beside the people's entries
 
 
 @dataclass(frozen=True)
@@ -61,55 +58,21 @@ class Finetune:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Source):
     """Everything that decides the numbers of a run."""
 
     variants: tuple[str, ...] = ("single", "multi5+permute")
     """Corpora about the same subjects, each with a model of its own."""
     mode: Literal["finetune", "mixed"] = "finetune"
     """`finetune`: pretrain on entries, then finetune on questions. `mixed`: train on both at once."""
-    seed: int = 0
-    """Of the people, the entries, their order, the split and the initial weights."""
-
-    people: int = 300
-    """bioS people."""
-    celebrities: int = 0
-    """People of the second group in +CEL variants, whose questions are trained on instead of half of the people's; 0 means as
-    many as people."""
     minority_share: float = 1 / 6
     """Share of the rows read in pretraining that are ordinary people's entries in +CEL and +TEXT variants; the rest are
     celebrities' entries, or text. 1/6 is also what one entry a person beside five a celebrity comes to."""
-    celebrity_entries: str = "multi5+permute"
-    """How celebrities' entries are written: any variant without +CEL. Another format than the paper's (`single`,
-    `multi5`, `multi5+permute+fullname`) shows how far celebrities help a minority written about in another way."""
-    celebrity_templates: Literal["same", "other"] = "same"
-    """`other`: celebrities' sentences never have the wording of the minority's. With first_templates N the people get the first
-    N templates of each attribute and celebrities the next N, else half of them each."""
     text: str | None = None
     """Unrelated text that +TEXT variants (`single+TEXT`) read where +CEL would read celebrities: a file, a folder, a
     pattern, or hub:owner/name. The control that shows whether more text alone helps."""
     text_column: str = "text"
     """Column of the text in JSON lines, Parquet and hub data sets."""
-    first_templates: int | None = None
-    """Only the first so many templates of each attribute; None for all."""
-    pools: Pools = field(default_factory=Pools)
-    """How much of each pool of names and values is used."""
-
-    facts: Path | None = None
-    """Your own facts instead of bioS: a table (.csv, .tsv, .jsonl, .parquet), one row an entity, one column an attribute."""
-    corpus: Path | None = None
-    """A folder written by `engramlab corpus bior`, instead of bioS; its one variant is then called bior."""
-    key: str | None = None
-    """Column of the facts that names the entities; None for the first."""
-    attributes: tuple[str, ...] | None = None
-    """Columns of the facts to state and ask for; None for all others."""
-    pronoun_column: str | None = None
-    """Column of the facts with he, she, they or it."""
-    templates: Path | None = None
-    """File of sentence templates for the facts, or folder with one file an attribute."""
-    questions: Path | None = None
-    """File of questions for the facts: attribute, tab, question with {subject}."""
-
     tokenizer: str = "compact"
     """`compact`: a BPE trained on the corpus; or a tokenizer's folder or hub id. A loaded model brings its own."""
     vocabulary: int = 4096

@@ -14,9 +14,9 @@ from torch import nn
 from engramlab.core import models, runs, tokens
 from engramlab.core.errors import UserError
 from engramlab.core.random_access import key as random_key
+from engramlab.corpora.datasets import dataset, variants
 from engramlab.corpora.streams import documents
 from engramlab.experiments.knowledge_extraction.config import Config
-from engramlab.experiments.knowledge_extraction.data import dataset, variants
 
 TOKENIZER_TEXTS = 20_000  # entries, and as many questions, that a compact tokenizer learns from
 TOKENIZER_DOCUMENTS = 2_000  # and documents of unrelated text
@@ -30,7 +30,7 @@ class Work:
 
         self.config, self.folder, self.console = config, folder, console
         self.accelerator = Accelerator(mixed_precision=config.precision)
-        self.datasets = [dataset(config, variant) for variant in variants(config)]
+        self.datasets = [dataset(config, variant) for variant in variants(config, config.variants)]
         self._check_objective()
         self.tokenizer = self._tokenizer()
         if self.masked:

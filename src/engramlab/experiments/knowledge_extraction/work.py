@@ -16,9 +16,10 @@ from engramlab.core.errors import UserError
 from engramlab.core.masking import Masked
 from engramlab.core.random_access import key as random_key
 from engramlab.core.training import Recipe
+from engramlab.corpora.datasets import Dataset
 from engramlab.corpora.streams import documents
-from engramlab.experiments.knowledge_extraction.data import Dataset, windows
 from engramlab.experiments.knowledge_extraction.shared import Work, config_limit
+from engramlab.experiments.knowledge_extraction.text import windows
 
 MEASURED = 50_000  # entries, and as many questions, whose length is compared with the context beforehand
 TEXT_TOKENS = 200_000_000  # of unrelated text held in memory; a run that reads more repeats them in another order
