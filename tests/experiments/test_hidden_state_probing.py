@@ -154,7 +154,7 @@ def test_probe_any_model_on_a_table(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_refusals(made: Path, tmp_path: Path) -> None:
     def refused(match: str, **more: object) -> None:
         with pytest.raises(UserError, match=match):
-            probing.run(replace(SMALLEST, model=(str(made),), **more), tmp_path / "refused")
+            probing.run(replace(SMALLEST, **{"model": (str(made),)} | more), tmp_path / "refused")
         assert not (tmp_path / "refused" / "summary.json").exists()
 
     refused("--model runs/demo", model=())

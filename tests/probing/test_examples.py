@@ -89,6 +89,7 @@ def test_closer_probing_counts_what_has_been_seen() -> None:
         key: (len(values), pytest.approx(np.mean(values))) for key, values in counted.items()
     }
     assert len(rows) == 2 * 8
+    assert {(r["attribute"], r["partner"], r["second"]) for r in rows} == {("b", "a", True), ("d", "c", True)}
 
 
 def test_accuracy_majority_reachable_and_interval() -> None:

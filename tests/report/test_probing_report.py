@@ -36,7 +36,8 @@ def summary(datasets: dict[str, float] = DATASETS, *, extraction: bool = True, t
     closer = []
     for seen in ([], ["birth_date"], ["university", "major"], ["birth_date", "birth_city", "university"]):
         closer += [
-            {"model": "runs/demo", "dataset": "couple2", "target": target, "attribute": attribute, "seen": seen,
+            {"dataset": "couple2", "part": "couple2", "target": target, "attribute": attribute, "seen": seen,
+             "partner": BIOS[BIOS.index(attribute) ^ 1], "second": BIOS.index(attribute) % 2 == 1,
              "accuracy": 0.9 if "birth_date" in seen and attribute == "birth_city" else 0.2, "examples": 40}
             for target in ("first", "whole")
             for attribute in BIOS
@@ -72,7 +73,7 @@ def test_page(tmp_path: Path) -> None:
 
 def test_the_second_of_a_pair_is_drawn_by_whether_its_first_was_seen(tmp_path: Path) -> None:
     rows = [row for row in summary()["closer"] if row["target"] == "whole"]
-    figure = report._pairs(rows, BIOS)
+    figure = report._pairs(rows)
     (bars,) = (t for t in figure.data if t.type == "bar" and t.orientation == "h" and len(t.x or ()) > 1)
     assert sorted(set(bars.x)) == pytest.approx([20.0, 90.0])
 

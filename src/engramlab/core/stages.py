@@ -72,7 +72,8 @@ def train_stage(
         seed: of dropout; torch's own generators are left as they were.
 
     Returns:
-        ``{"steps", "loss", "tokens", "seconds", **finish()}``; the same after a resume but for the seconds.
+        ``{"steps", "loss", "tokens", "seconds", **finish()}``; the same after a resume but for the seconds. ``failed`` are the
+        numbers of independent problems that stopped at a loss or gradient that was not finite.
 
     Raises:
         NonFiniteLoss: the loss became NaN or infinite; the last checkpoint is kept.
@@ -121,6 +122,8 @@ def train_stage(
                     since = time.monotonic()
     totals["seconds"] = before + time.monotonic() - started
     record = {"steps": state.step, **totals}
+    if state.failed:
+        record["failed"] = sorted(state.failed)
     if main:
         record |= finish() if finish else {}
         if save_model:

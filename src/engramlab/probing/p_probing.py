@@ -77,7 +77,8 @@ def closer(
         order: int64 ``[n, P]``: which attribute comes after each place.
 
     Returns:
-        A row for each task (but controls) and each of the 2^(attributes - 1) sets that occurs.
+        A row for each task (but controls) and each of the 2^(attributes - 1) sets that occurs. ``partner`` is the other
+        attribute of its pair (attributes two by two, as coupleC writes them), ``second`` whether it comes after that one.
     """
     bits = np.left_shift(1, order)
     seen = np.cumsum(bits, axis=1) - bits  # [n, P]: attributes stated before each place
@@ -94,6 +95,8 @@ def closer(
                 {
                     "target": task.target,
                     "attribute": task.attribute,
+                    "partner": attributes[a ^ 1] if a ^ 1 < len(attributes) else None,
+                    "second": bool(a % 2),
                     "seen": [name for b, name in enumerate(attributes) if members >> b & 1],
                     "accuracy": float(right[where].mean()),
                     "examples": int(where.sum()),

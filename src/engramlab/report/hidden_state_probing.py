@@ -50,16 +50,14 @@ def sections(runs: Sequence[Run]) -> list[Section]:
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """What the command line prints at the end: Q-probing, and P-probing at its first place."""
-    found = []
+    found, controls = [], _controls(summary["rows"])
     for probe, title in (
         ("Q", "Q-probing: the name alone"),
         ("P", "P-probing before the first attribute (position 0)"),
     ):
         rows = [r for r in summary["rows"] if r["probe"] == probe and not r["control"] and not r["position"]]
         if rows:
-            cells = [
-                [r["part"], _words(r["attribute"]), TARGETS[r["target"]], *_numbers(r, summary["rows"])] for r in rows
-            ]
+            cells = [[r["part"], _words(r["attribute"]), TARGETS[r["target"]], *_numbers(r, controls)] for r in rows]
             found.append(Table(["dataset", "attribute", "target", *_NUMBERS], cells, f"{title} (P_test)", 3))
     rhos = [
         [
@@ -78,8 +76,8 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
 _NUMBERS = ("accuracy", "95 % interval", "majority", "shuffled", "reachable", "of reachable", "extraction")
 
 
-def _numbers(row: Row, rows: Iterable[Row]) -> list[str]:
-    control = _control(row, rows)
+def _numbers(row: Row, controls: Mapping[tuple[Any, ...], Row]) -> list[str]:
+    control = controls.get(_task(row))
     return [
         percent(row["accuracy"]),
         f"{100 * row['low']:.1f}–{100 * row['high']:.1f}",
@@ -91,10 +89,13 @@ def _numbers(row: Row, rows: Iterable[Row]) -> list[str]:
     ]
 
 
-def _control(row: Row, rows: Iterable[Row]) -> Row | None:
-    """The same task with shuffled labels."""
-    same = ("run", "part", "probe", "target", "attribute", "position")
-    return next((r for r in rows if r["control"] and all(r.get(k) == row.get(k) for k in same)), None)
+def _task(row: Row) -> tuple[Any, ...]:
+    return tuple(row.get(key) for key in ("run", "part", "probe", "target", "attribute", "position"))
+
+
+def _controls(rows: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
+    """The tasks with shuffled labels, by the task that each stands beside."""
+    return {_task(row): row for row in rows if row["control"]}
 
 
 def _rho(row: Mapping[str, Any]) -> str:
@@ -252,17 +253,14 @@ def _closer(runs: Sequence[Run]) -> Section:
     if not rows:
         return Section(title, [], "Only coupleC datasets, whose sentences come in ordered pairs, have this.")
     blocks: list[Block] = []
-    for run, dataset in distinct((row["run"], row["dataset"]) for row in rows):
-        of = [row for row in rows if (row["run"], row["dataset"]) == (run, dataset)]
-        attributes = distinct(row["attribute"] for row in of if row["target"] == "first") or distinct(
-            row["attribute"] for row in of
-        )
+    for name in distinct(_name(row, runs) for row in rows):
+        of = [row for row in rows if _name(row, runs) == name]
         figures = []
         for target, words in TARGETS.items():
             chosen = [row for row in of if row["target"] == target]
             if chosen:
-                figures.append((f"{dataset}, {words}: the partner seen or not", _pairs(chosen, attributes)))
-                figures.append((f"{dataset}, {words}: every set", _subsets(chosen, attributes)))
+                figures.append((f"{name}, {words}: the partner seen or not", _pairs(chosen)))
+                figures.append((f"{name}, {words}: every set", _subsets(chosen)))
         blocks.append(Figures(figures))
     blocks.append(
         Text(
@@ -273,31 +271,28 @@ def _closer(runs: Sequence[Run]) -> Section:
     return Section(title, blocks)
 
 
-def _pairs(rows: Sequence[Row], attributes: Sequence[str]) -> go.Figure:
+def _pairs(rows: Sequence[Row]) -> go.Figure:
     groups = []
-    for a, attribute in enumerate(attributes):
-        partner = attributes[a ^ 1] if a ^ 1 < len(attributes) else None
-        if partner is None:
-            continue
-        members = []
+    for attribute in distinct(row["attribute"] for row in rows):
+        of_it = [row for row in rows if row["attribute"] == attribute]
+        partner, members = of_it[0]["partner"], []
         for seen, words, colour in ((True, "seen", "#0072B2"), (False, "not seen", "#E69F00")):
-            of = [r for r in rows if r["attribute"] == attribute and (partner in r["seen"]) == seen]
-            count = sum(r["examples"] for r in of)
-            share = sum(r["accuracy"] * r["examples"] for r in of) / count if count else None
-            if count:
-                members.append(
-                    Bar(f"{_words(partner)} {words}", share, colour, hover=f"{percent(share)} of {count} places")
-                )
+            of = [row for row in of_it if (partner in row["seen"]) == seen]
+            count = sum(row["examples"] for row in of)
+            if count and partner:
+                share = sum(row["accuracy"] * row["examples"] for row in of) / count
+                hover = f"{percent(share)} of {count} places"
+                members.append(Bar(f"{_words(partner)} {words}", share, colour, hover=hover))
         if members:
-            which = "second" if a % 2 else "first"
+            which = "second" if of_it[0]["second"] else "first"
             groups.append((f"{_words(attribute)} ({which} of its pair)", members))
     return bars(groups, "entries of held-out subjects", bar="P-probing")
 
 
-def _subsets(rows: Sequence[Row], attributes: Sequence[str]) -> go.Figure:
-    sets = sorted({tuple(row["seen"]) for row in rows}, key=lambda s: (len(s), [attributes.index(a) for a in s]))
+def _subsets(rows: Sequence[Row]) -> go.Figure:
+    sets = sorted(distinct(tuple(row["seen"]) for row in rows), key=lambda one: (len(one), one))
     found = {(row["attribute"], tuple(row["seen"])): row["accuracy"] for row in rows}
-    asked = [attribute for attribute in attributes if any(row["attribute"] == attribute for row in rows)]
+    asked = distinct(row["attribute"] for row in rows)
     figure = go.Figure()
     figure.add_heatmap(
         z=[[found.get((attribute, one)) for attribute in asked] for one in sets],
@@ -315,7 +310,7 @@ def _subsets(rows: Sequence[Row], attributes: Sequence[str]) -> go.Figure:
 
 
 def _every_row(runs: Sequence[Run]) -> Section:
-    rows = [row for row in _rows(runs) if not row["control"]]
+    rows, controls = [row for row in _rows(runs) if not row["control"]], _controls(_rows(runs))
     cells = [
         [
             _name(row, runs),
@@ -324,7 +319,7 @@ def _every_row(runs: Sequence[Run]) -> Section:
             _words(row["attribute"]),
             "–" if row["position"] is None else str(row["position"]),
             str(row["classes"]),
-            *_numbers(row, _rows(runs)),
+            *_numbers(row, controls),
         ]
         for row in rows
     ]

@@ -67,13 +67,14 @@ class Part:
         return self._collect(records)
 
     def _collect(self, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        about = {"model": self.target.model, "dataset": self.target.data.name, "mode": self.target.mode}
+        data, mode = self.target.data, self.target.mode
+        about = {"model": self.target.model, "dataset": data.name, "part": self.target.name, "mode": mode}
         asked = self.target.extraction or {}
         rows = []
         for name, record in records.items():
             for row in record["rows"]:
                 extraction = asked.get(row["attribute"], {}).get(row["target"])
-                rows.append({**about, "part": self.target.name, "probe": name.upper(), **row, "extraction": extraction})
+                rows.append({**about, "probe": name.upper(), **row, "extraction": extraction})
         return {
             "rows": rows,
             "closer": [{**about, **row} for record in records.values() for row in record.get("closer", ())],
@@ -164,7 +165,7 @@ class Part:
                 record["closer"] = p_probing.closer(tasks, predicted, subjects, order[test], attributes)
             return record
 
-        return fit(
+        record = fit(
             self.folder / name,
             self.model,
             examples,
@@ -179,3 +180,9 @@ class Part:
             minutes_between_checkpoints=self.config.checkpoint_minutes,
             console=self.console,
         )
+        for k in record.get("failed", ()):
+            self._say(
+                f"{self.target.name}: the loss of {name.upper()}-probing the {tasks.tasks[k].name} became NaN or infinite and "
+                f"its training stopped there; lower --{name}.recipe.learning-rate"
+            )
+        return record
