@@ -113,6 +113,8 @@ class Config:
     """How passages are met; `all`: a third each paraphrase, duplicate and once."""
     control: int = 0
     """Passages of a file, the last ones, that are measured and never injected."""
+    passages: int | None = None
+    """Passages of a file to inject, the first ones; None for all but the control."""
     interval: tuple[int, ...] = (100,)
     """Steps from one injection of a passage to the next; several compare them."""
     times: int = 10
@@ -278,6 +280,8 @@ def check(config: Config) -> None:
     for name, values in (("batch", config.batch), ("interval", config.interval)):
         if min(values) < 1:
             raise UserError(f"{name}: must be at least 1, not {min(values)}")
+    if config.passages is not None and config.passages < 1:
+        raise UserError(f"passages: must be at least 1, not {config.passages}")
     if config.learning_rate and min(config.learning_rate) <= 0:
         raise UserError(f"learning_rate: must be above 0, not {min(config.learning_rate)}")
     reading = config.reading
