@@ -95,8 +95,8 @@ def _of_file(config: Config) -> list[PassageRecord]:
         return records
     if config.passages > injected:
         raise UserError(
-            f"passages: {config.passages} cannot be injected, {config.inject} has {len(records)} and {config.control} of them are "
-            f"the control; choose at most {max(injected, 0)}"
+            f"passages: {config.passages} cannot be injected, {config.inject} has {len(records)} and {config.control} of "
+            f"them are the control; choose at most {max(injected, 0)}"
         )
     return records[: config.passages] + records[injected:]
 
