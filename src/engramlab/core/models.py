@@ -193,7 +193,7 @@ def quiet() -> Iterator[None]:
 
 
 def _source(name: str) -> tuple[str, dict[str, Any]]:
-    """Where ``from_pretrained`` finds ``name``: a folder, a GGUF file (``model.gguf``), or a hub id with or without ``@revision``."""
+    """Where ``from_pretrained`` finds ``name``: a folder, a GGUF file (``model.gguf``), or a hub id, ``@revision`` or not."""
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():

@@ -86,7 +86,8 @@ class Config:
     """Everything that decides the numbers of a run. Several models, batches, rates, ... make one part each, to compare."""
 
     model: tuple[str, ...] = ("tiny",)
-    """Checkpoints (a folder, a .gguf file or a hub id), or named sizes, which are first trained on the stream."""
+    """Checkpoints (a folder, a .gguf file, owner/name or owner/name@revision), or named sizes, first
+    trained on the stream."""
     stage: tuple[float, ...] = (1.0,)
     """Named sizes: parts of pretraining after which injection begins, each a part of the run."""
     batch: tuple[int, ...] = (16,)
@@ -181,7 +182,9 @@ class Config:
         return found
 
     def _name(self, model: str, stage: float, batch: int, interval: int, rate: str, value: float | None) -> str:
-        words = [Path(model).stem if "/" not in model or Path(model).exists() else model.split("/")[-1]]
+        words = [
+            Path(model).stem if "/" not in model or Path(model).exists() else model.split("/", 1)[1].replace("/", "-")
+        ]
         if len({Path(m).stem for m in self.model}) < len(self.model) and model not in models.SIZES:
             words[0] += f"-{self.model.index(model) + 1}"
         words += [f"stage{stage:g}"] if len(self.stage) > 1 else []
