@@ -96,6 +96,12 @@ def test_every_depth_and_state_is_measured_and_a_second_run_does_nothing(here: P
     never = next(r for r in summary["rows"] if r["group"] == "never")
     assert "decay_constant" not in never
     assert math.isfinite(never["effectivity"])
+    chance = {r["depth"]: r["effectivity"] for r in summary["rows"] if r["group"] == "never"}
+    for row in summary["rows"]:
+        if row["group"] != "never":
+            assert row["effectivity_net"] == pytest.approx(row["effectivity"] - chance[row["depth"]])
+            assert row["effectivity_net_low"] <= row["effectivity_net_high"]
+    assert "effectivity_net" not in never
     assert json.loads((here / "run/summary.json").read_text()) == summary
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
     assert acquisition.run(config, here / "run")["rows"] == summary["rows"]

@@ -30,8 +30,15 @@ def writer(model: str, *, dtype: str, max_new_tokens: int, temperature: float, t
         if not loaded:
             device = "cuda" if torch.cuda.is_available() else "cpu"
             loaded.extend(models.load(model, dtype=getattr(torch, dtype), device=device))
-        settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
-        return sampling.sample(*loaded, conversations, seeds, **settings)
+        return sampling.sample(
+            loaded[0],
+            loaded[1],
+            conversations,
+            seeds,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+        )
 
     return write
 

@@ -98,8 +98,12 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     def first(row: Row) -> list[str]:
         return [*([str(row["dataset"])] if several else []), str(row["group"]), str(row["depth"])]
 
-    gains = [[*first(row), _interval(row, "effectivity"), _signed(number(row.get("final_gain")))] for row in rows]
-    columns = [*lead, "group", "depth", "effectivity", "gain at the end"]
+    measured = ("effectivity", "effectivity_net")
+    gains = [
+        [*first(row), *(_interval(row, name) for name in measured), _signed(number(row.get("final_gain")))]
+        for row in rows
+    ]
+    columns = [*lead, "group", "depth", "effectivity", "above the control", "gain at the end"]
     decays = [
         [*first(row), _decay(row), _fixed(number(row.get("r_squared"))), _threshold(row)]
         for row in rows
@@ -189,7 +193,7 @@ def _effectivity(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
             "group",
             "depth",
             "effectivity",
-            "above control",
+            "above the control",
             "first encounter",
             "last",
             "before",

@@ -59,7 +59,7 @@ class Setup:
         found = []
         injected = sum(group.schedule != "never" for group in groups)
         for turn, group in enumerate(groups):
-            parts = 1 if group.schedule == "never" else config.stagger
+            parts = 1 if group.schedule == "never" else arm.stagger
             for k in range(parts):
                 start = (k * injected + turn) * arm.interval // (parts * injected) if parts > 1 else 0
                 name = group.name if parts == 1 else f"{group.name}@{start}"
