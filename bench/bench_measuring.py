@@ -1,12 +1,17 @@
 """What measuring a state costs: tokens of forward work and time, beside a padded, every-position, three-pass reference.
 
     python bench/bench_measuring.py [--passages FILE] [--model NAME] [--size tiny] [--queries 1800] [--rounds 3]
+    python bench/bench_measuring.py --overhead 16 [--passages FILE] [--model NAME] [--size tiny]
 
 The reference does what the released code of arXiv 2406.11813 does with its 1,800 queries: in their order, in padded batches,
 three forward passes a batch (over the text with the loss of the whole, of the prompt and of the target), logits at every
 position of each. It leaves out the 130 whole passages which that code also scores and never uses. Ours is
 `acquisition.measuring`. Both must agree on every target's log-probability. Time is that of the processor over all threads, so
 that other work on the machine does not count; run it with one thread (OMP_NUM_THREADS=1).
+
+`--overhead K` compares measuring with training instead, at the K-th part of the paper's smaller setting: a step of 128/K rows
+of 512 tokens, 1,800/K queries, and its schedule of ten injections in 2,500 steps with every state measured, or those of
+`--measure window`.
 
 `--passages` takes FICTIONAL KNOWLEDGE's file; by default passages are made up. The tokenizer is the model's, or a compact one.
 """
@@ -16,14 +21,17 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
-from engramlab.acquisition.dynamics import span_logprobs
+from engramlab.acquisition.dynamics import measured_steps, span_logprobs
 from engramlab.acquisition.measuring import Asked, measure, prepare
 from engramlab.core import models, prefixes, tokens
+from engramlab.core.batches import IGNORE, Batch
+from engramlab.core.training import Recipe, TrainState, train
 from engramlab.corpora.fictional import Fictional
 from engramlab.corpora.passages import all_queries, read_passages
 
@@ -71,6 +79,33 @@ def reference(model: Any, asked: Asked, batch: int) -> tuple[np.ndarray, int, in
     return means, total, passes
 
 
+def overhead(model: Any, tokenizer: Any, asked: Asked, rows: int, budget: int, rounds: int) -> None:
+    """Prints how much measuring adds to training with steps of ``rows`` x 512 tokens."""
+    text = np.random.default_rng(0).integers(0, len(tokenizer), size=(rows, 512))
+    ids = torch.from_numpy(text)
+    batch = Batch(
+        ids, torch.cat([ids[:, 1:], torch.full((rows, 1), IGNORE)], dim=1), ids.numel(), np.zeros(rows, np.uint8)
+    )
+    stream = SimpleNamespace(take=lambda n: batch)
+    state = TrainState(model, Recipe(steps=rounds + 1, batch=rows, learning_rate=1e-6))
+    steps, measurements = [], []
+    began = time.process_time()
+    for _ in train(state, stream):
+        steps.append(time.process_time() - began)
+        began = time.process_time()
+        measure(model, asked, budget)
+        measurements.append(time.process_time() - began)
+        began = time.process_time()
+    step, once = np.median(steps[1:]), np.median(measurements[1:])
+    injections = [100 * k for k in range(10)]
+    print(f"{rows} x 512 tokens, {len(asked.queries)} queries: a step {step:.2f} s, a measurement {once:.2f} s")
+    for how in ("every", "window"):
+        states = len(measured_steps(how, 2500, injections))
+        print(
+            f"--measure {how}: {states:,} of 2,501 states, measuring adds {states * once / (2500 * step):.0%} to training"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--passages", type=Path)
@@ -80,6 +115,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="rows of the reference's batches")
     parser.add_argument("--budget", type=int, default=4_096)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--overhead", type=int, metavar="K")
     args = parser.parse_args()
 
     records = read_passages(args.passages)[:120] if args.passages else Fictional(120).records(range(120))
@@ -91,6 +127,10 @@ def main() -> None:
         tokenizer = tokens.train_compact_tokenizer(texts, 8192)
         model = models.build(args.size, tokenizer, context=512)
     model.eval()
+    if args.overhead:
+        some = prepare(tokenizer, queries[:: args.overhead], straddling="keep")
+        overhead(model, tokenizer, some, 128 // args.overhead, args.budget, args.rounds)
+        return
     asked = prepare(tokenizer, queries, straddling="keep")
     plain = int(asked.sequences.lengths.sum())
     work, passes = forward_tokens(asked, args.budget)

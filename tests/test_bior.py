@@ -19,13 +19,14 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from engramlab.bior import BiorConfig, Conversation, write_bior
+from engramlab.bior import BiorConfig, write_bior
 from engramlab.cli import main
 from engramlab.core import models
 from engramlab.core.assembly import TokenTable
 from engramlab.core.errors import UserError
 from engramlab.core.sampling import sample
 from engramlab.core.tokens import train_compact_tokenizer
+from engramlab.core.writing import Conversation
 from engramlab.corpora.people import ATTRIBUTES, People
 from engramlab.corpora.rewriting import rewritten
 

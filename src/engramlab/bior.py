@@ -12,9 +12,8 @@ Source: Physics of Language Models, Part 3.1 (arXiv 2309.14316), section 2 (bioR
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from engramlab.core.errors import UserError
 from engramlab.core.journal import Journal
 from engramlab.core.progress import Bar
 from engramlab.core.random_access import key
+from engramlab.core.writing import LOG, Writer, finished, generating, writer
 from engramlab.corpora.export import export
 from engramlab.corpora.people import ATTRIBUTES, People, Pools
 from engramlab.corpora.questions import Split
@@ -38,10 +38,6 @@ from engramlab.corpora.rewriting import (
     read,
     rewritten_questions,
 )
-
-Conversation = Sequence[dict[str, str]]
-#: Answers conversations, each with its own seed; the default is the config's model.
-Writer = Callable[[Sequence[Conversation], Sequence[int]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -106,31 +102,26 @@ def write_bior(
         UserError: `out` is another corpus or no corpus, the model cannot be loaded, no answer was accepted, or some entries
             were given up and `missing` is "fail".
     """
-    out = Path(out)
-    if (out / "dataset.json").is_file():
-        about: dict[str, Any] = runs.read_json(out / "dataset.json")
-        changed = runs.differences(about.get("config"), config.decisive())
-        if changed:
-            raise UserError(f"{out} holds another corpus ({'; '.join(changed[:5])}); choose another --out")
+    out, decisive = Path(out), config.decisive()
+    about = finished(out, decisive)
+    if about is not None:
         return about
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: already exists and is no corpus; choose another --out")
     people = People(config.people, config.seed, config.pools)
-    place = runs.Run(out.with_name(out.name + ".generating"), "corpus bior", config.decisive())
-    place.open()
-    try:
-        work = _Work(config, people, place.folder / "answers.jsonl", write or _model_writer(config))
+    with generating(out, "corpus bior", decisive) as folder:
+        write = write or writer(
+            config.model,
+            dtype=config.dtype,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            top_p=config.top_p,
+        )
+        work = _Work(config, people, folder / LOG, write)
         work.run(console or Console(stderr=True))
         about = work.about()
-        _judge(config, about, place.folder)
+        _judge(config, about, folder)
         corpus = work.corpus(out)
         questions = rewritten_questions(corpus, Split(len(corpus.subjects), config.seed))
         export(corpus, questions, out, about=about, entry_columns={"tries": corpus.tries})
-    finally:
-        place.close()
-        if not (place.folder / "answers.jsonl").exists():  # a mistyped model must not claim the name
-            shutil.rmtree(place.folder, ignore_errors=True)
-    shutil.rmtree(place.folder)
     return about
 
 
@@ -147,32 +138,6 @@ def _judge(config: BiorConfig, about: dict[str, Any], folder: Path) -> None:
             f"{len(about['left_out'])} entries have no acceptable text after {config.tries} tries (entry {first}"
             f"{', …' if len(about['left_out']) > 5 else ''}); run the same command with more --tries, or --missing leave-out"
         )
-
-
-def _model_writer(config: BiorConfig) -> Writer:
-    """The config's model, loaded when it is first asked something."""
-    loaded: list[Any] = []
-
-    def write(conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
-        import torch
-
-        from engramlab.core import models, sampling
-
-        if not loaded:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            loaded.extend(models.load(config.model, dtype=getattr(torch, config.dtype), device=device))
-        model, tokenizer = loaded
-        return sampling.sample(
-            model,
-            tokenizer,
-            conversations,
-            seeds,
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            top_p=config.top_p,
-        )
-
-    return write
 
 
 class _Work:

@@ -20,6 +20,7 @@ commands
   run EXPERIMENT --out DIR   run an experiment; run the same command again to go on after an interruption
   report RUN [RUN ...]       one HTML page about a run, or about several side by side
   corpus bios|bior|tables    write a corpus as Parquet: profiles, entries with spans, questions
+  corpus passages            fictional passages with paraphrases and queries, written by a chat model
   corpus check FILE          defects of passages and queries, before they are injected into a training stream
   probe --model M --facts F  what a model's hidden states say about a table of your own: Q- and P-probing
   plan --run RUN ...         which facts of a corpus will be learnt, by a knowledge-acquisition run's measurements
@@ -179,15 +180,20 @@ def _corpus(given: list[str]) -> None:
     from engramlab.corpora.export import export
     from engramlab.corpora.questions import Split
     from engramlab.corpora.tables import TableConfig, table, table_questions
+    from engramlab.passage_writer import PassagesConfig
 
-    kinds = {"bios": BiosConfig, "bior": BiorConfig, "tables": TableConfig}
+    kinds = {"bios": BiosConfig, "bior": BiorConfig, "passages": PassagesConfig, "tables": TableConfig}
     if not given or given[0] in ("-h", "--help"):
-        print("usage: engramlab corpus bios|bior|tables --out DIR [options]\n       engramlab corpus check FILE\n")
+        print(
+            "usage: engramlab corpus bios|bior|passages|tables --out DIR [options]\n       engramlab corpus check FILE\n"
+        )
         print("bios     biographies of made-up people (arXiv 2309.14316)")
         print("bior     the same people, their biographies rewritten by a chat model (--model)")
+        print("passages fictional passages with paraphrases and queries, written by a chat model (arXiv 2406.11813)")
         print("tables   texts and questions from your own table of facts")
         print(
-            "\nWrites profiles.parquet, entries.parquet (with spans) and questions.parquet. See engramlab corpus bios --help"
+            "\nWrites profiles.parquet, entries.parquet (with spans) and questions.parquet; passages: passages.jsonl. See "
+            "engramlab corpus bios --help"
         )
         return
     kind, rest = given[0], given[1:]
@@ -202,6 +208,9 @@ def _corpus(given: list[str]) -> None:
         raise UserError(f"engramlab corpus {kind} needs --out DIR: the folder to write")
     if kind == "bior":
         _bior(config, Path(str(out)))
+        return
+    if kind == "passages":
+        cli_acquisition.write(config, Path(str(out)))
         return
     if kind == "bios":
         corpus: Any = bios(config)

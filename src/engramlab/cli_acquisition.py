@@ -1,7 +1,8 @@
-"""The commands about acquisition: ``engramlab plan`` and ``engramlab corpus check``."""
+"""The commands about acquisition: ``engramlab plan``, ``engramlab corpus check`` and ``engramlab corpus passages``."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from engramlab.cli_options import parse, take, wants_help
@@ -42,6 +43,16 @@ def check(given: list[str]) -> None:
             print(f"  … and {len(of_kind) - _SHOWN} more (--all)")
 
 
+def write(config: Any, out: Path) -> None:
+    """``engramlab corpus passages --model MODEL --out DIR``: says how much of what the model wrote could be used."""
+    from engramlab.passage_writer import FILE, write_passages
+
+    about = write_passages(config, out)
+    rates = ", ".join(f"{stage} {rate:.0%}" for stage, rate in about["acceptance_rate"].items())
+    print(f"{about['passages']} of {config.passages} passages came out whole; answers accepted: {rates}")
+    print((out / FILE).resolve())
+
+
 def plan(given: list[str]) -> None:
     """``engramlab plan --run RUN --corpus TEXT --facts FILE``: which facts will be learnt, and when."""
     from rich.console import Console
@@ -78,8 +89,6 @@ def plan(given: list[str]) -> None:
     if made["note"]:
         print(made["note"])
     if out:
-        from pathlib import Path
-
         write_json(Path(out), made)
         print(out)
 

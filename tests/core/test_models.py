@@ -232,6 +232,33 @@ def test_a_hub_id_without_a_network():
     assert "\n" not in str(refusal.value)
 
 
+def test_a_revision_of_a_hub_id(tmp_path, tokenizer, monkeypatch):
+    """Two branches of one repository in the hub's cache, as a download leaves them: each name loads its own weights."""
+    repository = tmp_path / "models--owner--name"
+    for number, branch in enumerate(("main", "step1000")):
+        commit = f"{number:040x}"
+        (repository / "refs").mkdir(parents=True, exist_ok=True)
+        (repository / "refs" / branch).write_text(commit)
+        model = models.build("tiny", tokenizer, context=16, seed=number)
+        model.save_pretrained(repository / "snapshots" / commit)
+        tokenizer.save_pretrained(repository / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name, seed in (("owner/name", 0), ("owner/name@step1000", 1), (f"owner/name@{1:040x}", 1)):
+        loaded, _ = models.load(name)
+        expected = models.build("tiny", tokenizer, context=16, seed=seed)
+        weights = loaded.get_input_embeddings().weight
+        assert torch.equal(weights, expected.get_input_embeddings().weight)
+    assert len(models.load_tokenizer("owner/name@step1000")) == len(tokenizer)
+    with pytest.raises(UserError, match="'owner/name@step2000' is no folder here and could not be fetched"):
+        models.load("owner/name@step2000")
+
+
+@pytest.mark.parametrize("name", ["owner/name@", "@step1000"])
+def test_a_revision_needs_a_name_and_a_revision(name):
+    with pytest.raises(UserError, match="write owner/name@revision"):
+        models.load(name)
+
+
 def test_a_hub_that_does_not_answer_is_given_up_soon(tmp_path):
     """In a process of its own that was not told to stay off the network; nothing listens where the hub should be."""
     code = (

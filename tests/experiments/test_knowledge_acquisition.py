@@ -96,6 +96,12 @@ def test_every_depth_and_state_is_measured_and_a_second_run_does_nothing(here: P
     never = next(r for r in summary["rows"] if r["group"] == "never")
     assert "decay_constant" not in never
     assert math.isfinite(never["effectivity"])
+    chance = {r["depth"]: r["effectivity"] for r in summary["rows"] if r["group"] == "never"}
+    for row in summary["rows"]:
+        if row["group"] != "never":
+            assert row["effectivity_net"] == pytest.approx(row["effectivity"] - chance[row["depth"]])
+            assert row["effectivity_net_low"] <= row["effectivity_net_high"]
+    assert "effectivity_net" not in never
     assert json.loads((here / "run/summary.json").read_text()) == summary
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
     assert acquisition.run(config, here / "run")["rows"] == summary["rows"]
@@ -227,12 +233,20 @@ def test_a_loss_that_explodes_stops_the_run(here: Path) -> None:
         ({"model": ("huge",)}, "named size"),
         ({"vocabulary": 10}, "vocabulary"),
         ({"stage": (0.0,)}, "stage"),
+        ({"passages": 4}, "has 4 and 1 of them are the control; choose at most 3"),
+        ({"passages": 0}, "passages: must be at least 1"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(here: Path, change: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         acquisition.run(replace(SMALLEST, **change), here / "run")
     assert not (here / "run").exists()
+
+
+def test_some_passages_of_a_file_with_its_control(here: Path) -> None:
+    job = work.Work(replace(SMALLEST, passages=2), here / "run", console=_quiet())
+    assert [record.id for record in job.material.records] == ["mr0", "mr1", "mr3"]
+    assert [group.passages for group in job.groups["tiny"]] == [(0, 1), (2,)]
 
 
 def test_a_folder_of_another_schedule_is_refused(here: Path) -> None:

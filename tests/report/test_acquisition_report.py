@@ -35,6 +35,11 @@ def write_run(
                 row |= {"effectivity": gain, "effectivity_low": gain - 0.1, "effectivity_high": gain + 0.1}
                 row |= {"by_encounter": [gain + 0.1, gain - 0.1], "before": -4.0, "after": -3.5, "final_gain": 0.5}
                 if group != "never":
+                    row |= {
+                        "effectivity_net": gain - 0.1,
+                        "effectivity_net_low": gain - 0.3,
+                        "effectivity_net_high": gain,
+                    }
                     a = 0.3 if group == "duplicate" else 0.2
                     row |= {"decay_constant": a, "decay_low": a - 0.1, "decay_high": a + 0.1, "stderr": 0.01}
                     row |= {"intercept": 0.9, "r_squared": 0.9, "undefined": 1, "outliers_mean": 0.5}
@@ -93,6 +98,7 @@ def test_the_page_shows_everything_the_issue_asks_for(tmp_path: Path) -> None:
     ):
         assert words in page.text
     assert "0.300 (0.200 to 0.400)" in page.text  # a decay constant with its interval
+    assert "0.80 (0.60 to 0.90)" in page.text  # effectivity above the control
     assert "1,000 (1,000 to 1,000)" in page.text  # a threshold
     assert "∞" in page.text
     assert "mean over its tokens" in page.text
@@ -136,4 +142,5 @@ def test_the_terminal_has_both_tables(tmp_path: Path) -> None:
     out = io.StringIO()
     print_summary(json.loads((run / "summary.json").read_text()), Console(file=out, width=140))
     assert "0.90 (0.80 to 1.00)" in out.getvalue()
+    assert "0.80 (0.60 to 0.90)" in out.getvalue()  # above the control
     assert "0.300 (0.200 to 0.400)" in out.getvalue()

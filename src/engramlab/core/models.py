@@ -223,7 +223,7 @@ def quiet() -> Iterator[None]:
 
 
 def _source(name: str) -> tuple[str, dict[str, Any]]:
-    """Where ``from_pretrained`` finds ``name``: a folder, a GGUF file (``model.gguf``), or a hub id."""
+    """Where ``from_pretrained`` finds ``name``: a folder, a GGUF file (``model.gguf``), or a hub id, ``@revision`` or not."""
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -237,9 +237,13 @@ def _source(name: str) -> tuple[str, dict[str, Any]]:
         return str(path), {"local_files_only": True}
     if path.exists():
         raise UserError(f"model {name!r} is a file; give a model folder, a .gguf file or a hub id (owner/name)")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    repository, at, revision = name.partition("@")
+    if name.startswith((".", "/", "~")) or repository.count("/") > 1:
         raise UserError(f"model {name!r}: there is no such folder")
-    return name, {} if _hub_answers() else {"local_files_only": True}
+    if at and not (repository and revision):
+        raise UserError(f"model {name!r}: write owner/name@revision, such as EleutherAI/pythia-70m@step1000")
+    extra: dict[str, Any] = {"revision": revision} if at else {}
+    return repository, extra if _hub_answers() else extra | {"local_files_only": True}
 
 
 def _hub_answers() -> bool:
@@ -272,7 +276,7 @@ def _refuse(kind: str, name: str, error: Exception) -> UserError:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a folder, GGUF file or hub id; no remote code is run. Raises UserError as ``load`` does."""
+    """The tokenizer of a folder, GGUF file or hub id (see ``load``); no remote code is run. Raises UserError as that does."""
     from transformers import AutoTokenizer
 
     source, extra = _source(name)
@@ -291,6 +295,8 @@ def load(
 ) -> tuple[nn.Module, Any]:
     """A causal LM (or a masked one, see ``mask_token``) and its tokenizer from a folder, a GGUF file or a hub id, in evaluation
     mode.
+
+    A hub id may name a branch, tag or commit, ``owner/name@revision``: some models have their checkpoints of training there.
 
     Only safetensors and GGUF weights are read and no remote code is run.
 

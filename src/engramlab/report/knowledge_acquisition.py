@@ -98,8 +98,12 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     def first(row: Row) -> list[str]:
         return [*([str(row["dataset"])] if several else []), str(row["group"]), str(row["depth"])]
 
-    gains = [[*first(row), _interval(row, "effectivity"), _signed(number(row.get("final_gain")))] for row in rows]
-    columns = [*lead, "group", "depth", "effectivity", "gain at the end"]
+    measured = ("effectivity", "effectivity_net")
+    gains = [
+        [*first(row), *(_interval(row, name) for name in measured), _signed(number(row.get("final_gain")))]
+        for row in rows
+    ]
+    columns = [*lead, "group", "depth", "effectivity", "above the control", "gain at the end"]
     decays = [
         [*first(row), _decay(row), _fixed(number(row.get("r_squared"))), _threshold(row)]
         for row in rows
@@ -178,7 +182,7 @@ def _effectivity(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
             for depth in DEPTHS:
                 row = part.row(group, depth)
                 if row:
-                    cells = [part.label, group, depth, _interval(row, "effectivity")]
+                    cells = [part.label, group, depth, _interval(row, "effectivity"), _interval(row, "effectivity_net")]
                     first = row.get("by_encounter") or [None]
                     cells += [_signed(number(first[0])), _signed(number(first[-1]))]
                     cells += [_fixed(number(row.get("before"))), _fixed(number(row.get("after")))]
@@ -189,6 +193,7 @@ def _effectivity(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
             "group",
             "depth",
             "effectivity",
+            "above the control",
             "first encounter",
             "last",
             "before",
@@ -197,7 +202,8 @@ def _effectivity(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
             "queries",
         ]
         caption = (
-            "Log-probabilities in nats: what an encounter gains at its best, and where targets stand before and after."
+            "Log-probabilities in nats: what an encounter gains at its best, how much of that lies above what the control "
+            "gains by chance, and where targets stand before and after."
         )
         blocks.append(_table(parts, columns, lines, caption, 3))
     return Section("Effectivity: what an encounter gains", blocks, missing(runs))

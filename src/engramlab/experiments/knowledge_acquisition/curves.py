@@ -74,21 +74,26 @@ class Slice:
     before: np.ndarray
 
 
-def take_slice(curves: Curves, group: str, depth: str, reading: Reading, control_steps: Sequence[int]) -> Slice | None:
+def take_slice(
+    curves: Curves, group: str, depth: str, reading: Reading, control_steps: Sequence[Sequence[int]]
+) -> Slice | None:
     """Effectivity and retainability of a group at a depth; None where it has no queries.
 
-    A control has no injections: it is read at ``control_steps``, which tells what a maximum over a window gains by chance.
+    A control has no injections: its effectivity is the mean of what reading it at each of ``control_steps`` gives, and tells
+    what a maximum over a window gains by chance.
     """
     parts = curves.of(group, depth)
     if not parts:
         return None
-    starts = [curves.queries[int(rows[0])]["injections"] or list(control_steps) for rows in parts]
+    starts = [curves.queries[int(rows[0])]["injections"] or list(control_steps[0]) for rows in parts]
     horizon = min(dynamics.common_horizon(curves.total, at, reading.window) for at in starts)
     sparse = len(curves.steps) <= curves.total
     gains, kept, maxima, before = [], [], [], []
     for rows, at in zip(parts, starts, strict=True):
         values = curves.logprobs[rows]
-        gains.append(dynamics.effectivity(values, at, reading.window, steps=curves.steps))
+        read_at = [at] if group != "never" else control_steps
+        gained = [dynamics.effectivity(values, each, reading.window, steps=curves.steps) for each in read_at]
+        gains.append(np.mean(gained, axis=0))
         maxima.append(dynamics.local_acquisition_maxima(values, at, reading.window, steps=curves.steps))
         before.append(values[:, np.searchsorted(curves.steps, min(at))])
         if group != "never":
@@ -106,9 +111,10 @@ def take_slice(curves: Curves, group: str, depth: str, reading: Reading, control
     )
 
 
-def control_steps(groups: Sequence[Group]) -> tuple[int, ...]:
-    """Where a control is read: at the injections of the group with most of them."""
-    return max((group.steps for group in groups), key=len)
+def control_steps(groups: Sequence[Group]) -> list[tuple[int, ...]]:
+    """Where a control is read: at the injections of every group that has most of them."""
+    most = max(len(group.steps) for group in groups)
+    return sorted({group.steps for group in groups if len(group.steps) == most})
 
 
 def for_report(

@@ -71,7 +71,7 @@ def material(config: Config) -> Material:
     if config.inject == "fictional" and made is not None:
         records, control = made.records(range(injected)), fiction.control
     else:
-        records, control = read_passages(config.inject), config.control
+        records, control = _of_file(config), config.control
     for record in records:
         if not record.queries:
             raise UserError(f"{config.inject}: passage {record.id} has no queries; write some, or leave it out")
@@ -85,6 +85,20 @@ def material(config: Config) -> Material:
             together=fiction.together,
         )
     return Material(config, records, control, background)
+
+
+def _of_file(config: Config) -> list[PassageRecord]:
+    """The passages of a file: those to inject, then the control."""
+    records = read_passages(config.inject)
+    injected = len(records) - config.control
+    if config.passages is None:
+        return records
+    if config.passages > injected:
+        raise UserError(
+            f"passages: {config.passages} cannot be injected, {config.inject} has {len(records)} and {config.control} of "
+            f"them are the control; choose at most {max(injected, 0)}"
+        )
+    return records[: config.passages] + records[injected:]
 
 
 def encoded(tokenizer: Any, texts: Iterable[str], needed: int) -> tuple[Rows, int, int]:

@@ -49,7 +49,7 @@ class Setup:
         self._check_models()
 
     def _groups(self, arm: Arm) -> tuple[Group, ...]:
-        """The groups of a part, each cut into as many as are injected at different steps."""
+        """The groups of a part, each cut into as many as are injected at different steps, the groups' turns in between."""
         config = self.config
         paraphrases = [len(record.paraphrases) for record in self.material.records]
         times = 1 if config.schedule == "once" else config.times
@@ -57,10 +57,11 @@ class Setup:
             config.schedule, paraphrases, control=self.material.control, interval=arm.interval, times=times
         )
         found = []
-        for group in groups:
-            parts = 1 if group.schedule == "never" else config.stagger
+        injected = sum(group.schedule != "never" for group in groups)
+        for turn, group in enumerate(groups):
+            parts = 1 if group.schedule == "never" else arm.stagger
             for k in range(parts):
-                start = k * arm.interval // parts
+                start = (k * injected + turn) * arm.interval // (parts * injected) if parts > 1 else 0
                 name = group.name if parts == 1 else f"{group.name}@{start}"
                 if group.passages[k::parts]:
                     found.append(dataclasses.replace(group, name=name, passages=group.passages[k::parts], start=start))

@@ -55,7 +55,7 @@ def drive(
         checkpoint_first: also before the first step, so that what came before need not be done again.
 
     Returns:
-        ``{"steps", "loss", "tokens", "seconds"}``.
+        ``{"steps", "loss", "tokens", "seconds", "measuring"}``; the last is how many of the seconds were spent in ``each``.
 
     Raises:
         NonFiniteLoss: the loss became NaN or infinite.
@@ -63,10 +63,17 @@ def drive(
     """
     root = folder / "checkpoints"
     with _own_generators(state, seed):
-        totals: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "loss": math.nan, "calm": [], "last": []}
+        totals: dict[str, Any] = {
+            "tokens": 0,
+            "seconds": 0.0,
+            "measuring": 0.0,
+            "loss": math.nan,
+            "calm": [],
+            "last": [],
+        }
         found = checkpoints.latest(root)
         if found:
-            totals = checkpoints.load(found, state, stream)
+            totals |= checkpoints.load(found, state, stream)
         metrics = runs.Metrics(folder / "metrics.jsonl")
         metrics.rewind(state.step)
         if rewind:
@@ -96,7 +103,9 @@ def drive(
                     )
                 if watch:
                     _watch(totals, step.loss, step.number, step.learning_rate)
+                begun = time.monotonic()
                 note = (each(step.number) if each else None) or ""
+                totals["measuring"] += time.monotonic() - begun
                 bar.update(step.number, f"loss {step.loss:.3f}  {here / max(elapsed, 1e-9):,.0f} tokens/s  {note}")
                 if time.monotonic() - since > 60 * minutes and step.number < steps:
                     _checkpoint(root, state, stream, totals, before_checkpoint)
@@ -106,7 +115,7 @@ def drive(
         totals["seconds"] = before + time.monotonic() - started
         if before_checkpoint:
             before_checkpoint()
-    return {name: totals[name] for name in ("loss", "tokens", "seconds")} | {"steps": state.step}
+    return {name: totals[name] for name in ("loss", "tokens", "seconds", "measuring")} | {"steps": state.step}
 
 
 def _checkpoint(

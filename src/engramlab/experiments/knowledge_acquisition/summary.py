@@ -92,8 +92,10 @@ def _order(groups: Sequence[Group]) -> list[str]:
 
 
 def _arm_rows(config: Config, arm: Arm, curves: Curves, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """A row a group and depth. ``effectivity_net`` is what is left of its effectivity above the control's at the depth."""
     reading, rows = config.reading, []
-    for group in _order(groups):
+    chance: dict[str, np.ndarray] = {}
+    for group in sorted(_order(groups), key=lambda name: name != "never"):
         for depth in DEPTHS:
             found = take_slice(curves, group, depth, reading, control_steps(groups))
             if found is None:
@@ -102,7 +104,12 @@ def _arm_rows(config: Config, arm: Arm, curves: Curves, groups: Sequence[Group])
             row: dict[str, Any] = {"dataset": arm.name, "group": group, "depth": depth, "queries": len(found.rows)}
             row["passages"] = len(set(found.passages))
             gained = found.effectivity
-            row |= _mean_interval(gained.mean(axis=1), found.passages, reading.bootstrap, seed)
+            means = _resampled(gained.mean(axis=1), found.passages, reading.bootstrap, seed)
+            row |= _interval("effectivity", means)
+            if group == "never":
+                chance[depth] = means
+            elif depth in chance:
+                row |= _interval("effectivity_net", means - chance[depth])
             row["by_encounter"] = [float(value) for value in np.nanmean(gained, axis=0)]
             last = curves.logprobs[found.rows, -1]
             row |= {"before": float(found.before.mean()), "after": float(last.mean())}
@@ -110,20 +117,26 @@ def _arm_rows(config: Config, arm: Arm, curves: Curves, groups: Sequence[Group])
             if found.retainability is not None:
                 row |= _decay(found, reading, arm.batch, config.window, seed)
             rows.append(row)
-    return rows
+    order = _order(groups)
+    return sorted(rows, key=lambda row: order.index(row["group"]))
 
 
-def _mean_interval(values: np.ndarray, clusters: Sequence[str], samples: int, seed: int) -> dict[str, Any]:
-    """Mean over queries, with a percentile interval over resampled passages."""
+def _resampled(values: np.ndarray, clusters: Sequence[str], samples: int, seed: int) -> np.ndarray:
+    """Mean over queries, and behind it the means of ``samples`` resamples of passages: float64 ``[1 + samples]``."""
     _, owner = np.unique(clusters, return_inverse=True)
     known = ~np.isnan(values)
     sums = np.bincount(owner, np.where(known, values, 0.0))
     counts = np.bincount(owner, known.astype(np.float64))
     draws = np.random.Generator(np.random.PCG64(seed)).integers(len(sums), size=(samples, len(sums)))
+    draws = np.concatenate([np.arange(len(sums))[None, :], draws])
     with np.errstate(invalid="ignore"):
-        means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    low, high = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return {"effectivity": float(np.nanmean(values)), "effectivity_low": float(low), "effectivity_high": float(high)}
+        return np.asarray(sums[draws].sum(axis=1) / counts[draws].sum(axis=1))
+
+
+def _interval(name: str, means: np.ndarray) -> dict[str, Any]:
+    """A mean with its percentile interval from what ``_resampled`` gave."""
+    low, high = np.nanquantile(means[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {name: float(means[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def _decay(found: Slice, reading: Reading, batch: int, window: int, seed: int) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Work(Setup):
         if record is None:
             record = self._inject(arm, folder)
         about = {"dataset": arm.name, "stage": "injection"}
-        return [*rows, about | {k: record[k] for k in ("steps", "tokens", "loss", "seconds", "optimizer")}]
+        return [*rows, about | {k: record[k] for k in ("steps", "tokens", "loss", "seconds", "measuring", "optimizer")}]
 
     def _pretrain(self, arm: Arm) -> dict[str, Any]:
         """Trains a named size on the stream; keeps the model with its moments at every stage asked for."""
