@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from engramlab import cli_acquisition, cli_editing
+from engramlab import cli_acquisition, cli_editing, cli_sweep
 from engramlab.cli_options import parse, take
 from engramlab.core.errors import UserError, nearest
 
@@ -18,6 +18,7 @@ usage: engramlab COMMAND ...
 
 commands
   run EXPERIMENT --out DIR   run an experiment; run the same command again to go on after an interruption
+  sweep EXPERIMENT --out DIR run it over corpus variants and seeds, and report on all of them
   report RUN [RUN ...]       one HTML page about a run, or about several side by side
   corpus bios|bior|tables    write a corpus as Parquet: profiles, entries with spans, questions
   corpus passages            fictional passages with paraphrases and queries, written by a chat model
@@ -42,7 +43,8 @@ first steps
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. Exit codes: 0 done, 2 something the user can put right (one line says what), 130 interrupted."""
+    """Entry point. Exit codes: 0 done, 1 a cell of a sweep failed, 2 something the user can put right (one line says what),
+    130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _dispatch(given)
@@ -51,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         more = (
-            "the same command goes on from the last checkpoint" if given[:1] == ["run"] else "nothing is half written"
+            "the same command goes on from the last checkpoint"
+            if given[:1] in (["run"], ["sweep"])
+            else "nothing is half written"
         )
         print(f"\nengramlab: interrupted; {more}", file=sys.stderr)
         sys.exit(130)
@@ -68,6 +72,7 @@ def _dispatch(given: list[str]) -> None:
         "version": _version,
         **cli_editing.COMMANDS,
         **cli_acquisition.COMMANDS,
+        **cli_sweep.COMMANDS,
     }
     if not given or given[0] in ("-h", "--help", "help"):
         print(HELP)

@@ -74,6 +74,37 @@ def test_another_config_is_refused_by_the_options_that_differ(tmp_path):
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 
+def test_an_option_that_did_not_exist_counts_as_its_default(tmp_path):
+    opened(tmp_path / "run").close()
+    path = tmp_path / "run" / "config.json"
+    record = read_json(path)
+
+    @dataclasses.dataclass(frozen=True)
+    class LaterRecipe(Recipe):
+        clip: float | None = 1.0
+
+    @dataclasses.dataclass(frozen=True)
+    class LaterConfig(Config):
+        pretrain: Recipe = LaterRecipe()
+        grid: tuple[Recipe, ...] = (Recipe(),)
+        tags: list[str] = dataclasses.field(default_factory=lambda: ["a"])
+
+    assert Run(tmp_path / "run", "reading", LaterConfig()).resumed
+    for later, words in (
+        (LaterConfig(pretrain=LaterRecipe(clip=0.5)), "pretrain.clip: 1.0 there, 0.5 now"),
+        (LaterConfig(tags=["b"]), r'tags: \["a"\] there, \["b"\] now'),
+        (LaterConfig(grid=()), "grid: "),
+        (LaterConfig(seed=1), "seed: 0 there, 1 now"),
+    ):
+        with pytest.raises(UserError, match=words):
+            Run(tmp_path / "run", "reading", later)
+    # An option inside a list of recipes, and an option that is there but no longer exists.
+    write_json(path, record | {"config": runs.plain(LaterConfig(grid=(Recipe(),)))})
+    assert Run(tmp_path / "run", "reading", LaterConfig(grid=(LaterRecipe(),))).resumed
+    with pytest.raises(UserError, match=r'tags: \["a"\] there, null now'):
+        Run(tmp_path / "run", "reading", Config())
+
+
 def test_folders_that_hold_something_else(tmp_path):
     for name, file, text, message in (
         ("files", "thesis.tex", "", "exists and is no run folder"),

@@ -146,9 +146,11 @@ def commit() -> str | None:
 
 def plain(value: Any) -> Any:
     """Dataclasses, tuples and paths as what JSON gives back."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    return json.loads(json.dumps(value, default=str))
+
+    def simpler(one: Any) -> Any:
+        return dataclasses.asdict(one) if dataclasses.is_dataclass(one) and not isinstance(one, type) else str(one)
+
+    return json.loads(json.dumps(value, default=simpler))
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
@@ -161,6 +163,28 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
     return [] if old == new else [f"{prefix}: {json.dumps(old)} there, {json.dumps(new)} now"]
 
 
+def completed(old: Any, config: Any) -> Any:
+    """A recorded plain config with the options it lacks, at the defaults of the classes of ``config``.
+
+    A run made before an option existed was made as the option's default says, so it goes on; an option that the record has
+    and ``config`` does not know stays, and is a difference.
+    """
+    if dataclasses.is_dataclass(config) and isinstance(old, dict):
+        whole = dict(old)
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if field.name in old:
+                whole[field.name] = completed(old[field.name], value)
+            elif field.default is not dataclasses.MISSING:
+                whole[field.name] = plain(field.default)
+            elif field.default_factory is not dataclasses.MISSING:
+                whole[field.name] = plain(field.default_factory())
+        return whole
+    if isinstance(config, list | tuple) and isinstance(old, list) and len(old) == len(config):
+        return [completed(one, value) for one, value in zip(old, config, strict=True)]
+    return old
+
+
 def _is_content(path: Path) -> bool:
     """Is this more than what a killed process leaves behind?"""
     return not path.name.startswith(".") and not path.name.endswith(".partial")
@@ -169,8 +193,8 @@ def _is_content(path: Path) -> bool:
 class Run:
     """One run folder, held by one process at a time.
 
-    Making the object only checks: a folder made with the same config goes on, one of another config is refused, and nothing
-    is written before ``open``.
+    Making the object only checks: a folder made with the same config goes on (options that did not exist then count as their
+    defaults), one of another config is refused, and nothing is written before ``open``.
 
     Args:
         folder: made by ``open`` if absent.
@@ -195,7 +219,7 @@ class Run:
                 raise UserError(
                     f"{self.folder} holds a run of {old['experiment']!r}, not of {experiment!r}; choose another --out"
                 )
-            changed = differences(old["config"], resolved)
+            changed = differences(completed(old["config"], config), resolved)
             if changed:
                 raise UserError(
                     f"{self.folder} holds a run with another config ({'; '.join(changed[:5])}"

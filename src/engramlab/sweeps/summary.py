@@ -1,0 +1,145 @@
+"""The rows of a sweep's cells put together: means over seeds, and how Q-probing and extraction go together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engramlab.core import runs
+from engramlab.sweeps.cells import Sweep
+from engramlab.sweeps.work import Outcome
+
+Row = dict[str, Any]
+REPLICATES = 10_000
+FEWEST = 3  # points that have an order to speak of
+_NOT_MEASURED = ("cell", "seed")
+
+
+def summary(sweep: Sweep, outcomes: Sequence[Outcome], out: Path) -> Row:
+    """What a sweep's ``summary.json`` holds.
+
+    ``cells`` says of each cell how it ended; ``rows`` are the cells' own with ``cell`` and ``seed``; ``means`` see ``means``;
+    ``probing`` are the rows of Q-probing of the cells that were probed, ``correlations`` see ``correlations``.
+    """
+    cells: list[Row] = []
+    rows: list[Row] = []
+    probing: list[Row] = []
+    training: list[Row] = []
+    for one in outcomes:
+        cell, found = one.cell, _read(one.cell.folder)
+        about = {"cell": cell.name, "seed": cell.seed}
+        state = "failed" if one.error else "done" if cell.finished else "unfinished"
+        seconds = found.get("seconds")
+        cells.append({**about, "variant": cell.variant, "state": state, "error": one.error, "seconds": seconds})
+        rows += [{**row, **about} for row in found.get("rows", [])]
+        training += [{**row, **about} for row in found.get("training", [])]
+        probed = _read(out / "probing" / cell.name).get("rows", [])
+        probing += [{**row, **about} for row in probed if row.get("probe") == "Q" and not row.get("control")]
+    return {
+        "experiment": "sweep",
+        "of": sweep.experiment,
+        "seed": sweep.seeds[0] if sweep.seeds else None,
+        "seconds": round(sum(cell["seconds"] or 0 for cell in cells), 1),
+        "cells": cells,
+        "means": means(rows),
+        "correlations": correlations(probing),
+        "points": points(probing),
+        "rows": rows,
+        "probing": probing,
+        "training": training,
+    }
+
+
+def _read(folder: Path) -> Row:
+    path = folder / "summary.json"
+    return dict(runs.read_json(path)) if path.exists() else {}
+
+
+def means(rows: Sequence[Row]) -> list[Row]:
+    """Rows that differ in nothing but their cell, seed and measurements, as one.
+
+    What is a float was measured; anything else says of what. Of a measurement ``x`` there are the mean ``x``, ``x_low``,
+    ``x_high`` and the sample standard deviation ``x_sd`` (None for a single value); ``seeds`` counts the rows.
+    """
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        same = [(k, repr(v)) for k, v in row.items() if k not in _NOT_MEASURED and not _measured(v)]
+        groups.setdefault(tuple(same), []).append(row)
+    found = []
+    for members in groups.values():
+        mean = {k: v for k, v in members[0].items() if k not in _NOT_MEASURED and not _measured(v)}
+        mean["seeds"] = len(members)
+        for name in dict.fromkeys(k for row in members for k, v in row.items() if _measured(v)):
+            values = np.array([row[name] for row in members if _measured(row.get(name))])
+            mean[name] = float(values.mean())
+            mean[f"{name}_low"], mean[f"{name}_high"] = float(values.min()), float(values.max())
+            mean[f"{name}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else None
+        found.append(mean)
+    return found
+
+
+def _measured(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def points(probing: Sequence[Row]) -> list[Row]:
+    """One point a dataset, attribute and target: Q-probing accuracy and P_test extraction, means over the seeds that have both.
+
+    ``target`` is "whole" (exact match) or "first" (first tokens).
+    """
+    groups: dict[tuple[str, str, str, str], list[Row]] = {}
+    for row in probing:
+        if _measured(row.get("accuracy")) and _measured(row.get("extraction")):
+            key = (str(row["target"]), str(row["dataset"]), str(row.get("mode", "")), str(row["attribute"]))
+            groups.setdefault(key, []).append(row)
+    return [
+        {
+            **dict(zip(("target", "dataset", "mode", "attribute"), key, strict=True)),
+            "accuracy": float(np.mean([row["accuracy"] for row in of])),
+            "extraction": float(np.mean([row["extraction"] for row in of])),
+            "seeds": len(of),
+        }
+        for key, of in groups.items()
+    ]
+
+
+def correlations(probing: Sequence[Row]) -> list[Row]:
+    """Spearman's rho of the points of each target, with a bootstrap interval over points."""
+    found = []
+    every = points(probing)
+    for target in dict.fromkeys(point["target"] for point in every):
+        of = [point for point in every if point["target"] == target]
+        rho, low, high = spearman([p["accuracy"] for p in of], [p["extraction"] for p in of])
+        found.append({"target": target, "points": len(of), "rho": rho, "low": low, "high": high})
+    return found
+
+
+def spearman(
+    x: Sequence[float], y: Sequence[float], *, replicates: int = REPLICATES, seed: int = 0
+) -> tuple[float | None, float | None, float | None]:
+    """Spearman's rho and its 95 % percentile bootstrap interval over points; None where there is no order to speak of.
+
+    Points of one dataset are not independent of each other, so the interval is narrower than one over datasets would be.
+    """
+    from scipy.stats import rankdata
+
+    xs, ys = np.asarray(x, float), np.asarray(y, float)
+    if len(xs) < FEWEST or not np.ptp(xs) or not np.ptp(ys):
+        return None, None, None
+    chosen = np.random.default_rng(seed).integers(0, len(xs), (replicates, len(xs)))
+    drawn = _correlation(rankdata(xs[chosen], axis=1), rankdata(ys[chosen], axis=1))
+    drawn = drawn[np.isfinite(drawn)]  # a draw of one point again and again has no order
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(_correlation(rankdata(xs)[None], rankdata(ys)[None])[0]), float(low), float(high)
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of the rows of two arrays, ``[n]``; NaN for a constant row."""
+    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r: np.ndarray = (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
+    return r
