@@ -208,6 +208,24 @@ def test_batches_at_equal_tokens_and_sparse_measuring(here: Path) -> None:
     assert all(row["horizon"] > 0 for row in summary["rows"] if row["group"] != "never")
 
 
+def test_equal_tokens_between_injections_keep_the_density_of_passages(tmp_path: Path) -> None:
+    config = replace(TINY, batch=(8, 32), interval=(80,), after=160)
+    assert [(arm.interval, arm.after, arm.stagger) for arm in config.arms()] == [(80, 160, 40), (20, 40, 10)]
+    starts = {
+        arm.name: sorted({g.start for g in work.Work._groups(_with(config), arm) if g.steps}) for arm in config.arms()
+    }
+    assert max(starts["tiny-batch8"]) < 80
+    assert max(starts["tiny-batch32"]) < 20
+
+
+def _with(config):
+    """What `_groups` needs of a run, without its tokenizer and plans."""
+    from types import SimpleNamespace
+
+    records = [SimpleNamespace(paraphrases=("",) * 9)] * 130
+    return SimpleNamespace(config=config, material=SimpleNamespace(records=records, control=10))
+
+
 def test_a_loss_that_explodes_stops_the_run(here: Path) -> None:
     with pytest.raises(UserError, match=r"the loss (rose|became)"):
         acquisition.run(replace(SMALLEST, learning_rate=(30.0,), after=30), here / "run")
