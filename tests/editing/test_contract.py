@@ -198,3 +198,12 @@ def test_a_family_without_a_row_says_how_to_add_one(tokenizer: Any) -> None:
     model.config.model_type = "novel"
     with pytest.raises(UserError, match="add one that names its layers"):
         method.make(model, tokenizer, EDITS[:1], method="ft-m")
+
+
+def test_a_masked_model_is_refused(tokenizer: Any) -> None:
+    model = small("llama", tokenizer)
+    model.config.is_causal, model.config.mask_token_id = False, 3  # as `models.build(..., masked=True)` writes them
+    with pytest.raises(UserError, match="masked language model"):
+        method.make(model, tokenizer, [EDITS[0]], method="ft-m")
+    with pytest.raises(UserError, match="masked language model"):
+        method.make_each(model, tokenizer, [[EDITS[0]]], method="ft-m", loss=losses.get("cross-entropy"), config=None)

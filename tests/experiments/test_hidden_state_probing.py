@@ -185,3 +185,26 @@ def test_closer_rows_agree_with_the_accuracy_by_position(made: Path, tmp_path: P
     assert ("birth_date",) in seen
     assert ("birth_city",) not in seen  # the second of a pair never comes alone
     assert np.isfinite([r["accuracy"] for r in summary["closer"]]).all()
+
+
+def test_with_celebrities_the_minority_s_own_halves_are_probed(tmp_path: Path) -> None:
+    tiny = extraction.PRESETS["tiny"]
+    config = replace(
+        tiny,
+        variants=("single+CEL",),
+        people=PEOPLE,
+        celebrities=6,
+        celebrity_entries="multi2",
+        first_templates=2,
+        pools=Pools(birth_years=2, birth_cities=3, universities=3, majors=3, companies=3),
+        pretrain=replace(tiny.pretrain, steps=2, batch=8, warmup=1),
+        finetune=extraction.Finetune(replace(tiny.finetune.recipe, steps=2, batch=8)),
+        evaluations=0,
+    )
+    extraction.run(config, tmp_path / "made", preset="tiny")
+    summary = probing.run(replace(SMALLEST, model=(str(tmp_path / "made"),)), tmp_path / "probed", preset="tiny")
+    assert {row["dataset"] for row in summary["rows"]} == {"single+CEL=multi2"}
+    assert {row["examples"] for row in summary["rows"]} == {PEOPLE // 2}  # no celebrity among them
+    asked = json.loads((tmp_path / "made" / "summary.json").read_text())["rows"]
+    minority = {r["attribute"]: r["exact_match"] for r in asked if r["group"] == "test"}
+    assert all(r["extraction"] == minority[r["attribute"]] for r in summary["rows"] if r["target"] == "whole")

@@ -28,7 +28,7 @@ from engramlab.core.deltas import Delta, WeightDelta
 from engramlab.core.errors import UserError, nearest
 from engramlab.core.facts import Edit
 from engramlab.core.losses import Loss
-from engramlab.core.models import module_paths
+from engramlab.core.models import mask_token, module_paths
 from engramlab.core.training import Recipe
 from engramlab.editing.requests import name_of
 
@@ -107,6 +107,7 @@ def make(
     config: Any = None,
 ) -> Delta:
     """The delta of these edits, not put on the model; see ``applied``."""
+    _check_causal(model)
     module = load(method)
     chosen = losses.get(loss) if isinstance(loss, str) else loss
     return module.edit(model, tokenizer, list(edits), config or module.Config(), chosen)
@@ -116,6 +117,7 @@ def make_each(
     model: nn.Module, tokenizer: Any, cases: Sequence[Sequence[Edit]], *, method: str, loss: Loss, config: Any
 ) -> list[Delta | EditFailed]:
     """One delta a case, each for this same model; a case that fails gives its error and stops nobody else."""
+    _check_causal(model)
     module = load(method)
     if hasattr(module, "edit_each"):
         return module.edit_each(model, tokenizer, cases, config, loss)
@@ -126,6 +128,13 @@ def make_each(
         except EditFailed as error:
             found.append(error)
     return found
+
+
+def _check_causal(model: nn.Module) -> None:
+    if mask_token(model) is not None:
+        raise UserError(
+            "this is a masked language model, which writes nothing after a prompt; edits need one that predicts the next token"
+        )
 
 
 def one_after_another(model: nn.Module, edits: Sequence[Edit], edit_one: Callable[[Edit], WeightDelta]) -> WeightDelta:
