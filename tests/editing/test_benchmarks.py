@@ -637,7 +637,7 @@ def test_hub_file_and_splits(tmp_path, monkeypatch):
         return splits[split] if split else splits
 
     fake = types.SimpleNamespace(DownloadConfig=lambda local_files_only: None, load_dataset=load_dataset)
-    monkeypatch.setattr("engramlab.core.models._hub_answers", lambda: True)
+    monkeypatch.setattr("engramlab.core.models.hub_answers", lambda: True)
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     monkeypatch.setitem(sys.modules, "datasets", fake)
     assert len(load("hub:a/b:c/d.json").cases) == 1

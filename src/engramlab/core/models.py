@@ -243,10 +243,10 @@ def _source(name: str) -> tuple[str, dict[str, Any]]:
     if at and not (repository and revision):
         raise UserError(f"model {name!r}: write owner/name@revision, such as EleutherAI/pythia-70m@step1000")
     extra: dict[str, Any] = {"revision": revision} if at else {}
-    return repository, extra if _hub_answers() else extra | {"local_files_only": True}
+    return repository, extra if hub_answers() else extra | {"local_files_only": True}
 
 
-def _hub_answers() -> bool:
+def hub_answers() -> bool:
     """Can the hub be reached? Where it cannot, its own client would try again for most of a minute before it says so."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session

@@ -134,10 +134,10 @@ def _read_hub(source: str) -> list[Raw]:
     if match is None:
         raise UserError(f"{source!r}: write hub:owner/name, hub:owner/name:split or hub:owner/name:folder/file.json")
     name, part = match["name"], match["part"]
-    from engramlab.core.models import _hub_answers
+    from engramlab.core.models import hub_answers
 
     # Without a network only what an earlier call has left on this machine counts; asking anyway would take a minute.
-    offline = not _hub_answers()
+    offline = not hub_answers()
     try:
         if part and Path(part).suffix.lower() in _READERS:
             from huggingface_hub import hf_hub_download
