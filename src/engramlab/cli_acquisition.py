@@ -55,6 +55,7 @@ def write(config: Any, out: Path) -> None:
 
 def plan(given: list[str]) -> None:
     """``engramlab plan --run RUN --corpus TEXT --facts FILE``: which facts will be learnt, and when."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -73,7 +74,7 @@ def plan(given: list[str]) -> None:
     def show(title: str, rows: list[dict[str, Any]]) -> None:
         if not rows:
             return
-        table = Table(*map(str, rows[0]), title=title)
+        table = Table(*map(str, rows[0]), title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for row in rows:
             table.add_row(*(_cell(value) for value in row.values()))
         console.print(table)
@@ -83,7 +84,11 @@ def plan(given: list[str]) -> None:
         print(f"… and {len(made['facts']) - _SHOWN} more" + ("" if out else " (--out FILE keeps all of them)"))
     print("; ".join(f"{name}: {number}" for name, number in made["verdicts"].items()))
     show("What would change it", made["what_if"])
-    show("How far off such forecasts were on runs that were held out (nats)", made["errors"])
+    for held in dict.fromkeys(row["held"] for row in made["errors"]):
+        show(
+            f"How far off such forecasts were on {held}, in nats: a query's / the mean curve's",
+            [_error(row) for row in made["errors"] if row["held"] == held],
+        )
     if not made["errors"]:
         print("Not checked on any other run: give one with --held, such as the same model with another interval.")
     if made["note"]:
@@ -91,6 +96,13 @@ def plan(given: list[str]) -> None:
     if out:
         write_json(Path(out), made)
         print(out)
+
+
+def _error(row: dict[str, Any]) -> dict[str, Any]:
+    """One line of the errors: what was forecast, and by the planner and each baseline the two errors."""
+    ways = [name for name in row if f"{name}: mean curve" in row]
+    both = {name: f"{row[name]:.2f} / {row[f'{name}: mean curve']:.2f}" for name in ways}
+    return {"group": row["group"], "depth": row["depth"], "states": row["place"], **both}
 
 
 def _cell(value: Any) -> str:
