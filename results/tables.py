@@ -254,7 +254,7 @@ def main() -> None:
             continue
         table = f"<!-- {name} table -->\n{build()}\n<!-- end -->"
         print(table + "\n")
-        text = re.sub(rf"<!-- {name} table -->(.*?<!-- end -->)?", lambda _, t=table: t, text, count=1, flags=re.DOTALL)
+        text = re.sub(rf"<!-- {name} table -->((?:(?!<!-- ).)*<!-- end -->)?", lambda _, t=table: t, text, count=1, flags=re.DOTALL)
     if "--write" in sys.argv:
         README.write_text(text)
 
