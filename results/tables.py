@@ -254,7 +254,9 @@ def main() -> None:
             continue
         table = f"<!-- {name} table -->\n{build()}\n<!-- end -->"
         print(table + "\n")
-        text = re.sub(rf"<!-- {name} table -->((?:(?!<!-- ).)*<!-- end -->)?", lambda _, t=table: t, text, count=1, flags=re.DOTALL)
+        # Up to its own end, never to that of a later table.
+        place = rf"<!-- {name} table -->((?:(?!<!-- ).)*<!-- end -->)?"
+        text = re.sub(place, lambda _, t=table: t, text, count=1, flags=re.DOTALL)
     if "--write" in sys.argv:
         README.write_text(text)
 
