@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,28 @@ SIZES: dict[str, Size] = {
     "gpt2-682m": Size(12, 32, 2048, "the paper's larger model, 682M"),
 }
 FAMILIES = ("gpt-neox", "llama")
+_SHAPE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,4})")
+HEAD = 64  # dimensions of a head of a size given by its shape
+
+
+def shape(name: str) -> Size:
+    """A named size, or one given as LAYERSxWIDTH (``4x256``), with heads of 64 dimensions, or fewer where it is narrower.
+
+    Raises:
+        UserError: neither of them, or a width that heads cannot share.
+    """
+    if name in SIZES:
+        return SIZES[name]
+    found = _SHAPE.fullmatch(name)
+    if found is None:
+        raise UserError(
+            f"model size {name!r} is unknown; choose one of: {', '.join(SIZES)}; or give LAYERSxWIDTH, such as 4x256"
+        )
+    layers, width = int(found[1]), int(found[2])
+    heads = max(1, width // HEAD)
+    if width % (8 * heads):  # rotary embedding turns pairs in a quarter of each head
+        raise UserError(f"model size {name!r}: the width must be a multiple of 8, and above {HEAD} of {HEAD}")
+    return Size(layers, heads, width)
 
 
 @dataclass(frozen=True)
@@ -118,7 +141,7 @@ def build(
     """A randomly initialised LM of a named size, in float32 on the CPU.
 
     Args:
-        size: a key of ``SIZES``.
+        size: a key of ``SIZES``, or LAYERSxWIDTH (see ``shape``).
         tokenizer: gives the vocabulary size and the end token.
         family: ``"gpt-neox"`` (GPT-2 with rotary embedding: sequential residual, rotary on a quarter of each head) or
             ``"llama"``.
@@ -132,16 +155,14 @@ def build(
     """
     from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig
 
-    if size not in SIZES:
-        raise UserError(f"model size {size!r} is unknown; choose one of: {', '.join(SIZES)}")
+    form = shape(size)
     if family not in FAMILIES:
         raise UserError(f"model family {family!r} is unknown; choose one of: {', '.join(FAMILIES)}")
-    shape = SIZES[size]
     common: dict[str, Any] = {
         "vocab_size": len(tokenizer),
-        "hidden_size": shape.width,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
+        "hidden_size": form.width,
+        "num_hidden_layers": form.layers,
+        "num_attention_heads": form.heads,
         "max_position_embeddings": context,
         "tie_word_embeddings": True,
         "bos_token_id": tokenizer.bos_token_id,
@@ -152,7 +173,7 @@ def build(
     if family == "gpt-neox":
         config: Any = GPTNeoXConfig(
             **common,
-            intermediate_size=4 * shape.width,
+            intermediate_size=4 * form.width,
             use_parallel_residual=False,
             hidden_act="gelu",
             rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.25},
@@ -163,8 +184,8 @@ def build(
         # Three feed-forward matrices instead of two: 8/3 of the width keeps the parameter count of the same size.
         config = LlamaConfig(
             **common,
-            intermediate_size=8 * shape.width // 3,
-            num_key_value_heads=shape.heads,
+            intermediate_size=8 * form.width // 3,
+            num_key_value_heads=form.heads,
             attention_dropout=dropout,
         )
     if masked:

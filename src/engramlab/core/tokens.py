@@ -292,7 +292,7 @@ def lead_with_space(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def train_compact_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
+def train_compact_tokenizer(texts: Iterable[str], vocabulary: int, *, closed: bool = False) -> Any:
     """A byte-level BPE tokenizer (GPT-2's splitting rule, see ``lead_with_space``) trained on ``texts``, for small models.
 
     Where all the words fit into the vocabulary beside the 256 bytes, every word is one token and there are no merges: a
@@ -303,6 +303,7 @@ def train_compact_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     Args:
         texts: the strings to learn from.
         vocabulary: largest number of tokens, the 256 bytes and the special token included.
+        closed: where all the words fit, leave the bytes out: only texts made of the same words can then be encoded.
 
     Raises:
         UserError: a vocabulary too small for the bytes.
@@ -323,7 +324,8 @@ def train_compact_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     words = sorted(set(counter.get_vocab()) - set(alphabet) - {end})
     base = [end, *alphabet]
     if len(base) + len(words) <= vocabulary:
-        known = {token: i for i, token in enumerate([*base, *words])}
+        kept = [end, *sorted(counter.get_vocab().keys() - {end})] if closed else [*base, *words]
+        known = {token: i for i, token in enumerate(kept)}
         backend = Tokenizer(models.BPE(vocab=known, merges=[], ignore_merges=True))
         backend.add_special_tokens([end])
         backend.pre_tokenizer = split
