@@ -172,6 +172,7 @@ def test_an_interrupt_ends_the_tasks(tmp_path: Path) -> None:
     assert executor.running == 0
 
 
+@pytest.mark.slow
 def test_processes_end_with_whoever_started_them(tmp_path: Path) -> None:
     """Killed without a chance to clean up, a sweep leaves no process behind that holds a cell's folder."""
     sweeping = start(tmp_path / "sweep", "--variants", "single", "--pretrain.steps", "100000")
@@ -201,6 +202,7 @@ def _config(folder: Path) -> Any:
 # the whole command --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_resumed_parallel_and_serial_sweeps_have_equal_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +244,7 @@ def test_killed_resumed_parallel_and_serial_sweeps_have_equal_rows(
     assert "9.7" in page  # the paper's `single`, beside ours
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_for_good_is_reported_and_its_sweep_can_be_finished(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,15 +76,16 @@ def _by_people(runs: Sequence[Run]) -> go.Figure:
 
 
 def _by_parameters(runs: Sequence[Run]) -> go.Figure:
-    looks = styles(distinct(row["people"] for row in _rows(runs)))
+    groups = distinct(row["people"] for row in _rows(runs))
+    looks = styles(map(count, groups))
     lines = []
     for run in runs:
         of = f", {run.name}" if len(runs) > 1 else ""
-        for people, (colour, _) in looks.items():
+        for people in groups:
             chosen = sorted((row for row in _rows([run]) if row["people"] == people), key=lambda row: row["parameters"])
             if chosen:
                 xs, ys = [row["parameters"] for row in chosen], [row["bits_per_parameter"] for row in chosen]
-                lines.append(Line(f"{count(people)} people{of}", xs, ys, colour))
+                lines.append(Line(f"{count(people)} people{of}", xs, ys, looks[count(people)][0]))
     return _with_paper(runs, lines, "parameters", "parameters")
 
 
