@@ -35,9 +35,13 @@ for _stage in ("pretrain", "finetune.recipe"):
 
 
 def start(out: Path, *more: str) -> subprocess.Popen[str]:
-    """A sweep in a process of its own."""
+    """A sweep in a process of its own, one that an interrupt ends: children of a background shell are born deaf to it."""
     command = [sys.executable, "-m", "engramlab", "sweep", "knowledge-extraction", "--out", str(out), *OPTIONS, *more]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits what is ignored, not a handler
+    try:
+        return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Scripted:
