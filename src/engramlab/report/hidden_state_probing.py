@@ -57,8 +57,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     ):
         rows = [r for r in summary["rows"] if r["probe"] == probe and not r["control"] and not r["position"]]
         if rows:
-            cells = [[r["part"], _words(r["attribute"]), TARGETS[r["target"]], *_numbers(r, controls)] for r in rows]
-            found.append(Table(["dataset", "attribute", "target", *_NUMBERS], cells, f"{title} (P_test)", 3))
+            found.append(_narrow(rows, controls, f"{title} (P_test)"))
     rhos = [
         [
             TARGETS[r["target"]],
@@ -71,6 +70,23 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     if rhos:
         found.append(Table(["target", "P_test", "points", "ρ"], rhos, "Q-probing and extraction, Spearman's ρ", 2))
     return found
+
+
+def _narrow(rows: Sequence[Row], controls: Mapping[tuple[Any, ...], Row], title: str) -> Table:
+    """What fits a terminal: the page has the rest. Columns that would be empty, or all alike, are left out."""
+    several = len({row["part"] for row in rows}) > 1
+    extracted = any(row.get("extraction") is not None for row in rows)
+    heads = [*(["dataset"] if several else []), "attribute", "read", "accuracy", "majority"]
+    heads += [*(["shuffled"] if controls else []), *(["extraction"] if extracted else [])]
+    cells = []
+    for row in rows:
+        accuracy, interval, majority, shuffled, *_, extraction = (
+            part.removesuffix(" %") for part in _numbers(row, controls)
+        )
+        line = [*([row["part"]] if several else []), _words(row["attribute"]), row["target"]]
+        line += [f"{accuracy} ({interval})", majority]
+        cells.append([*line, *([shuffled] if controls else []), *([extraction] if extracted else [])])
+    return Table(heads, cells, title, 2 + several)
 
 
 _NUMBERS = ("accuracy", "95 % interval", "majority", "shuffled", "reachable", "of reachable", "extraction")
