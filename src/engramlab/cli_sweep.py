@@ -6,8 +6,9 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from engramlab.cli_options import parse, take, wants_help
+from engramlab.cli_options import parse, take
 from engramlab.core.errors import UserError, nearest
 
 
@@ -27,7 +28,8 @@ class SweepOptions:
     processes: int = 1
     """Cells that run at once on this machine."""
     threads: int | None = None
-    """Threads of each cell; by default the cores (or OMP_NUM_THREADS) are shared out evenly."""
+    """Threads of each cell; by default the cores (or OMP_NUM_THREADS) are shared out evenly. Another number may
+    change the last digits of what is measured."""
     retries: int = 1
     """How often a cell that failed is tried again, after the others."""
     ray: str | None = None
@@ -62,8 +64,6 @@ def sweep(given: list[str]) -> None:
     name, module = given[0], experiments.load(given[0])
     rest, probe_options = take(given[1:], "--probe-options", None)  # its value begins with dashes
     options, words = tyro.cli(SweepOptions, prog=f"engramlab sweep {name}", args=rest, return_unknown_args=True)
-    if wants_help(given):
-        return
     if options.out is None:
         raise UserError(
             f"engramlab sweep {name} needs --out DIR: where the sweep is kept, for example --out runs/sweep"
@@ -82,8 +82,8 @@ def sweep(given: list[str]) -> None:
     config = parse(module.Config, f"sweep {name} --out DIR", words, default=module.PRESETS[preset])
     probing = None
     if options.probe:
-        experiments.load("hidden-state-probing")
-        probing = shlex.split(probe_options or options.probe_options)
+        probing = shlex.split(probe_options or "")
+        _check_probing(experiments.load("hidden-state-probing"), probing)
     elif probe_options:
         raise UserError("probe_options: given without --probe")
     chosen = plan.sweep(name, config, variants=options.variants, seeds=options.seeds)
@@ -124,6 +124,16 @@ def sweep(given: list[str]) -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+
+
+def _check_probing(module: Any, words: list[str]) -> None:
+    """Refuses probing options that cannot be read, before the first cell is run."""
+    words, preset = take(words, "--preset", next(iter(module.PRESETS)))
+    if preset not in module.PRESETS:
+        raise UserError(
+            f"probe_options: preset {preset!r} is unknown; there are: {', '.join(module.PRESETS)} of hidden-state-probing"
+        )
+    parse(module.Config, "sweep --probe-options", words, default=module.PRESETS[preset])
 
 
 COMMANDS = {"sweep": sweep}

@@ -307,3 +307,12 @@ def test_what_is_saved_loads_with_transformers_alone(saved, tmp_path):
         plain = AutoModelForCausalLM.from_pretrained(tmp_path)
     ids = torch.tensor([[5, 6, 7]])
     assert torch.equal(plain.eval()(ids).logits, model(ids).logits)
+
+
+def test_a_size_by_its_shape():
+    assert models.shape("12x768") == models.Size(12, 12, 768)
+    assert models.shape("1x16") == models.Size(1, 1, 16)
+    assert models.shape("tiny") is models.SIZES["tiny"]
+    for name in ("0x64", "4x100", "4x", "x64", "4x64x2"):
+        with pytest.raises(UserError, match="model size"):
+            models.shape(name)

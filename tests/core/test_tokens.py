@@ -168,3 +168,12 @@ def test_a_space_before_every_text(kind):
     assert tokens.encode(led, ["Paris is"])[1][0][0] == (0, 5)
     unchanged = zoo.ZOO["bert"](zoo.SENTENCES)
     assert tokens.lead_with_space(unchanged).tokenize("Paris is") == zoo.bert(zoo.SENTENCES).tokenize("Paris is")
+
+
+def test_a_closed_compact_tokenizer_has_the_words_and_nothing_else():
+    texts = ["Anya was born in Princeton.", "She was born in Newark."]
+    tokenizer = tokens.train_compact_tokenizer(texts, 1000, closed=True)
+    words = {"Anya", "was", "born", "in", "Princeton", ".", "She", "Newark"}
+    assert {token.lstrip("\u0120") for token in tokenizer.get_vocab()} == words | {"<|endoftext|>"}
+    for text in texts:
+        assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]).strip() == text

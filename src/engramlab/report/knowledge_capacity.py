@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from plotly import graph_objects as go
@@ -37,8 +36,18 @@ def sections(runs: Sequence[Run]) -> list[Section]:
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """The table for the terminal."""
-    run = Run(Path(), "", summary=dict(summary), rows=[{**row, "run": ""} for row in summary.get("rows", [])])
-    return [_table([run])] if _rows([run]) else []
+    cells = [
+        [
+            row["size"],
+            *(count(row[name]) for name in ("people", "parameters", "bits")),
+            f"{100 * row['share']:.0f} %",
+            f"{row['bits_per_parameter']:.3f}",
+        ]
+        for row in summary.get("rows", [])
+    ]
+    columns = ["size", "people", "parameters", "bits stored", "of all there is", "bits a parameter"]
+    exposures = ", ".join(map(str, distinct(row["exposures"] for row in summary.get("rows", []))))
+    return [Table(columns, cells, f"{_TITLE}, after {exposures} exposures", numbers_from=1)] if cells else []
 
 
 def _rows(runs: Sequence[Run]) -> list[Row]:

@@ -74,7 +74,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
         tables.append(Table(["target", "points", "Spearman's rho"], cells, title, numbers_from=1))
     states = distinct(cell["state"] for cell in summary["cells"])
     counts = [[state, str(sum(cell["state"] == state for cell in summary["cells"]))] for state in states]
-    return [*tables, Table(["cells", ""], counts, f"Sweep of {summary.get('of')}", numbers_from=1)]
+    return [*tables, Table([f"cells of {summary.get('of')}", ""], counts, "Sweep", numbers_from=1)]
 
 
 def _extraction(run: Run, attribute: str = "mean") -> list[Row]:

@@ -137,9 +137,6 @@ class RayTasks:
         except ImportError:
             raise UserError("--ray needs Ray, which is not installed: pip install 'engramlab[ray]'") from None
         self._ray = ray
-        os.environ.setdefault(
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-        )  # tasks without GPUs see what they would anyway
         try:
             ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
         except Exception as error:  # whatever Ray raises where nobody answers

@@ -18,7 +18,7 @@ class Config:
 
     sizes: tuple[str, ...] = ("1x8", "1x16", "1x32")
     """Sizes of the models: LAYERSxWIDTH, or a name (see `engramlab models`)."""
-    people: tuple[int, ...] = (100, 200, 400)
+    people: tuple[int, ...] = (200, 400, 800, 1600)
     """Numbers of bioS people; a model of every size reads about every number."""
     exposures: int = 100
     """How often each person is read about; training lasts as long as that takes."""
