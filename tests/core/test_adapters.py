@@ -27,7 +27,7 @@ def keys_and_values(model) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", MODULE_PATHS)
-@pytest.mark.parametrize("embedding_rank", [0, 3])
+@pytest.mark.parametrize("embedding_rank", [0, 3, "full"])
 def test_the_update_starts_at_zero(family, embedding_rank):
     model = zoo.model(family).eval()
     before = model(IDS).logits
@@ -77,13 +77,31 @@ def test_the_embedding_trains_and_the_tied_output_does_not(family):
     assert torch.linalg.matrix_rank(change[0]) == 3
 
 
+def test_a_fully_trained_embedding_moves_where_it_is_read_and_is_saved(tmp_path):
+    model = zoo.model("gpt_neox")
+    matrix = model.get_output_embeddings().weight.clone()
+    embedded = model.get_input_embeddings()(IDS).detach()
+    wrapped = add_lora(model, rank=2, embedding_rank="full")
+    finetune(wrapped)
+    assert torch.equal(wrapped.get_output_embeddings().weight, matrix)
+    change = wrapped.get_input_embeddings()(IDS) - embedded
+    assert torch.linalg.matrix_rank(change[0]) == IDS.shape[1]  # no rank limits it
+    logits = wrapped.eval()(IDS).logits
+    wrapped.save_pretrained(tmp_path)
+    from peft import PeftModel
+
+    again = PeftModel.from_pretrained(unwrap(wrapped), tmp_path).eval()
+    assert torch.equal(again(IDS).logits, logits)
+
+
+@pytest.mark.parametrize("embedding_rank", [3, "full"])
 @pytest.mark.parametrize("family", MODULE_PATHS)
-def test_unwrapping_gives_the_model_back(family):
+def test_unwrapping_gives_the_model_back(family, embedding_rank):
     model = zoo.model(family).eval()
     frozen = next(model.parameters()).requires_grad_(False)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     modes, kinds = [m.training for m in model.modules()], [type(m) for m in model.modules()]
-    wrapped = add_lora(model, rank=4, embedding_rank=3)
+    wrapped = add_lora(model, rank=4, embedding_rank=embedding_rank)
     finetune(wrapped)
     back = unwrap(wrapped)
     assert back is model

@@ -34,6 +34,7 @@ STREAMS = {
 MODELS = {
     "dropout": lambda: zoo.model("gpt_neox", hidden_dropout=0.3, attention_dropout=0.3),
     "lora": lambda: add_lora(zoo.model("gpt_neox", hidden_dropout=0.3), rank=4, embedding_rank=3),
+    "lora, full embedding": lambda: add_lora(zoo.model("gpt_neox"), rank=4, embedding_rank="full"),
     "llama": lambda: zoo.model("llama", attention_dropout=0.3),
 }
 

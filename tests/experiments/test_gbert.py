@@ -77,8 +77,8 @@ def test_the_paper_s_recipe() -> None:
     """arXiv 2309.14316: GBERT is pretrained for 150,000 steps at 3e-4 and finetuned with LoRA, linearly to zero."""
     preset = extraction.PRESETS["paper-gbert"]
     assert (preset.pretrain.steps, preset.pretrain.batch, preset.pretrain.learning_rate) == (150_000, 96, 3e-4)
-    assert {(r.learning_rate, r.weight_decay, r.schedule, r.final) for r, _ in preset.finetune.attempts()} == {
+    assert {(r.learning_rate, r.weight_decay, r.schedule, r.final) for r, *_ in preset.finetune.attempts()} == {
         (3e-4, 0.01, "linear", 0.0)
     }
-    assert [rank for _, rank in preset.finetune.attempts()] == [8, 32]
+    assert [ranks for _, *ranks in preset.finetune.attempts()] == [[8, 128], [8, "full"], [32, 128], [32, "full"]]
     assert (preset.model.objective, preset.model.masked_words) == ("masked", 0.15)

@@ -88,7 +88,7 @@ def test_mixed_training_and_the_best_of_a_grid_with_lora(tmp_path: Path, mode: s
     if mode == "mixed":
         config = replace(SMALLEST, mode="mixed", layout="packed", model=extraction.Model(context=96))
     else:
-        grid = Finetune(SMALLEST.finetune.recipe, learning_rates=(1e-3, 1e-4), ranks=(0, 4), embedding_rank=8)
+        grid = Finetune(SMALLEST.finetune.recipe, weight_decays=(0.1,), ranks=(0, 4), embedding_ranks=(8, 0, "full"))
         config = replace(SMALLEST, finetune=grid)
     summary = extraction.run(config, tmp_path / "run")
     stages = [r["stage"] for r in summary["training"]]
@@ -212,7 +212,7 @@ def test_presets_state_the_paper_s_recipe() -> None:
     assert (paper.people, paper.model.name, paper.model.context) == (100_000, "gpt2-small", 512)
     want = Recipe(80_000, 96, 1e-3, weight_decay=0.1, eps=1e-6, warmup=1000, schedule="cosine", final=0.1)
     assert paper.pretrain == want
-    attempts = {(r.learning_rate, r.weight_decay, r.steps, r.batch, r.warmup) for r, _ in paper.finetune.attempts()}
+    attempts = {(r.learning_rate, r.weight_decay, r.steps, r.batch, r.warmup) for r, *_ in paper.finetune.attempts()}
     assert attempts == {(lr, wd, 50_000, 48, 0) for lr in (1e-3, 3e-4, 1e-4) for wd in (0.01, 0.001)}
     assert paper.qa_ratio == 0.8
     # The tiny preset draws from the same pools and reads the same two variants.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,9 +19,9 @@ from engramlab.core.models import module_paths
 
 
 def add_lora(
-    model: nn.Module, *, rank: int, embedding_rank: int = 0, alpha: float | None = None, seed: int = 0
+    model: nn.Module, *, rank: int, embedding_rank: int | Literal["full"] = 0, alpha: float | None = None, seed: int = 0
 ) -> nn.Module:
-    """Wraps ``model`` with LoRA on query and value, and on the token embedding if ``embedding_rank`` > 0.
+    """Wraps ``model`` with LoRA on query and value, and on the token embedding unless ``embedding_rank`` is 0.
 
     The updates start at zero, so the wrapped model computes what the model did. In families whose query, key and value
     share one projection, the update's key rows are held at zero (query and value then share the factor A). The output
@@ -29,7 +29,7 @@ def add_lora(
 
     Args:
         rank: r of the query and value updates.
-        embedding_rank: r' of the embedding update.
+        embedding_rank: r' of the embedding update; "full" trains a copy of the whole embedding instead.
         alpha: LoRA's scale numerator; default ``rank`` for each module, which makes the scale 1.
         seed: of the factors that start at random; the global generator is left as it was.
 
@@ -44,7 +44,7 @@ def add_lora(
     paths = module_paths(model)
     targets = sorted({paths.query, paths.value})
     pattern = {}
-    if embedding_rank:
+    if embedding_rank and embedding_rank != "full":
         targets.append(paths.embedding)
         pattern[paths.embedding] = embedding_rank
     config = LoraConfig(
@@ -53,6 +53,7 @@ def add_lora(
         rank_pattern=pattern,
         alpha_pattern={} if alpha is not None else dict(pattern),
         target_modules=targets,
+        modules_to_save=[paths.embedding] if embedding_rank == "full" else None,
         lora_dropout=0.0,
         bias="none",
     )
@@ -88,7 +89,13 @@ def key_rows(config: Any, layout: str, rows: int) -> torch.Tensor:
 
 def unwrap(wrapped: nn.Module) -> nn.Module:
     """The model as it was before ``add_lora``, the update removed."""
-    model = wrapped.unload()  # type: ignore[operator]
+    from peft.utils import ModulesToSaveWrapper
+
+    # A fully trained embedding is a copy, which peft would leave in the original's place.
+    originals = [m.original_module for m in wrapped.modules() if isinstance(m, ModulesToSaveWrapper)]
+    model: nn.Module = wrapped.unload()  # type: ignore[operator]
+    for module in originals:
+        model.set_input_embeddings(module)  # type: ignore[operator]
     for parameter, required in wrapped.required_before:  # type: ignore[union-attr]
         parameter.requires_grad_(required)
     return model

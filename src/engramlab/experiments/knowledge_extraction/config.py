@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from engramlab.core.errors import UserError
 from engramlab.core.training import Recipe
@@ -30,6 +30,14 @@ class Model:
     """Share of the words chosen in masked training; of these 80 % are hidden, 10 % kept, 10 % replaced by random tokens."""
 
 
+class Attempt(NamedTuple):
+    """One finetuning of the grid."""
+
+    recipe: Recipe
+    rank: int
+    embedding_rank: int | Literal["full"]
+
+
 @dataclass(frozen=True)
 class Finetune:
     """Finetuning on questions: every combination of the lists is tried, the best by P_test accuracy is reported."""
@@ -42,16 +50,23 @@ class Finetune:
     """Weight decays to try; none means the recipe's."""
     ranks: tuple[int, ...] = (0,)
     """Ranks of LoRA on query and value to try; 0 is full finetuning."""
-    embedding_rank: int = 128
-    """Rank of the low-rank update of the token embedding that goes with LoRA."""
+    embedding_ranks: tuple[int | Literal["full"], ...] = (128,)
+    """With LoRA, ranks of the update of the token embedding to try; `full` trains the whole embedding."""
 
-    def attempts(self) -> list[tuple[Recipe, int]]:
-        """Every (recipe, LoRA rank) of the grid."""
+    def __post_init__(self) -> None:
+        for name in ("ranks", "embedding_ranks"):
+            values = getattr(self, name)
+            if not values or any(v != "full" and v < 0 for v in values):
+                raise UserError(f"finetune.{name}: give ranks of 0 or more, not {values}")
+
+    def attempts(self) -> list[Attempt]:
+        """Every attempt of the grid. Full finetuning trains the embedding like all else: its rank plays no part there."""
         rates = self.learning_rates or (self.recipe.learning_rate,)
         decays = self.weight_decays or (self.recipe.weight_decay,)
         return [
-            (replace(self.recipe, learning_rate=rate, weight_decay=decay), rank)
+            Attempt(replace(self.recipe, learning_rate=rate, weight_decay=decay), rank, embedding_rank)
             for rank in self.ranks
+            for embedding_rank in (self.embedding_ranks if rank else (0,))
             for rate in rates
             for decay in decays
         ]
@@ -140,6 +155,7 @@ GBERT = replace(
     finetune=Finetune(
         Recipe(steps=50_000, batch=48, learning_rate=3e-4, weight_decay=0.01, eps=1e-6, schedule="linear", final=0.0),
         ranks=(8, 32),
+        embedding_ranks=(128, "full"),
     ),
 )
 PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER, "paper-gbert": GBERT}

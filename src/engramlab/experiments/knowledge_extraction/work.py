@@ -18,6 +18,7 @@ from engramlab.core.random_access import key as random_key
 from engramlab.core.training import Recipe
 from engramlab.corpora.datasets import Dataset
 from engramlab.corpora.streams import documents
+from engramlab.experiments.knowledge_extraction.config import Attempt
 from engramlab.experiments.knowledge_extraction.shared import Work, config_limit
 from engramlab.experiments.knowledge_extraction.text import windows
 
@@ -88,18 +89,17 @@ class Part:
         best, settings = stage, {}
         if not mixed:
             attempts = self.config.finetune.attempts()
-            for number, (recipe, rank) in enumerate(attempts):
+            for number, attempt in enumerate(attempts):
                 name = "finetune" if len(attempts) == 1 else f"finetune-{number + 1}"
-                records[name] = self._finetune(name, recipe, rank)
+                records[name] = self._finetune(name, attempt)
                 if best == stage or _accuracy(records[name]) > _accuracy(records[best]):
-                    best, settings = (
-                        name,
-                        {
-                            "learning_rate": recipe.learning_rate,
-                            "weight_decay": recipe.weight_decay,
-                            "lora_rank": rank,
-                        },
-                    )
+                    best = name
+                    settings = {
+                        "learning_rate": attempt.recipe.learning_rate,
+                        "weight_decay": attempt.recipe.weight_decay,
+                        "lora_rank": attempt.rank,
+                        "embedding_rank": attempt.embedding_rank,
+                    }
             self._keep_only(best, [name for name in records if name not in (stage, best)])
         people = self.data.people
         rows = [
@@ -189,19 +189,21 @@ class Part:
         rank = self.work.accelerator.process_index
         return batches.Mixed(first, second, ratio=ratio, end=self.work.end, seed=seed, rank=rank)
 
-    def _finetune(self, name: str, recipe: Recipe, rank: int) -> dict[str, Any]:
+    def _finetune(self, name: str, attempt: Attempt) -> dict[str, Any]:
         from engramlab.core.adapters import add_lora
 
         def pretrained() -> nn.Module:
             model, _ = models.load(str(self.folder / "pretrain" / "model"))
-            return add_lora(model, rank=rank, embedding_rank=self.config.finetune.embedding_rank) if rank else model
+            if not attempt.rank:
+                return model
+            return add_lora(model, rank=attempt.rank, embedding_rank=attempt.embedding_rank)
 
         work = self.work
         order = self._order(self.asking, "questions", self._train_questions())
         stream = batches.OneEntryARow(
             self.asking, order, start=work.start, end=work.end, length=self.length, answers_only=True
         )
-        return self._stage(name, pretrained, self._hidden(stream, "questions"), recipe, ask=True)
+        return self._stage(name, pretrained, self._hidden(stream, "questions"), attempt.recipe, ask=True)
 
     def _stage(
         self, name: str, make: Callable[[], nn.Module], stream: batches.Stream, recipe: Recipe, ask: bool
