@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -45,9 +48,20 @@ def test_run_help_shows_the_preset_s_values_and_explains_options(capsys: pytest.
 
 
 def test_list_models_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "multi5+permute+fullname" in engramlab(capsys, "list")
+    said = engramlab(capsys, "list")
+    assert all(name in said for name in ("multi5+permute+fullname", "coupleC", "+CEL", "+TEXT"))
     assert "gpt2-small" in engramlab(capsys, "models")
     assert "torch" in engramlab(capsys, "version")
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # what `engramlab list | head` comes to
+    done = subprocess.run(
+        [sys.executable, "-m", "engramlab", "list"], stdout=writer, stderr=subprocess.PIPE, timeout=300
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_corpus_bios(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ first steps
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 a cell of a sweep failed, 2 something the user can put right (one line says what),
-    130 interrupted."""
+    130 interrupted, 141 nobody reads the output any more."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _dispatch(given)
@@ -59,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         print(f"\nengramlab: interrupted; {more}", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has had enough of it, as in `engramlab list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush is quiet too
+        sys.exit(141)
 
 
 def _dispatch(given: list[str]) -> None:
@@ -289,9 +293,12 @@ def _list(given: list[str]) -> None:
         module = experiments.load(name)
         first = (module.__doc__ or "").strip().splitlines()[0]
         print(f"  {name}  (presets: {', '.join(module.PRESETS)})\n    {first}")
-    print("\ncorpus variants (the paper's sixteen; any other numbers work too, and coupleC, and +CEL)")
+    print("\ncorpus variants (the paper's sixteen; any other numbers work too)")
     for name in SIXTEEN:
         print(f"  {name}")
+    print("  coupleC, for example couple5: sentences stay in three pairs, in C orders")
+    print("  with +CEL behind any of them: celebrities beside the people, their share by --minority-share")
+    print("  with +TEXT behind any of them: unrelated text (--text) in the celebrities' place")
     print()
     cli_editing.print_names()
 
