@@ -171,6 +171,13 @@ def interval(row: dict[str, Any], name: str, digits: int = 2) -> str:
     return f"{row[name]:.{digits}f} [{row[name + '_low']:.{digits}f}, {row[name + '_high']:.{digits}f}]"
 
 
+def threshold(steps: float | str | None) -> str:
+    """Steps; where nothing is forgotten within the horizon, the line never comes down to 0."""
+    if isinstance(steps, str):
+        return "∞"
+    return "–" if steps is None else f"{steps:,.0f}"
+
+
 def acquisition(*names: str) -> str:
     """What an encounter gains and how it is forgotten, by part of a run, group and depth."""
     found = [load(name) for name in names]
@@ -189,7 +196,7 @@ def acquisition(*names: str) -> str:
                     interval(row, "effectivity_net"),
                     "–" if decay is None else f"{decay:.2f} [{row['decay_low']:.2f}, {row['decay_high']:.2f}]",
                     "–" if decay is None else f"{row['r_squared']:.2f}",
-                    "–" if row.get("threshold_steps") is None else f"{row['threshold_steps']:,.0f}",
+                    threshold(row.get("threshold_steps")),
                     f"{row['final_gain']:+.2f}",
                 ]
             )
