@@ -1,0 +1,45 @@
+"""What is kept under results/, and Markdown made of it: shared by the tables of every line of research."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+Kept = tuple[dict[str, Any], dict[str, Any]]  # a run's summary and config
+
+
+def load(name: str) -> Kept:
+    folder = HERE / name
+    return json.loads((folder / "summary.json").read_text()), json.loads((folder / "config.json").read_text())
+
+
+def share(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def kept(prefix: str) -> list[Kept]:
+    return [load(path.name) for path in sorted(HERE.glob(f"{prefix}*"))]
+
+
+def made_by(found: list[Kept]) -> str:
+    """The commands and commits of some runs, folded: in a README nobody scrolls past ten commands to the next line."""
+    commands = "<br>".join(f"<code>{config['command']}</code>" for _, config in found)
+    commits = ", ".join(sorted({config["commit"] for _, config in found}))
+    return f"<details><summary>Commands; engramlab {commits}</summary>{commands}</details>"
+
+
+def table(heads: list[str], lines: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|", *("| " + " | ".join(r) + " |" for r in lines)]
+
+
+def interval(row: dict[str, Any], name: str, digits: int = 2) -> str:
+    """A value with its 95 % interval."""
+    if row.get(name) is None:
+        return "–"
+    return f"{row[name]:.{digits}f} [{row[name + '_low']:.{digits}f}, {row[name + '_high']:.{digits}f}]"
