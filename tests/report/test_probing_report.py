@@ -43,7 +43,11 @@ def summary(datasets: dict[str, float] = DATASETS, *, extraction: bool = True, t
             for attribute in BIOS
             if attribute not in seen
         ]  # fmt: skip
-    rho = [{"target": "whole", "measure": "accuracy", "points": 15, "rho": 0.93}] if extraction else []
+    rho = (
+        [{"target": "whole", "measure": "accuracy", "points": 15, "rho": 0.93, "low": 0.8, "high": 0.97}]
+        if extraction
+        else []
+    )
     skipped = [{"dataset": "single", "target": "whole", "attribute": "name" + text, "reason": "one class" + text}]
     more = {"closer": closer if not text else [], "skipped": skipped, "spearman": rho, "training": [], "seconds": 3.0}
     return {"experiment": "hidden-state-probing", "seed": 0, "rows": rows, **more}

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from engramlab import cli
@@ -26,7 +25,7 @@ from engramlab.report.page import write_report
 from engramlab.sweeps import work
 from engramlab.sweeps.cells import Cell, Task, cells, sweep
 from engramlab.sweeps.executors import Processes, RayTasks, fair_threads
-from engramlab.sweeps.summary import correlations, means, points, spearman
+from engramlab.sweeps.summary import correlations, means, points
 
 TINY = extraction.PRESETS["tiny"]
 OPTIONS = ["--people", "6", "--evaluations", "1", "--evaluated-people", "2"]
@@ -304,23 +303,6 @@ def test_means_group_what_differs_in_measurements_only() -> None:
         "exact_match_sd": pytest.approx(math.sqrt(0.125)),
     }
     assert (second["dataset"], second["seeds"], second["exact_match_sd"]) == ("multi2", 1, None)
-
-
-def test_spearman_is_the_correlation_of_ranks_and_its_interval_tells_noise_from_order() -> None:
-    x, y = [0.1, 0.4, 0.2, 0.9, 0.9], [3.0, 1.0, 2.0, 5.0, 4.0]
-    ranks = [1, 3, 2, 4.5, 4.5], [3, 1, 2, 5, 4]
-    rho, low, high = spearman(x, y)
-    assert rho == pytest.approx(np.corrcoef(*ranks)[0, 1])
-    assert low is not None
-    assert high is not None
-    assert -1 <= low < rho < high <= 1
-    rng = np.random.default_rng(0)
-    noise = rng.random((2, 60))
-    strong = noise[0], noise[0] + 0.1 * noise[1]
-    assert spearman(*noise)[1] < 0 < spearman(*noise)[2]  # type: ignore[operator]
-    assert spearman(*strong)[1] > 0.9  # type: ignore[operator]
-    assert spearman([1, 2], [1, 2]) == (None, None, None)
-    assert spearman([1, 1, 1], [1, 2, 3]) == (None, None, None)
 
 
 def test_the_correlation_has_one_point_a_dataset_and_attribute(tmp_path: Path) -> None:

@@ -115,7 +115,10 @@ def _controls(rows: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
 
 
 def _rho(row: Mapping[str, Any]) -> str:
-    return "–" if row["rho"] is None else f"{row['rho']:.2f}"
+    if row["rho"] is None:
+        return "–"
+    low, high = row.get("low"), row.get("high")
+    return f"{row['rho']:.2f}" + ("" if low is None else f" ({low:.2f} to {high:.2f})")
 
 
 def _rows(runs: Sequence[Run]) -> list[Row]:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from engramlab.core import runs
+from engramlab.probing.correlation import spearman
 from engramlab.sweeps.cells import Sweep
 from engramlab.sweeps.work import Outcome
 
 Row = dict[str, Any]
-REPLICATES = 10_000
-FEWEST = 3  # points that have an order to speak of
 _NOT_MEASURED = ("cell", "seed")
 
 
@@ -116,30 +115,3 @@ def correlations(probing: Sequence[Row]) -> list[Row]:
         rho, low, high = spearman([p["accuracy"] for p in of], [p["extraction"] for p in of])
         found.append({"target": target, "points": len(of), "rho": rho, "low": low, "high": high})
     return found
-
-
-def spearman(
-    x: Sequence[float], y: Sequence[float], *, replicates: int = REPLICATES, seed: int = 0
-) -> tuple[float | None, float | None, float | None]:
-    """Spearman's rho and its 95 % percentile bootstrap interval over points; None where there is no order to speak of.
-
-    Points of one dataset are not independent of each other, so the interval is narrower than one over datasets would be.
-    """
-    from scipy.stats import rankdata
-
-    xs, ys = np.asarray(x, float), np.asarray(y, float)
-    if len(xs) < FEWEST or not np.ptp(xs) or not np.ptp(ys):
-        return None, None, None
-    chosen = np.random.default_rng(seed).integers(0, len(xs), (replicates, len(xs)))
-    drawn = _correlation(rankdata(xs[chosen], axis=1), rankdata(ys[chosen], axis=1))
-    drawn = drawn[np.isfinite(drawn)]  # a draw of one point again and again has no order
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return float(_correlation(rankdata(xs)[None], rankdata(ys)[None])[0]), float(low), float(high)
-
-
-def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of the rows of two arrays, ``[n]``; NaN for a constant row."""
-    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r: np.ndarray = (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
-    return r

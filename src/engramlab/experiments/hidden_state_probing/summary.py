@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-FEWEST = 3  # points that have an order to speak of
+from engramlab.probing.correlation import spearman
 
 
 def correlations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Spearman's rho between Q-probing accuracy and P_test extraction, one point a dataset and attribute.
 
     A row for each target ("whole": exact match of answers; "first": first tokens) and measure: all of P_test, and only those
-    whose class occurs in P_train (``accuracy_reachable``). ``rho`` is None with fewer than three points or without variation.
+    whose class occurs in P_train (``accuracy_reachable``). ``rho`` and its 95 % bootstrap interval ``low`` to ``high`` are None
+    with fewer than three points or without variation.
     """
-    from scipy.stats import spearmanr
-
     found = []
     for target in ("whole", "first"):
         for measure in ("accuracy", "accuracy_reachable"):
@@ -26,9 +25,8 @@ def correlations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 and row["extraction"] is not None
                 and row[measure] is not None
             ]
-            rho = None
-            if len(points) >= FEWEST and all(len(set(values)) > 1 for values in zip(*points, strict=True)):
-                rho = float(spearmanr(*zip(*points, strict=True)).statistic)
             if points:
-                found.append({"target": target, "measure": measure, "points": len(points), "rho": rho})
+                rho, low, high = spearman(*zip(*points, strict=True))
+                about = {"target": target, "measure": measure, "points": len(points)}
+                found.append({**about, "rho": rho, "low": low, "high": high})
     return found
