@@ -1,6 +1,6 @@
 """All tasks of a probe trained together, beside each trained by itself: same model, same batches, same numbers.
 
-    python bench/bench_probing.py [--size tiny] [--people 200] [--tasks 11] [--steps 10]
+    python bench/bench_probing.py [--size tiny] [--people 200] [--tasks 11] [--steps 10] [--linear-steps 300]
 
 Both sides take the same optimizer steps on the one training loop; separately the network is read once a task and step with a
 batch of one task's rows, together once a step with all tasks' rows. Also measured: linear probes (rank 0), whose hidden states
@@ -38,6 +38,9 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=50)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument(
+        "--linear-steps", type=int, default=300, help="of linear probes, whose steps are cheap and many"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
 
@@ -90,9 +93,9 @@ def main() -> None:
             partial(seconds, examples, probe, [tasks]),
             partial(seconds, examples, probe, each),
         )
-        linear = replace(probe, rank=0)
+        linear = replace(probe, rank=0, recipe=replace(recipe, steps=args.linear_steps))
         compare(
-            f"{name}, rank 0, states kept and read at every step",
+            f"{name}, rank 0, {args.linear_steps} steps, states kept and read at every step",
             partial(seconds, examples, linear, [tasks]),
             partial(reread, seconds, examples, linear, tasks),
         )

@@ -15,7 +15,8 @@ from engramlab.core.errors import UserError, nearest
 @dataclass(frozen=True)
 class SweepOptions:
     """Runs an experiment for every corpus variant and seed, each in a run folder of its own, and makes one report. The same
-    command goes on after an interruption. All options of the experiment (engramlab run EXPERIMENT --help) can be given too."""
+    command goes on after an interruption; with more seeds or variants it runs those as well. All options of the experiment
+    (engramlab run EXPERIMENT --help) can be given too."""
 
     out: Path | None = None
     """The sweep's folder: OUT/VARIANT-seedS for each cell, OUT/report.html, OUT/summary.json, OUT/logs."""
@@ -87,7 +88,7 @@ def sweep(given: list[str]) -> None:
     elif probe_options:
         raise UserError("probe_options: given without --probe")
     chosen = plan.sweep(name, config, variants=options.variants, seeds=options.seeds)
-    place = runs.Run(options.out, "sweep", chosen, preset=preset)
+    place = runs.Run(options.out, "sweep", chosen, preset=preset, grows=("variants", "seeds"))
     words = ["--preset", preset, *take(words, "--seed", None)[0]]
     cells = plan.cells(chosen, options.out, words, probing)
     if check := getattr(module, "check", None):

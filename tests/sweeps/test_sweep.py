@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,28 @@ def test_killed_resumed_parallel_and_serial_sweeps_have_equal_rows(
     page = write_report([tmp_path / "serial"], tmp_path / "page.html").read_text()
     assert "multi2+permute" in page
     assert "9.7" in page  # the paper's `single`, beside ours
+
+
+def test_a_sweep_may_grow_and_nothing_else_about_it_may_change(tmp_path: Path) -> None:
+    def opened(variants: list[str], seeds: int, **changes: Any) -> dict[str, Any]:
+        made = sweep("knowledge-extraction", replace(TINY, **changes), variants=variants, seeds=seeds)
+        place = runs.Run(tmp_path / "sweep", "sweep", made, grows=("variants", "seeds"))
+        place.open()
+        place.close()
+        return runs.read_json(tmp_path / "sweep" / "config.json")
+
+    first = opened(["single"], 1)
+    grown = opened(["multi2", "single"], 3)
+    assert (grown["config"]["seeds"], grown["config"]["variants"]) == ([0, 1, 2], ["multi2", "single"])
+    assert grown["created"] == first["created"]
+    for variants, seeds, changes in (
+        (["single"], 3, {}),
+        (["multi2", "single"], 2, {}),
+        (["multi2", "single"], 4, {"people": 7}),
+    ):
+        with pytest.raises(UserError, match="another config"):
+            opened(variants, seeds, **changes)
+    assert runs.read_json(tmp_path / "sweep" / "config.json") == grown
 
 
 @pytest.mark.slow

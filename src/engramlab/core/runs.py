@@ -201,16 +201,20 @@ class Run:
         experiment: name of the experiment.
         config: the resolved config (a dataclass).
         preset: name of the preset the config started from.
+        grows: options that are lists and may have gained members since; the folder's record then is the new one.
 
     Raises:
         UserError: the folder belongs to another config or to something else.
     """
 
-    def __init__(self, folder: Path, experiment: str, config: Any, *, preset: str = "") -> None:
+    def __init__(
+        self, folder: Path, experiment: str, config: Any, *, preset: str = "", grows: Sequence[str] = ()
+    ) -> None:
         self.folder = Path(folder)
         resolved = plain(config)
         path = self.folder / "config.json"
         self.resumed = path.exists()
+        self._created: str | None = None
         if self.resumed:
             old = read_json(path)
             if not isinstance(old, dict) or not {"experiment", "config"} <= old.keys():
@@ -219,7 +223,11 @@ class Run:
                 raise UserError(
                     f"{self.folder} holds a run of {old['experiment']!r}, not of {experiment!r}; choose another --out"
                 )
-            changed = differences(completed(old["config"], config), resolved)
+            before = completed(old["config"], config)
+            for name in grows:
+                if before.get(name) != resolved[name] and set(before.get(name) or ()) <= set(resolved[name]):
+                    before[name], self._created = resolved[name], old.get("created")
+            changed = differences(before, resolved)
             if changed:
                 raise UserError(
                     f"{self.folder} holds a run with another config ({'; '.join(changed[:5])}"
@@ -234,12 +242,12 @@ class Run:
         with _room(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._lock()
-        if not self.resumed:
+        if not self.resumed or self._created:
             made = {
                 "versions": versions(),
                 "commit": commit(),
                 "command": shlex.join(["engramlab", *sys.argv[1:]]),
-                "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "created": self._created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             }
             write_json(self.folder / "config.json", self._record | made)
 
