@@ -70,14 +70,16 @@ def sixteen(*names: str) -> str:
     rho = correlations([row for summary, _ in found for row in summary["probing"]])
     told = "; ".join(
         f"{'whole values' if one['target'] == 'whole' else 'first tokens'} ρ = {one['rho']:.2f} "
-        f"[{one['low']:.2f}, {one['high']:.2f}] over {one['points']} points"
+        f"[{one['low']:.2f}, {one['high']:.2f}] over {one['points']} points, {one['by_dataset']['rho']:.2f} "
+        f"[{one['by_dataset']['low']:.2f}, {one['by_dataset']['high']:.2f}] over the {one['by_dataset']['points']} corpora"
         for one in rho
     )
-    people = found[0][1]["config"]["people"] if "people" in found[0][1].get("config", {}) else 300
+    people = found[0][1]["config"]["options"]["people"]
     note = (
         f"{people} people, P_test; mean (lowest–highest) over seeds {seeds(found)}. Q-probing: whole values, mean over five "
         f"attributes; majority: of always naming the commonest. Paper: {SOURCE}, 100,000 people, 124M parameters. Spearman's "
-        f"rank correlation of Q-probing and extraction over corpora × attributes, 95 % bootstrap over points: {told}."
+        f"rank correlation of Q-probing and extraction over corpora × attributes, and with attributes averaged, 95 % bootstrap "
+        f"over points: {told}."
     )
     heads = ["corpus", "extraction", "paper", "Q-probing", "majority"]
     return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])

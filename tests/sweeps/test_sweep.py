@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engramlab import cli
@@ -350,6 +351,14 @@ def test_the_correlation_has_one_point_a_dataset_and_attribute(tmp_path: Path) -
     (row,) = correlations(probing)
     assert (row["target"], row["points"]) == ("whole", 4)
     assert row["rho"] == pytest.approx(0.8)  # ranks 1 2 3 4 against 2 1 3 4
+    assert (row["by_dataset"]["points"], row["by_dataset"]["rho"]) == (2, None)  # two points have no order to speak of
+    third = [
+        {**one, "dataset": "multi2", "accuracy": one["accuracy"] / 3} for one in probing if one["dataset"] == "multi5"
+    ]
+    (row,) = correlations([*probing, *third])
+    assert (row["points"], row["by_dataset"]["points"]) == (6, 3)
+    assert row["by_dataset"]["rho"] == pytest.approx(np.corrcoef([1, 3, 2], [1, 2.5, 2.5])[0, 1])
+    (row,) = correlations(probing)
     lost = [{**probing[0], "extraction": None}]
     assert correlations(lost) == []
     folder = tmp_path / "sweep"

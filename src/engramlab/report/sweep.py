@@ -69,8 +69,13 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     tables = [_beside(run)] if _extraction(run) else []
     correlations = [row for row in summary.get("correlations", []) if row["rho"] is not None]
     if correlations:
-        cells = [[_TARGETS.get(r["target"], r["target"]), str(r["points"]), _interval(r)] for r in correlations]
-        title = "Q-probing and extraction over datasets and attributes"
+        cells = [
+            [_TARGETS.get(r["target"], r["target"]), str(one["points"]), _interval(one)]
+            for r in correlations
+            for one in (r, r.get("by_dataset"))
+            if one and one["rho"] is not None
+        ]
+        title = "Q-probing and extraction over datasets and attributes, and over datasets alone"
         tables.append(Table(["target", "points", "Spearman's rho"], cells, title, numbers_from=1))
     states = distinct(cell["state"] for cell in summary["cells"])
     counts = [[state, str(sum(cell["state"] == state for cell in summary["cells"]))] for state in states]
@@ -189,6 +194,9 @@ def _probing(run: Run, of: str) -> Section:
         note = f"{row['points']} points, one a dataset and attribute, means over seeds." + (
             f" {_rho(row)}: 95 % percentile bootstrap over points." if row["rho"] is not None else ""
         )
+        averaged = row.get("by_dataset")
+        if averaged and averaged["rho"] is not None:
+            note += f" Over the {averaged['points']} datasets, attributes averaged: {_interval(averaged)}."
         blocks.append(Figures([("", _cloud(chosen, what))], note))
     return Section(f"Where the knowledge sits: Q-probing against extraction{of}", blocks)
 

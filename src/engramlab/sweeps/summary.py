@@ -107,11 +107,23 @@ def points(probing: Sequence[Row]) -> list[Row]:
 
 
 def correlations(probing: Sequence[Row]) -> list[Row]:
-    """Spearman's rho of the points of each target, with a bootstrap interval over points."""
+    """Spearman's rho of the points of each target, with a bootstrap interval over points; and, as points of one dataset are not
+    independent of each other, ``by_dataset`` the same of one point a dataset, the mean over its attributes."""
     found = []
     every = points(probing)
     for target in dict.fromkeys(point["target"] for point in every):
         of = [point for point in every if point["target"] == target]
-        rho, low, high = spearman([p["accuracy"] for p in of], [p["extraction"] for p in of])
-        found.append({"target": target, "points": len(of), "rho": rho, "low": low, "high": high})
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for point in of:
+            groups.setdefault((point["dataset"], point["mode"]), []).append(point)
+        averages = [
+            {name: float(np.mean([p[name] for p in group])) for name in ("accuracy", "extraction")}
+            for group in groups.values()
+        ]
+        found.append({"target": target, **_together(of), "by_dataset": _together(averages)})
     return found
+
+
+def _together(of: Sequence[Row]) -> Row:
+    rho, low, high = spearman([p["accuracy"] for p in of], [p["extraction"] for p in of])
+    return {"points": len(of), "rho": rho, "low": low, "high": high}
