@@ -6,7 +6,7 @@ from statistics import mean
 
 from kept import Kept, load, made_by, share, table
 
-from engramlab.report.paper import SOURCE, published
+from engramlab.report.paper import ATTRIBUTES, SOURCE, published
 from engramlab.sweeps.summary import correlations
 
 
@@ -97,36 +97,54 @@ def seeds(found: list[Kept]) -> str:
 
 
 def before_attributes(name: str) -> str:
-    """P-probing of whole values before the first and the last attribute of an entry, beside extraction."""
+    """P-probing of whole values right behind the name and, where the order is fixed, just before each value."""
     summary, config = load(name)
     rows = [row for row in summary["rows"] if (row["probe"], row["target"], row["control"]) == ("P", "whole", False)]
-    last = max(row["position"] for row in rows)
     lines = []
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         of = [row for row in rows if row["dataset"] == dataset]
         first = [row for row in of if row["position"] == 0]
-        asked = [row["extraction"] for row in first]
-        cells = [mean(row[key] for row in first) for key in ("majority", "accuracy")]
-        cells += [mean(row["accuracy"] for row in of if row["position"] == last), mean(asked)]
-        lines.append([f"`{dataset}`", *map(share, cells)])
+        own = [row["accuracy"] for row in of if row["position"] == ATTRIBUTES.index(row["attribute"])]
+        lines.append(
+            [
+                f"`{dataset}`",
+                *(share(mean(row[key] for row in first)) for key in ("majority", "accuracy")),
+                "–" if "permute" in dataset else share(mean(own)),
+                share(mean(row["extraction"] for row in first)),
+            ]
+        )
     note = f"Whole values, P_test, mean over five attributes; seed {summary['seed']}."
-    heads = ["corpus", "majority", "before the first attribute", "before the last", "extraction"]
+    heads = ["corpus", "majority", "right behind the name", "just before the value itself", "extraction"]
     return "\n".join([*table(heads, lines), "", f"{note} {made_by([(summary, config)])}"])
 
 
 def asked(*names: str) -> str:
-    """Questions about P_test answered exactly, by attribute, in several runs; and who they are, where there are two kinds."""
+    """Questions about P_test answered exactly, by attribute, in several runs; what is alike in all of them is left out."""
     found = [load(name) for name in names]
     rows = [(config["config"], row) for summary, config in found for row in summary["rows"] if row["group"] != "train"]
     attributes = list(dict.fromkeys(row["attribute"] for _, row in rows))
     lines: dict[tuple[str, ...], list[str]] = {}
     for config, row in rows:
-        masked = "masked" if config["model"]["objective"] == "masked" else "causal"
-        key = (f"`{row['dataset']}`", masked, config["mode"], str(config["people"]), row.get("people", "all"))
+        others, share_of = "–", "–"
+        if "+CEL" in row["dataset"] or "+TEXT" in row["dataset"]:
+            others = f"{config['celebrities']} celebrities" if "+CEL" in row["dataset"] else "text"
+            share_of = share(config["minority_share"])
+        key = (
+            f"`{row['dataset']}`",
+            config["mode"],
+            str(config["people"]),
+            others,
+            share_of,
+            f"{config['pretrain']['steps']:,}",
+            row.get("people", "people"),
+        )
         lines.setdefault(key, []).append(share(row["exact_match"]))
-    heads = ["corpus", "model", "training", "people", "asked about", *(name.replace("_", " ") for name in attributes)]
-    note = f"Questions about people whose questions were never trained on; seed {seeds(found)}."
-    return "\n".join([*table(heads, [[*key, *cells] for key, cells in lines.items()]), "", f"{note} {made_by(found)}"])
+    heads = ["corpus", "training", "people", "read beside them", "people's rows", "steps", "asked about"]
+    kept = [k for k in range(len(heads)) if not k or len({key[k] for key in lines}) > 1]
+    cells = [[*(key[k] for k in kept), *values] for key, values in lines.items()]
+    heads = [*(heads[k] for k in kept), *(name.replace("_", " ") for name in attributes)]
+    note = f"Answered exactly, of people whose questions were never trained on; seed {seeds(found)}."
+    return "\n".join([*table(heads, cells), "", f"{note} {made_by(found)}"])
 
 
 def capacity(name: str) -> str:

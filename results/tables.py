@@ -15,7 +15,7 @@ import sys
 from acquisition_tables import acquisition, forecast
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE
-from storage_tables import extraction
+from storage_tables import asked, before_attributes, capacity, extraction, sixteen
 
 README = HERE.parent / "README.md"
 TABLES = {
@@ -30,6 +30,11 @@ TABLES = {
     "acquisition batches": lambda: acquisition("acquisition-batches"),
     "acquisition smollm2": lambda: acquisition("acquisition-smollm2"),
     "acquisition forecast": forecast,
+    "sixteen": lambda: sixteen("sweep"),
+    "before attributes": lambda: before_attributes("probing-text"),
+    "celebrities": lambda: asked("celebrities-none", "celebrities-half", "celebrities-quarter", "celebrities-sixth"),
+    "masked": lambda: asked("masked"),
+    "capacity": lambda: capacity("capacity"),
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
 }

@@ -92,7 +92,7 @@ def test_two_runs_and_many_datasets(tmp_path: Path) -> None:
 def test_without_extraction_and_hostile_text(tmp_path: Path) -> None:
     page = render(tmp_path, write(tmp_path / "run", extraction=False, text=HOSTILE))
     assert "No extraction accuracy stands beside" in page.text
-    assert "Read best from held-out subjects" in page.text
+    assert "Read best of held-out subjects from" in page.text
     assert page.scripts == 2
     assert not {"b", "i", "s", "u", "img"} & {tag for tag, _ in page.elements}
 

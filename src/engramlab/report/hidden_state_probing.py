@@ -33,12 +33,15 @@ def headline(runs: Sequence[Run]) -> str:
                     f"Q-probing and extraction: Spearman's ρ = {row['rho']:.2f} over {row['points']} points "
                     "(one a dataset and attribute, whole values)."
                 )
-    rows = [row for row in _rows(runs) if row["probe"] == "Q" and not row["control"]] or _rows(runs)
+    # Q-probing, or P-probing before anything is stated: later in a text a value may be about to be written.
+    rows = [row for row in _rows(runs) if not row["position"] and not row["control"]]
+    rows = [row for row in rows if row["probe"] == "Q"] or rows
     if not rows:
         return missing(runs, "Nothing was probed")
     best = max(rows, key=lambda row: row["accuracy"] - row["majority"])
+    where = "the name alone" if best["probe"] == "Q" else "what stands before the first attribute"
     return (
-        f"Read best from held-out subjects: the {TARGETS[best['target']]} of {_words(best['attribute'])} "
+        f"Read best of held-out subjects from {where}: the {TARGETS[best['target']]} of {_words(best['attribute'])} "
         f"({_name(best, runs)}), {percent(best['accuracy'])} where the commonest class has {percent(best['majority'])}."
     )
 
@@ -152,6 +155,8 @@ def _together(runs: Sequence[Run]) -> Section:
             texts.append(f"{TARGETS[row['target']]}{which}: ρ = {_rho(row)} ({row['points']} points, run {run.name})")
     if not figures:
         why = "No extraction accuracy stands beside these numbers: only finished knowledge-extraction runs have it."
+        if not any(row["probe"] == "Q" for row in _rows(runs)):
+            why = "Q-probing was not measured."
         return Section(title, [], why if _rows(runs) else missing(runs))
     note = (
         "Each point is one dataset and attribute: the share of held-out subjects for whom a classifier of the hidden state at "
