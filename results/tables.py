@@ -27,6 +27,7 @@ TABLES = {
     "editing sweep": sweep,
     "editing ablation": ablation,
     "acquisition tiny": lambda: acquisition("acquisition-tiny"),
+    "acquisition again": lambda: acquisition("acquisition-tiny-1"),
     "acquisition batches": lambda: acquisition("acquisition-batches"),
     "acquisition smollm2": lambda: acquisition("acquisition-smollm2"),
     "acquisition forecast": forecast,
