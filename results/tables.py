@@ -33,7 +33,7 @@ TABLES = {
     "acquisition forecast": forecast,
     "sixteen": lambda: sixteen("sweep"),
     "before attributes": lambda: before_attributes("probing-text"),
-    "celebrities": lambda: asked("celebrities-none", "celebrities-half", "celebrities-quarter", "celebrities-sixth"),
+    "celebrities": lambda: asked(*(f"celebrities-{name}" for name in ("none", "text", "half", "quarter", "sixth"))),
     "masked": lambda: asked("masked"),
     "capacity": lambda: capacity("capacity"),
     "demo": lambda: extraction("demo", "demo-1"),
