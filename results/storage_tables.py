@@ -76,10 +76,10 @@ def sixteen(*names: str) -> str:
     )
     people = found[0][1]["config"]["options"]["people"]
     note = (
-        f"{people} people, P_test; mean (lowest–highest) over seeds {seeds(found)}. Q-probing: whole values, mean over five "
-        f"attributes; majority: of always naming the commonest. Paper: {SOURCE}, 100,000 people, 124M parameters. Spearman's "
-        f"rank correlation of Q-probing and extraction over corpora × attributes, and with attributes averaged, 95 % bootstrap "
-        f"over points: {told}."
+        f"{people} people, P_test; mean (lowest–highest) of seeds {seeds(found)} where there is more than one. Q-probing: "
+        f"whole values, mean over five attributes; majority: of always naming the commonest. Paper: {SOURCE}, 100,000 people, "
+        "124M parameters. Spearman's rank correlation of Q-probing and extraction over corpora × attributes, and with "
+        f"attributes averaged, 95 % bootstrap over points: {told}."
     )
     heads = ["corpus", "extraction", "paper", "Q-probing", "majority"]
     return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])

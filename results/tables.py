@@ -31,7 +31,7 @@ TABLES = {
     "acquisition batches": lambda: acquisition("acquisition-batches"),
     "acquisition smollm2": lambda: acquisition("acquisition-smollm2"),
     "acquisition forecast": forecast,
-    "sixteen": lambda: sixteen("sweep"),
+    "sixteen": lambda: sixteen("sweep", "sweep-1"),
     "before attributes": lambda: before_attributes("probing-text"),
     "celebrities": lambda: asked(*(f"celebrities-{name}" for name in ("none", "text", "half", "quarter", "sixth"))),
     "masked": lambda: asked("masked"),
