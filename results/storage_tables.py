@@ -28,10 +28,7 @@ def extraction(*names: str) -> str:
                 for r in rows
                 if (r["dataset"], r["group"], r["attribute"]) == (dataset, group, attribute)
             ]
-            middle = share(sum(values) / len(values))
-            if len(values) == 1 or attribute != "mean":
-                return middle
-            return f"{middle} ({100 * min(values):.0f}–{100 * max(values):.0f})"
+            return spread(values) if attribute == "mean" else share(mean(values))
 
         cells = [cell("train", "mean"), f"**{cell('test', 'mean')}**", *(cell("test", a) for a in attributes)]
         lines.append(f"| `{dataset}` | " + " | ".join(cells) + " |")
@@ -116,6 +113,26 @@ def before_attributes(name: str) -> str:
     note = f"Whole values, P_test, mean over five attributes; seed {summary['seed']}."
     heads = ["corpus", "majority", "right behind the name", "just before the value itself", "extraction"]
     return "\n".join([*table(heads, lines), "", f"{note} {made_by([(summary, config)])}"])
+
+
+def closer(name: str, trained: str) -> str:
+    """P-probing of the second value of each pair, by whether the text has stated the first."""
+    summary, config = load(name)
+    rows = [row for row in summary["closer"] if row["target"] == "whole" and row["second"]]
+    extraction = {row["attribute"]: row["extraction"] for row in summary["rows"] if row["target"] == "whole"}
+    lines = []
+    for attribute in dict.fromkeys(row["attribute"] for row in rows):
+        of = [row for row in rows if row["attribute"] == attribute]
+        shares = []
+        for stated in (False, True):
+            chosen = [row for row in of if (row["partner"] in row["seen"]) == stated]
+            right = sum(row["accuracy"] * row["examples"] for row in chosen)
+            shares.append(share(right / sum(row["examples"] for row in chosen)))
+        first, second = (value.replace("_", " ") for value in (of[0]["partner"], attribute))
+        lines.append([first, second, *shares, share(extraction[attribute])])
+    heads = ["first of the pair", "second", "read before the first is stated", "after", "second, extraction"]
+    note = f"`{rows[0]['dataset']}`, whole values, P_test, where the second is still to come; seed {summary['seed']}."
+    return "\n".join([*table(heads, lines), "", f"{note} {made_by([load(trained), (summary, config)])}"])
 
 
 def asked(*names: str) -> str:

@@ -15,7 +15,7 @@ import sys
 from acquisition_tables import acquisition, forecast
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE
-from storage_tables import asked, before_attributes, capacity, extraction, sixteen
+from storage_tables import asked, before_attributes, capacity, closer, extraction, sixteen
 
 README = HERE.parent / "README.md"
 TABLES = {
@@ -34,7 +34,8 @@ TABLES = {
     "sixteen": lambda: sixteen("sweep", "sweep-1"),
     "before attributes": lambda: before_attributes("probing-text"),
     "celebrities": lambda: asked(*(f"celebrities-{name}" for name in ("none", "text", "half", "quarter", "sixth"))),
-    "masked": lambda: asked("masked"),
+    "closer": lambda: closer("probing-couple", "pairs"),
+    "masked": lambda: asked("masked", "masked-longer", "masked-few"),
     "capacity": lambda: capacity("capacity"),
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),

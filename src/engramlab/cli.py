@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from engramlab import cli_acquisition, cli_editing, cli_sweep
-from engramlab.cli_options import parse, take
+from engramlab.cli_options import parse, preset_of, take
 from engramlab.core.errors import UserError, nearest
 
 HELP = """engramlab: how language models store, acquire and edit facts
@@ -102,12 +102,7 @@ def _run(given: list[str]) -> None:
     name, rest = given[0], given[1:]
     module = experiments.load(name)
     rest, chosen = take(rest, "--preset", None)
-    preset = chosen or next(iter(module.PRESETS))
-    if preset not in module.PRESETS:
-        raise UserError(
-            f"--preset {preset!r} is unknown for {name}; did you mean {nearest(preset, module.PRESETS)!r}? There are: "
-            f"{', '.join(module.PRESETS)}"
-        )
+    preset = preset_of(module, name, chosen)
     about = (
         module.__doc__ or ""
     ).strip() + f"\n\nPresets: --preset {'|'.join(module.PRESETS)}; shown are the defaults of {preset!r}."

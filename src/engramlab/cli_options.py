@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engramlab.core.errors import UserError
+from engramlab.core.errors import UserError, nearest
 
 
 def parse(kind: Any, name: str, given: Sequence[str], default: Any = None, **more: Any) -> Any:
@@ -39,6 +39,17 @@ def take(given: list[str], option: str, default: str | None) -> tuple[list[str],
         else:
             rest.append(word)
     return rest, value
+
+
+def preset_of(module: Any, name: str, chosen: str | None) -> str:
+    """The preset to start from: the one chosen, or the experiment's first. Raises UserError for one it does not have."""
+    preset = chosen or next(iter(module.PRESETS))
+    if preset not in module.PRESETS:
+        raise UserError(
+            f"--preset {preset!r} is unknown for {name}; did you mean {nearest(preset, module.PRESETS)!r}? There are: "
+            f"{', '.join(module.PRESETS)}"
+        )
+    return preset
 
 
 def wants_help(given: Sequence[str]) -> bool:

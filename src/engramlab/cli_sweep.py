@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engramlab.cli_options import parse, take
-from engramlab.core.errors import UserError, nearest
+from engramlab.cli_options import parse, preset_of, take
+from engramlab.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,7 @@ def sweep(given: list[str]) -> None:
             raise UserError(f"{option}: must be at least 1, not {value}")
     if options.retries < 0 or options.gpus < 0:
         raise UserError("retries and gpus: cannot be below 0")
-    preset = options.preset or next(iter(module.PRESETS))
-    if preset not in module.PRESETS:
-        raise UserError(
-            f"--preset {preset!r} is unknown for {name}; did you mean {nearest(preset, module.PRESETS)!r}? There are: "
-            f"{', '.join(module.PRESETS)}"
-        )
+    preset = preset_of(module, name, options.preset)
     config = parse(module.Config, f"sweep {name} --out DIR", words, default=module.PRESETS[preset])
     probing = None
     if options.probe:
@@ -129,11 +124,8 @@ def sweep(given: list[str]) -> None:
 
 def _check_probing(module: Any, words: list[str]) -> None:
     """Refuses probing options that cannot be read, before the first cell is run."""
-    words, preset = take(words, "--preset", next(iter(module.PRESETS)))
-    if preset not in module.PRESETS:
-        raise UserError(
-            f"probe_options: preset {preset!r} is unknown; there are: {', '.join(module.PRESETS)} of hidden-state-probing"
-        )
+    words, chosen = take(words, "--preset", None)
+    preset = preset_of(module, "hidden-state-probing (--probe-options)", chosen)
     parse(module.Config, "sweep --probe-options", words, default=module.PRESETS[preset])
 
 

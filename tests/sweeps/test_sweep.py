@@ -110,6 +110,7 @@ def test_all_variants_and_three_seeds_are_48_cells(tmp_path: Path) -> None:
         ("knowledge-extraction", ["--preset", "tny"], "tiny"),
         ("knowledge-extraction", ["--evaluated-people", "0"], "evaluated_people"),
         ("knowledge-extraction", ["--probe-options", "--preset tiny"], "without --probe"),
+        ("knowledge-extraction", ["--probe", "--probe-options", "--preset tiyn"], "did you mean 'tiny'"),
         ("token-overfitting", ["--variants", "single"], "no corpus variants"),
         ("knowledge-extractoin", [], "knowledge-extraction"),
     ],

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -270,6 +270,21 @@ class Packed:
             chunk = self.entries.tokens(self.order.next(int(state["count"])))
             self._chunks.append((before, chunk.wrapped([], [self.end], suffix_mark=1)))
             self._offset = int(state["skip"])
+
+
+def laid_out(
+    layout: Literal["packed", "entries"],
+    source: Entries,
+    order: Order,
+    *,
+    start: list[int],
+    end: int,
+    length: int,
+) -> Stream:
+    """Rows of training texts: ``packed``, see ``Packed``; or ``entries``, one a row, see ``OneEntryARow``."""
+    if layout == "entries":
+        return OneEntryARow(source, order, start=start, end=end, length=length)
+    return Packed(source, order, end=end, length=length)
 
 
 class Mixed:

@@ -115,11 +115,7 @@ class Work:
             rank=accelerator.process_index,
             world=accelerator.num_processes,
         )
-        stream: batches.Stream
-        if config.layout == "entries":
-            stream = batches.OneEntryARow(table, order, start=[self.end], end=self.end, length=config.context)
-        else:
-            stream = batches.Packed(table, order, end=self.end, length=config.context)
+        stream = batches.laid_out(config.layout, table, order, start=[self.end], end=self.end, length=config.context)
         model = models.build(
             size,
             self.tokenizer,

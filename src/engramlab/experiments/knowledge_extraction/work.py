@@ -163,11 +163,7 @@ class Part:
     def _rows(self, source: batches.Entries, purpose: str, subset: np.ndarray | None = None) -> batches.Stream:
         """Rows of training text in the run's layout."""
         work, order = self.work, self._order(source, purpose, subset)
-        stream: batches.Stream
-        if self.config.layout == "entries":
-            stream = batches.OneEntryARow(source, order, start=work.start, end=work.end, length=self.length)
-        else:
-            stream = batches.Packed(source, order, end=work.end, length=self.length)
+        stream = batches.laid_out(self.config.layout, source, order, start=work.start, end=work.end, length=self.length)
         return self._hidden(stream, purpose)
 
     def _hidden(self, stream: batches.Stream, purpose: str) -> batches.Stream:
