@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/engramlab run knowledge-extraction --preset tiny --out $(OUT)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

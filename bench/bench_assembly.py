@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from engramlab.core import tokens
-from engramlab.core.assembly import TokenTable
+from engramlab.core.text import tokenizers
+from engramlab.core.text.assembly import TokenTable
 from engramlab.corpora.bios import BiosConfig, bios
 
 BATCH = 4096
@@ -27,7 +27,7 @@ BATCH = 4096
 def gpt2_style_tokenizer(corpus: Any, vocabulary: int) -> Any:
     """A byte-level BPE with GPT-2's splitting rule, trained on entries; GPT-2's own needs a download."""
     texts = (corpus.passage(int(i)).text for i in np.linspace(0, len(corpus) - 1, 20_000).astype(np.int64))
-    return tokens.train_compact_tokenizer(texts, vocabulary)
+    return tokenizers.train_compact_tokenizer(texts, vocabulary)
 
 
 def as_text(corpus: Any, entries: np.ndarray) -> list[str]:

@@ -27,10 +27,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from engramlab.core import deltas, losses, models, tails, tokens
-from engramlab.core.facts import Case
-from engramlab.corpora.world import world
-from engramlab.editing import evaluation, method
+from engramlab.base.facts import Case
+from engramlab.core import deltas, models
+from engramlab.core.forward import tails
+from engramlab.core.text import tokens
+from engramlab.core.training import losses
+from engramlab.editing import method
+from engramlab.editing.benchmarks.world import world
+from engramlab.editing.judge import evaluation
 
 #: CPU-seconds an edit of EasyEdit on two such cores (its llama hyperparameters, SmolLM2-135M), where a pass took 0.18. Taken
 #: as given to us, not measured by this script.

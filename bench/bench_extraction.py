@@ -15,10 +15,14 @@ import time
 
 import numpy as np
 
-from engramlab.core import batches, models, scoring, tokens, training
-from engramlab.core.assembly import TokenTable
+from engramlab.core import models
+from engramlab.core.forward import generation
+from engramlab.core.text import batches, tokenizers, tokens
+from engramlab.core.text.assembly import TokenTable
+from engramlab.core.training import loop as training
 from engramlab.corpora.bios import BiosConfig, bios, bios_questions
 from engramlab.corpora.people import Pools
+from engramlab.measuring import scoring
 
 
 def main() -> None:
@@ -37,7 +41,7 @@ def main() -> None:
     )
     questions = bios_questions(corpus)
     texts = [questions.passage(i).text for i in range(len(questions))]
-    tokenizer = tokens.train_compact_tokenizer(texts, 4096)
+    tokenizer = tokenizers.train_compact_tokenizer(texts, 4096)
     end, start = tokens.end_token(tokenizer), tokens.start_tokens(tokenizer)
     table = TokenTable(questions, tokenizer)
     model = models.build(args.size, tokenizer, context=128)
@@ -61,7 +65,7 @@ def main() -> None:
 
     def tight(beams: int = 1) -> np.ndarray:
         return written(
-            scoring.generate(model, tokenizer, prompts, max_new_tokens=longest, batch=args.batch, beams=beams)
+            generation.generate(model, tokenizer, prompts, max_new_tokens=longest, batch=args.batch, beams=beams)
         )
 
     def usual() -> np.ndarray:

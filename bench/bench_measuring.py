@@ -29,9 +29,11 @@ import torch
 
 from engramlab.acquisition.dynamics import measured_steps, span_logprobs
 from engramlab.acquisition.measuring import Asked, measure, prepare
-from engramlab.core import models, prefixes, tokens
-from engramlab.core.batches import IGNORE, Batch
-from engramlab.core.training import Recipe, TrainState, train
+from engramlab.core import models
+from engramlab.core.forward import prefixes
+from engramlab.core.text import tokenizers
+from engramlab.core.text.batches import IGNORE, Batch
+from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.corpora.fictional import Fictional
 from engramlab.corpora.passages import all_queries, read_passages
 
@@ -124,7 +126,7 @@ def main() -> None:
         model, tokenizer = models.load(args.model)
     else:
         texts = [text for record in records for text in record.versions] + [f"{q.prompt} {q.target}" for q in queries]
-        tokenizer = tokens.train_compact_tokenizer(texts, 8192)
+        tokenizer = tokenizers.train_compact_tokenizer(texts, 8192)
         model = models.build(args.size, tokenizer, context=512)
     model.eval()
     if args.overhead:

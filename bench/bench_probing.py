@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from engramlab.core import models, tokens
-from engramlab.core.assembly import TokenTable
-from engramlab.core.training import Recipe
+from engramlab.core import models
+from engramlab.core.text import tokenizers, tokens
+from engramlab.core.text.assembly import TokenTable
+from engramlab.core.training.loop import Recipe
 from engramlab.corpora.bios import BiosConfig, bios
 from engramlab.probing import fitting, p_probing, q_probing
 from engramlab.probing.classifier import Probe
@@ -45,7 +46,7 @@ def main() -> None:
     args = parser.parse_args()
 
     corpus = bios(BiosConfig(people=args.people, variant="multi5+permute"))
-    tokenizer = tokens.train_compact_tokenizer((corpus.passage(i).text for i in range(len(corpus))), 4096)
+    tokenizer = tokenizers.train_compact_tokenizer((corpus.passage(i).text for i in range(len(corpus))), 4096)
     model = models.build(args.size, tokenizer, context=128)
     start = tokens.start_tokens(tokenizer)
     entries = np.arange(args.people)

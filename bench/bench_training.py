@@ -20,8 +20,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from engramlab.core import batches, models, tokens, training
-from engramlab.core.assembly import TokenTable
+from engramlab.core import models
+from engramlab.core.text import batches, tokenizers, tokens
+from engramlab.core.text.assembly import TokenTable
+from engramlab.core.training import loop as training
 from engramlab.corpora.bios import BiosConfig, bios
 
 
@@ -114,7 +116,7 @@ def main() -> None:
 
     corpus = bios(BiosConfig(people=2000))
     texts = (corpus.passage(int(i)).text for i in range(0, len(corpus), 5))
-    tokenizer = tokens.train_compact_tokenizer(texts, args.vocabulary)
+    tokenizer = tokenizers.train_compact_tokenizer(texts, args.vocabulary)
     table, end = TokenTable(corpus, tokenizer), tokens.end_token(tokenizer)
     order = batches.Order(len(corpus), 0)
     stream: batches.Stream

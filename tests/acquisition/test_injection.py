@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from engramlab.acquisition.injection import Injected, encode_passages, plan_injections
 from engramlab.acquisition.schedule import Group, fill_rows, make_groups
-from engramlab.core.batches import IGNORE, OneEntryARow, Order, Packed, Rows, batches
-from engramlab.core.errors import UserError
-from engramlab.core.tokens import Sequences, train_compact_tokenizer
+from engramlab.base.errors import UserError
+from engramlab.core.text.batches import IGNORE, OneEntryARow, Order, Packed, Rows, batches
+from engramlab.core.text.tokenizers import train_compact_tokenizer
+from engramlab.core.text.tokens import Sequences
 
 END, WINDOW, ROWS = 0, 16, 4
 

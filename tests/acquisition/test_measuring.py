@@ -9,10 +9,11 @@ import torch
 
 from engramlab.acquisition.dynamics import span_logprobs
 from engramlab.acquisition.measuring import Measurements, measure, prepare, read_measurements
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Query
 from engramlab.core import models
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Query
-from engramlab.core.tokens import start_tokens, train_compact_tokenizer
+from engramlab.core.text.tokenizers import train_compact_tokenizer
+from engramlab.core.text.tokens import start_tokens
 
 QUERIES = [
     Query("the sun shines on the", "moon", id="a"),

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-import zoo
+from tests.support import zoo
 
-from engramlab.core.adapters import add_lora, disabled, unwrap
-from engramlab.core.batches import OneEntryARow, Order, Rows
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.core.models import MODULE_PATHS, module_paths
-from engramlab.core.tokens import Sequences
-from engramlab.core.training import Recipe, TrainState, train
+from engramlab.core.models.adapters import add_lora, disabled, unwrap
+from engramlab.core.text.batches import OneEntryARow, Order, Rows
+from engramlab.core.text.tokens import Sequences
+from engramlab.core.training.loop import Recipe, TrainState, train
 
 IDS = torch.tensor([[5, 9, 33, 2, 60]])
 

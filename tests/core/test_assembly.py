@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support import zoo
 
-from engramlab.core import tokens
-from engramlab.core.assembly import TokenTable, gather
-from engramlab.core.tokens import GAP, token_span, train_compact_tokenizer
+from engramlab.core.text import tokens
+from engramlab.core.text.assembly import TokenTable, gather
+from engramlab.core.text.tokenizers import train_compact_tokenizer
+from engramlab.core.text.tokens import GAP, token_span
 from engramlab.corpora.bios import BiosConfig, bios, bios_questions
 from engramlab.corpora.layout import Layout
 from engramlab.corpora.people import Pools

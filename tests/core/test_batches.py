@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engramlab.core.batches import IGNORE, Mixed, OneEntryARow, Order, Packed, Rows, batches
-from engramlab.core.errors import UserError
-from engramlab.core.tokens import GAP, Sequences
+from engramlab.base.errors import UserError
+from engramlab.core.text.batches import IGNORE, Mixed, OneEntryARow, Order, Packed, Rows, batches
+from engramlab.core.text.tokens import GAP, Sequences
 
 END = 99
 

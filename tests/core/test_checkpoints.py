@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-import zoo
+from tests.support import zoo
 
-from engramlab.core import checkpoints
-from engramlab.core.adapters import add_lora
-from engramlab.core.batches import Mixed, OneEntryARow, Order, Packed, Rows
-from engramlab.core.errors import UserError
-from engramlab.core.tokens import Sequences
-from engramlab.core.training import Recipe, TrainState, train
+from engramlab.base.errors import UserError
+from engramlab.core.models.adapters import add_lora
+from engramlab.core.text.batches import Mixed, OneEntryARow, Order, Packed, Rows
+from engramlab.core.text.tokens import Sequences
+from engramlab.core.training import checkpoints
+from engramlab.core.training.loop import Recipe, TrainState, train
 
 RECIPE = Recipe(steps=8, batch=4, learning_rate=1e-2, warmup=2, micro_batch=3)
 

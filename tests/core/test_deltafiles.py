@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import zoo
+from tests.support import zoo
 
-from engramlab.core import deltafiles
+from engramlab.base.errors import UserError
 from engramlab.core.deltas import Dense, LowRank, WeightDelta, fingerprint
-from engramlab.core.errors import UserError
+from engramlab.core.deltas import files as deltafiles
 
 KINDS = {"weights": WeightDelta}
 

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from tests.core import zoo
+from tests.support import zoo
 from torch import nn
 
+from engramlab.base.errors import UserError
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta, Dense, LowRank, Modifier, Route, WeightDelta, fingerprint, weight_of
-from engramlab.core.errors import UserError
 from engramlab.core.models import module_paths
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2")

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-import zoo
+from tests.support import zoo
 
-from engramlab.core.adapters import add_lora
-from engramlab.core.hooks import mode, select_positions, target_logits
+from engramlab.core.forward.hooks import mode
+from engramlab.core.forward.passes import select_positions, target_logits
 from engramlab.core.models import MODULE_PATHS
+from engramlab.core.models.adapters import add_lora
 
 
 def batch(rows: int = 3, width: int = 7) -> tuple[torch.Tensor, torch.Tensor]:

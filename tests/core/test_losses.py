@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engramlab.core import losses
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
+from engramlab.core.training import losses
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3), (0,), (2, 3, 4), ()])

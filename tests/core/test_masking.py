@@ -7,16 +7,20 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support import zoo
 
-from engramlab.core import models, random_access, scoring
-from engramlab.core.batches import IGNORE, Mixed, OneEntryARow, Order, Packed, Rows
-from engramlab.core.errors import UserError
-from engramlab.core.masking import Masked
-from engramlab.core.tokens import GAP, Sequences, Words, encode, train_compact_tokenizer, with_mask
-from engramlab.core.training import Recipe, TrainState, train
+from engramlab.base import random_access
+from engramlab.base.errors import UserError
+from engramlab.core import models
+from engramlab.core.forward import generation
+from engramlab.core.text.batches import IGNORE, Mixed, OneEntryARow, Order, Packed, Rows
+from engramlab.core.text.masking import Masked
+from engramlab.core.text.tokenizers import Words, train_compact_tokenizer, with_mask
+from engramlab.core.text.tokens import GAP, Sequences, encode
+from engramlab.core.training.loop import Recipe, TrainState, train
+from engramlab.measuring import scoring
 
 TEXTS = [*zoo.SENTENCES, "Zoë's 2,102 neighbours: don't ask_them about X9 (東京都)!", "A1b2 c-d e"]
 
@@ -253,4 +257,4 @@ def test_answers_are_scored_all_hidden_at_once(both_ways, tokenizer):
     np.testing.assert_allclose(scores.logprobs, by_hand, rtol=1e-4)
     assert scores.exact().tolist() == [False, True, False, False, False]
     with pytest.raises(UserError, match="cannot write"):
-        scoring.generate(both_ways, tokenizer, ["The"])
+        generation.generate(both_ways, tokenizer, ["The"])

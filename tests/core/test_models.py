@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import zoo
+from tests.support import zoo
 from transformers import AutoModelForCausalLM
 
+from engramlab.base.errors import UserError
 from engramlab.core import models
-from engramlab.core.errors import UserError
-from engramlab.core.scoring import generate
+from engramlab.core.forward.generation import generate
 
 
 class Vocabulary:
@@ -262,7 +262,7 @@ def test_a_revision_needs_a_name_and_a_revision(name):
 def test_a_hub_that_does_not_answer_is_given_up_soon(tmp_path):
     """In a process of its own that was not told to stay off the network; nothing listens where the hub should be."""
     code = (
-        "import time; from engramlab.core import models; from engramlab.core.errors import UserError\n"
+        "import time; from engramlab.core import models; from engramlab.base.errors import UserError\n"
         "import transformers; start = time.monotonic()\n"
         "try: models.load('owner/name')\n"
         "except UserError as error: print(time.monotonic() - start, error)"

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import zoo
 from accelerate import Accelerator
+from tests.support import zoo
 
-from engramlab.core import checkpoints, runs
-from engramlab.core.batches import OneEntryARow, Order, Rows
-from engramlab.core.errors import UserError
-from engramlab.core.stages import train_stage
-from engramlab.core.tokens import Sequences
-from engramlab.core.training import Recipe, TrainState, train
+from engramlab.base.errors import UserError
+from engramlab.core.text.batches import OneEntryARow, Order, Rows
+from engramlab.core.text.tokens import Sequences
+from engramlab.core.training import checkpoints
+from engramlab.core.training.loop import Recipe, TrainState, train
+from engramlab.core.training.stages import train_stage
+from engramlab.files import writing
 
 RECIPE = Recipe(steps=8, batch=6, learning_rate=1e-2, warmup=1, micro_batch=2)
 
@@ -79,7 +80,7 @@ def test_two_processes_train_as_one(tmp_path):
     for process in launched:
         process.join(120)
         assert process.exitcode == 0
-    pair, alone = (runs.read_json(folder / "result.json") for folder in (two, one))
+    pair, alone = (writing.read_json(folder / "result.json") for folder in (two, one))
     assert (pair["record"]["processes"], alone["record"]["processes"]) == (2, 1)
     for a, b in zip(pair["steps"], alone["steps"], strict=True):
         assert a == pytest.approx(b, rel=1e-5)

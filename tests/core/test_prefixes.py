@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engramlab.core import prefixes
-from engramlab.core.tokens import Sequences
+from engramlab.core.forward import prefixes
+from engramlab.core.text.tokens import Sequences
 
 
 def alike(sequences: Sequences, rows: np.ndarray, shared: int) -> bool:

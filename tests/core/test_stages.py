@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-import zoo
 from accelerate import Accelerator
+from tests.support import zoo
 
-from engramlab.core import checkpoints, runs
-from engramlab.core.batches import Mixed, Order, Packed, Rows
-from engramlab.core.stages import evaluation_steps, train_stage
-from engramlab.core.tokens import Sequences
-from engramlab.core.training import NonFiniteLoss, Recipe
+from engramlab.core.text.batches import Mixed, Order, Packed, Rows
+from engramlab.core.text.tokens import Sequences
+from engramlab.core.training import checkpoints
+from engramlab.core.training.loop import NonFiniteLoss, Recipe
+from engramlab.core.training.stages import evaluation_steps, train_stage
+from engramlab.files import runs, writing
 
 STEPS = 120
 
@@ -59,7 +60,7 @@ def stage(folder: Path, steps: int = STEPS, *, fail_at: int = 0, minutes: float 
 
 def outcome(folder: Path) -> tuple[dict, list[dict]]:
     """What the stage wrote, but for the seconds."""
-    record, rows = runs.read_json(folder / "done.json"), runs.read_rows(folder / "metrics.jsonl")
+    record, rows = writing.read_json(folder / "done.json"), runs.read_rows(folder / "metrics.jsonl")
     return {k: v for k, v in record.items() if k != "seconds"}, [
         {k: v for k, v in row.items() if k != "seconds"} for row in rows
     ]
@@ -91,8 +92,8 @@ def test_a_stage_leaves_its_measurements_its_model_and_nothing_else(tmp_path):
     assert set(rows[0]) == {"step", "loss", "lr", "gradient_norm", "tokens", "seconds"}
     assert (record["steps"], record["tokens"]) == (6, 6 * 4 * 12)
     assert record["loss"] == rows[-2]["loss"]
-    assert runs.read_json(folder / "model" / "sum.json") == record["sum"]
-    assert stage(folder, 6) == record == runs.read_json(folder / "done.json")  # not trained again
+    assert writing.read_json(folder / "model" / "sum.json") == record["sum"]
+    assert stage(folder, 6) == record == writing.read_json(folder / "done.json")  # not trained again
     assert len(runs.read_rows(folder / "metrics.jsonl")) == len(rows)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.core import zoo
+from tests.support import zoo
 from torch import nn
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
+from engramlab.core.forward.tails import Tail
 from engramlab.core.models import module_paths
-from engramlab.core.tails import Tail
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "olmo2")
 

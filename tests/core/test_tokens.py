@@ -4,15 +4,15 @@ import doctest
 
 import numpy as np
 import pytest
-import zoo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support import zoo
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from engramlab.core import tokens
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Query
-from engramlab.core.tokens import GAP, Sequences, encode_queries, join, start_tokens, token_span
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Query
+from engramlab.core.text import tokenizers, tokens
+from engramlab.core.text.tokens import GAP, Sequences, encode_queries, join, start_tokens, token_span
 
 
 @pytest.fixture(scope="module", params=zoo.ZOO)
@@ -153,26 +153,26 @@ def test_a_compact_tokenizer_writes_any_text_back(tokenizer):
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == " " + text
     for said in (" capital of France", "capital of France"):
         assert len(tokenizer(said, add_special_tokens=False)["input_ids"]) == 3
-    small = tokens.train_compact_tokenizer(zoo.SENTENCES, 300)
+    small = tokenizers.train_compact_tokenizer(zoo.SENTENCES, 300)
     assert len(small) == 300
     assert small.decode(small(text, add_special_tokens=False)["input_ids"]) == " " + text
     with pytest.raises(UserError, match="vocabulary: must be above 257"):
-        tokens.train_compact_tokenizer(zoo.SENTENCES, 257)
+        tokenizers.train_compact_tokenizer(zoo.SENTENCES, 257)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "digits", "llama3"])
 def test_a_space_before_every_text(kind):
-    led = tokens.lead_with_space(zoo.ZOO[kind](zoo.SENTENCES))
+    led = tokenizers.lead_with_space(zoo.ZOO[kind](zoo.SENTENCES))
     assert led.tokenize("Paris's capital, 1996") == led.tokenize(" Paris's capital, 1996")
     assert led.tokenize(" Paris's capital, 1996") == zoo.ZOO[kind](zoo.SENTENCES).tokenize(" Paris's capital, 1996")
     assert tokens.encode(led, ["Paris is"])[1][0][0] == (0, 5)
     unchanged = zoo.ZOO["bert"](zoo.SENTENCES)
-    assert tokens.lead_with_space(unchanged).tokenize("Paris is") == zoo.bert(zoo.SENTENCES).tokenize("Paris is")
+    assert tokenizers.lead_with_space(unchanged).tokenize("Paris is") == zoo.bert(zoo.SENTENCES).tokenize("Paris is")
 
 
 def test_a_closed_compact_tokenizer_has_the_words_and_nothing_else():
     texts = ["Anya was born in Princeton.", "She was born in Newark."]
-    tokenizer = tokens.train_compact_tokenizer(texts, 1000, closed=True)
+    tokenizer = tokenizers.train_compact_tokenizer(texts, 1000, closed=True)
     words = {"Anya", "was", "born", "in", "Princeton", ".", "She", "Newark"}
     assert {token.lstrip("\u0120") for token in tokenizer.get_vocab()} == words | {"<|endoftext|>"}
     for text in texts:

@@ -5,12 +5,12 @@ import math
 
 import pytest
 import torch
-import zoo
+from tests.support import zoo
 
-from engramlab.core.batches import IGNORE, Batch, OneEntryARow, Order, Packed, Rows
-from engramlab.core.errors import UserError
-from engramlab.core.tokens import Sequences
-from engramlab.core.training import NonFiniteLoss, Recipe, TrainState, train
+from engramlab.base.errors import UserError
+from engramlab.core.text.batches import IGNORE, Batch, OneEntryARow, Order, Packed, Rows
+from engramlab.core.text.tokens import Sequences
+from engramlab.core.training.loop import NonFiniteLoss, Recipe, TrainState, train
 
 FAMILIES = ["gpt_neox", "llama"]
 RECIPE = Recipe(steps=4, batch=6, learning_rate=1e-2, warmup=1, beta2=0.95, clip=0.5)

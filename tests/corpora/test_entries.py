@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.bios import BiosConfig, bios
 from engramlab.corpora.layout import passages
 from engramlab.corpora.people import ATTRIBUTES, Pools

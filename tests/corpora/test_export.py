@@ -6,7 +6,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora import export as module
 from engramlab.corpora.bios import BiosConfig, bios, bios_questions
 from engramlab.corpora.export import export

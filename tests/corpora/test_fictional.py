@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.defects import defects
 from engramlab.corpora.fictional import Background, Fictional
 from engramlab.corpora.fictional_world import KINDS, RELATIONS, SCHEMAS, WORDINGS, wordings

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Query
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Query
 from engramlab.corpora.defects import KINDS, count, defects
 from engramlab.corpora.passages import DEPTHS, PassageRecord, all_queries, read_passages, to_json, to_jsonl
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.layout import facts
 from engramlab.corpora.people import ATTRIBUTES, People, Pools
 from engramlab.corpora.templates import pool

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.bios import BiosConfig, bios, bios_questions
 from engramlab.corpora.people import ATTRIBUTES
 from engramlab.corpora.questions import QuestionCorpus, Split

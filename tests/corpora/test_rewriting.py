@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.export import export
 from engramlab.corpora.layout import NAME
 from engramlab.corpora.people import ATTRIBUTES, People

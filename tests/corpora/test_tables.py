@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.layout import passages
 from engramlab.corpora.questions import Split
-from engramlab.corpora.records import read_table
 from engramlab.corpora.tables import TableConfig, table, table_questions
+from engramlab.files.tables import read_table
 
 COUNTRIES = """country,capital,currency_code,calling code
 France,Paris,EUR,33

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.bios import bios_templates
 from engramlab.corpora.people import ATTRIBUTES
 from engramlab.corpora.templates import PRONOUNS, Template, parse_templates, pool, read_data

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.variants import CELEBRITY, MAX_ENTRIES, SIXTEEN, Variant, parse_variant
 
 numbers = st.integers(1, MAX_ENTRIES)

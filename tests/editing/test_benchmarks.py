@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Case, Edit, Query
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Case, Edit, Query
 from engramlab.editing import benchmarks
 from engramlab.editing.benchmarks import (
     BadRecord,

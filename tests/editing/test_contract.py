@@ -6,18 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from tests.core import zoo
-from tests.editing.small import EDITS, quick
+from tests.support import zoo
+from tests.support.small import EDITS, quick
 from torch import nn
 
-from engramlab.core import deltas, losses
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Edit, Query
+from engramlab.core import deltas
 from engramlab.core.deltas import Delta, fingerprint
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Edit, Query
-from engramlab.core.scoring import score
-from engramlab.core.tokens import encode_queries
+from engramlab.core.text.tokens import encode_queries
+from engramlab.core.training import losses
 from engramlab.editing import method
-from engramlab.editing.asking import contexts, in_context
+from engramlab.measuring.asking import contexts, in_context
+from engramlab.measuring.scoring import score
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3")
 NAMES = method.names()

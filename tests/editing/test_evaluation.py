@@ -9,19 +9,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.core import zoo
-from tests.core.fakes import Leaning, Preface
 from tests.core.test_deltas import dense, low
+from tests.support import zoo
+from tests.support.fakes import Leaning, Preface
 
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Case, Edit, Query
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Case, Edit, Query
 from engramlab.core.models import module_paths
-from engramlab.core.tokens import join
-from engramlab.editing import evaluation, metrics
-from engramlab.editing.answers import is_answer, normalise, same_answer
-from engramlab.editing.evaluation import Before, before, enough_tokens, judge, queries_of
+from engramlab.core.text.tokens import join
+from engramlab.editing.judge import evaluation, metrics
+from engramlab.editing.judge.evaluation import Before, before, enough_tokens, judge, queries_of
+from engramlab.measuring.answers import is_answer, normalise, same_answer
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2")
 NEW = 6

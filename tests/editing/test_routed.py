@@ -10,19 +10,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core import zoo
+from tests.support import zoo
 
-from engramlab.core import deltas, losses
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Edit, Query
-from engramlab.core.hooks import frozen
-from engramlab.core.scoring import generate, score
-from engramlab.core.tokens import encode_queries, train_compact_tokenizer
-from engramlab.editing.codebook import Codebook
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Edit, Query
+from engramlab.core import deltas
+from engramlab.core.forward.generation import generate
+from engramlab.core.forward.hooks import frozen
+from engramlab.core.text.tokenizers import train_compact_tokenizer
+from engramlab.core.text.tokens import encode_queries
+from engramlab.core.training import losses
 from engramlab.editing.method import EditFailed, load
 from engramlab.editing.methods import grace, ike, melo, wise
 from engramlab.editing.methods.melo import Clusters
 from engramlab.editing.requests import encode_edits
+from engramlab.editing.routed.codebook import Codebook
+from engramlab.measuring.scoring import score
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2")
 CE = losses.get("cross-entropy")

@@ -15,17 +15,19 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tests.core import zoo
-from tests.editing.small import EDITS, quick
+from tests.support import zoo
+from tests.support.small import EDITS, quick
 from torch import nn
 from transformers import AutoModelForCausalLM
 
 from engramlab import editing
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Edit, Query
 from engramlab.core import deltas, models
-from engramlab.core.deltafiles import digest_of
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Edit, Query
-from engramlab.editing import folders, method, saving
+from engramlab.core.deltas.files import digest_of
+from engramlab.editing import method
+from engramlab.editing.folders import disk as folders
+from engramlab.editing.folders import saving
 
 Weights = dict[str, str]
 

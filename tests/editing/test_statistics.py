@@ -11,17 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tests.core import zoo
+from tests.support import zoo
 from torch import nn
 
+from engramlab.base.errors import UserError
 from engramlab.core import deltas
 from engramlab.core.deltas import LowRank, WeightDelta
-from engramlab.core.errors import UserError
 from engramlab.core.models import module_paths
-from engramlab.editing import statistics
+from engramlab.editing.keys import moments
+from engramlab.editing.keys.moments import SecondMoment, second_moments
+from engramlab.editing.keys.running_text import TextSource
 from engramlab.editing.method import down_projection
-from engramlab.editing.running_text import TextSource
-from engramlab.editing.statistics import SecondMoment, second_moments
 
 LINES = [f"{sentence} Number {i}." for i in range(12) for sentence in zoo.SENTENCES]
 
@@ -99,13 +99,13 @@ def test_the_cache_is_read_and_keyed_by_everything_that_matters(
     path = text_file(tmp_path)
     first = second_moments(model, tokenizer, [0], TextSource(path, 300, cache=cache), progress=False)[0]
     asked: list[list[int]] = []
-    collect = statistics._collect
+    collect = moments._collect
 
     def counted(*args: Any) -> Any:
         asked.append(list(args[2]))
         return collect(*args)
 
-    monkeypatch.setattr(statistics, "_collect", counted)
+    monkeypatch.setattr(moments, "_collect", counted)
     again = second_moments(model, tokenizer, [0], TextSource(path, 300, cache=cache), progress=False)[0]
     assert not asked
     assert torch.equal(first.vectors, again.vectors)

@@ -10,8 +10,8 @@ import pytest
 
 from engramlab.acquisition import planner
 from engramlab.acquisition.measuring import Measurements
-from engramlab.core.errors import UserError
-from engramlab.core.tokens import train_compact_tokenizer
+from engramlab.base.errors import UserError
+from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.experiments.knowledge_acquisition.config import Reading
 from engramlab.experiments.knowledge_acquisition.counting import count_facts
 from engramlab.experiments.knowledge_acquisition.curves import read_curves

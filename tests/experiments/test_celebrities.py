@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.experiments import knowledge_extraction as extraction
 from engramlab.experiments.knowledge_extraction.config import Finetune
 from engramlab.experiments.knowledge_extraction.shared import Work

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from engramlab.base.errors import UserError
 from engramlab.core import models
-from engramlab.core.errors import UserError
-from engramlab.core.tokens import join
+from engramlab.core.text.tokens import join
 from engramlab.experiments import knowledge_extraction as extraction
 from engramlab.experiments.knowledge_extraction.config import Finetune
 from engramlab.report.page import write_report

@@ -14,8 +14,9 @@ import torch
 from scipy.stats import spearmanr
 
 from engramlab import cli
-from engramlab.core import models, tokens
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
+from engramlab.core import models
+from engramlab.core.text import tokenizers
 from engramlab.corpora.people import Pools
 from engramlab.experiments import hidden_state_probing as probing
 from engramlab.experiments import knowledge_extraction as extraction
@@ -132,7 +133,7 @@ def test_probe_any_model_on_a_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     lines = [f"{'AB'[i % 2]}{i},{'north' if i % 2 else 'south'},Earth,code{i}" for i in range(40)]
     facts = tmp_path / "facts.csv"
     facts.write_text("place,side,planet,code\n" + "\n".join(lines) + "\n")
-    tokenizer = tokens.train_compact_tokenizer([facts.read_text()], 400)
+    tokenizer = tokenizers.train_compact_tokenizer([facts.read_text()], 400)
     model = models.build("tiny", tokenizer, context=64)
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
@@ -166,7 +167,7 @@ def test_refusals(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, broken)
     shutil.rmtree(broken / "single" / "pretrain" / "model")
     refused("no pretrained model of single", model=(str(broken),))
-    other = tokens.train_compact_tokenizer(["other words altogether"], 300)
+    other = tokenizers.train_compact_tokenizer(["other words altogether"], 300)
     shutil.rmtree(broken / "tokenizer")
     other.save_pretrained(broken / "tokenizer")
     refused("is not the one that the corpus of", model=(str(broken),), variants=("couple2",))

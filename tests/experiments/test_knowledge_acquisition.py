@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from engramlab.acquisition.measuring import measure, read_measurements
-from engramlab.core import models, runs
-from engramlab.core.errors import UserError
-from engramlab.core.training import Recipe
+from engramlab.base.errors import UserError
+from engramlab.core import models
+from engramlab.core.training.loop import Recipe
 from engramlab.experiments import knowledge_acquisition as acquisition
 from engramlab.experiments.knowledge_acquisition import stage, work
 from engramlab.experiments.knowledge_acquisition.rates import continued
+from engramlab.files import runs
 
 TINY = acquisition.PRESETS["tiny"]
 SMALLEST = replace(
@@ -162,7 +163,7 @@ def test_moments_and_rate_go_on_where_pretraining_stopped(here: Path, monkeypatc
     recipe = job._recipe(arm, origin)
     packed = job._packed(job.readers["scratch"])
     state = job._begin(arm, model, recipe, origin, packed)
-    from engramlab.core.training import train
+    from engramlab.core.training.loop import train
 
     losses = [step.loss for step, _ in zip(train(state, packed), range(4), strict=False)]
     assert losses == pretraining[4:8]

@@ -14,9 +14,10 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from engramlab.core import models, tokens
-from engramlab.core.errors import UserError
-from engramlab.core.training import Recipe
+from engramlab.base.errors import UserError
+from engramlab.core import models
+from engramlab.core.text import tokens
+from engramlab.core.training.loop import Recipe
 from engramlab.corpora.people import Pools
 from engramlab.experiments import knowledge_capacity as capacity
 from engramlab.experiments.knowledge_capacity import bits

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tests.core import zoo
+from tests.support import zoo
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.experiments import knowledge_editing
 from engramlab.experiments.knowledge_editing import Config, sequence
 
@@ -98,7 +98,7 @@ def test_numbers_do_not_depend_on_how_many_are_edited_at_once(model: str, benchm
 def test_continual_edits_resume_to_the_same_numbers(
     name: str, model: str, benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.editing.small import quick
+    from tests.support.small import quick
 
     asked = config(model, benchmark, methods=(name,), losses=("cross-entropy",), setting="continual")
     asked = dataclasses.replace(asked, hyper=dataclasses.replace(asked.hyper, **{name.replace("-", "_"): quick(name)}))

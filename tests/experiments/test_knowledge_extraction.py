@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engramlab.core import models, runs, scoring
-from engramlab.core.errors import UserError
-from engramlab.core.training import Recipe
+from engramlab.base.errors import UserError
+from engramlab.core import models
+from engramlab.core.forward import generation
+from engramlab.core.training.loop import Recipe
 from engramlab.experiments import knowledge_extraction as extraction
 from engramlab.experiments.knowledge_extraction.config import Finetune
+from engramlab.files import runs, writing
 from engramlab.report.page import write_report
 
 TINY = extraction.PRESETS["tiny"]
@@ -74,7 +76,7 @@ def test_the_reported_answers_are_the_saved_model_s(tmp_path: Path) -> None:
     model, tokenizer = models.load(str(folder / "finetune" / "model"))
     answers = json.loads((folder / "examples.json").read_text())["answers"]
     longest = max(len(tokenizer(" " + a["gold"], add_special_tokens=False)["input_ids"]) for a in answers) + 1
-    written = scoring.generate(model, tokenizer, [a["prompt"] for a in answers], max_new_tokens=longest)
+    written = generation.generate(model, tokenizer, [a["prompt"] for a in answers], max_new_tokens=longest)
     assert written == [a["answer"] for a in answers]
     for group in ("train", "test"):
         mean = next(r for r in summary["rows"] if (r["group"], r["attribute"]) == (group, "mean"))
@@ -97,7 +99,7 @@ def test_mixed_training_and_the_best_of_a_grid_with_lora(tmp_path: Path, mode: s
         assert all(r["mode"] == "mixed" for r in summary["rows"])
         return
     assert stages == ["pretrain", *(f"finetune-{k}" for k in (1, 2, 3, 4))]
-    done = {s: runs.read_json(tmp_path / f"run/multi2+permute/{s}/done.json") for s in stages[1:]}
+    done = {s: writing.read_json(tmp_path / f"run/multi2+permute/{s}/done.json") for s in stages[1:]}
 
     def test_accuracy(record: dict) -> float:
         return next(r["exact_match"] for r in record["rows"] if (r["group"], r["attribute"]) == ("test", "mean"))

@@ -11,17 +11,18 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tests.core import zoo
-from tests.editing.small import EDITS
+from tests.support import zoo
+from tests.support.small import EDITS
 
-from engramlab.core import deltas, losses
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Edit, Query
-from engramlab.core.scoring import score
-from engramlab.core.tokens import encode_queries
-from engramlab.editing.course import Course, spread
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Edit, Query
+from engramlab.core import deltas
+from engramlab.core.text.tokens import encode_queries
+from engramlab.core.training import losses
+from engramlab.editing.judge.course import Course, spread
 from engramlab.editing.methods import ft_m
 from engramlab.experiments import token_overfitting as overfitting
+from engramlab.measuring.scoring import score
 from engramlab.report.page import write_report
 
 LINES = [

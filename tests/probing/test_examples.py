@@ -6,10 +6,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from tests.core import zoo
+from tests.support import zoo
 
-from engramlab.core.errors import UserError
-from engramlab.core.tokens import GAP, Sequences
+from engramlab.base.errors import UserError
+from engramlab.core.text.tokens import GAP, Sequences
 from engramlab.probing import accuracy, p_probing, q_probing
 from engramlab.probing.examples import Task, Tasks, tasks_of
 

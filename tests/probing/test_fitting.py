@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from tests.core import zoo
+from tests.support import zoo
 from torch import nn
 
-from engramlab.core import adapters
-from engramlab.core.errors import UserError
-from engramlab.core.tokens import Sequences
-from engramlab.core.training import Recipe
+from engramlab.base.errors import UserError
+from engramlab.core.models import adapters
+from engramlab.core.text.tokens import Sequences
+from engramlab.core.training.loop import Recipe
 from engramlab.probing import classifier, fitting
 from engramlab.probing.classifier import Probe, Probes, hidden_states
 from engramlab.probing.examples import Examples, Task, Tasks
@@ -184,7 +184,7 @@ def test_a_killed_fit_goes_on_to_the_same_probes(tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "hidden_states", dies)
-        patch.setattr("engramlab.core.stages._due", lambda *_: True)
+        patch.setattr("engramlab.core.training.stages._due", lambda *_: True)
         with pytest.raises(KeyboardInterrupt):
             fitted(tmp_path / "cut", model, probe, tasks(), patch)
     again, found = fitted(tmp_path / "cut", model, probe, tasks(), monkeypatch)

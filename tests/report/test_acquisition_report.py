@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from tests.report.test_page import HOSTILE, Page, render, strings
+from tests.support.synthetic import write_json
 
 from engramlab.report import print_summary
-
-from .synthetic import write_json
-from .test_page import HOSTILE, Page, render, strings
 
 DEPTHS = ("memorization", "semantic", "compositional")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from engramlab.report.knowledge_extraction import sections
+from tests.support.synthetic import write_json, write_run
+
+from engramlab.report.experiments.knowledge_extraction import sections
 from engramlab.report.page import write_report
 from engramlab.report.rows import people, read_runs
-
-from .synthetic import write_json, write_run
 
 SCORES = {"single+permute1": 0.05, "single+permute1+CEL": 0.5, "single+permute1+TEXT": 0.04, "single+CEL=multi5": 0.2}
 PEOPLE = {"train": "celebrities", "test": "minority", "celebrities": "celebrities"}

@@ -13,15 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
+from tests.report.test_page import HOSTILE, Page, render, strings
+from tests.support.synthetic import write_json
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.report import print_summary
-from engramlab.report.cases import MOST_CASES, leaves
-from engramlab.report.judged import gain
+from engramlab.report.parts.cases import MOST_CASES, leaves
+from engramlab.report.parts.judged import gain
 from engramlab.report.rows import read_runs
-
-from .synthetic import write_json
-from .test_page import HOSTILE, Page, render, strings
 
 ROLES = ("reliability", "generality", "portability", "locality")
 

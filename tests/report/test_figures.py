@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engramlab.report.figures import Bar, Line, bars, curves, percent, plain, styles
-from engramlab.report.paper import PUBLISHED, published
+from engramlab.report.parts.figures import Bar, Line, bars, curves, percent, plain, styles
+from engramlab.report.parts.paper import PUBLISHED, published
 
 
 def test_labels_are_one_short_escaped_line() -> None:

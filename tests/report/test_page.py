@@ -9,11 +9,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from tests.support.synthetic import write_json, write_run
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.report import write_report
-
-from .synthetic import write_json, write_run
 
 TAGS = "</script><script>alert(1)</script> <img src=x onerror=alert(2)> 北京"
 HOSTILE = TAGS + " Zoë & \"q\" 'q' \u2028 \ud800 {{7*7}}"

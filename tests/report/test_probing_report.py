@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from tests.report.test_page import HOSTILE, Page, render, strings
+from tests.support.synthetic import BIOS, write_json
 
-from engramlab.report import hidden_state_probing as report
 from engramlab.report import print_summary
+from engramlab.report.experiments import hidden_state_probing as report
 from engramlab.report.rows import read_runs
-
-from .synthetic import BIOS, write_json
-from .test_page import HOSTILE, Page, render, strings
 
 DATASETS = {"single": 0.05, "multi5+permute": 0.9, "couple2": 0.4}
 

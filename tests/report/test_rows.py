@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.support.synthetic import CONTRAST, write_json, write_run
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.report.rows import in_step_order, label, number, read_jsonl, read_run, read_runs
-
-from .synthetic import CONTRAST, write_json, write_run
 
 
 def test_a_run_is_read_whole(tmp_path: Path) -> None:

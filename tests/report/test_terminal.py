@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 
 from rich.console import Console
+from tests.support.synthetic import write_run
 
 from engramlab.report import print_summary
-
-from .synthetic import write_run
 
 
 def printed(summary: dict, width: int = 120) -> str:

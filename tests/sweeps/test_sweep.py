@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 from engramlab import cli
-from engramlab.core import runs
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.variants import SIXTEEN
 from engramlab.experiments import knowledge_extraction as extraction
+from engramlab.files import runs, writing
 from engramlab.report.page import write_report
 from engramlab.sweeps import work
 from engramlab.sweeps.cells import Cell, Task, cells, sweep
@@ -68,7 +68,7 @@ class Scripted:
         self.running -= 1
         code = self.codes.get(handle.folder.name, []).pop(0) if self.codes.get(handle.folder.name) else 0
         if not code:
-            runs.write_json(handle.folder / "summary.json", {"rows": []})
+            writing.write_json(handle.folder / "summary.json", {"rows": []})
         return code
 
     def stop(self) -> None:
@@ -202,7 +202,7 @@ def test_processes_end_with_whoever_started_them(tmp_path: Path) -> None:
 
 
 def _config(folder: Path) -> Any:
-    return runs.read_json(folder / "config.json")["config"]
+    return writing.read_json(folder / "config.json")["config"]
 
 
 # the whole command --------------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_killed_resumed_parallel_and_serial_sweeps_have_equal_rows(
     assert len(serial["rows"]) == 2 * 14
     assert {cell["state"] for cell in serial["cells"]} == {"done"}
     # A cell is an ordinary run, equal to one by hand.
-    config = runs.read_json(first / "config.json")
+    config = writing.read_json(first / "config.json")
     assert (config["experiment"], config["config"]["variants"]) == ("knowledge-extraction", ["single"])
     assert config["command"].startswith("engramlab run knowledge-extraction --out ")
     # Nothing is repeated, and another sweep is refused.
@@ -256,7 +256,7 @@ def test_a_sweep_may_grow_and_nothing_else_about_it_may_change(tmp_path: Path) -
         place = runs.Run(tmp_path / "sweep", "sweep", made, grows=("variants", "seeds"))
         place.open()
         place.close()
-        return runs.read_json(tmp_path / "sweep" / "config.json")
+        return writing.read_json(tmp_path / "sweep" / "config.json")
 
     first = opened(["single"], 1)
     grown = opened(["multi2", "single"], 3)
@@ -269,7 +269,7 @@ def test_a_sweep_may_grow_and_nothing_else_about_it_may_change(tmp_path: Path) -
     ):
         with pytest.raises(UserError, match="another config"):
             opened(variants, seeds, **changes)
-    assert runs.read_json(tmp_path / "sweep" / "config.json") == grown
+    assert writing.read_json(tmp_path / "sweep" / "config.json") == grown
 
 
 @pytest.mark.slow
@@ -306,7 +306,7 @@ def test_a_cell_that_fails_for_good_is_reported_and_its_sweep_can_be_finished(
 
 
 def _parsed() -> Any:
-    from engramlab.cli_options import parse
+    from engramlab.cli.options import parse
 
     return parse(extraction.Config, "test", OPTIONS, default=TINY)
 
@@ -363,7 +363,7 @@ def test_the_correlation_has_one_point_a_dataset_and_attribute(tmp_path: Path) -
     lost = [{**probing[0], "extraction": None}]
     assert correlations(lost) == []
     folder = tmp_path / "sweep"
-    runs.write_json(folder / "config.json", {"experiment": "sweep", "config": {}})
+    writing.write_json(folder / "config.json", {"experiment": "sweep", "config": {}})
     document = {
         "experiment": "sweep",
         "of": "knowledge-extraction",
@@ -372,7 +372,7 @@ def test_the_correlation_has_one_point_a_dataset_and_attribute(tmp_path: Path) -
         "points": points(probing),
         "cells": [{"cell": "a", "state": "done", "error": ""}],
     }
-    runs.write_json(folder / "summary.json", document)
+    writing.write_json(folder / "summary.json", document)
     page = write_report([folder], tmp_path / "page.html").read_text()
     assert "Spearman&#39;s rho of whole value Q-probing and extraction 0.800" in page
 

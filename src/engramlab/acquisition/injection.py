@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from engramlab.acquisition.schedule import Encounter, Group, check_groups, fill_rows, injections_by_step
-from engramlab.core import random_access
-from engramlab.core.batches import IGNORE, Batch, Stream
-from engramlab.core.errors import UserError
-from engramlab.core.tokens import encode
+from engramlab.base import random_access
+from engramlab.base.errors import UserError
+from engramlab.core.text.batches import IGNORE, Batch, Stream
+from engramlab.core.text.tokens import encode
 
 Versions = Sequence[Sequence[Sequence[int]]]
 

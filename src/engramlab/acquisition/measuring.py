@@ -32,10 +32,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import nn
 
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Query
-from engramlab.core.scoring import score
-from engramlab.core.tokens import Sequences, encode_queries
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Query
+from engramlab.core.text.tokens import Sequences, encode_queries
+from engramlab.measuring.scoring import score
 
 Straddling = Literal["refuse", "keep", "drop"]
 WHOLE = "measured.parquet"

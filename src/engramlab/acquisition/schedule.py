@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 
 Schedule = Literal["duplicate", "paraphrase", "once", "never"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)

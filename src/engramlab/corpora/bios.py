@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Passage
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Passage
 from engramlab.corpora.coverage import complete
 from engramlab.corpora.entries import EntryCorpus
 from engramlab.corpora.layout import Integers, Layout, entry_indices, passages

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 
 RELATIONS = ("capital", "currency", "language", "continent", "calling_code")
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from engramlab.core.facts import Query
+from engramlab.base.facts import Query
 from engramlab.corpora.passages import PassageRecord
 
 KINDS = {

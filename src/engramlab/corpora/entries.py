@@ -12,18 +12,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from engramlab.core.facts import Passage
-from engramlab.core.random_access import draw, key, words
+from engramlab.base.facts import Passage
+from engramlab.base.random_access import draw, key, words
 from engramlab.corpora.coverage import complete, entry_contexts
-from engramlab.corpora.layout import (
-    NAME,
-    Integers,
-    Layout,
-    Marks,
-    Pieces,
-    entry_indices,
-    passages,
-)
+from engramlab.corpora.layout import NAME, Integers, Layout, Marks, Pieces, entry_indices, passages
 from engramlab.corpora.sentences import Sentences
 from engramlab.corpora.variants import Variant
 

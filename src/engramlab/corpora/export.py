@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.layout import NAME, Corpus, Integers, Pieces, Population, read_out
 from engramlab.corpora.questions import QuestionCorpus
 

@@ -25,9 +25,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Fact, Passage, Query, Span
-from engramlab.core.random_access import key, words
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Fact, Passage, Query, Span
+from engramlab.base.random_access import key, words
 from engramlab.corpora.fictional_world import KINDS, SCHEMAS, WORDINGS, Entity, Frame, World, wordings
 from engramlab.corpora.passages import DEPTHS, ROLE, PassageRecord
 

@@ -14,8 +14,8 @@ from functools import cache
 
 import numpy as np
 
-from engramlab.core.errors import UserError
-from engramlab.core.random_access import key, permute, words
+from engramlab.base.errors import UserError
+from engramlab.base.random_access import key, permute, words
 from engramlab.corpora.templates import pool, read_data
 
 WORDINGS = 10  # of each relation in passages: the original and nine paraphrases

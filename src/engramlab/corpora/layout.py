@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Fact, Passage, Span
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Fact, Passage, Span
 
 Integers = npt.NDArray[np.int64]
 Pieces = npt.NDArray[np.int32]

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engramlab.core.errors import UserError, nearest
-from engramlab.core.facts import Query
-from engramlab.corpora.records import read_text
+from engramlab.base.errors import UserError, nearest
+from engramlab.base.facts import Query
+from engramlab.files.tables import read_text
 
 DEPTHS = ("memorization", "semantic", "compositional")
 ROLE = "acquisition"

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from engramlab.core.errors import UserError
-from engramlab.core.random_access import draw, key, permute
+from engramlab.base.errors import UserError
+from engramlab.base.random_access import draw, key, permute
 from engramlab.corpora.layout import Integers, Pieces
 from engramlab.corpora.templates import pool
 

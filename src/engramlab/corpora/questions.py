@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Passage, Query
-from engramlab.core.random_access import key, permute
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Passage, Query
+from engramlab.base.random_access import key, permute
 from engramlab.corpora.coverage import complete
 from engramlab.corpora.layout import (
     NAME,

@@ -1,7 +1,7 @@
 """bioR: biographies that a chat model wrote from the six facts; the part that knows the text, not the model.
 
 What to ask the model (`conversation`), whether its answer states every fact (`read`), and the finished texts as a
-corpus (`RewrittenCorpus`, read back by `rewritten`). The writing itself is `engramlab.bior`.
+corpus (`RewrittenCorpus`, read back by `rewritten`). The writing itself is `engramlab.writing.bior`.
 
 Source: Physics of Language Models, Part 3.1 (arXiv 2309.14316), section 2 and appendix: facts in random order, texts
 drawn again until every attribute is there word for word. The wording of the prompt is our own.
@@ -19,16 +19,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Passage
-from engramlab.core.random_access import words
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Passage
+from engramlab.base.random_access import words
 from engramlab.corpora.bios import QUESTIONS
 from engramlab.corpora.layout import CHUNK, NAME, Integers, Layout, Population, entry_indices, passages
 from engramlab.corpora.people import ATTRIBUTES
 from engramlab.corpora.questions import QuestionCorpus, Split
-from engramlab.corpora.records import Table, read_table
 from engramlab.corpora.tables import Entities
 from engramlab.corpora.templates import PRONOUNS
+from engramlab.files.tables import Table, read_table
 
 REQUEST = "Rewrite these six facts about {name} ({pronoun}) as one paragraph. Leave none out:\n{facts}"
 

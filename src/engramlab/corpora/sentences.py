@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.layout import Integers, Marks, Pieces, PieceTable, Population, check_attributes
 from engramlab.corpora.templates import Template
 

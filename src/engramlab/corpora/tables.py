@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from engramlab.core.errors import UserError, nearest
+from engramlab.base.errors import UserError, nearest
 from engramlab.corpora.entries import EntryCorpus
 from engramlab.corpora.layout import Integers, Pieces, check_attributes
 from engramlab.corpora.questions import QuestionCorpus, Split
-from engramlab.corpora.records import Table, read_table, read_text
 from engramlab.corpora.sentences import Sentences
 from engramlab.corpora.templates import PRONOUNS, Template, parse_templates, read_data
 from engramlab.corpora.variants import parse_variant
+from engramlab.files.tables import Table, read_table, read_text
 
 
 @dataclass(frozen=True)

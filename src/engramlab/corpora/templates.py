@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 
 PRONOUNS: dict[str, dict[str, str]] = {
     "he": {"he": "he", "him": "him", "his": "his", "himself": "himself"},

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from engramlab.core.errors import UserError, nearest
+from engramlab.base.errors import UserError, nearest
 
 MAX_ENTRIES = 65535  # entries a subject; their number takes 16 bits of the index of a random draw
 

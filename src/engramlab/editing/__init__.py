@@ -14,26 +14,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from engramlab.base.facts import Case as Case
+    from engramlab.base.facts import Edit as Edit
+    from engramlab.base.facts import Query as Query
     from engramlab.core.deltas import install as install
-    from engramlab.core.facts import Case as Case
-    from engramlab.core.facts import Edit as Edit
-    from engramlab.core.facts import Query as Query
-    from engramlab.editing.merging import merge as merge
+    from engramlab.editing.folders.merging import merge as merge
+    from engramlab.editing.folders.saving import listing as listing
+    from engramlab.editing.folders.saving import load as load
+    from engramlab.editing.folders.saving import save as save
+    from engramlab.editing.folders.saving import undo as undo
     from engramlab.editing.method import applied as applied
     from engramlab.editing.method import make as make
     from engramlab.editing.method import names as names
-    from engramlab.editing.saving import listing as listing
-    from engramlab.editing.saving import load as load
-    from engramlab.editing.saving import save as save
-    from engramlab.editing.saving import undo as undo
 
 #: Where each name is; loaded when first asked for, so that reading a benchmark file needs no torch.
 _WHERE = {
-    **dict.fromkeys(("Case", "Edit", "Query"), "engramlab.core.facts"),
+    **dict.fromkeys(("Case", "Edit", "Query"), "engramlab.base.facts"),
     "install": "engramlab.core.deltas",
     **dict.fromkeys(("applied", "make", "names"), "engramlab.editing.method"),
-    **dict.fromkeys(("listing", "load", "save", "undo"), "engramlab.editing.saving"),
-    "merge": "engramlab.editing.merging",
+    **dict.fromkeys(("listing", "load", "save", "undo"), "engramlab.editing.folders.saving"),
+    "merge": "engramlab.editing.folders.merging",
 }
 
 

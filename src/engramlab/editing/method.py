@@ -3,7 +3,7 @@
 A method is one file in ``editing/methods``; its name is the registration (``ft_m.py`` is the method ``ft-m``). It has
 
 - ``Config``: a frozen dataclass of its hyperparameters;
-- ``TAKES_LOSS``: does it minimise a loss of target tokens (any of ``core/losses.py``)?
+- ``TAKES_LOSS``: does it minimise a loss of target tokens (any of ``core/training/losses.py``)?
 - ``NEEDS_SUBJECT``: must the subject stand in the prompt?
 - ``TOGETHER``: are several edits solved jointly (else one after another)?
 - ``edit(model, tokenizer, edits, config, loss) -> Delta``: what to change so that the model says the targets. Other deltas may
@@ -23,13 +23,14 @@ from typing import Any
 
 from torch import nn
 
-from engramlab.core import deltas, losses
+from engramlab.base.errors import UserError, nearest
+from engramlab.base.facts import Edit
+from engramlab.core import deltas
 from engramlab.core.deltas import Delta, WeightDelta
-from engramlab.core.errors import UserError, nearest
-from engramlab.core.facts import Edit
-from engramlab.core.losses import Loss
 from engramlab.core.models import mask_token, module_paths
-from engramlab.core.training import Recipe
+from engramlab.core.training import losses
+from engramlab.core.training.loop import Recipe
+from engramlab.core.training.losses import Loss
 from engramlab.editing.requests import name_of
 
 
@@ -81,7 +82,7 @@ def applied(
     Args:
         edits: one or several; methods that cannot solve several jointly make them one after another.
         method: a name from ``names()``.
-        loss: a name from ``core/losses.py``, or a loss.
+        loss: a name from ``core/training/losses.py``, or a loss.
         config: the method's ``Config``; None for its defaults.
 
     Yields:

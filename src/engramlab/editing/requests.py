@@ -1,6 +1,6 @@
 """Edits as token rows: where the prompt ends, where the subject ends, which positions predict the target.
 
-Everything a method needs to know about positions is decided here, on the spans of ``core/tokens.py``.
+Everything a method needs to know about positions is decided here, on the spans of ``core/text/tokens.py``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Edit
-from engramlab.core.tokens import answer_begins, encode, join, start_tokens, token_span
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Edit
+from engramlab.core.text.tokens import answer_begins, encode, join, start_tokens, token_span
 
 
 @dataclass(frozen=True)

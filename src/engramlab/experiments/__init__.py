@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-from engramlab.core.errors import UserError, nearest
+from engramlab.base.errors import UserError, nearest
 
 
 def names() -> list[str]:

@@ -22,11 +22,12 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from engramlab import editing_cases
-from engramlab.core import losses, runs
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Case
-from engramlab.core.progress import Bar
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Case
+from engramlab.base.progress import Bar
+from engramlab.core.training import losses
+from engramlab.editing import cases as editing_cases
+from engramlab.files import runs, writing
 
 #: The ablations: a loss, and what of the config's OVERTONE settings is put out of force.
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -176,7 +177,7 @@ def _method_config(config: Config) -> Any:
 def _run(
     config: Config, out: Path, model: Any, tokenizer: Any, chosen: editing_cases.Chosen, console: Console
 ) -> dict[str, Any]:
-    from engramlab.editing import evaluation, metrics
+    from engramlab.editing.judge import evaluation, metrics
 
     cases = chosen.cases
     queries = sum(len(evaluation.queries_of(case)) for case in cases)
@@ -198,7 +199,7 @@ def _run(
                 with Bar("before the edits", 1, console=console) as bar:
                     before = evaluation.before(model, tokenizer, cases, progress=_onto(bar))
             _one_setting(config, setting, folder, model, tokenizer, cases, before, console)
-        done[setting] = runs.read_json(folder / "done.json")
+        done[setting] = writing.read_json(folder / "done.json")
         judged[setting] = _read(folder / "rows.parquet")
     rows, differences = [], []
     for setting in config.settings:
@@ -236,7 +237,7 @@ def _run(
         "asked": chosen.asked,
         "unknown": chosen.unknown,
     }
-    runs.write_json(out / "summary.json", summary)
+    writing.write_json(out / "summary.json", summary)
     return summary
 
 
@@ -251,7 +252,8 @@ def _one_setting(
     console: Console,
 ) -> None:
     """Edits and judges every case under one loss, and writes the setting's folder, whole or not at all."""
-    from engramlab.editing import course, evaluation, method
+    from engramlab.editing import method
+    from engramlab.editing.judge import course, evaluation
 
     settings, loss = _method_config(config), loss_of(config, setting)
     made: list[dict[str, Any]] = []
@@ -291,11 +293,11 @@ def _one_setting(
     }
 
     def write(path: Path) -> None:
-        runs.write_rows(path / "course.parquet", [{**common, **row} for row in made])
-        runs.write_rows(path / "rows.parquet", [{**common, "edits": 1, **row} for row in rows])
-        runs.write_json(path / "done.json", about)
+        writing.write_rows(path / "course.parquet", [{**common, **row} for row in made])
+        writing.write_rows(path / "rows.parquet", [{**common, "edits": 1, **row} for row in rows])
+        writing.write_json(path / "done.json", about)
 
-    runs.write_folder(folder, write)
+    writing.write_folder(folder, write)
 
 
 def _onto(bar: Bar) -> Any:

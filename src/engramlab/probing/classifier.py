@@ -14,10 +14,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from engramlab.core.adapters import EmbeddingUpdates
-from engramlab.core.errors import UserError
-from engramlab.core.random_access import key
-from engramlab.core.training import Recipe
+from engramlab.base.errors import UserError
+from engramlab.base.random_access import key
+from engramlab.core.models.adapters import EmbeddingUpdates
+from engramlab.core.training.loop import Recipe
 
 Norm = Literal["layer", "batch", "none"]
 UNKNOWN = -1  # the label of a text that a task says nothing about

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from engramlab.core.batches import Rows
-from engramlab.core.random_access import key, permute
-from engramlab.core.tokens import Sequences
+from engramlab.base.random_access import key, permute
+from engramlab.core.text.batches import Rows
+from engramlab.core.text.tokens import Sequences
 
 Target = Literal["first", "whole"]
 

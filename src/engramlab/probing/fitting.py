@@ -11,10 +11,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from engramlab.core import batches, stages
-from engramlab.core.hooks import frozen, mode
-from engramlab.core.progress import Bar
-from engramlab.core.random_access import key
+from engramlab.base.progress import Bar
+from engramlab.base.random_access import key
+from engramlab.core.forward.hooks import frozen, mode
+from engramlab.core.text import batches
+from engramlab.core.training import stages
 from engramlab.probing.classifier import Probe, Probes, hidden_states, make, random_while_training
 from engramlab.probing.examples import Examples, Tasks
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from engramlab.core.errors import UserError
-from engramlab.core.tokens import Sequences
+from engramlab.base.errors import UserError
+from engramlab.core.text.tokens import Sequences
 from engramlab.probing.examples import Examples, Tasks
 
 

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engramlab.core import tokens
-from engramlab.core.errors import UserError
-from engramlab.core.tokens import Sequences
+from engramlab.base.errors import UserError
+from engramlab.core.text import tokens
+from engramlab.core.text.tokens import Sequences
 from engramlab.probing.examples import Examples
 
 At = Literal["end", "last"]

@@ -1,6 +1,6 @@
 """Write the report of one or several runs as one HTML file that works offline.
 
-An experiment adds its part by the file name: `report/knowledge_extraction.py` serves runs whose config names
+An experiment adds its part by the file name: `report/experiments/knowledge_extraction.py` serves runs whose config names
 the experiment `knowledge-extraction`, through `headline(runs) -> str` and `sections(runs) -> list[Section]`.
 Runs of an experiment without such a file still get their rows, curves and config.
 """
@@ -19,12 +19,12 @@ from markupsafe import Markup
 from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
-import engramlab.report as package
-from engramlab.core.errors import UserError
-from engramlab.core.runs import write_text
-from engramlab.report.blocks import Block, Details, Section, Table, Text
+import engramlab.report.experiments as package
+from engramlab.base.errors import UserError
+from engramlab.files.writing import write_text
+from engramlab.report.parts.blocks import Block, Details, Section, Table, Text
+from engramlab.report.parts.training import duration, missing, training_section
 from engramlab.report.rows import Run, distinct, number, pretty, read_runs
-from engramlab.report.training import duration, missing, training_section
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 
 Row = dict[str, Any]
 

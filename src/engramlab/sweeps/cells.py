@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engramlab.core import runs
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.variants import SIXTEEN, parse_variant
+from engramlab.files import runs
 
 
 @dataclass(frozen=True)

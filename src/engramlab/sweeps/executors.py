@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.sweeps.cells import Task
 
 
@@ -41,11 +41,11 @@ def fair_threads(processes: int) -> int:
 def launch(
     words: tuple[str, ...], log: Path, env: Mapping[str, str], cwd: str | None = None
 ) -> subprocess.Popen[bytes]:
-    """The command line in a process of its own, which ends with this one (see ``engramlab.tethered``)."""
+    """The command line in a process of its own, which ends with this one (see ``engramlab.cli.tethered``)."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "engramlab.tethered", *words],
+            [sys.executable, "-m", "engramlab.cli.tethered", *words],
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=file,

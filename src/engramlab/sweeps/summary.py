@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from engramlab.core import runs
-from engramlab.probing.correlation import spearman
+from engramlab.base.correlation import spearman
+from engramlab.files import writing
 from engramlab.sweeps.cells import Sweep
 from engramlab.sweeps.work import Outcome
 
@@ -55,7 +55,7 @@ def summary(sweep: Sweep, outcomes: Sequence[Outcome], out: Path) -> Row:
 
 def _read(folder: Path) -> Row:
     path = folder / "summary.json"
-    return dict(runs.read_json(path)) if path.exists() else {}
+    return dict(writing.read_json(path)) if path.exists() else {}
 
 
 def means(rows: Sequence[Row]) -> list[Row]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from engramlab.core.progress import Bar
+from engramlab.base.progress import Bar
 from engramlab.sweeps.cells import Cell, Task
 from engramlab.sweeps.executors import Executor
 

@@ -19,11 +19,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from engramlab.core.errors import UserError, nearest
-from engramlab.core.facts import Case, Edit
-
-from ._fields import BadRecord
-from ._files import Raw, read
+from engramlab.base.errors import UserError, nearest
+from engramlab.base.facts import Case, Edit
+from engramlab.editing.benchmarks._fields import BadRecord
+from engramlab.editing.benchmarks._files import Raw, read
 
 __all__ = ["BadRecord", "Loaded", "Skipped", "contradictions", "load", "names"]
 
@@ -48,7 +47,8 @@ class Loaded:
 
 def names() -> list[str]:
     """Names of the formats."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    found = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted(name for name in found if hasattr(_module(name), "recognises"))
 
 
 def load(

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Case, Edit, Query
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Case, Edit, Query
 
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 

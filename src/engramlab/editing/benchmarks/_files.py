@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 
 _HUB = re.compile(r"hub:(?P<name>[^/:]+/[^/:]+)(?::(?P<part>.+))?")
 

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engramlab.core.facts import Case, Query
-
-from ._fields import Fields, case_id, edit, entry_judges, judge, put_together
+from engramlab.base.facts import Case, Query
+from engramlab.editing.benchmarks._fields import Fields, case_id, edit, entry_judges, judge, put_together
 
 KEYS = "target_new with portability or locality, or text, labels and concept"
 

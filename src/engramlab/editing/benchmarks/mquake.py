@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from engramlab.core.facts import Case, Edit, Query
-
-from ._fields import Fields, case_id, edit, judge, put_together
+from engramlab.base.facts import Case, Edit, Query
+from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judge, put_together
 
 KEYS = "requested_rewrite (a list) or questions with new_answer"
 

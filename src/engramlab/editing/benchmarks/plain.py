@@ -24,9 +24,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
-from engramlab.core.facts import Case, Query
-
-from ._fields import Fields, case_id, edit, judge, put_together
+from engramlab.base.facts import Case, Query
+from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judge, put_together
 
 KEYS = "prompt and target"
 COLUMNS = ("prompt", "target", "subject", "old", "aliases", "rephrase", "portability", "locality", "id", "relation")

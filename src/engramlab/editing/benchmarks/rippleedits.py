@@ -22,9 +22,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from engramlab.core.facts import Case, Query
-
-from ._fields import Fields, case_id, edit, judge, put_together
+from engramlab.base.facts import Case, Query
+from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judge, put_together
 
 KEYS = "edit (an object with a prompt)"
 ROLES = {

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engramlab.core.facts import Case
-
-from ._fields import Fields, case_id, edit, entry_judges, judge, one_hop, put_together
+from engramlab.base.facts import Case
+from engramlab.editing.benchmarks._fields import Fields, case_id, edit, entry_judges, judge, one_hop, put_together
 
 KEYS = "src and alt"
 

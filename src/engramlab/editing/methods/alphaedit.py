@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from engramlab.base.facts import Edit
 from engramlab.core import deltas
 from engramlab.core.deltas import WeightDelta
-from engramlab.core.facts import Edit
-from engramlab.core.losses import Loss
-from engramlab.editing.keyvalue import Search, prefixes
+from engramlab.core.training.losses import Loss
+from engramlab.editing.keys.keyvalue import Search, prefixes
+from engramlab.editing.keys.moments import SecondMoment, second_moments
+from engramlab.editing.keys.spread import chosen_layers, spread
 from engramlab.editing.method import EditFailed, down_projection
-from engramlab.editing.spread import chosen_layers, spread
-from engramlab.editing.statistics import SecondMoment, second_moments
 
 TAKES_LOSS = True
 NEEDS_SUBJECT = True

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import nn
 
+from engramlab.base.facts import Edit
 from engramlab.core.deltas import Delta
-from engramlab.core.facts import Edit
-from engramlab.core.losses import Loss
+from engramlab.core.training.losses import Loss
 from engramlab.editing import method
-from engramlab.editing.descent import Watch, edit_down_projections
+from engramlab.editing.solve.descent import Watch, edit_down_projections
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, True
 

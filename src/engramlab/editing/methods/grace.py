@@ -10,14 +10,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from engramlab.base.facts import Edit
 from engramlab.core.deltas import Delta, Modifier, Route, fingerprint
-from engramlab.core.facts import Edit
-from engramlab.core.losses import Loss
+from engramlab.core.training.losses import Loss
 from engramlab.editing import method
-from engramlab.editing.codebook import Codebook, Verdict, decide_where, rounding
-from engramlab.editing.descent import Watch
 from engramlab.editing.requests import encode_edits
-from engramlab.editing.routed import Rows, check_rules, continued, descend, standing_in
+from engramlab.editing.routed.codebook import Codebook, Verdict, decide_where, rounding
+from engramlab.editing.routed.learning import Rows, check_rules, continued, descend, standing_in
+from engramlab.editing.solve.descent import Watch
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, False
 

@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Edit
 from engramlab.core.deltas import Delta, Modifier, fingerprint, installed
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Edit
-from engramlab.core.losses import Loss
-from engramlab.core.tokens import join
+from engramlab.core.text.tokens import join
+from engramlab.core.training.losses import Loss
 from engramlab.editing.requests import encode_edits
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = False, False, True

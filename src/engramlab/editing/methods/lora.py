@@ -9,14 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from engramlab.core.adapters import key_rows
+from engramlab.base.facts import Edit
 from engramlab.core.deltas import Delta
-from engramlab.core.facts import Edit
-from engramlab.core.losses import Loss
 from engramlab.core.models import module_paths
+from engramlab.core.models.adapters import key_rows
+from engramlab.core.training.losses import Loss
 from engramlab.editing import method
-from engramlab.editing.descent import LowRankUpdates, Update, Watch, descend
 from engramlab.editing.requests import encode_edits
+from engramlab.editing.solve.descent import LowRankUpdates, Update, Watch, descend
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, True
 

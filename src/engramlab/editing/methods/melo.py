@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Edit
 from engramlab.core.deltas import Delta, Modifier, Route, fingerprint
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Edit
-from engramlab.core.losses import Loss
-from engramlab.core.training import Recipe
+from engramlab.core.training.loop import Recipe
+from engramlab.core.training.losses import Loss
 from engramlab.editing import method
-from engramlab.editing.codebook import Codebook, at_ends, distances, rounding
-from engramlab.editing.descent import LowRankUpdates, Watch, descend
 from engramlab.editing.requests import encode_edits
-from engramlab.editing.routed import check_rules, continued, inputs_at, standing_in
+from engramlab.editing.routed.codebook import Codebook, at_ends, distances, rounding
+from engramlab.editing.routed.learning import check_rules, continued, inputs_at, standing_in
+from engramlab.editing.solve.descent import LowRankUpdates, Watch, descend
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, False
 

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from engramlab.base.facts import Edit
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta, LowRank, WeightDelta
-from engramlab.core.facts import Edit
-from engramlab.core.losses import Loss
-from engramlab.editing.keyvalue import Search, key_weights, prefixes
+from engramlab.core.training.losses import Loss
+from engramlab.editing.keys.keyvalue import Search, key_weights, prefixes
+from engramlab.editing.keys.moments import SecondMoment, second_moments
 from engramlab.editing.method import EditFailed, down_projection, failed, layer_at, one_after_another
-from engramlab.editing.statistics import SecondMoment, second_moments
-from engramlab.editing.valuesearch import search_values
+from engramlab.editing.solve.valuesearch import search_values
 
 TAKES_LOSS = True
 NEEDS_SUBJECT = True

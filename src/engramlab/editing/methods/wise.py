@@ -10,16 +10,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from engramlab.core.deltas import Delta, Modifier, Route, fingerprint
-from engramlab.core.facts import Edit
-from engramlab.core.losses import Loss
-from engramlab.core.updates import OwnRows
+from engramlab.base.facts import Edit
+from engramlab.core.deltas import Delta, Modifier, OwnRows, Route, fingerprint
+from engramlab.core.training.losses import Loss
 from engramlab.editing import method
-from engramlab.editing.codebook import at_ends
-from engramlab.editing.descent import Watch
-from engramlab.editing.keyvalue import Search, prefixes
+from engramlab.editing.keys.keyvalue import Search, prefixes
 from engramlab.editing.requests import encode_edits
-from engramlab.editing.routed import Rows, check_rules, continued, descend, read_everywhere, standing_in
+from engramlab.editing.routed.codebook import at_ends
+from engramlab.editing.routed.learning import Rows, check_rules, continued, descend, read_everywhere, standing_in
+from engramlab.editing.solve.descent import Watch
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, False
 _IRRELEVANT = 15  # tokens of a text that must stay with the main memory

@@ -16,9 +16,9 @@ from typing import Any
 
 from rich.console import Console
 
-from engramlab.core import runs
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.experiments.hidden_state_probing.config import PRESETS, Config, check
+from engramlab.files import runs, writing
 
 __all__ = ["PRESETS", "Config", "run"]
 
@@ -57,7 +57,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             "skipped": [row for result in done for row in result["skipped"]],
             "training": training,
         }
-        runs.write_json(Path(out) / "summary.json", summary)
+        writing.write_json(Path(out) / "summary.json", summary)
         return summary
     finally:
         place.close()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from engramlab.core.errors import UserError
-from engramlab.core.training import Recipe
+from engramlab.base.errors import UserError
+from engramlab.core.training.loop import Recipe
 from engramlab.corpora.datasets import Source
 from engramlab.probing.classifier import Probe
 from engramlab.probing.q_probing import At, check_prompt

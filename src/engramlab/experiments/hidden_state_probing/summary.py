@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engramlab.probing.correlation import spearman
+from engramlab.base.correlation import spearman
 
 
 def correlations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

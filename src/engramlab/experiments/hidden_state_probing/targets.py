@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engramlab.core import models, runs
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
+from engramlab.core import models
 from engramlab.corpora.datasets import Dataset, Source, dataset, variants
 from engramlab.experiments.hidden_state_probing.config import Config
+from engramlab.files import writing
 
 EXTRACTION = "knowledge-extraction"
 STAGES = ("pretrain", "mixed")  # of a run, the first that is there holds the model that has read the texts
@@ -71,12 +72,12 @@ def _is_run(folder: Path) -> bool:
     path = folder / "config.json"
     if not path.is_file():
         return False
-    record = runs.read_json(path)
+    record = writing.read_json(path)
     return isinstance(record, dict) and "experiment" in record
 
 
 def _of_run(config: Config, folder: Path) -> list[Target]:
-    record = runs.read_json(folder / "config.json")
+    record = writing.read_json(folder / "config.json")
     if record["experiment"] != EXTRACTION:
         raise UserError(
             f"model: {folder} is a run of {record['experiment']!r}; give a run of {EXTRACTION!r}, or a model"
@@ -114,7 +115,7 @@ def _asked(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     """By variant and attribute, what the run's summary says of questions about P_test; nothing for an unfinished run."""
     path = folder / "summary.json"
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for row in runs.read_json(path)["rows"] if path.exists() else ():
+    for row in writing.read_json(path)["rows"] if path.exists() else ():
         if row["group"] == "test":
             found.setdefault(row["dataset"], {})[row["attribute"]] = {
                 "whole": row["exact_match"],

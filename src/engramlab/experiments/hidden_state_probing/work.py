@@ -9,10 +9,11 @@ import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 
-from engramlab.core import stages, tokens
-from engramlab.core.assembly import TokenTable
-from engramlab.core.errors import UserError
-from engramlab.core.random_access import key as random_key
+from engramlab.base.errors import UserError
+from engramlab.base.random_access import key as random_key
+from engramlab.core.text import tokens
+from engramlab.core.text.assembly import TokenTable
+from engramlab.core.training import stages
 from engramlab.corpora.datasets import halved
 from engramlab.experiments.hidden_state_probing.config import Config
 from engramlab.experiments.hidden_state_probing.targets import Target

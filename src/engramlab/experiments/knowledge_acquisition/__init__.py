@@ -17,8 +17,8 @@ from typing import Any
 
 from rich.console import Console
 
-from engramlab.core import runs
 from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, Reading, check
+from engramlab.files import runs
 
 __all__ = ["PRESETS", "Config", "Fiction", "Optimizer", "Reading", "run"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from engramlab.acquisition.dynamics import WINDOW
+from engramlab.base.errors import UserError
 from engramlab.core import models
-from engramlab.core.errors import UserError
-from engramlab.core.training import Recipe
+from engramlab.core.training.loop import Recipe
 from engramlab.corpora.fictional_world import KINDS
-from engramlab.corpora.streams import check_source
+from engramlab.files.documents import check_source
 
 Rate = Literal["continue", "constant"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
 from engramlab.corpora.passages import read_passages
 
 SAMPLED = 1_000  # documents that tokens per character are measured on

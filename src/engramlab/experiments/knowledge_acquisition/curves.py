@@ -13,8 +13,8 @@ import numpy as np
 from engramlab.acquisition import dynamics
 from engramlab.acquisition.measuring import read_measurements
 from engramlab.acquisition.schedule import Group
-from engramlab.core import runs
 from engramlab.experiments.knowledge_acquisition.config import Arm, Config, Reading
+from engramlab.files import writing
 
 CURVE_POINTS = 400  # states of a group's mean curve in curves.json
 FACT_POINTS = 100  # states of a query's curve there
@@ -47,7 +47,7 @@ class Curves:
 
 def read_curves(folder: Path, reading: Reading) -> Curves:
     """What was measured in ``folder`` (of one part's injection). Raises UserError where nothing was."""
-    about = runs.read_json(folder / "queries.json")
+    about = writing.read_json(folder / "queries.json")
     steps, values = read_measurements(folder / "measured")
     spans = dynamics.span_logprobs(values, about["offsets"], reading.target)
     return Curves(steps, np.ascontiguousarray(spans.T), about["queries"], int(steps[-1]))

@@ -18,13 +18,13 @@ from typing import Any, Literal
 import numpy as np
 
 from engramlab.acquisition import planner
-from engramlab.core import runs
-from engramlab.core.errors import UserError, nearest
-from engramlab.corpora.streams import documents
+from engramlab.base.errors import UserError, nearest
 from engramlab.experiments.knowledge_acquisition.config import Reading
 from engramlab.experiments.knowledge_acquisition.counting import count_facts, read_pairs, read_table
 from engramlab.experiments.knowledge_acquisition.curves import Curves, read_curves
 from engramlab.experiments.knowledge_acquisition.laws import Measured, law_of, laws_of, validate
+from engramlab.files import writing
+from engramlab.files.documents import documents
 
 MORE = (2, 4)  # what-if factors
 
@@ -122,10 +122,10 @@ def read_run_parts(folder: Path) -> Parts:
     path = Path(folder) / "summary.json"
     if not path.exists():
         raise UserError(f"run {folder}: holds no finished run of knowledge-acquisition (no summary.json)")
-    summary = runs.read_json(path)
+    summary = writing.read_json(path)
     if summary.get("experiment") != "knowledge-acquisition":
         raise UserError(f"run {folder}: is a run of {summary.get('experiment')!r}; give one of knowledge-acquisition")
-    config = runs.read_json(Path(folder) / "config.json")["config"]
+    config = writing.read_json(Path(folder) / "config.json")["config"]
     reading = Reading(**config["reading"])
     return {
         about["dataset"]: (about, read_curves(Path(folder) / about["dataset"] / "injection", reading), reading)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from engramlab.core.training import Recipe
+from engramlab.core.training.loop import Recipe
 from engramlab.experiments.knowledge_acquisition.config import Optimizer
 
 

@@ -11,11 +11,13 @@ from rich.console import Console
 from engramlab.acquisition.injection import Plan, encode_passages, plan_injections
 from engramlab.acquisition.measuring import Asked, prepare
 from engramlab.acquisition.schedule import Group, make_groups
-from engramlab.core import batches, models, runs, tokens
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
+from engramlab.core import models
+from engramlab.core.text import batches, tokenizers, tokens
 from engramlab.corpora.passages import all_queries
 from engramlab.experiments.knowledge_acquisition.config import Arm, Config
 from engramlab.experiments.knowledge_acquisition.data import Material, material, stream_rows
+from engramlab.files import writing
 
 
 @dataclasses.dataclass
@@ -90,10 +92,10 @@ class Setup:
         if model not in models.SIZES:
             return models.load_tokenizer(model)
         if config.tokenizer != "compact":
-            return tokens.lead_with_space(models.load_tokenizer(config.tokenizer))
+            return tokenizers.lead_with_space(models.load_tokenizer(config.tokenizer))
         if (self.out / "tokenizer").exists():
             return models.load_tokenizer(str(self.out / "tokenizer"))
-        return tokens.train_compact_tokenizer(self.material.tokenizer_texts(), config.vocabulary)
+        return tokenizers.train_compact_tokenizer(self.material.tokenizer_texts(), config.vocabulary)
 
     def _context(self, model: str) -> int:
         """The longest text the model reads; refuses a window beyond it."""
@@ -150,7 +152,7 @@ class Setup:
 def _config_of(model: str) -> dict[str, Any]:
     """The config.json of a local model folder; nothing for other sources, which are checked when they are loaded."""
     path = Path(model).expanduser() / "config.json"
-    return dict(runs.read_json(path)) if path.is_file() else {}
+    return dict(writing.read_json(path)) if path.is_file() else {}
 
 
 def check_vocabulary(name: str, rows: int, tokenizer: Any) -> None:

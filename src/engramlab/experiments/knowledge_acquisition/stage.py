@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
-from engramlab.core import checkpoints, random_access, runs
-from engramlab.core.batches import Stream
-from engramlab.core.errors import UserError
-from engramlab.core.progress import Bar
-from engramlab.core.training import TrainState, train
+from engramlab.base import random_access
+from engramlab.base.errors import UserError
+from engramlab.base.progress import Bar
+from engramlab.core.text.batches import Stream
+from engramlab.core.training import checkpoints
+from engramlab.core.training.loop import TrainState, train
+from engramlab.files import runs
 
 ROWS_A_STAGE = 2000  # loss rows kept of a stage
 CALM = 10  # first losses whose median later ones are compared with

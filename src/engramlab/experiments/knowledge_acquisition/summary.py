@@ -11,8 +11,7 @@ import numpy as np
 
 from engramlab.acquisition import dynamics
 from engramlab.acquisition.schedule import Group
-from engramlab.core import runs
-from engramlab.core.random_access import key as random_key
+from engramlab.base.random_access import key as random_key
 from engramlab.corpora.passages import DEPTHS
 from engramlab.experiments.knowledge_acquisition.config import Arm, Config, Reading
 from engramlab.experiments.knowledge_acquisition.curves import (
@@ -24,6 +23,7 @@ from engramlab.experiments.knowledge_acquisition.curves import (
     read_curves,
     take_slice,
 )
+from engramlab.files import writing
 
 LEVEL = 0.95  # of all intervals
 
@@ -42,7 +42,7 @@ def summarise(
         curves = read_curves(folder, config.reading)
         found = _arm_rows(config, arm, curves, groups[arm.name])
         rows += found
-        runs.write_json(out / arm.name / "curves.json", for_report(config, arm, curves, groups[arm.name], found))
+        writing.write_json(out / arm.name / "curves.json", for_report(config, arm, curves, groups[arm.name], found))
     injected = {row["dataset"]: row for row in training if row["stage"] == "injection"}
     parts = [
         {
@@ -67,7 +67,7 @@ def summarise(
         "training": training,
     }
     plain = finite(summary)
-    runs.write_json(out / "summary.json", plain)
+    writing.write_json(out / "summary.json", plain)
     return dict(plain)
 
 

@@ -14,15 +14,18 @@ from torch import nn
 from engramlab.acquisition.dynamics import measured_steps
 from engramlab.acquisition.injection import Injected
 from engramlab.acquisition.measuring import Measurements, measure
-from engramlab.core import batches, checkpoints, models, runs, stages
-from engramlab.core.random_access import key as random_key
-from engramlab.core.training import Recipe, TrainState
+from engramlab.base.random_access import key as random_key
+from engramlab.core import models
+from engramlab.core.text import batches
+from engramlab.core.training import checkpoints, stages
+from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.corpora.passages import all_queries
 from engramlab.experiments.knowledge_acquisition.config import Arm
 from engramlab.experiments.knowledge_acquisition.rates import continued, recipe_of
 from engramlab.experiments.knowledge_acquisition.setup import Reader, Setup, check_vocabulary
 from engramlab.experiments.knowledge_acquisition.stage import Anywhere, drive
 from engramlab.experiments.knowledge_acquisition.summary import summarise
+from engramlab.files import writing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Work(Setup):
     def run(self, *, resumed: bool) -> dict[str, Any]:
         if "scratch" in self.readers and not (self.out / "tokenizer").exists():
             save = self.readers["scratch"].tokenizer.save_pretrained
-            runs.write_folder(self.out / "tokenizer", lambda path: save(path))
+            writing.write_folder(self.out / "tokenizer", lambda path: save(path))
         self._say(
             f"{self.out}: {'going on' if resumed else 'new run'}; {len(self.arms)} part(s): "
             + ", ".join(
@@ -99,7 +102,7 @@ class Work(Setup):
             def each(step: int) -> None:
                 place = folder / f"state-{step}"
                 if step in at and not place.exists():
-                    runs.write_folder(place, lambda path: self._save(path, state, stream, reader, recipe))
+                    writing.write_folder(place, lambda path: self._save(path, state, stream, reader, recipe))
 
             record = drive(
                 folder,
@@ -112,7 +115,7 @@ class Work(Setup):
                 each=each,
                 until=max(at),
             )
-            runs.write_json(folder / "done.json", record)
+            writing.write_json(folder / "done.json", record)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return {"dataset": arm.model, "stage": "pretrain"} | {
             k: record[k] for k in ("steps", "tokens", "loss", "seconds")
@@ -167,7 +170,7 @@ class Work(Setup):
         )
         measured.finish()
         record["optimizer"] = self._optimizer_note(arm, origin, recipe)
-        runs.write_json(folder / "done.json", record)
+        writing.write_json(folder / "done.json", record)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return record
 
@@ -257,7 +260,7 @@ class Work(Setup):
                     "injections": list(group.steps),
                 }
             )
-        runs.write_json(folder / "queries.json", {"offsets": reader.asked.offsets.tolist(), "queries": rows})
+        writing.write_json(folder / "queries.json", {"offsets": reader.asked.offsets.tolist(), "queries": rows})
 
 
 def origin_of(source: str) -> Origin | None:

@@ -15,8 +15,8 @@ from typing import Any
 
 from rich.console import Console
 
-from engramlab.core import runs
 from engramlab.experiments.knowledge_capacity.config import PRESETS, Config, check
+from engramlab.files import runs, writing
 
 __all__ = ["PRESETS", "Config", "check", "run"]
 
@@ -53,7 +53,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             "training": training,
         }
         if main:
-            runs.write_json(Path(out) / "summary.json", summary)
+            writing.write_json(Path(out) / "summary.json", summary)
         return summary
     finally:
         place.close()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from engramlab.base.errors import UserError
 from engramlab.core import models
-from engramlab.core.errors import UserError
-from engramlab.core.training import Recipe
+from engramlab.core.training.loop import Recipe
 from engramlab.corpora.people import Pools
 from engramlab.corpora.variants import MAX_ENTRIES
 

@@ -12,15 +12,19 @@ import numpy as np
 from rich.console import Console
 from torch import nn
 
-from engramlab.core import batches, models, runs, scoring, stages, tokens
-from engramlab.core.assembly import TokenTable
-from engramlab.core.errors import UserError
-from engramlab.core.random_access import key as random_key
+from engramlab.base.errors import UserError
+from engramlab.base.random_access import key as random_key
+from engramlab.core import models
+from engramlab.core.text import batches, tokenizers, tokens
+from engramlab.core.text.assembly import TokenTable
+from engramlab.core.training import stages
 from engramlab.corpora.bios import BiosConfig, BiosCorpus, bios
 from engramlab.corpora.layout import NAME
 from engramlab.corpora.people import DAYS, MONTHS
 from engramlab.experiments.knowledge_capacity import bits
 from engramlab.experiments.knowledge_capacity.config import Config
+from engramlab.files import writing
+from engramlab.measuring import scoring
 
 _NAME = 120  # the mark of a name's tokens where they are scored; attributes have 1 to 6
 _SAMPLED = 4096  # entries whose lengths stand for all
@@ -40,7 +44,7 @@ class Work:
         if (folder / "tokenizer").exists():
             self.tokenizer = models.load_tokenizer(str(folder / "tokenizer"))
         else:
-            self.tokenizer = tokens.train_compact_tokenizer(_shown(largest), config.vocabulary, closed=True)
+            self.tokenizer = tokenizers.train_compact_tokenizer(_shown(largest), config.vocabulary, closed=True)
         self.end = tokens.end_token(self.tokenizer)
         self.guesses = self._guesses(largest)
         table = TokenTable(largest, self.tokenizer)
@@ -54,7 +58,7 @@ class Work:
     def save_tokenizer(self) -> None:
         """Keeps the tokenizer in the run folder."""
         if not (self.folder / "tokenizer").exists():
-            runs.write_folder(self.folder / "tokenizer", lambda path: self.tokenizer.save_pretrained(path))
+            writing.write_folder(self.folder / "tokenizer", lambda path: self.tokenizer.save_pretrained(path))
 
     def _variant(self, order: bool = True) -> str:
         if self.config.texts == "once":

@@ -14,8 +14,8 @@ from typing import Any
 
 from rich.console import Console
 
-from engramlab.core import runs
 from engramlab.experiments.knowledge_editing.config import PRESETS, Config, check
+from engramlab.files import runs
 
 __all__ = ["PRESETS", "Config", "run"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from engramlab import editing_cases
-from engramlab.core import losses
-from engramlab.core.errors import UserError
+from engramlab.base.errors import UserError
+from engramlab.core.training import losses
+from engramlab.editing import cases as editing_cases
 from engramlab.editing import method
 
 #: Every method's hyperparameters, a field a method: the file of a method is its registration here too.

@@ -12,14 +12,17 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from engramlab.core import deltafiles, deltas, runs
+from engramlab.base.facts import Case
+from engramlab.base.progress import Bar
+from engramlab.core import deltas
 from engramlab.core.deltas import Delta
-from engramlab.core.facts import Case
-from engramlab.core.losses import Loss
-from engramlab.core.progress import Bar
-from engramlab.corpora.world import together
-from engramlab.editing import evaluation, method
-from engramlab.editing.evaluation import Before, Row
+from engramlab.core.deltas import files as deltafiles
+from engramlab.core.training.losses import Loss
+from engramlab.editing import method
+from engramlab.editing.benchmarks.world import together
+from engramlab.editing.judge import evaluation
+from engramlab.editing.judge.evaluation import Before, Row
+from engramlab.files import writing
 
 Failures = list[dict[str, str]]
 
@@ -86,7 +89,7 @@ class Task:
                 with deltas.applied(self.model, delta):
                     rows = evaluation.judge(self.model, self.tokenizer, together(self.cases), self.before)
             bar.update(2)
-        runs.write_rows(part, [{"edits": len(edits), **row} for row in rows])
+        writing.write_rows(part, [{"edits": len(edits), **row} for row in rows])
         return {"seconds": seconds, "edits": len(edits), "failed": failed, "parts": [part]}
 
     def continual(self, label: str, counts: Sequence[int], minutes: float) -> dict[str, Any]:
@@ -113,7 +116,7 @@ class Task:
                     if state["done"] in counts:
                         judged = together(self.cases[: state["done"]])
                         rows = evaluation.judge(self.model, self.tokenizer, judged, self.before)
-                        runs.write_rows(self._part(state["done"]), [{"edits": state["done"], **row} for row in rows])
+                        writing.write_rows(self._part(state["done"]), [{"edits": state["done"], **row} for row in rows])
                     if state["done"] in counts or time.monotonic() - saved > 60 * minutes:
                         self._save(state)
                         saved = time.monotonic()
@@ -137,15 +140,15 @@ class Task:
             )
             for i, delta in enumerate(found):
                 deltafiles.save(delta, folder / f"{i:06d}")
-            runs.write_json(folder / "state.json", {**state, "deltas": len(found)})
+            writing.write_json(folder / "state.json", {**state, "deltas": len(found)})
 
-        runs.write_folder(self.folder / "checkpoint", write)
+        writing.write_folder(self.folder / "checkpoint", write)
 
     def _resume(self) -> dict[str, Any]:
         folder = self.folder / "checkpoint"
         if not (folder / "state.json").exists():
             return {"done": 0, "seconds": 0.0, "failed": []}
-        state = runs.read_json(folder / "state.json")
+        state = writing.read_json(folder / "state.json")
         kinds = method.kinds()
         found = [deltafiles.load(folder / f"{i:06d}", kinds) for i in range(state.pop("deltas"))]
         deltas.put(self.model, load_file(folder / "weights.safetensors"), found)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from engramlab.core import runs
-from engramlab.editing.metrics import BY_KIND, PROTOCOLS, ROLES, difference, metrics
+from engramlab.editing.judge.metrics import BY_KIND, PROTOCOLS, ROLES, difference, metrics
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
+from engramlab.files import writing
 
 NAMES = {"teacher_forced": "teacher-forced", "generated": "generated"}
 
@@ -24,7 +24,7 @@ def summarise(
     failed: list[dict[str, Any]] = []
     for name, loss in units:
         folder = folder_of(out, (name, loss))
-        done = runs.read_json(folder / "done.json")
+        done = writing.read_json(folder / "done.json")
         failed += [{"method": name, "loss": loss, **row} for row in done["failed"]]
         of_counts: dict[int, list[dict[str, Any]]] = {}
         for row in pq.read_table(folder / "rows.parquet").to_pylist():

@@ -10,17 +10,19 @@ from typing import Any
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from engramlab import editing_cases
-from engramlab.core import losses, runs
-from engramlab.core.errors import UserError
-from engramlab.core.facts import Case
-from engramlab.core.progress import Bar
-from engramlab.editing import benchmarks, evaluation, method
-from engramlab.editing.evaluation import Before, Row
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Case
+from engramlab.base.progress import Bar
+from engramlab.core.training import losses
+from engramlab.editing import benchmarks, method
+from engramlab.editing import cases as editing_cases
+from engramlab.editing.judge import evaluation
+from engramlab.editing.judge.evaluation import Before, Row
 from engramlab.editing.requests import encode_edits
 from engramlab.experiments.knowledge_editing import sequence
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
 from engramlab.experiments.knowledge_editing.summary import summarise
+from engramlab.files import writing
 
 
 class Work:
@@ -55,7 +57,7 @@ class Work:
                 if not path.exists():
                     self._unit(unit)
         summary = summarise(self.out, self.config, self.units, self.loaded, time.monotonic() - started)
-        runs.write_json(self.out / "summary.json", summary)
+        writing.write_json(self.out / "summary.json", summary)
         return summary
 
     def _load(self) -> None:
@@ -84,7 +86,7 @@ class Work:
         """The cases of this run; which ones the model knows is found out once."""
         config, kept = self.config, self.out / "cases.json"
         if kept.exists():
-            ids = set(runs.read_json(kept))
+            ids = set(writing.read_json(kept))
             return editing_cases.fewer_judges([c for c in self.loaded.cases if c.id in ids], config.judges)
         found = self.loaded.cases
         if config.known_only:
@@ -97,7 +99,7 @@ class Work:
             found = chosen.cases
             known = f"it knows {chosen.asked - chosen.unknown} of the {chosen.asked} cases it was asked about"
             self.console.print(known, highlight=False)
-        runs.write_json(kept, [case.id for case in found[: config.most]])
+        writing.write_json(kept, [case.id for case in found[: config.most]])
         return editing_cases.fewer_judges(found[: config.most], config.judges)
 
     def _before(self) -> Before:
@@ -114,7 +116,7 @@ class Work:
             found = evaluation.before(
                 self.model, self.tokenizer, self.cases, new_tokens=self.config.new_tokens, progress=progress
             )
-        runs.write_rows(path, found.rows())
+        writing.write_rows(path, found.rows())
         return found
 
     def _hyper(self, name: str) -> Any:
@@ -140,8 +142,8 @@ class Work:
         rows: list[Row] = []
         for path in done["parts"]:
             rows += [about | row for row in pq.read_table(path).to_pylist()]
-        runs.write_rows(folder / "rows.parquet", rows)
-        runs.write_json(folder / "done.json", {key: value for key, value in done.items() if key != "parts"})
+        writing.write_rows(folder / "rows.parquet", rows)
+        writing.write_json(folder / "done.json", {key: value for key, value in done.items() if key != "parts"})
         for path in folder.glob("part-*"):
             path.unlink()
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
@@ -155,9 +157,9 @@ class Work:
                 part, note = task.folder / f"part-{start:06d}.parquet", task.folder / f"part-{start:06d}.json"
                 if not note.exists():
                     rows, about = task.each(chunk)
-                    runs.write_rows(part, rows)
-                    runs.write_json(note, about)
-                about = runs.read_json(note)
+                    writing.write_rows(part, rows)
+                    writing.write_json(note, about)
+                about = writing.read_json(note)
                 seconds += about["seconds"]
                 failed += about["failed"]
                 parts.append(part)

@@ -22,10 +22,10 @@ from typing import Any
 
 from rich.console import Console
 
-from engramlab.core import runs
 from engramlab.experiments.knowledge_extraction.config import PRESETS, Config, Finetune, Model, check
 from engramlab.experiments.knowledge_extraction.shared import Work
 from engramlab.experiments.knowledge_extraction.work import Part
+from engramlab.files import runs, writing
 
 __all__ = ["PRESETS", "Config", "Finetune", "Model", "run"]
 
@@ -66,7 +66,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             "best": {part.data.name: result["best"] for part, result in zip(parts, done, strict=True)},
         }
         if main:
-            runs.write_json(Path(out) / "summary.json", summary)
+            writing.write_json(Path(out) / "summary.json", summary)
         return summary
     finally:
         place.close()

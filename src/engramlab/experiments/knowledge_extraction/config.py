@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from engramlab.core.errors import UserError
-from engramlab.core.training import Recipe
+from engramlab.base.errors import UserError
+from engramlab.core.training.loop import Recipe
 from engramlab.corpora.datasets import TEXT, Source
-from engramlab.corpora.streams import check_source
+from engramlab.files.documents import check_source
 
 
 @dataclass(frozen=True)

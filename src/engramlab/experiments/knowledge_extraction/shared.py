@@ -11,12 +11,14 @@ import numpy as np
 from rich.console import Console
 from torch import nn
 
-from engramlab.core import models, runs, tokens
-from engramlab.core.errors import UserError
-from engramlab.core.random_access import key as random_key
+from engramlab.base.errors import UserError
+from engramlab.base.random_access import key as random_key
+from engramlab.core import models
+from engramlab.core.text import tokenizers, tokens
 from engramlab.corpora.datasets import dataset, variants
-from engramlab.corpora.streams import documents
 from engramlab.experiments.knowledge_extraction.config import Config
+from engramlab.files import writing
+from engramlab.files.documents import documents
 
 TOKENIZER_TEXTS = 20_000  # entries, and as many questions, that a compact tokenizer learns from
 TOKENIZER_DOCUMENTS = 2_000  # and documents of unrelated text
@@ -34,8 +36,8 @@ class Work:
         self._check_objective()
         self.tokenizer = self._tokenizer()
         if self.masked:
-            tokens.with_mask(self.tokenizer)
-            self.words = tokens.Words(self.tokenizer)
+            tokenizers.with_mask(self.tokenizer)
+            self.words = tokenizers.Words(self.tokenizer)
         self.end = tokens.end_token(self.tokenizer)
         self.start = tokens.start_tokens(self.tokenizer)
 
@@ -69,17 +71,17 @@ class Work:
             return models.load_tokenizer(config.model.name)
         if config.tokenizer != "compact":
             try:
-                return tokens.lead_with_space(models.load_tokenizer(config.tokenizer))
+                return tokenizers.lead_with_space(models.load_tokenizer(config.tokenizer))
             except UserError as error:
                 raise UserError(f"{error}; `--tokenizer compact` trains one on the corpus instead") from None
         if (self.folder / "tokenizer").exists():
             return models.load_tokenizer(str(self.folder / "tokenizer"))
-        return tokens.train_compact_tokenizer(self._texts(), config.vocabulary)
+        return tokenizers.train_compact_tokenizer(self._texts(), config.vocabulary)
 
     def save_tokenizer(self) -> None:
         """Keeps the tokenizer in the run folder; a resumed run must not train it again."""
         if not (self.folder / "tokenizer").exists():
-            runs.write_folder(self.folder / "tokenizer", lambda path: self.tokenizer.save_pretrained(path))
+            writing.write_folder(self.folder / "tokenizer", lambda path: self.tokenizer.save_pretrained(path))
 
     def _texts(self) -> Iterator[str]:
         """Entries and questions, all or a spread of them: what a compact tokenizer is trained on."""

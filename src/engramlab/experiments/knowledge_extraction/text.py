@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from engramlab.core import tokens
-from engramlab.core.batches import Rows
-from engramlab.core.tokens import Sequences
+from engramlab.core.text import tokens
+from engramlab.core.text.batches import Rows
+from engramlab.core.text.tokens import Sequences
 
 
 def windows(tokenizer: Any, texts: Iterable[str], width: int, most: int) -> Rows:

@@ -10,17 +10,21 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from engramlab.core import batches, extraction, models, runs, stages, tokens
-from engramlab.core.assembly import TokenTable
-from engramlab.core.errors import UserError
-from engramlab.core.masking import Masked
-from engramlab.core.random_access import key as random_key
-from engramlab.core.training import Recipe
+from engramlab.base.errors import UserError
+from engramlab.base.random_access import key as random_key
+from engramlab.core import models
+from engramlab.core.text import batches, tokens
+from engramlab.core.text.assembly import TokenTable
+from engramlab.core.text.masking import Masked
+from engramlab.core.training import stages
+from engramlab.core.training.loop import Recipe
 from engramlab.corpora.datasets import Dataset
-from engramlab.corpora.streams import documents
 from engramlab.experiments.knowledge_extraction.config import Attempt
 from engramlab.experiments.knowledge_extraction.shared import Work, config_limit
 from engramlab.experiments.knowledge_extraction.text import windows
+from engramlab.files import writing
+from engramlab.files.documents import documents
+from engramlab.measuring import extraction
 
 MEASURED = 50_000  # entries, and as many questions, whose length is compared with the context beforehand
 TEXT_TOKENS = 200_000_000  # of unrelated text held in memory; a run that reads more repeats them in another order
@@ -186,7 +190,7 @@ class Part:
         return batches.Mixed(first, second, ratio=ratio, end=self.work.end, seed=seed, rank=rank)
 
     def _finetune(self, name: str, attempt: Attempt) -> dict[str, Any]:
-        from engramlab.core.adapters import add_lora
+        from engramlab.core.models.adapters import add_lora
 
         def pretrained() -> nn.Module:
             model, _ = models.load(str(self.folder / "pretrain" / "model"))
@@ -292,7 +296,7 @@ class Part:
                 for q, answer in zip(queries, written, strict=True)
             ],
         }
-        runs.write_json(folder / "examples.json", examples)
+        writing.write_json(folder / "examples.json", examples)
         return {"rows": rows}
 
 

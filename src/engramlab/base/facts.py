@@ -1,0 +1,90 @@
+"""Facts, passages, queries and edits: the words every experiment speaks. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """`subject` stands in `relation` to `object`; `aliases` are other right spellings of the object."""
+
+    subject: str
+    relation: str
+    object: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a passage states something: characters `start` to `end` (end exclusive) of the passage's text.
+
+    An "object" span quotes the object of `relation`; a "subject" span quotes the subject's name, and its
+    `relation` is empty because the name serves every relation of the sentence.
+    """
+
+    start: int
+    end: int
+    relation: str
+    kind: Literal["object", "subject"] = "object"
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text and what it states where."""
+
+    text: str
+    spans: tuple[Span, ...] = ()
+    id: str = ""
+
+    def quote(self, span: Span) -> str:
+        """The words a span covers.
+
+        >>> Passage("Paris is in France.", (Span(12, 18, "country"),)).quote(Span(12, 18, "country"))
+        'France'
+        """
+        return self.text[span.start : span.end]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A prompt and the target that should follow it: everything that is measured is a query.
+
+    `target` has no leading space; how it joins the prompt is decided in one place, `core/text/tokens.py`.
+    `aliases` count as right too. `subject` and `relation` name the fact asked for, `role` what the query is
+    for (question, generality, locality, ...), `group` the slice it is reported under ("train" or "test", an
+    attribute, a depth).
+    """
+
+    prompt: str
+    target: str
+    aliases: tuple[str, ...] = ()
+    id: str = ""
+    subject: str = ""
+    relation: str = ""
+    role: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """After `query.prompt` the model shall say `target` (or one of its `aliases`); `query.target` is the old answer.
+
+    `query.subject` is the subject as the prompt quotes it. `judges` are queries that tell what became of the model: role
+    "generality" (the prompt in other words), "portability" (what follows from the edit) and "locality" (what must stay as it
+    was), each with the kind a benchmark gives it as its `group`.
+    """
+
+    query: Query
+    target: str
+    aliases: tuple[str, ...] = ()
+    judges: tuple[Query, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A record of an editing benchmark: the edits that are made together (mostly one) and judged together."""
+
+    id: str
+    edits: tuple[Edit, ...]

@@ -1,0 +1,132 @@
+"""The command ``engramlab sweep``: one experiment over corpus variants and seeds."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engramlab.base.errors import UserError
+from engramlab.cli.options import parse, preset_of, take
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Runs an experiment for every corpus variant and seed, each in a run folder of its own, and makes one report. The same
+    command goes on after an interruption; with more seeds or variants it runs those as well. All options of the experiment
+    (engramlab run EXPERIMENT --help) can be given too."""
+
+    out: Path | None = None
+    """The sweep's folder: OUT/VARIANT-seedS for each cell, OUT/report.html, OUT/summary.json, OUT/logs."""
+    preset: str | None = None
+    """Preset of the experiment; its first by default."""
+    variants: tuple[str, ...] | None = None
+    """Corpus variants, each with cells of its own; `all` is the sixteen of the paper's main figure."""
+    seeds: int = 1
+    """How many seeds, counted from --seed."""
+    processes: int = 1
+    """Cells that run at once on this machine."""
+    threads: int | None = None
+    """Threads of each cell; by default the cores (or OMP_NUM_THREADS) are shared out evenly. Another number may
+    change the last digits of what is measured."""
+    retries: int = 1
+    """How often a cell that failed is tried again, after the others."""
+    ray: str | None = None
+    """Run the cells on a Ray cluster instead: `local`, `auto` or ray://host:port. Needs the ray extra."""
+    gpus: float = 0.0
+    """GPUs of each cell on a Ray cluster, parts of one allowed."""
+    probe: bool = False
+    """Also run hidden-state-probing on every finished cell, into OUT/probing."""
+    probe_options: str = ""
+    """Its options, in one string: --probe-options "--preset tiny --probes Q"."""
+
+
+def sweep(given: list[str]) -> None:
+    """``engramlab sweep EXPERIMENT --out DIR ...``; leaves with exit code 1 when a cell failed for good."""
+    import tyro
+    from rich.console import Console
+
+    from engramlab import experiments
+    from engramlab.files import runs, writing
+    from engramlab.report.page import write_report
+    from engramlab.report.terminal import print_summary
+    from engramlab.sweeps import cells as plan
+    from engramlab.sweeps import work
+    from engramlab.sweeps.executors import Executor, Processes, RayTasks
+    from engramlab.sweeps.summary import summary
+
+    if not given or given[0] in ("-h", "--help"):
+        print("usage: engramlab sweep EXPERIMENT --out DIR [--variants all] [--seeds N] [options of the experiment]\n")
+        print("experiments: " + ", ".join(experiments.names()))
+        print("\nengramlab sweep EXPERIMENT --help shows the options of a sweep.")
+        return
+    name, module = given[0], experiments.load(given[0])
+    rest, probe_options = take(given[1:], "--probe-options", None)  # its value begins with dashes
+    options, words = tyro.cli(SweepOptions, prog=f"engramlab sweep {name}", args=rest, return_unknown_args=True)
+    if options.out is None:
+        raise UserError(
+            f"engramlab sweep {name} needs --out DIR: where the sweep is kept, for example --out runs/sweep"
+        )
+    for option in ("processes", "threads"):
+        if (value := getattr(options, option)) is not None and value < 1:
+            raise UserError(f"{option}: must be at least 1, not {value}")
+    if options.retries < 0 or options.gpus < 0:
+        raise UserError("retries and gpus: cannot be below 0")
+    preset = preset_of(module, name, options.preset)
+    config = parse(module.Config, f"sweep {name} --out DIR", words, default=module.PRESETS[preset])
+    probing = None
+    if options.probe:
+        probing = shlex.split(probe_options or "")
+        _check_probing(experiments.load("hidden-state-probing"), probing)
+    elif probe_options:
+        raise UserError("probe_options: given without --probe")
+    chosen = plan.sweep(name, config, variants=options.variants, seeds=options.seeds)
+    place = runs.Run(options.out, "sweep", chosen, preset=preset, grows=("variants", "seeds"))
+    words = ["--preset", preset, *take(words, "--seed", None)[0]]
+    cells = plan.cells(chosen, options.out, words, probing)
+    if check := getattr(module, "check", None):
+        for cell in cells:
+            check(cell.config)
+    executor: Executor
+    if options.ray is not None:
+        executor = RayTasks(options.ray, options.threads, options.gpus)
+    else:
+        executor = Processes(options.processes, options.threads)
+    console = Console(stderr=True)
+    place.open()
+    try:
+        console.print(
+            f"{options.out}: {'going on' if place.resumed else 'new sweep'}; {len(cells)} cells of {name}, "
+            f"{sum(cell.finished for cell in cells)} done before",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        outcomes = work.run(cells, executor, options.out / "logs", retries=options.retries, console=console)
+        made = summary(chosen, outcomes, options.out)
+        writing.write_json(options.out / "summary.json", made)
+    finally:
+        place.close()
+    print_summary(made, Console())
+    print(f"\nsummary  {options.out / 'summary.json'}")
+    print(f"report   {write_report([options.out], options.out / 'report.html').resolve()}")
+    failed = [one.cell.name for one in outcomes if one.error]
+    if failed:
+        print(
+            f"engramlab: {len(failed)} of {len(cells)} cells failed ({', '.join(failed)}; see {options.out / 'logs'}); the "
+            "same command tries them again",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+def _check_probing(module: Any, words: list[str]) -> None:
+    """Refuses probing options that cannot be read, before the first cell is run."""
+    words, chosen = take(words, "--preset", None)
+    preset = preset_of(module, "hidden-state-probing (--probe-options)", chosen)
+    parse(module.Config, "sweep --probe-options", words, default=module.PRESETS[preset])
+
+
+COMMANDS = {"sweep": sweep}

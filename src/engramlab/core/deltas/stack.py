@@ -1,0 +1,186 @@
+"""The stack of deltas on a model: who is on it, how rows are routed, and what the weights were before.
+
+Everything is kept on the model itself, from the first delta that is put on to the last one that comes off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from engramlab.core.deltas.changes import OwnRows
+from engramlab.core.deltas.delta import Delta, Modifier, Route
+
+_KEY = "_engramlab_deltas"
+
+
+@dataclass
+class Installed:
+    """A delta on a model.
+
+    Attributes:
+        originals: the weights before, by module path; bit for bit what ``remove`` puts back.
+    """
+
+    model: nn.Module
+    delta: Delta | None
+    originals: dict[str, torch.Tensor] = field(default_factory=dict)
+    hooks: list[Any] = field(default_factory=list)
+    undo: bool = True
+
+    def remove(self) -> None:
+        """Takes the delta off. Raises RuntimeError unless it is the last one put on, or was installed without undo."""
+        stack = stack_of(self.model)
+        if stack is None or stack.entries[-1] is not self:
+            raise RuntimeError("deltas come off in the reverse order in which they were put on")
+        if not self.undo:
+            raise RuntimeError("this delta was installed without undo; remove_all takes everything off")
+        put_back(self.model, self.originals)
+        self.silence()
+        stack.entries.pop()
+        if self.delta is not None and self.delta.continues is not None:
+            for entry in stack.entries:
+                if entry.delta is self.delta.continues:
+                    listen(entry, entry.delta.modifiers(self.model))
+        if not stack.entries:
+            stack.close(self.model)
+
+    def silence(self) -> None:
+        """Takes its hooks off, the delta stays on the stack."""
+        for hook in self.hooks:
+            hook.remove()
+        self.hooks.clear()
+
+
+class Stack:
+    """The deltas on a model, oldest first, and how the rows of the present forward pass are to be routed."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.fingerprint = fingerprint(model)
+        self.entries: list[Installed] = []
+        self.originals: dict[str, torch.Tensor] = {}  # of deltas installed without undo
+        self.ends: torch.Tensor | None = None
+        self.owner: torch.Tensor | None = None
+        self.routes: dict[tuple[int, int], Route] = {}
+        self.rows: OwnRows | None = None
+        self.free: Route | None = None  # of passes outside of ``routing``
+        self.watch = model.register_forward_pre_hook(self._begins, with_kwargs=True)
+
+    def close(self, model: nn.Module) -> None:
+        self.watch.remove()
+        del model.__dict__[_KEY]
+
+    def _begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A pass begins: outside of ``routing``, a prompt ends where the input does; a single token goes on with what was."""
+        if self.ends is not None:
+            return
+        given = args[0] if args else kwargs.get("input_ids")
+        if given is None:
+            given = kwargs.get("inputs_embeds")
+        if given is None:
+            return
+        rows, length = given.shape[:2]
+        cache = kwargs.get("past_key_values")
+        going_on = cache is not None and hasattr(cache, "get_seq_length") and cache.get_seq_length() > 0
+        if length == 1 and going_on and self.free is not None and len(self.free.ends) == rows:
+            return
+        ends = torch.full((rows,), length - 1, device=given.device)
+        mask = kwargs.get("attention_mask")
+        if isinstance(mask, torch.Tensor) and mask.dim() == 2 and mask.shape[1] == length:
+            ends = length - 1 - mask.flip(1).long().argmax(1)
+        self.free = Route(ends)
+
+    def route(self, entry: int, delta: int = 0, rows: torch.Tensor | None = None) -> Route:
+        if self.ends is None:
+            if self.free is None:
+                raise RuntimeError("a module of an edited model was called outside of the model's own forward pass")
+            return self.free
+        key = entry, delta
+        if key not in self.routes:
+            self.routes[key] = Route(self.ends if rows is None else self.ends[rows])
+        return self.routes[key]
+
+
+def stack_of(model: nn.Module) -> Stack | None:
+    return model.__dict__.get(_KEY)
+
+
+def push(model: nn.Module, entry: Installed) -> Installed:
+    stack = stack_of(model)
+    if stack is None:
+        stack = model.__dict__[_KEY] = Stack(model)
+    stack.entries.append(entry)
+    return entry
+
+
+@torch.no_grad()
+def put_back(model: nn.Module, originals: Mapping[str, torch.Tensor]) -> None:
+    for path, original in originals.items():
+        model.get_submodule(path).weight.copy_(original)  # type: ignore[operator]
+
+
+def hook(model: nn.Module, path: str, act: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Any:
+    def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        x = args[0] if args else next(iter(kwargs.values()))
+        if isinstance(output, tuple):
+            return (act(x, output[0]), *output[1:])
+        return act(x, output)
+
+    return model.get_submodule(path).register_forward_hook(after, with_kwargs=True)
+
+
+def listen(entry: Installed, modifiers: Mapping[str, Modifier]) -> None:
+    stack = stack_of(entry.model)
+    assert stack is not None
+
+    def of(modify: Modifier) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        return lambda x, y: modify(x, y, stack.route(id(entry)))
+
+    entry.hooks += [hook(entry.model, path, of(modify)) for path, modify in modifiers.items()]
+
+
+@contextlib.contextmanager
+def routing(model: nn.Module, ends: torch.Tensor, owner: torch.Tensor | None = None) -> Iterator[None]:
+    """Around one forward pass, or one whole generation: where prompts end and under whose delta each row runs.
+
+    What a routed delta decides at a prompt's end in the first pass holds for the passes that follow inside the block, so a
+    target that is read along, or a word just written, never plays a part. Without deltas on the model it does nothing.
+
+    Args:
+        ends: int64 ``[R]``: index of each row's last prompt token in the input of the first pass.
+        owner: int64 ``[R]``: index into the deltas of ``together``.
+    """
+    stack = stack_of(model)
+    if stack is None:
+        yield
+        return
+    before = stack.ends, stack.owner, stack.routes, stack.rows
+    stack.ends, stack.owner, stack.routes, stack.rows = ends, owner, {}, None
+    try:
+        yield
+    finally:
+        stack.ends, stack.owner, stack.routes, stack.rows = before
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A short name of a model's weights: equal for equal weights, of the *unedited* model while deltas are on it.
+
+    Made from every parameter's name, shape, type and 64 of its values, so that it costs nothing; an edit of one row of a large
+    matrix can escape it.
+    """
+    stack = stack_of(model)
+    if stack is not None:
+        return stack.fingerprint
+    digest = hashlib.blake2b(digest_size=8)
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().flatten()
+        picked = values[:: max(1, len(values) // 64)][:64].float().cpu()
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+        digest.update(picked.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Forward passes: hooks, logits only at targets, tails, shared beginnings, generation."""

@@ -1,0 +1,139 @@
+"""A model from one layer on: the layers below it, and the positions before a change, are computed once and never again.
+
+An edit that only touches layer ``start`` and what follows runs dozens of optimizer steps over the same few tokens. All that
+lies below ``start`` gives the same numbers every time, and so do the positions before the first one that changes.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from engramlab.base.errors import UserError
+from engramlab.core.forward.hooks import mode
+from engramlab.core.forward.passes import select_positions
+from engramlab.core.models import module_paths
+
+
+class Tail:
+    """The layers of a causal LM from ``start`` on, over fixed token rows.
+
+    The layers' own modules are called with the arguments that the model itself gave them, so hooks on them act and every
+    family is computed by its own code.
+
+    Args:
+        model: comes back as it was (mode, hooks).
+        start: first layer to recompute, 0 to the number of layers - 1.
+        input_ids: int64 ``[B, T]``. Rows padded at the right need no mask, as a causal model never looks ahead.
+        attention_mask: ``[B, T]``, for rows padded at the left.
+        begin: positions before this one are taken as unchanged: their keys and values serve every run.
+
+    Raises:
+        UserError: no such layer, or a family without a row in ``MODULE_PATHS``.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        model: nn.Module,
+        start: int,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        begin: int = 0,
+    ) -> None:
+        paths = module_paths(model)
+        layers: Any = model.get_submodule(paths.layers)
+        if not 0 <= start < len(layers):
+            raise UserError(f"layer {start} does not exist: this model has layers 0 to {len(layers) - 1}")
+        self.model, self.start, self.layers = model, start, list(layers[start:])
+        self.norm = model.get_submodule(paths.final_norm)
+        self.head: Any = model.get_output_embeddings()  # type: ignore[operator]
+        self.keys_values: list[tuple[torch.Tensor, torch.Tensor]] = []
+        positions = None
+        if attention_mask is not None:
+            positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
+        more: dict[str, Any] = {}
+        with mode(model, False):
+            if begin:
+                first = input_ids[:, :begin]
+                out = self._silent(
+                    first,
+                    use_cache=True,
+                    attention_mask=None if attention_mask is None else attention_mask[:, :begin],
+                    position_ids=None if positions is None else positions[:, :begin],
+                )
+                more = {"past_key_values": out.past_key_values, "use_cache": True}
+                pairs = [(layer.keys, layer.values) for layer in out.past_key_values.layers]
+                self.keys_values = [(k.clone(), v.clone()) for k, v in pairs]
+                input_ids = input_ids[:, begin:]
+                positions = None if positions is None else positions[:, begin:]
+            self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+            hooks = [layer.register_forward_pre_hook(self._record, with_kwargs=True) for layer in self.layers]
+            try:
+                self._silent(input_ids, attention_mask=attention_mask, position_ids=positions, **more)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+        args, kwargs = self.calls[0]
+        #: ``[B, T - begin, D]``: the hidden states entering layer ``start``.
+        self.entering: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+
+    def only(self, rows: torch.Tensor) -> Tail:
+        """The tail of some of its rows (int64 indices); nothing is computed again."""
+        count = len(self.entering)
+
+        def cut(value: Any) -> Any:
+            if isinstance(value, torch.Tensor):
+                # What belongs to rows has them first and positions after them; a mere list of positions is everybody's.
+                return value[rows] if value.dim() > 1 and len(value) == count and count > 1 else value
+            return type(value)(cut(v) for v in value) if isinstance(value, (tuple, list)) else value
+
+        chosen = copy.copy(self)
+        chosen.entering = self.entering[rows]
+        chosen.keys_values = [(keys[rows], values[rows]) for keys, values in self.keys_values]
+        chosen.calls = [(cut(args), {name: cut(v) for name, v in kwargs.items()}) for args, kwargs in self.calls]
+        return chosen
+
+    def _silent(self, input_ids: torch.Tensor, **more: Any) -> Any:
+        """A pass of the model without logits."""
+        more = {name: value for name, value in more.items() if value is not None}
+        more.setdefault("use_cache", False)
+        with select_positions(self.model, torch.zeros_like(input_ids, dtype=torch.bool)):
+            return self.model(input_ids=input_ids, **more)
+
+    def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.calls.append((args, kwargs))
+
+    def _cache(self) -> Any:
+        """The keys and values of the unchanged positions again, in a cache that this run may append to."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for i, (keys, values) in enumerate(self.keys_values):
+            cache.update(keys, values, i)
+        return cache
+
+    def run(self) -> torch.Tensor:
+        """Hidden states ``[B, T - begin, D]`` after the final norm, differentiable in whatever hooks on the layers add."""
+        from transformers import Cache
+
+        cache = self._cache() if self.keys_values else None
+
+        def fresh(value: Any) -> Any:
+            return cache if isinstance(value, Cache) else value
+
+        hidden = self.entering
+        with mode(self.model, False):
+            for layer, (args, kwargs) in zip(self.layers, self.calls, strict=True):
+                more = {name: fresh(value) for name, value in kwargs.items() if name != "hidden_states"}
+                out = layer(hidden, *(fresh(value) for value in args[1:]), **more)
+                hidden = out[0] if isinstance(out, tuple) else out
+            return self.norm(hidden)
+
+    def logits(self, keep: torch.Tensor) -> torch.Tensor:
+        """Logits ``[n, V]`` where ``keep[B, T - begin]`` is true, in row-major order; see ``run``."""
+        index = keep.flatten().nonzero().squeeze(1)
+        return self.head(self.run().flatten(0, 1).index_select(0, index))

@@ -1,0 +1,1 @@
+"""Text to tokens and batches: the one space rule, tokenizers, token rows."""

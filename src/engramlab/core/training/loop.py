@@ -1,0 +1,346 @@
+"""The one training loop: a generator that yields after each optimizer step.
+
+Whatever else should happen — logging, evaluating, saving, stopping — is the body of the caller's ``for``::
+
+    state = TrainState(model, recipe)
+    for step in train(state, stream):
+        if step.number % 100 == 0:
+            save(...)
+
+Pretraining, mixed training and finetuning differ in their stream and recipe only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from engramlab.base.errors import UserError
+from engramlab.core.forward.hooks import mode
+from engramlab.core.forward.passes import target_logits
+from engramlab.core.models import mask_token
+from engramlab.core.text.batches import IGNORE, Batch, Stream
+from engramlab.core.training import losses
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: AdamW, its schedule, and the size of a step."""
+
+    steps: int = 1000
+    """Optimizer steps in all."""
+    batch: int = 96
+    """Rows an optimizer step, over all devices."""
+    learning_rate: float = 1e-3
+    """Highest learning rate."""
+    weight_decay: float = 0.1
+    """AdamW's decay, on all trained parameters with two or more dimensions."""
+    eps: float = 1e-6
+    """AdamW's epsilon."""
+    beta1: float = 0.9
+    """AdamW's decay of the gradient mean."""
+    beta2: float = 0.999
+    """AdamW's decay of the squared gradients' mean."""
+    warmup: int = 0
+    """Steps in which the learning rate rises linearly from zero; of a short training at most half."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Course of the learning rate after the warm-up."""
+    final: float = 0.1
+    """Learning rate at the end, as a fraction of the highest (cosine and linear)."""
+    clip: float | None = 1.0
+    """Largest norm of the gradient; None for no clipping."""
+    micro_batch: int | None = None
+    """Rows a forward pass on each device; None for all at once. Gradients are summed up to the full batch."""
+    loss: str = "cross-entropy"
+    """Loss of each target token, by name."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or plain stochastic gradient descent (betas and eps play no part)."""
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("steps", self.steps >= 1, "at least 1"),
+            ("batch", self.batch >= 1, "at least 1"),
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("weight_decay", self.weight_decay >= 0, "at least 0"),
+            ("eps", self.eps > 0, "above 0"),
+            ("beta1", 0 <= self.beta1 < 1, "at least 0 and below 1"),
+            ("beta2", 0 <= self.beta2 < 1, "at least 0 and below 1"),
+            ("warmup", self.warmup >= 0, "at least 0"),
+            ("final", 0 <= self.final <= 1, "between 0 and 1"),
+            ("clip", self.clip is None or self.clip > 0, "above 0, or None"),
+            ("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "at least 1, or None"),
+        )
+        for name, fine, rule in rules:
+            if not fine:
+                raise UserError(f"recipe: {name} must be {rule}, not {getattr(self, name)}")
+        losses.get(self.loss)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of the update from state ``step`` to ``step + 1``."""
+        warmup = min(self.warmup, self.steps // 2)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        if self.schedule == "constant":
+            return self.learning_rate
+        done = min(1.0, (step - warmup) / max(1, self.steps - warmup))
+        left = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1 - done
+        return self.learning_rate * (self.final + (1 - self.final) * left)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did.
+
+    Attributes:
+        number: updates made so far (1 after the first).
+        loss: mean loss over the target tokens of the batch, before the update.
+        learning_rate: of this update.
+        gradient_norm: before clipping.
+        tokens: input tokens seen in this step, padding left out, over all devices.
+        targets: target tokens in this step, over all devices.
+        losses: the loss of each independent problem, before the update, where an objective gave one for each.
+        idle: bool, one for each of them: its gradient was exactly zero.
+    """
+
+    number: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    targets: int
+    losses: torch.Tensor | None = None
+    idle: torch.Tensor | None = None
+
+
+class NonFiniteLoss(UserError):
+    """The loss became NaN or infinite; the parameters are those before the bad step."""
+
+
+class TrainState:
+    """A model being trained: its parameters, optimizer and step count, on the device that accelerate gives.
+
+    Args:
+        model: is moved to the device; its other parameters are not changed.
+        recipe: how to train.
+        parameters: the ones that may change; None for those that require gradients now.
+        accelerator: None for a default one (all devices of the launch, float32).
+        local: train in this process alone, on the device the parameters are on, with no accelerator.
+        problems: every trained parameter stacks those of several independent problems, one a leading row; weight decay then
+            leaves alone what each problem holds as a vector.
+
+    Raises:
+        UserError: no parameters to train, a batch that the devices cannot share, or fp16, whose loss scaling is not done.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        *,
+        parameters: Iterable[nn.Parameter] | None = None,
+        accelerator: Accelerator | None = None,
+        local: bool = False,
+        problems: bool = False,
+    ) -> None:
+        self.recipe = recipe
+        self._accelerator = accelerator or (None if local else Accelerator())
+        self.world = self._accelerator.num_processes if self._accelerator else 1
+        if self._accelerator and self._accelerator.mixed_precision == "fp16":
+            raise UserError("precision fp16 would need its losses scaled, which is not done here; use bf16 or none")
+        if recipe.batch % self.world:
+            raise UserError(f"recipe: batch {recipe.batch} cannot be shared evenly by {self.world} processes")
+        chosen = list(parameters) if parameters is not None else [p for p in model.parameters() if p.requires_grad]
+        if not chosen:
+            raise UserError("there is no parameter to train")
+        ids = {id(p) for p in chosen}
+        self.names = [name for name, p in model.named_parameters() if id(p) in ids]
+        self.bare = model.to(self._accelerator.device) if self._accelerator else model
+        self.trained = [p for p in self.bare.parameters() if id(p) in ids]
+        matrices = 3 if problems else 2  # dimensions from which on a parameter decays
+        groups = [
+            {"params": [p for p in self.trained if p.dim() >= matrices], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in self.trained if p.dim() < matrices], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        self.optimizer: torch.optim.Optimizer
+        if recipe.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(groups, lr=recipe.learning_rate, fused=True)
+        else:
+            betas = recipe.beta1, recipe.beta2
+            self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, eps=recipe.eps, fused=True)
+        self.step = 0
+        self.failed: set[int] = set()
+        with self.only_trained():
+            self.model = self.accelerator.prepare_model(self.bare) if self.world > 1 else self.bare
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The devices it trains on; a local state has none."""
+        if self._accelerator is None:
+            raise RuntimeError("a local training state has no accelerator: it takes an objective, not a stream")
+        return self._accelerator
+
+    @contextlib.contextmanager
+    def only_trained(self) -> Iterator[None]:
+        """Inside the block exactly the chosen parameters require gradients; afterwards all are as they were."""
+        before = [(p, p.requires_grad) for p in self.bare.parameters()]
+        chosen = {id(p) for p in self.trained}
+        try:
+            for p, _ in before:
+                p.requires_grad_(id(p) in chosen)
+            yield
+        finally:
+            for p, required in before:
+                p.requires_grad_(required)
+
+    @property
+    def rows(self) -> int:
+        """Rows a step on this device."""
+        return self.recipe.batch // self.world
+
+    def keep_rows(self, index: torch.Tensor) -> None:
+        """Of independent problems, one a leading row of every trained parameter, only those in ``index`` go on."""
+        for parameter in self.trained:
+            moments = self.optimizer.state.get(parameter, {})
+            for name, value in moments.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    moments[name] = value[index]
+            parameter.data = parameter.data[index]
+        self.failed = {new for new, old in enumerate(index.tolist()) if old in self.failed}
+
+
+#: The loss to minimise: one number, or one for each independent problem ``[B]``, where problem ``b`` owns row ``b`` of every
+#: trained parameter.
+Objective = Callable[[], torch.Tensor]
+
+
+def train(state: TrainState, stream: Stream | None = None, objective: Objective | None = None) -> Iterator[Step]:
+    """Trains from ``state.step`` to ``state.recipe.steps``, yielding after each step.
+
+    Dropout is on while a step runs; between steps the model's mode is whatever the caller left it in when the loop began, so
+    the loop body may evaluate freely. Closing the generator early leaves everything usable.
+
+    Args:
+        stream: batches, whose target tokens' mean loss is minimised.
+        objective: minimised instead of a stream's loss. Where it gives a loss for each of several independent problems, a
+            problem whose loss or gradient is not finite gets no gradient from then on and its row number stands in
+            ``state.failed``; the others never notice.
+
+    Raises:
+        NonFiniteLoss: at the first loss or gradient that is NaN or infinite, before it reaches the parameters.
+    """
+    with state.only_trained():
+        while state.step < state.recipe.steps:
+            if objective is not None:
+                yield _descend(state, objective)
+            elif stream is not None:
+                yield _step(state, stream)
+            else:
+                raise ValueError("train needs a stream or an objective")
+
+
+def _descend(state: TrainState, objective: Objective) -> Step:
+    """One step on an objective."""
+    losses_now = objective()
+    if not losses_now.dim():
+        losses_now.backward()
+        return _update(state, losses_now.detach(), 0, 0)
+    finite = losses_now.isfinite()
+    losses_now.masked_fill(~finite, 0).sum().backward()
+    # One pass over the gradients: their norm by row tells what failed, what stands still, and the norm of all.
+    norms = torch.stack(
+        [torch.linalg.vector_norm(p.grad.flatten(1), dim=1) for p in state.trained if p.grad is not None]
+    )
+    bad = ~(finite & norms.isfinite().all(0))
+    idle = (norms == 0).all(0)
+    bad[list(state.failed)] = True
+    if bad.any():
+        state.failed.update(bad.nonzero().flatten().tolist())
+        for parameter in state.trained:
+            if parameter.grad is not None:
+                parameter.grad[bad] = 0
+    norm = norms[:, ~bad].norm()
+    values = losses_now.detach()
+    return _update(state, values.masked_fill(bad, 0).sum(), 0, 0, norm, values, idle)
+
+
+def _step(state: TrainState, stream: Stream) -> Step:
+    """One step on a batch of the stream."""
+    recipe, accelerator = state.recipe, state.accelerator
+    batch = stream.take(state.rows)
+    targets, tokens = int((batch.targets != IGNORE).sum()), batch.tokens
+    if state.world > 1:
+        counts = accelerator.reduce(torch.tensor([targets, tokens], device=accelerator.device))
+        targets, tokens = (int(c) for c in counts)
+    batch = batch.to(accelerator.device)
+    if not targets:
+        raise UserError(f"step {state.step + 1}: the batch has no target token")
+    total = torch.zeros((), device=accelerator.device)
+    with mode(state.model, True):
+        for part, last in _parts(batch, recipe.micro_batch):
+            sync = contextlib.nullcontext() if last or state.world == 1 else accelerator.no_sync(state.model)
+            with sync:
+                loss = _loss_sum(state, part) / targets
+                # Data parallelism averages gradients over processes; the mean here is over all processes' targets.
+                accelerator.backward(loss * state.world)
+            total += loss.detach()
+    if state.world > 1:
+        total = accelerator.reduce(total)
+    return _update(state, total, tokens, targets)
+
+
+def _update(
+    state: TrainState,
+    total: torch.Tensor,
+    tokens: int,
+    targets: int,
+    norm: torch.Tensor | None = None,
+    losses_now: torch.Tensor | None = None,
+    idle: torch.Tensor | None = None,
+) -> Step:
+    """The optimizer step that gradients now in place call for."""
+    recipe = state.recipe
+    if norm is None:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in state.trained if p.grad is not None])
+    value, size = torch.stack([total, norm.to(total.dtype)]).tolist()  # one wait for the device
+    if not (math.isfinite(value) and math.isfinite(size)):
+        state.optimizer.zero_grad(set_to_none=True)
+        raise NonFiniteLoss(
+            f"step {state.step + 1}: the loss became {value} (gradient norm {size}); the last good checkpoint is kept: "
+            f"lower the learning rate (now {recipe.rate(state.step):.2g}) or set a clip norm"
+        )
+    if recipe.clip is not None:
+        torch.nn.utils.clip_grads_with_norm_(state.trained, recipe.clip, norm)
+    rate = recipe.rate(state.step)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.step += 1
+    return Step(state.step, value, rate, size, tokens, targets, losses_now, idle)
+
+
+def _parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
+    rows = len(batch.input_ids)
+    size = size or rows
+    for start in range(0, rows, size):
+        cut = slice(start, start + size)
+        inside = None if batch.inside is None else batch.inside[cut]
+        part = Batch(batch.input_ids[cut], batch.targets[cut], batch.tokens, batch.source[cut], inside)
+        yield part, start + size >= rows
+
+
+def _loss_sum(state: TrainState, batch: Batch) -> torch.Tensor:
+    """Sum of the losses of this part's target tokens."""
+    keep = batch.targets != IGNORE
+    inside = batch.inside if mask_token(state.bare) is not None else None  # a causal model never looks at the padding
+    with state.accelerator.autocast():
+        logits = target_logits(state.model, batch.input_ids, keep, inside)
+    return losses.get(state.recipe.loss)(logits, batch.targets[keep]).sum()

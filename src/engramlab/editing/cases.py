@@ -1,0 +1,202 @@
+"""From two options, a benchmark and a model, to the cases that are edited: loaded, split, known to the model, and few enough.
+
+Joins the benchmarks and `core/models` for every experiment that edits. The order is always the same: all cases, then the
+part that was asked for, then those the model knows, then the first ``limit`` of them; so a split never depends on the model,
+nor on how many cases are used.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import nn
+
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Case
+from engramlab.base.random_access import draw, key, permute
+from engramlab.core.forward.generation import generate
+from engramlab.editing import benchmarks
+from engramlab.editing.judge.evaluation import MOST_NEW_TOKENS
+from engramlab.measuring.answers import is_answer
+from engramlab.measuring.asking import lengths_of
+
+Part = Literal["all", "tune", "test"]
+#: Share of the subjects whose cases are for choosing settings.
+TUNE_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Chosen(benchmarks.Loaded):
+    """The cases of a run.
+
+    Attributes:
+        asked: of how many cases the model was asked the old answers (0 unless only known ones are taken).
+        unknown: how many of those it did not know.
+    """
+
+    asked: int = 0
+    unknown: int = 0
+
+
+def model(name: str, *, dtype: str = "float32", device: str | None = None) -> tuple[nn.Module, Any]:
+    """The model and the tokenizer of a required option ``--model``, on the GPU if there is one.
+
+    Args:
+        name: a model folder, a .gguf file or a hub id; "" where the option is missing.
+        dtype: of the weights, "float32" or "bfloat16".
+
+    Raises:
+        UserError: no name, or whatever ``core/models.load`` says.
+    """
+    require_model(name)
+    import torch
+
+    from engramlab.core import models
+
+    on = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return models.load(name, dtype=getattr(torch, dtype), device=on)
+
+
+def require_model(name: str) -> None:
+    """Raises UserError where no model was named: there is none that would do for everybody."""
+    if not name.strip():
+        raise UserError("model: say which model is edited, with --model and a model folder, a .gguf file or a hub id")
+
+
+def cases(
+    benchmark: str | Path = "world",
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    part: Part = "all",
+    known_to: tuple[nn.Module, Any] | None = None,
+    countries: int = 120,
+    format: str | None = None,
+    bad: Literal["refuse", "skip"] = "refuse",
+    progress: Callable[[int, int], None] | None = None,
+) -> Chosen:
+    """The cases that an experiment edits.
+
+    Args:
+        benchmark: "world", or what ``benchmarks.load`` takes: a file, or ``hub:owner/name[:file or split]``.
+        limit: most cases; None for all. Cases of world come in an order drawn by ``seed`` (so that a few of them are about many
+            countries and relations), those of a file in the file's.
+        seed: of world and of the split.
+        part: see ``split``.
+        known_to: model and tokenizer: only cases whose old answers it writes, see ``known``.
+        countries: how many of them world is about.
+        format: of a file; by default the one that recognises most records.
+        bad: what becomes of a file's bad records.
+        progress: called with (cases asked about, how many at most) while known ones are looked for.
+
+    Raises:
+        UserError: a file that cannot be used, options that fit nothing, or no case left.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"limit: must be at least 1, or left out for all cases, not {limit}")
+    if str(benchmark) == "world":
+        if format is not None:
+            raise UserError("format: is of a benchmark's file; leave it out for world")
+        from engramlab.editing.benchmarks.world import world
+
+        found = world(seed, countries)
+        order = permute(key(seed, "editing cases"), np.arange(len(found)), len(found))
+        loaded = benchmarks.Loaded([found[i] for i in order], [], "world")
+    else:
+        # All of a file is read where not all of it is taken: which cases come first must not depend on the limit.
+        whole = part != "all" or known_to is not None
+        loaded = benchmarks.load(benchmark, format=format, bad=bad, limit=None if whole else limit)
+    chosen = split(loaded.cases, part, seed)
+    if not chosen:
+        raise UserError(f"{benchmark}: its {len(loaded.cases)} cases leave none for part {part!r}; use part 'all'")
+    asked = unknown = 0
+    if known_to is not None:
+        kept: list[Case] = []
+        for group, good in _known_groups(*known_to, chosen, limit):
+            kept += good
+            asked += len(group)
+            unknown += len(group) - len(good)
+            if progress:
+                progress(asked, len(chosen))
+        if not kept:
+            raise UserError(
+                f"{benchmark}: the model writes the old answer of none of {asked} cases; take them as they are "
+                "(without known-only), or a model that knows more"
+            )
+        chosen = kept
+    return Chosen(chosen[:limit], loaded.skipped, loaded.format, asked, unknown)
+
+
+def fewer_judges(cases: Sequence[Case], most: int | None) -> list[Case]:
+    """The cases with at most so many judges of each role and kind, the first ones; None keeps them all."""
+    if most is None:
+        return list(cases)
+    found = []
+    for case in cases:
+        seen: Counter[tuple[str, str]] = Counter()
+        edits = []
+        for edit in case.edits:
+            kept = []
+            for judge in edit.judges:
+                seen[judge.role, judge.group] += 1
+                if seen[judge.role, judge.group] <= most:
+                    kept.append(judge)
+            edits.append(replace(edit, judges=tuple(kept)))
+        found.append(replace(case, edits=tuple(edits)))
+    return found
+
+
+def split(cases: Sequence[Case], part: Part, seed: int = 0) -> list[Case]:
+    """The cases of one part, in their order: "tune" to choose settings by, "test" to report, "all" for both.
+
+    All cases about one subject are in one part (a case without a subject goes by its prompt), whatever other cases there are
+    and in whatever order: a quarter of the subjects is for tuning.
+    """
+    if part not in ("all", "tune", "test"):
+        raise UserError(f"part: {part!r} is unknown; use all, tune or test")
+    return [case for case in cases if part == "all" or (part == "tune") == _for_tuning(case, seed)]
+
+
+def _for_tuning(case: Case, seed: int) -> bool:
+    first = case.edits[0].query
+    about = " ".join((first.subject or first.prompt).casefold().split())
+    return int(draw(key(seed, "editing split", about), 0, 1 << 20)) < TUNE_SHARE * (1 << 20)
+
+
+def known(model: nn.Module, tokenizer: Any, cases: Sequence[Case]) -> list[Case]:
+    """The cases whose old answers (``edit.query.target`` or an alias) the unedited model writes, greedily, for every edit.
+
+    A case of which the old answer is not given cannot be known.
+    """
+    edits = [edit.query for case in cases for edit in case.edits]
+    solid = [query for query in edits if query.target.strip()]
+    longest = max(lengths_of(tokenizer, solid).values(), default=0) + 2
+    prompts = list(dict.fromkeys(query.prompt for query in solid))
+    texts = generate(model, tokenizer, prompts, max_new_tokens=min(MOST_NEW_TOKENS, longest), stop_at_line_end=True)
+    written = dict(zip(prompts, texts, strict=True))
+
+    def knows(case: Case) -> bool:
+        queries = [edit.query for edit in case.edits]
+        return all(q.target.strip() and is_answer(written[q.prompt], (q.target, *q.aliases)) for q in queries)
+
+    return [case for case in cases if knows(case)]
+
+
+def _known_groups(
+    model: nn.Module, tokenizer: Any, cases: Sequence[Case], limit: int | None
+) -> Iterator[tuple[Sequence[Case], list[Case]]]:
+    """Groups of cases and which of each are known, until ``limit`` known ones were found."""
+    size = len(cases) if limit is None else max(64, 2 * limit)
+    found = 0
+    for start in range(0, len(cases), size):
+        group = cases[start : start + size]
+        good = known(model, tokenizer, group)
+        yield group, good
+        found += len(good)
+        if limit is not None and found >= limit:
+            return

@@ -1,0 +1,1 @@
+"""Edited models in folders: saved, loaded, undone edit by edit, merged."""

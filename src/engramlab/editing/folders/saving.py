@@ -1,0 +1,296 @@
+"""Edited models kept in a folder: saved, loaded with their edits on them, and taken back edit by edit, bit for bit.
+
+``transformers`` loads such a folder like any model. What only exists while the model runs (a codebook, demonstrations) is put
+on it by ``load``; plain ``transformers`` sees the weights alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engramlab.base.errors import UserError
+from engramlab.core import deltas, models
+from engramlab.core.deltas import Delta, Installed, WeightDelta, stack_of
+from engramlab.core.deltas import files as deltafiles
+from engramlab.editing.folders import disk as folders
+from engramlab.editing.folders.disk import Record, Saved, State, is_edited
+from engramlab.editing.method import kinds
+from engramlab.files import writing
+
+__all__ = ["Record", "Saved", "check_out", "is_edited", "listing", "load", "save", "undo"]
+
+
+def save(
+    model: nn.Module,
+    tokenizer: Any,
+    folder: str | Path,
+    *,
+    records: Sequence[Record] = (),
+    source: str | Path | None = None,
+    base: str = "",
+    delta_only: bool = False,
+) -> Path:
+    """Saves a model with all the deltas that are on it.
+
+    ``folder`` may be the edited folder that the model was loaded from: what is new on the model is added to it, and a process
+    killed meanwhile leaves the old or the new state. Any other folder must not exist, or be empty.
+
+    Args:
+        records: what is known about the newest deltas, oldest first; one a delta, from the end.
+        source: the edited folder the model was loaded from, to take over what is known about its edits.
+        base: where the unedited model is: a path or hub id. By default what it was loaded from.
+        delta_only: no weights; ``load`` reads the unedited model from ``base`` again.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: no delta is on the model, the folder holds something else or other edits, the disk is full.
+    """
+    folder = Path(folder).expanduser()
+    entries = _entries(model)
+    if not entries:
+        raise UserError("there is nothing to save: no edit is on the model")
+    older = folders.read(source) if source is not None else None
+    check_out(folder, folder if folders.is_edited(folder) else source, delta_only=delta_only)
+    if folders.is_edited(folder):
+        with folders.held(folder):
+            _append(folders.read(folder), model, entries, records)
+        return folder
+    known = [folders.saved(older, k + 1).record for k in range(_alike(older, entries))] if older else []
+    name = base or (older.base if older else "") or str(getattr(model.config, "_name_or_path", ""))
+    if delta_only and not name:
+        raise UserError("a delta alone needs to know the model it is for: give base=, a path or a hub id")
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    state = State(folder, name, deltas.fingerprint(model), dtype, delta_only, len(entries))
+    of = [*known, *[Record()] * (len(entries) - len(known))]
+    of[len(entries) - len(records) :] = records
+
+    def write(partial: Path) -> None:
+        there = dataclasses.replace(state, folder=partial)
+        if not delta_only:
+            with models.quiet():
+                # One file, whatever its size: it can be replaced in one go.
+                model.save_pretrained(str(partial), max_shard_size=1 << 60)  # type: ignore[operator]
+                tokenizer.save_pretrained(str(partial))
+        for number, record in enumerate(of, 1):
+            _write_edit(there, model, entries, number, record)
+        folders.write_about(there)
+
+    writing.write_folder(folder, write)
+    return folder
+
+
+def load(
+    folder: str | Path, *, device: str | torch.device | None = None, base: str | None = None
+) -> tuple[nn.Module, Any]:
+    """The edited model with all its deltas on it, as if they had just been made, and its tokenizer.
+
+    They can be taken off one by one (``core.deltas``), down to the unedited model, bit for bit.
+
+    Args:
+        device: where to; the CPU by default.
+        base: for deltas alone: where the unedited model is now, if not where it was.
+
+    Raises:
+        UserError: no edited folder, a damaged one, weights that something else has changed, or another base model.
+    """
+    state = folders.read(folder)
+    dtype = getattr(torch, state.dtype)
+    known = [folders.saved(state, number) for number in range(1, state.edits + 1)]
+    if state.delta_only:
+        try:
+            model, tokenizer = models.load(base or state.base, dtype=dtype, device=device)
+        except UserError as error:
+            raise UserError(f"{state.folder} holds edits alone, and their model could not be loaded: {error}") from None
+    else:
+        model, tokenizer = models.load(str(state.folder), dtype=dtype)
+    after = [] if state.delta_only else _unwind(state, known, model)
+    found = deltas.fingerprint(model)
+    if found != state.model:
+        what = f"{base or state.base}: this is not the model that the edits in {state.folder} were made for"
+        if not state.delta_only:
+            what = f"{state.folder}: with its edits taken off, its weights are not those they were made for"
+        raise UserError(f"{what} (fingerprint {found}, not {state.model}); take the original files from a copy")
+    if device is not None:
+        model.to(device)
+    made = load_deltas(state, known)
+    for i, delta in enumerate(made):
+        deltas.install(model, delta)
+        for name, value in after[i].items() if after else ():
+            _weight(model, name).data.copy_(value)  # bit for bit, also if this machine adds up in another order
+    return model, tokenizer
+
+
+def load_deltas(state: State, known: Sequence[Saved]) -> list[Delta]:
+    """The deltas of a folder, oldest first, each knowing which one it continues."""
+    there = kinds()
+    made: list[Delta] = []
+    for one in known:
+        delta = deltafiles.load(state.edit(one.number) / folders.DELTA, there)
+        if one.continues is not None:
+            delta.continues = made[one.continues - 1]
+        made.append(delta)
+    return made
+
+
+def listing(folder: str | Path) -> list[Saved]:
+    """The edits that are in effect in a folder, oldest first. Raises UserError: no edited folder, or a damaged one."""
+    state = folders.read(folder)
+    return [folders.saved(state, number) for number in range(1, state.edits + 1)]
+
+
+def undo(folder: str | Path, *, last: int | None = None, to: int | None = None) -> list[Saved]:
+    """Takes edits off again, the newest first; the weights are then what they were before, bit for bit.
+
+    No model is loaded. A process killed meanwhile leaves the old or the new state.
+
+    Args:
+        last: how many to take off (1 if ``to`` is not given either).
+        to: how many to leave: 0 gives the unedited model.
+
+    Returns:
+        What was taken off, newest first.
+
+    Raises:
+        UserError: no edited folder, fewer edits than that, a damaged file, or weights that something else has changed since.
+    """
+    if last is not None and to is not None:
+        raise UserError("give either how many edits to undo (--last) or how many to leave (--to), not both")
+    state = folders.read(folder)
+    with folders.held(state.folder):
+        state = folders.read(folder)
+        if not state.edits:
+            raise UserError(f"{state.folder} has no edit to undo: it is the unedited model {state.base}")
+        left = state.edits - (1 if last is None else last) if to is None else to
+        if not 0 <= left < state.edits:
+            wrong = f"--last {last}" if to is None else f"--to {to}"
+            fine = f"1 to {state.edits}" if to is None else f"0 to {state.edits - 1}"
+            raise UserError(f"{wrong}: {state.folder} has {state.edits} edit{'s' * (state.edits > 1)}; give {fine}")
+        gone = [folders.saved(state, number) for number in range(state.edits, left, -1)]
+        changes: dict[str, torch.Tensor] = {}
+        for one in gone if not state.delta_only else ():
+            now = folders.tensors(state, [name for name in one.weights if name not in changes]) | changes
+            folders.check_untouched(state, one, now)
+            changes |= folders.originals(state, one)
+        folders.commit(dataclasses.replace(state, edits=left), changes)
+    return gone
+
+
+def check_out(out: Path, source: str | Path | None, *, delta_only: bool) -> None:
+    """Raises UserError unless edits may be saved in ``out``: a new or empty folder, or ``source``, which they go on from."""
+    if folders.is_edited(out):
+        if source is None or out.resolve() != Path(source).expanduser().resolve():
+            raise UserError(
+                f"{out} holds edits already; to add to them give it as the model too (--model {out} --out {out}), or choose "
+                "another --out"
+            )
+        if folders.read(out).delta_only != delta_only:
+            holds, asked = (
+                ("deltas alone", "the whole model") if not delta_only else ("the whole model", "deltas alone")
+            )
+            raise UserError(f"{out} holds {holds}, {asked} cannot be added there; choose another --out")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is no edited folder; choose another --out, it will be made")
+    elif source is not None and out.resolve().is_relative_to(Path(source).expanduser().resolve()) and is_edited(source):
+        raise UserError(f"{out} is inside {source}; choose another --out")
+
+
+def _append(state: State, model: nn.Module, entries: Sequence[Installed], records: Sequence[Record]) -> None:
+    """Adds to a folder what is on the model beyond it."""
+    known = _alike(state, entries)
+    if known < state.edits or deltas.fingerprint(model) != state.model:
+        raise UserError(
+            f"{state.folder} holds edits that are not on this model (or not in this order); load the folder, edit that model, "
+            "and save it there"
+        )
+    new = dataclasses.replace(state, edits=len(entries))
+    of = [*[Record()] * len(entries), *records][-len(entries) :]
+    changes: dict[str, torch.Tensor] = {}
+    folders.tidy(state)
+    for number in range(known + 1, len(entries) + 1):
+        _write_edit(new, model, entries, number, of[number - 1])
+        if not state.delta_only:
+            changes |= {_tensor(path): _weight(model, _tensor(path)) for path in entries[number - 1].originals}
+    for name, value in folders.tensors(state, changes).items():
+        if value.shape != changes[name].shape:
+            raise UserError(f"{state.folder}: {name} has another shape than the model's; choose another --out")
+    folders.commit(new, changes)
+
+
+def _write_edit(state: State, model: nn.Module, entries: Sequence[Installed], number: int, record: Record) -> None:
+    """The folder of one edit, whole or not at all."""
+    from safetensors.torch import save_file
+
+    entry = entries[number - 1]
+    delta = entry.delta
+    assert delta is not None
+    later = entries[number:]
+    kept = {_tensor(path): value.detach().cpu().contiguous() for path, value in entry.originals.items()}
+    after = {
+        _tensor(path): next((e.originals[path] for e in later if path in e.originals), _weight(model, _tensor(path)))
+        for path in entry.originals
+    }
+    weights = {
+        name: {"before": deltafiles.digest_of(value), "after": deltafiles.digest_of(after[name])}
+        for name, value in kept.items()
+    }
+    continues = next((i for i, e in enumerate(entries, 1) if e.delta is delta.continues), None)
+    about = Saved(number, record, delta.kind, deltafiles.digest(delta), continues, {} if state.delta_only else weights)
+
+    def write(partial: Path) -> None:
+        deltafiles.save(delta, partial / folders.DELTA)
+        if not state.delta_only and kept:
+            save_file(kept, str(partial / folders.ORIGINALS))
+        folders.write_saved(partial, about)
+
+    writing.write_folder(state.edit(number), write)
+
+
+def _unwind(state: State, known: Sequence[Saved], model: nn.Module) -> list[dict[str, torch.Tensor]]:
+    """Takes all edits off a model loaded from a folder; returns, for each, the matrices as it had left them."""
+    after: list[dict[str, torch.Tensor]] = []
+    for one in reversed(known):
+        now = {name: _weight(model, name).detach().clone() for name in one.weights}
+        folders.check_untouched(state, one, now)
+        for name, value in folders.originals(state, one).items():
+            _weight(model, name).data.copy_(value)
+        after.append(now)
+    return after[::-1]
+
+
+def _alike(state: State, entries: Sequence[Installed]) -> int:
+    """How many of a folder's edits are, in this order, the first ones on the model."""
+    for number in range(1, state.edits + 1):
+        delta = entries[number - 1].delta if number <= len(entries) else None
+        if delta is None or folders.saved(state, number).digest != deltafiles.digest(delta):
+            return number - 1
+    return state.edits
+
+
+def _entries(model: nn.Module) -> list[Installed]:
+    """What is on a model, oldest first; it must be possible to take each off by itself."""
+    stack = stack_of(model)
+    entries = list(stack.entries) if stack is not None else []
+    for entry in entries:
+        if entry.delta is None or not entry.undo:
+            raise UserError("only edits that can be taken off again can be saved: install them with undo, not together")
+        if isinstance(entry.delta, WeightDelta):
+            for path in entry.delta.changes:
+                _weight(model, _tensor(path))
+    return entries
+
+
+def _tensor(path: str) -> str:
+    """Name of a module's weight in the model's file."""
+    return f"{path}.weight"
+
+
+def _weight(model: nn.Module, name: str) -> torch.Tensor:
+    return model.get_parameter(name)

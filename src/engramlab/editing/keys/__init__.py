@@ -1,0 +1,1 @@
+"""Keys and values of MLPs: what ROME, MEMIT and AlphaEdit share."""

@@ -1,0 +1,202 @@
+"""Keys and values: what ROME, MEMIT and AlphaEdit share.
+
+All three read an MLP's down-projection ``W`` as a memory: its input at the last token of a subject is a *key* ``k``, its
+output ``W k`` the *value*, what the model recalls of the subject (arXiv 2202.05262, section 3.1). An edit first searches the
+change ``d`` of the value that makes the model say the target (``valuesearch.py``), then changes ``W`` so that the key
+yields it: ROME in one layer, MEMIT and AlphaEdit in several (``spread.py``). They protect other keys through statistics of
+ordinary text (``statistics.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engramlab.base.errors import UserError
+from engramlab.base.random_access import key as stream_key
+from engramlab.core import deltas
+from engramlab.core.models import module_paths
+from engramlab.editing.keys.running_text import TextSource, continuations, keep
+from engramlab.editing.method import down_projection
+from engramlab.editing.requests import Requests
+
+#: How the texts before the prompt begin (as MEMIT's code has it), in turn.
+_OPENINGS = ("The", "Therefore", "Because", "I", "You")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Settings of the value search and of the statistics; the methods' configurations add theirs.
+
+    The defaults are those that the field's usual evaluations take for llama-2-7b.
+    """
+
+    steps: int = 25
+    """Adam steps of the search at most."""
+    learning_rate: float = 0.5
+    """Of Adam."""
+    weight_decay: float = 1e-3
+    """Weight of |d|^2 / |v|^2 in the loss, d the change and v the value before it: free of the model's scale."""
+    clamp: float = 4.0
+    """Longest change d, in lengths of the value before it."""
+    kl: float = 0.0625
+    """Weight of KL(after || before) of the next token after "{subject} is a" (arXiv 2202.05262, equation 4)."""
+    stop: float = 0.05
+    """An edit's search ends when its whole loss is below this."""
+    context_lengths: tuple[tuple[int, int], ...] = ((10, 5),)
+    """Texts that the model writes itself, put before the prompt so that the edit holds in any context: (tokens, how many)."""
+    at_once: int = 16
+    """Edits searched in one batch; changes memory and speed, not results."""
+    seed: int = 0
+    """Of the contexts and of sampled text."""
+    statistics_text: str = "sampled"
+    """Text of the statistics: sampled (by the model itself), a .txt, .jsonl or .parquet file, or hub:owner/name."""
+    statistics_tokens: int | None = None
+    """Tokens of that text to read; None for 8 times the width of the MLP and at least 10,000."""
+    cache: str | None = None
+    """Folder that keeps statistics and contexts; None for $ENGRAMLAB_CACHE or ~/.cache/engramlab."""
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("steps", self.steps >= 1, "at least 1"),
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("weight_decay", self.weight_decay >= 0, "at least 0"),
+            ("clamp", self.clamp > 0, "above 0"),
+            ("kl", self.kl >= 0, "at least 0"),
+            (
+                "context_lengths",
+                all(min(pair) >= 1 for pair in self.context_lengths),
+                "pairs (tokens, how many), each at least 1",
+            ),
+            ("at_once", self.at_once >= 1, "at least 1"),
+        )
+        for name, fine, rule in rules:
+            if not fine:
+                raise UserError(f"{name} must be {rule}, not {getattr(self, name)}")
+
+    @property
+    def source(self) -> TextSource:
+        """The text of the statistics."""
+        return TextSource(self.statistics_text, self.statistics_tokens, seed=self.seed, cache=self.cache)
+
+
+def prefixes(model: nn.Module, tokenizer: Any, search: Search) -> tuple[str, ...]:
+    """The contexts to put before a prompt: none first, then short texts by the model, each closed by a full stop.
+
+    They are those of the unedited model and kept in the cache folder; where deltas are on the model and the cache has none,
+    the edited model writes them, and they are not kept.
+    """
+    about = json.dumps([deltas.fingerprint(model), search.context_lengths, search.seed])
+    name = f"contexts-{hashlib.blake2b(about.encode(), digest_size=10).hexdigest()}.json"
+    path: Path = search.source.folder / name
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(path.read_text(encoding="utf-8"))["contexts"]
+        if len(found) == sum(count for _, count in search.context_lengths) and all(
+            isinstance(text, str) for text in found
+        ):
+            return ("", *found)
+    texts: list[str] = []
+    for length, count in search.context_lengths:
+        openings = [_OPENINGS[i % len(_OPENINGS)] for i in range(count)]
+        seeds = [stream_key(search.seed, "contexts", length, i) for i in range(count)]
+        written = continuations(model, tokenizer, openings, seeds, max(1, length - 1))
+        texts += [" ".join(text.split()) + "." for text in written]
+    if not deltas.installed(model):
+        keep(path, json.dumps({"of": about, "contexts": texts}, indent=2).encode())
+    return ("", *texts)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Token rows shifted so that the last tokens of their subjects stand in one column.
+
+    Attributes:
+        requests: what the rows are; positions there are before the shift.
+        ids: int64 ``[R, T]``.
+        mask: int64 ``[R, T]``, 0 for padding at the left; None where there is none.
+        begin: the column of the subjects' last tokens.
+        shift: int64 ``[R]``: by how many columns each row was moved.
+    """
+
+    requests: Requests
+    ids: torch.Tensor
+    mask: torch.Tensor | None
+    begin: int
+    shift: torch.Tensor
+
+    @classmethod
+    def of(cls, requests: Requests, *, whole: bool = True) -> Rows:
+        """Rows of encoded edits; cut behind the subject unless ``whole``."""
+        begin = int(requests.subject_ends.max())
+        shift = begin - requests.subject_ends
+        width = int((requests.lengths + shift).max()) if whole else begin + 1
+        source = torch.arange(width, device=shift.device) - shift[:, None]
+        there = (source >= 0) & (source < requests.lengths[:, None])
+        ids = requests.ids.gather(1, source.clamp(0, requests.ids.shape[1] - 1)) * there
+        return cls(requests, ids, (source >= 0).long() if bool(shift.any()) else None, begin, shift)
+
+    def columns(self, positions: torch.Tensor) -> torch.Tensor:
+        """Positions ``[R]`` of the requests as columns counted from ``begin``."""
+        return positions + self.shift - self.begin
+
+    def kept(self) -> torch.Tensor:
+        """bool ``[R, T - begin]``: where target tokens are predicted."""
+        keep = self.ids.new_zeros(self.ids.shape, dtype=torch.bool)
+        row, position = self.requests.keep.nonzero(as_tuple=True)
+        keep[row, position + self.shift[row]] = True
+        return keep[:, self.begin :]
+
+
+def key_weights(count: int, *, grouped: bool, device: torch.device | None = None) -> torch.Tensor:
+    """Weights ``[count]`` of a key's contexts, which average to one key: equal, or the bare prompt as much as all others."""
+    weights = torch.ones(count, device=device)
+    if grouped and count > 1:
+        weights[0] = count - 1
+    return weights / weights.sum()
+
+
+@dataclass
+class Seen:
+    """What a layer did at the subject's last token, float32: rows in the order of the requests.
+
+    Attributes:
+        key: ``[R, d]`` input of the down-projection.
+        value: ``[R, D]`` its output.
+        output: ``[R, D]`` the layer's output.
+    """
+
+    key: torch.Tensor
+    value: torch.Tensor
+    output: torch.Tensor
+
+
+@contextlib.contextmanager
+def watch(model: nn.Module, layer: int, position: int) -> Iterator[Seen]:
+    """Inside the block the latest pass leaves there what ``layer`` read and said at ``position``."""
+    empty = torch.zeros(0)
+    seen = Seen(empty, empty, empty)
+
+    def of_mlp(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        seen.key, seen.value = args[0][:, position].detach().float(), output[:, position].detach().float()
+
+    def of_layer(module: nn.Module, args: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        seen.output = hidden[:, position].detach().float()
+
+    handles = [
+        model.get_submodule(down_projection(model, layer)).register_forward_hook(of_mlp),
+        model.get_submodule(f"{module_paths(model).layers}.{layer}").register_forward_hook(of_layer),
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

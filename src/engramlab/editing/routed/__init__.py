@@ -1,0 +1,1 @@
+"""Edits that decide by the prompt whether they speak: codebooks, side memories, and how they are trained."""

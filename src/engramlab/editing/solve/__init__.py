@@ -1,0 +1,1 @@
+"""The searches behind edits: gradient descent and values, many independent problems in a batch."""

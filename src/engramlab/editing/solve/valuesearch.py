@@ -1,0 +1,204 @@
+"""The search of new values: what change of a layer's value makes the model say the target.
+
+The searches of many edits are independent, so they run as one batch, each edit leaving it when its loss is low; layers below
+the edit and positions before the subject's last token are computed once (``core/forward/tails.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from engramlab.base.facts import Edit, Query
+from engramlab.core.forward.hooks import frozen
+from engramlab.core.forward.tails import Tail
+from engramlab.core.training.loop import TrainState, train
+from engramlab.core.training.losses import Loss
+from engramlab.editing.keys.keyvalue import Rows, Search, watch
+from engramlab.editing.method import down_projection, recipe
+from engramlab.editing.requests import encode_edits
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a search found, one row an edit, float32.
+
+    Attributes:
+        change: ``[B, D]``: what to add to the value (and so to the layer's output).
+        keys: ``[B, P, d]``: the key behind each prefix.
+        outputs: ``[B, D]``: the layer's output for the bare prompt, before the change.
+        failed: bool ``[B]``: the loss or its gradient was not finite.
+        steps: int64 ``[B]``: optimizer steps taken.
+    """
+
+    change: torch.Tensor
+    keys: torch.Tensor
+    outputs: torch.Tensor
+    failed: torch.Tensor
+    steps: torch.Tensor
+
+
+def search_values(
+    model: nn.Module,
+    tokenizer: Any,
+    edits: Sequence[Edit],
+    layer: int,
+    contexts: Sequence[str],
+    search: Search,
+    loss: Loss,
+    site: Literal["value", "output"],
+) -> Values:
+    """Searches the change of each edit's value at ``layer``, all edits independent of each other; the best one met counts.
+
+    Minimised is the loss of the target tokens, averaged over a row's tokens and over the rows (one a context), plus ``kl``
+    times the divergence at the end of "{subject} is a", plus the weight decay (arXiv 2202.05262, equation 4).
+
+    Args:
+        contexts: what to put before the prompts; the first is "".
+        site: whose length limits the change: the MLP's value (ROME) or the layer's output (MEMIT).
+
+    Raises:
+        UserError: a subject that is not in its prompt, a target without a token; names the edit.
+    """
+    device = next(model.parameters()).device
+    requests = encode_edits(tokenizer, [[edit] for edit in edits], subjects=True)
+    behind = requests.lengths - requests.subject_ends
+    order = behind.argsort(stable=True)
+    parts = []
+    for chunk in order.split(_batch_sizes(behind[order].tolist(), len(contexts), search.at_once)):
+        some = [edits[i] for i in chunk.tolist()]
+        parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site, device).run())
+    back = order.argsort()
+    return Values(*(torch.cat(column)[back] for column in zip(*(vars(p).values() for p in parts), strict=True)))
+
+
+def _batch_sizes(lengths: Sequence[int], rows: int, most: int) -> list[int]:
+    """How many of the edits, shortest first, to take at a time, so that the least is computed.
+
+    The rows of a batch are padded to its longest, but a small batch reads all weights for a few tokens; that costs about as
+    much as the arithmetic of 64.
+
+    Args:
+        lengths: positions that each edit's rows need, ascending.
+        rows: rows an edit.
+        most: largest batch.
+    """
+    cost, cut = [0.0], [0]
+    for end, length in enumerate(lengths, 1):
+        choices = [
+            (cost[start] + 64 + rows * (end - start) * length, start) for start in range(max(0, end - most), end)
+        ]
+        best, start = min(choices)
+        cost.append(best)
+        cut.append(start)
+    sizes, end = [], len(lengths)
+    while end:
+        sizes.append(end - cut[end])
+        end = cut[end]
+    return sizes[::-1]
+
+
+def _essence(edit: Edit) -> Edit:
+    """The prompt at whose end the model is to predict what it did (its target is a stand-in and never looked at)."""
+    subject = edit.query.subject
+    return replace(edit, query=Query(f"{subject} is a", "", subject=subject, id=edit.query.id), target="a")
+
+
+class _Searching:
+    """One batch of searches."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        edits: Sequence[Edit],
+        layer: int,
+        contexts: Sequence[str],
+        search: Search,
+        loss: Loss,
+        site: str,
+        device: torch.device,
+    ) -> None:
+        self.model, self.layer, self.search, self.loss = model, layer, search, loss
+        rows = Rows.of(encode_edits(tokenizer, [[e] for e in edits], prefixes=contexts, subjects=True, device=device))
+        with watch(model, layer, 0) as seen:
+            self.tail = Tail(model, layer, rows.ids, rows.mask, rows.begin)
+        self.requests, self.kept = rows.requests, rows.kept()
+        bare = slice(None, None, len(contexts))
+        self.keys = seen.key.view(len(edits), len(contexts), -1)
+        self.outputs = seen.output[bare]
+        self.length = (seen.value if site == "value" else seen.output)[bare].norm(dim=-1)
+        essence = Rows.of(encode_edits(tokenizer, [[_essence(e)] for e in edits], subjects=True, device=device))
+        self.essence = Tail(model, layer, essence.ids, essence.mask, essence.begin)
+        ends = essence.columns(essence.requests.prompt_ends)
+        self.essence_kept = essence.ids.new_zeros(len(edits), essence.ids.shape[1] - essence.begin, dtype=torch.bool)
+        self.essence_kept[torch.arange(len(edits), device=device), ends] = True
+        self.before: torch.Tensor | None = None
+        self.change = nn.Parameter(torch.zeros_like(self.outputs))
+        self.tried = self.best = self.change.detach().clone()
+        self.lowest = torch.full_like(self.length, torch.inf)
+        self.owner = self.requests.owner
+
+    def loss_of_each(self) -> torch.Tensor:
+        """``[B]``: the whole loss of every edit that is still searched."""
+        self.tried = self.change.detach().clone()
+        self.owner = self.requests.owner
+        said = self.requests.mean(self.loss(self.tail.logits(self.kept), self.requests.targets))
+        self.owner = torch.arange(len(self.change), device=self.change.device)
+        now = self.essence.logits(self.essence_kept).float().log_softmax(-1)
+        if self.before is None:
+            self.before = now.detach()
+        drift = (now.exp() * (now - self.before)).sum(-1)
+        size = self.change.square().sum(-1) / self.length.square()
+        return said + self.search.kl * drift + self.search.weight_decay * size
+
+    def graft(self, module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+        """A forward hook of the down-projection: adds each row's change at the subject's last token."""
+        there = (output[:, :1].float() + self.change[self.owner][:, None]).to(output.dtype)
+        return torch.cat([there, output[:, 1:]], 1)
+
+    def run(self) -> Values:
+        search, count = self.search, len(self.change)
+        found, steps = torch.zeros_like(self.outputs), torch.zeros(count, dtype=torch.int64)
+        failed = torch.zeros(count, dtype=torch.bool)
+        alive = torch.arange(count)
+        state = TrainState(nn.ParameterList([self.change]), recipe(search.steps, search.learning_rate), local=True)
+        handle = self.model.get_submodule(down_projection(self.model, self.layer)).register_forward_hook(self.graft)
+        try:
+            with frozen(self.model):
+                for step in train(state, objective=self.loss_of_each):
+                    assert step.losses is not None
+                    done = step.losses.cpu() < search.stop
+                    failed[alive[list(state.failed)]] = True
+                    better = step.losses < self.lowest
+                    self.lowest = torch.where(better, step.losses, self.lowest)
+                    self.best = torch.where(better[:, None], self.tried, self.best)
+                    with torch.no_grad():
+                        longest = search.clamp * self.length
+                        self.change.mul_((longest / self.change.norm(dim=-1)).clamp(max=1.0)[:, None])
+                    found[alive] = self.best
+                    steps[alive] = step.number - done.long()
+                    going = (~done & ~failed[alive]).nonzero().squeeze(1)
+                    if not len(going):
+                        break
+                    if len(going) < len(alive):
+                        alive = alive[going]
+                        self.leave(state, going.to(self.change.device))
+        finally:
+            handle.remove()
+        return Values(found, self.keys, self.outputs, failed, steps)
+
+    def leave(self, state: TrainState, going: torch.Tensor) -> None:
+        """Only these edits go on."""
+        rows = torch.isin(self.requests.owner, going).nonzero().squeeze(1)
+        self.tail, self.kept = self.tail.only(rows), self.kept[rows]
+        self.requests = self.requests.select(going)
+        self.essence, self.essence_kept = self.essence.only(going), self.essence_kept[going]
+        self.length, self.lowest, self.best = self.length[going], self.lowest[going], self.best[going]
+        if self.before is not None:
+            self.before = self.before[going]
+        state.keep_rows(going)

@@ -1,0 +1,1 @@
+"""What is on disk is whole or absent: writing, run folders, journals, documents and tables. No torch."""

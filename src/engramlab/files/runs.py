@@ -1,0 +1,217 @@
+"""Run folders: the resolved config, versions and seed; flat metric rows; files that are whole or absent.
+
+Layout::
+
+    runs/NAME/config.json            what was asked, resolved, and with which versions
+    runs/NAME/summary.json           the result
+    runs/NAME/<part>/<stage>/metrics.jsonl, checkpoints/, model/, done.json
+    runs/NAME/report.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engramlab.base.errors import UserError
+from engramlab.files.writing import read_json, room, write_json, write_text
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run's numbers depend on."""
+    names = ("engramlab", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def commit() -> str | None:
+    """Commit of the checkout engramlab is imported from (with ``+`` when it has changes), or None."""
+    here = Path(__file__).resolve().parents[1]  # the package: other changes in the checkout do not matter
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10)
+
+    try:
+        if git("ls-files", "--error-unmatch", "__init__.py").returncode:  # perhaps installed inside another checkout
+            return None
+        name = git("rev-parse", "--short=12", "HEAD").stdout.strip()
+        changed = git("status", "--porcelain", "--", ".").stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return name + ("+" if changed else "") if name else None
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and paths as what JSON gives back."""
+
+    def simpler(one: Any) -> Any:
+        return dataclasses.asdict(one) if dataclasses.is_dataclass(one) and not isinstance(one, type) else str(one)
+
+    return json.loads(json.dumps(value, default=simpler))
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Dotted names of the options that differ between two plain configs, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: list[str] = []
+        for name in sorted(set(old) | set(new)):
+            found += differences(old.get(name), new.get(name), f"{prefix}.{name}" if prefix else name)
+        return found
+    return [] if old == new else [f"{prefix}: {json.dumps(old)} there, {json.dumps(new)} now"]
+
+
+def completed(old: Any, config: Any) -> Any:
+    """A recorded plain config with the options it lacks, at the defaults of the classes of ``config``.
+
+    A run made before an option existed was made as the option's default says, so it goes on; an option that the record has
+    and ``config`` does not know stays, and is a difference.
+    """
+    if dataclasses.is_dataclass(config) and isinstance(old, dict):
+        whole = dict(old)
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if field.name in old:
+                whole[field.name] = completed(old[field.name], value)
+            elif field.default is not dataclasses.MISSING:
+                whole[field.name] = plain(field.default)
+            elif field.default_factory is not dataclasses.MISSING:
+                whole[field.name] = plain(field.default_factory())
+        return whole
+    if isinstance(config, list | tuple) and isinstance(old, list) and len(old) == len(config):
+        return [completed(one, value) for one, value in zip(old, config, strict=True)]
+    return old
+
+
+def _is_content(path: Path) -> bool:
+    """Is this more than what a killed process leaves behind?"""
+    return not path.name.startswith(".") and not path.name.endswith(".partial")
+
+
+class Run:
+    """One run folder, held by one process at a time.
+
+    Making the object only checks: a folder made with the same config goes on (options that did not exist then count as their
+    defaults), one of another config is refused, and nothing is written before ``open``.
+
+    Args:
+        folder: made by ``open`` if absent.
+        experiment: name of the experiment.
+        config: the resolved config (a dataclass).
+        preset: name of the preset the config started from.
+        grows: options that are lists and may have gained members since; the folder's record then is the new one.
+
+    Raises:
+        UserError: the folder belongs to another config or to something else.
+    """
+
+    def __init__(
+        self, folder: Path, experiment: str, config: Any, *, preset: str = "", grows: Sequence[str] = ()
+    ) -> None:
+        self.folder = Path(folder)
+        resolved = plain(config)
+        path = self.folder / "config.json"
+        self.resumed = path.exists()
+        self._created: str | None = None
+        if self.resumed:
+            old = read_json(path)
+            if not isinstance(old, dict) or not {"experiment", "config"} <= old.keys():
+                raise UserError(f"{self.folder} is no run folder (its config.json is another's); choose another --out")
+            if old["experiment"] != experiment:
+                raise UserError(
+                    f"{self.folder} holds a run of {old['experiment']!r}, not of {experiment!r}; choose another --out"
+                )
+            before = completed(old["config"], config)
+            for name in grows:
+                if before.get(name) != resolved[name] and set(before.get(name) or ()) <= set(resolved[name]):
+                    before[name], self._created = resolved[name], old.get("created")
+            changed = differences(before, resolved)
+            if changed:
+                raise UserError(
+                    f"{self.folder} holds a run with another config ({'; '.join(changed[:5])}"
+                    f"{', …' if len(changed) > 5 else ''}); choose another --out, or remove that folder to start over"
+                )
+        elif self.folder.exists() and (not self.folder.is_dir() or any(map(_is_content, self.folder.iterdir()))):
+            raise UserError(f"{self.folder} exists and is no run folder (it has no config.json); choose another --out")
+        self._record = {"experiment": experiment, "preset": preset, "config": resolved}
+
+    def open(self) -> None:
+        """Makes the folder and holds it; only the main process of a launch should. Raises UserError if it is in use."""
+        with room(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock()
+        if not self.resumed or self._created:
+            made = {
+                "versions": versions(),
+                "commit": commit(),
+                "command": shlex.join(["engramlab", *sys.argv[1:]]),
+                "created": self._created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+            write_json(self.folder / "config.json", self._record | made)
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # no such locks on this system
+            return
+        with room(self.folder):
+            self._file = (self.folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{self.folder} is in use by another process; wait for it or choose another --out"
+            ) from None
+        except OSError:  # a file system without locks
+            return
+
+    def close(self) -> None:
+        """Gives the folder free for another process."""
+        if hasattr(self, "_file"):
+            self._file.close()
+
+
+class Metrics:
+    """Flat rows in ``metrics.jsonl``: appended as they come, cut back to a checkpoint's step on resume."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with room(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+    def rewind(self, step: int) -> None:
+        """Drops rows after ``step`` and a half-written last line: they will be written again."""
+        kept = [row for row in read_rows(self.path) if row.get("step", 0) <= step]
+        if self.path.exists() or kept:
+            write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def add(self, **row: Any) -> None:
+        """Appends one row."""
+        with room(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a ``metrics.jsonl``; a half-written last line is left out, an absent file has none."""
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").split(
+            "\n"
+        ):  # not at U+2028, as splitlines would
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows

@@ -1,0 +1,1 @@
+"""Asking a model: evidence of what it holds, and what it answers."""

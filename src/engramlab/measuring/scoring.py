@@ -1,0 +1,169 @@
+"""The span-scoring engine: log-probability, rank and greedy match of every target token, in as few passes as it takes.
+
+Rows are sorted by length, batched by a token budget so that hardly any padding is computed, a beginning that many rows share is
+read once, and the vocabulary projection runs at target positions only. The result is evidence per token; metrics are small
+functions over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Query
+from engramlab.core import deltas
+from engramlab.core.forward import prefixes
+from engramlab.core.forward.hooks import mode
+from engramlab.core.forward.passes import target_logits
+from engramlab.core.models import mask_token
+from engramlab.core.text.tokens import GAP, EncodedQueries, Sequences, encode_queries
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Evidence for each scored token, in the order of the rows and of the tokens in them.
+
+    Attributes:
+        logprobs: float32 ``[total]``: natural log-probability of the token after the true tokens before it.
+        ranks: int32 ``[total]``: how many tokens of the vocabulary are strictly likelier (0 is best).
+        greedy: bool ``[total]``: the token is what greedy decoding would choose (ties go to the lower token id).
+        offsets: int64 ``[rows + 1]``: tokens of row ``i`` are ``offsets[i]:offsets[i + 1]``.
+        marks: int8 ``[total]``: the marks of the tokens.
+        predicted: int32 ``[total]``: the token that greedy decoding would choose.
+    """
+
+    logprobs: np.ndarray
+    ranks: np.ndarray
+    greedy: np.ndarray
+    offsets: np.ndarray
+    marks: np.ndarray
+    predicted: np.ndarray
+
+    def exact(self) -> np.ndarray:
+        """bool ``[rows]``: every scored token of the row is the greedy choice.
+
+        For a row of prompt, answer and end token this equals "greedy decoding writes exactly this answer and stops": by
+        induction each greedy token extends the true prefix. Rows without scored tokens are False.
+        """
+        wrong = np.append(0, np.cumsum(~self.greedy))[self.offsets]
+        return (np.diff(wrong) == 0) & (np.diff(self.offsets) > 0)
+
+    def first(self) -> np.ndarray:
+        """bool ``[rows]``: the row's first scored token that is not a ``GAP`` is the greedy choice; False without one."""
+        solid = np.flatnonzero(self.marks != GAP)
+        first = np.append(solid, len(self.marks))[np.searchsorted(solid, self.offsets[:-1])]
+        return (first < self.offsets[1:]) & np.append(self.greedy, False)[first]
+
+    def mean_logprob(self) -> np.ndarray:
+        """float64 ``[rows]``: mean log-probability of the row's scored tokens; NaN for a row without any."""
+        sums = np.diff(np.append(0.0, np.cumsum(self.logprobs, dtype=np.float64))[self.offsets])
+        counts = np.diff(self.offsets)
+        return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+
+
+@torch.inference_mode()
+def score(
+    model: nn.Module,
+    sequences: Sequences,
+    *,
+    owner: np.ndarray | None = None,
+    ends: np.ndarray | None = None,
+    budget: int = 16_384,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Scores every token with a positive mark, given all true tokens before it in its row.
+
+    A masked LM sees the whole row, with a mask token in the place of every token to be scored: all of them are named in one
+    pass, none given another.
+
+    Deltas on the model that decide something at the end of a prompt (``Delta.routed``) decide it there: what is to be scored
+    stands in the input, but plays no part in their decision.
+
+    Args:
+        model: a causal or masked LM; it comes back in the mode it had.
+        sequences: rows; a causal LM cannot score a row's first token.
+        owner: int64 ``[rows]``: index of the delta (of ``deltas.together``) each row is scored under.
+        ends: int64 ``[rows]``: position of each row's last prompt token; that before its first scored token by default.
+        budget: most padded tokens a forward pass.
+        progress: called with (rows done, rows in all).
+
+    Raises:
+        UserError: a row is longer than the model's context, or its first token is to be scored.
+    """
+    wanted = sequences.marks > 0
+    hidden = mask_token(model)
+    if hidden is None and len(sequences) and wanted[sequences.offsets[:-1][sequences.lengths > 0]].any():
+        raise UserError("the first token of a text cannot be scored: nothing stands before it (use a start token)")
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit and len(sequences) and int(sequences.lengths.max()) > limit:
+        row = int(sequences.lengths.argmax())
+        raise UserError(f"text {row} has {int(sequences.lengths[row])} tokens; the model's context is {limit}")
+    total = int(wanted.sum())
+    logprobs = np.empty(total, dtype=np.float32)
+    ranks = np.empty(total, dtype=np.int32)
+    predicted = np.empty(total, dtype=np.int32)
+    counts = np.concatenate([[0], np.cumsum(wanted)])
+    offsets = counts[sequences.offsets]
+    device = next(model.parameters()).device
+    with mode(model, False):
+        done = 0
+        first = np.full(len(sequences), np.iinfo(np.int64).max)  # rows without a scored token share what they like
+        of = np.repeat(np.arange(len(sequences)), sequences.lengths)[wanted]
+        np.minimum.at(first, of, np.flatnonzero(wanted) - sequences.offsets[of])
+        stops = np.minimum(first, sequences.lengths) - 1 if ends is None else np.asarray(ends, dtype=np.int64)
+        share = hidden is None and not deltas.routed(model)
+        for rows, shared in prefixes.batches(sequences, first, budget, owner=owner, share=share):
+            lengths = sequences.lengths[rows]
+            width = int(lengths.max())
+            inside = np.arange(width) < lengths[:, None]
+            at = (sequences.offsets[:-1][rows][:, None] + np.arange(width))[inside]
+            ids = np.zeros((len(rows), width), dtype=np.int64)
+            ids[inside] = sequences.ids[at]
+            scored = np.zeros((len(rows), width), dtype=bool)
+            scored[inside] = wanted[at]
+            tokens, goals = torch.from_numpy(ids).to(device), torch.from_numpy(scored).to(device)
+            if hidden is None:
+                read, keep, seen = tokens[:, :-1], goals[:, 1:], None
+            else:
+                read, keep, seen = tokens.masked_fill(goals, hidden), goals, torch.from_numpy(inside).to(device)
+            if keep.any():
+                at_end, under = (v if v is None else torch.from_numpy(v[rows]).to(device) for v in (stops, owner))
+                logits = target_logits(model, read, keep, seen, shared, ends=at_end, owner=under)
+                values = _evidence(logits, tokens[goals])
+                into = counts[at][scored[inside]]
+                logprobs[into], ranks[into], predicted[into] = (v.cpu().numpy() for v in values)
+            done += len(rows)
+            if progress:
+                progress(done, len(sequences))
+    greedy = predicted == sequences.ids[wanted]
+    return Scores(logprobs, ranks, greedy, offsets, sequences.marks[wanted], predicted)
+
+
+def _evidence(
+    logits: torch.Tensor, targets: torch.Tensor, chunk: int = 1 << 25
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probability and rank of each target, and the likeliest token; in slices, so that float32 copies stay small."""
+    parts = []
+    rows = max(1, chunk // logits.shape[-1])
+    for part, goal in zip(logits.split(rows), targets.split(rows), strict=True):
+        part = part.float()
+        chosen = part.gather(-1, goal[:, None])
+        logprob = (chosen - part.logsumexp(-1, keepdim=True)).squeeze(-1)
+        rank = (part > chosen).sum(-1, dtype=torch.int32)
+        parts.append((logprob, rank, part.argmax(-1).int()))
+    a, b, c = (torch.cat(column) for column in zip(*parts, strict=True))
+    return a, b, c
+
+
+def score_queries(
+    model: nn.Module, tokenizer: Any, queries: Sequence[Query], *, end: bool = False, budget: int = 16_384
+) -> tuple[Scores, EncodedQueries]:
+    """Encodes and scores queries; see ``encode_queries`` and ``score``."""
+    encoded = encode_queries(tokenizer, queries, end=end)
+    return score(model, encoded.sequences, budget=budget), encoded

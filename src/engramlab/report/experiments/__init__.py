@@ -1,0 +1,1 @@
+"""One module an experiment: its report's headline and sections."""

@@ -1,0 +1,416 @@
+"""The sections of the knowledge-acquisition report: how facts rise at each encounter, and how fast they are forgotten.
+
+Source of the measures: arXiv 2406.11813. Log-probabilities are natural; a gain of 0.7 doubles a target's probability.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plotly import graph_objects as go
+
+from engramlab.report.parts.acquired_facts import facts_section
+from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
+from engramlab.report.parts.figures import Line, curves, plain, style
+from engramlab.report.parts.training import missing, table_by_run, training_section
+from engramlab.report.rows import Row, Run, distinct, number, read_json
+
+DEPTHS = ("memorization", "semantic", "compositional")
+SCHEDULES = {"duplicate": "#D55E00", "paraphrase": "#0072B2", "once": "#009E73", "never": "#767676"}
+_PARTS_SHOWN = 6  # parts whose curves are drawn; tables have all
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a run: a checkpoint, batch, interval and learning rate."""
+
+    run: str
+    name: str
+    label: str
+    about: Row
+    rows: list[Row]
+    curves: Row
+
+    def row(self, group: str, depth: str) -> Row:
+        """The measurements of a group at a depth; empty where there are none."""
+        return next((row for row in self.rows if (row.get("group"), row.get("depth")) == (group, depth)), {})
+
+    @property
+    def groups(self) -> list[str]:
+        return distinct(str(row.get("group")) for row in self.rows)
+
+
+def read_parts(runs: Sequence[Run]) -> list[Part]:
+    """The parts of some runs, in order; one of an unfinished run has no rows yet and is left out."""
+    found = []
+    for run in runs:
+        for about in run.summary.get("parts") or []:
+            name = str(about.get("dataset"))
+            label = name if len(runs) == 1 else run.name if len(run.summary["parts"]) == 1 else f"{run.name}: {name}"
+            rows = [row for row in run.rows if row["dataset"] == name]
+            found.append(Part(run.name, name, label, about, rows, read_json(run.path / name / "curves.json")))
+    return found
+
+
+def headline(runs: Sequence[Run]) -> str:
+    """One sentence: what an encounter gains at each depth, and how long an interval may be."""
+    parts = read_parts(runs)
+    texts = []
+    for part in parts[:2]:
+        group = next((g for g in ("duplicate", "paraphrase", "once") if g in part.groups), "")
+        values = [number(part.row(group, depth).get("effectivity")) for depth in DEPTHS]
+        if not any(value is not None for value in values):
+            continue
+        gains = ", ".join(f"{depth} {_signed(value)}" for depth, value in zip(DEPTHS, values, strict=True))
+        threshold = number(part.row(group, "memorization").get("threshold_steps"))
+        after = f"; forgotten after about {_big(threshold)} steps" if threshold is not None else ""
+        texts.append(
+            (f"{part.label}: " if len(parts) > 1 else "") + f"one encounter ({group}) gains {gains} nats{after}"
+        )
+    return ". ".join(texts) + "." if texts else missing(runs, "Nothing was injected")
+
+
+def sections(runs: Sequence[Run]) -> list[Section]:
+    """Everything the experiment has to show, in reading order."""
+    parts = read_parts(runs)
+    return [
+        _rise_and_fall(runs, parts),
+        _effectivity(runs, parts),
+        _forgetting(runs, parts),
+        _shapes(runs, parts),
+        facts_section([(part.label, part.curves) for part in parts], missing(runs)),
+        _chosen(runs, parts),
+        training_section(runs),
+    ]
+
+
+def terminal(summary: Mapping[str, Any]) -> list[Table]:
+    """Tables for the terminal: what an encounter gains, and how it is forgotten."""
+    rows = [row for row in summary.get("rows") or [] if number(row.get("effectivity")) is not None]
+    if not rows:
+        return []
+    several = len(summary.get("parts") or []) > 1
+    lead = ["part"] if several else []
+
+    def first(row: Row) -> list[str]:
+        return [*([str(row["dataset"])] if several else []), str(row["group"]), str(row["depth"])]
+
+    measured = ("effectivity", "effectivity_net")
+    gains = [
+        [*first(row), *(_interval(row, name) for name in measured), _signed(number(row.get("final_gain")))]
+        for row in rows
+    ]
+    columns = [*lead, "group", "depth", "effectivity", "above the control", "gain at the end"]
+    decays = [
+        [*first(row), _decay(row), _fixed(number(row.get("r_squared"))), _threshold(row)]
+        for row in rows
+        if "decay_constant" in row
+    ]
+    what = "How it is forgotten"
+    return [
+        Table(columns, gains, "What an encounter gains (nats, 95 % interval)", len(lead) + 2),
+        Table([*lead, "group", "depth", "decay constant", "R²", "threshold, steps"], decays, what, len(lead) + 2),
+    ]
+
+
+# sections -------------------------------------------------------------------------------------------------------------
+
+
+def _rise_and_fall(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
+    title = "Rise at each encounter, decay after it"
+    blocks: list[Block] = []
+    for part in parts[:_PARTS_SHOWN]:
+        figures = []
+        for depth in DEPTHS:
+            found = [curve for curve in part.curves.get("curves") or [] if curve["depth"] == depth]
+            lines = [
+                Line(curve["group"], curve["x"], curve["y"], SCHEDULES.get(curve["group"], "#000000"))
+                for curve in found
+            ]
+            if not lines:
+                continue
+            figure = curves(lines, x="steps since the first injection", y="Δ log-probability (nats)")
+            for step in sorted({step for curve in found for step in curve["injections"]}):
+                figure.add_vline(x=step, line={"color": "#bbbbbb", "width": 1, "dash": "dot"}, layer="below")
+            figures.append((depth, figure))
+        if figures:
+            note = "Mean over queries of the log-probability of the target, less that before the first injection"
+            where = f" ({part.label})" if len(parts) > 1 else ""
+            blocks.append(Figures(figures, f"{note}{where}. Dotted: injections."))
+    if len(parts) > _PARTS_SHOWN:
+        blocks.append(Text(f"Drawn are the first {_PARTS_SHOWN} parts of {len(parts)}; the tables have all."))
+    return Section(title, blocks, missing(runs))
+
+
+def _effectivity(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
+    figure = go.Figure()
+    names = [depth for depth in DEPTHS if any(part.row(group, depth) for part in parts for group in part.groups)]
+    shades = ("", "/", "x", ".", "-", "+")
+    for k, part in enumerate(parts[:_PARTS_SHOWN]):
+        for group in part.groups:
+            rows = [part.row(group, depth) for depth in names]
+            values = [number(row.get("effectivity")) for row in rows]
+            high = [_span(row, "effectivity", "high") for row in rows]
+            low = [_span(row, "effectivity", "low") for row in rows]
+            figure.add_bar(
+                x=names,
+                y=values,
+                name=plain(group if len(parts) == 1 else f"{group}, {part.label}", 44),
+                marker={"color": SCHEDULES.get(group, "#000000"), "pattern": {"shape": shades[k % len(shades)]}},
+                error_y={"type": "data", "array": high, "arrayminus": low, "color": "#222"},
+            )
+    blocks: list[Block] = []
+    if figure.data:
+        style(figure, height=400)
+        figure.update_layout(barmode="group")
+        figure.update_yaxes(title="effectivity (nats)")
+        note = "Mean over queries and encounters, whiskers 95 % intervals over passages."
+        if any("never" in part.groups for part in parts):
+            note += " never: the control, which is not injected; what a maximum over a window gains by chance."
+        blocks.append(Figures([("", figure)], note))
+        by_encounter = _by_encounter(parts)
+        if by_encounter:
+            blocks.append(
+                Figures(by_encounter, "Effectivity of each encounter in turn; the first one gains most in the paper.")
+            )
+    lines: list[list[str]] = []
+    for part in parts:
+        for group in part.groups:
+            for depth in DEPTHS:
+                row = part.row(group, depth)
+                if row:
+                    cells = [part.label, group, depth, _interval(row, "effectivity"), _interval(row, "effectivity_net")]
+                    first = row.get("by_encounter") or [None]
+                    cells += [_signed(number(first[0])), _signed(number(first[-1]))]
+                    cells += [_fixed(number(row.get("before"))), _fixed(number(row.get("after")))]
+                    lines.append([*cells, _signed(number(row.get("final_gain"))), str(row.get("queries"))])
+    if lines:
+        columns = [
+            "part",
+            "group",
+            "depth",
+            "effectivity",
+            "above the control",
+            "first encounter",
+            "last",
+            "before",
+            "at the end",
+            "gain",
+            "queries",
+        ]
+        caption = (
+            "Log-probabilities in nats: what an encounter gains at its best, how much of that lies above what the control "
+            "gains by chance, and where targets stand before and after."
+        )
+        blocks.append(_table(parts, columns, lines, caption, 3))
+    return Section("Effectivity: what an encounter gains", blocks, missing(runs))
+
+
+def _by_encounter(parts: Sequence[Part]) -> list[tuple[str, go.Figure]]:
+    figures = []
+    for depth in DEPTHS:
+        lines = []
+        for part in parts[:_PARTS_SHOWN]:
+            for group in part.groups:
+                values = part.row(group, depth).get("by_encounter") or []
+                points = [(i, v) for i, value in enumerate(values, 1) if (v := number(value)) is not None]
+                if len(points) > 1:
+                    name = group if len(parts) == 1 else f"{group}, {part.label}"
+                    dash = ("solid", "dash", "dot", "dashdot")[parts.index(part) % 4]
+                    lines.append(
+                        Line(name, [i for i, _ in points], [v for _, v in points], SCHEDULES.get(group, "#000"), dash)
+                    )
+        if lines:
+            figures.append((depth, curves(lines, x="encounter", y="effectivity (nats)")))
+    return figures
+
+
+def _forgetting(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
+    blocks: list[Block] = []
+    for part in parts[:_PARTS_SHOWN]:
+        figures = [(depth, figure) for depth in DEPTHS if (figure := _retained(part, depth)) is not None]
+        if figures:
+            where = f" ({part.label})" if len(parts) > 1 else ""
+            note = f"Part of what all encounters gained that is left t steps after the last maximum{where}; dashed: the fit."
+            blocks.append(Figures(figures, note))
+    rows = []
+    for part in parts:
+        for group in part.groups:
+            for depth in DEPTHS:
+                row = part.row(group, depth)
+                if "decay_constant" in row:
+                    cells = [part.label, group, depth, _decay(row), _fixed(number(row.get("stderr")), 4)]
+                    cells += [
+                        _fixed(number(row.get("r_squared"))),
+                        _threshold(row),
+                        _tokens(row.get("threshold_tokens")),
+                    ]
+                    cells.append(_fixed(number(row.get("log10_threshold_tokens"))))
+                    cells.append(f"{row.get('undefined')} / {_fixed(number(row.get('outliers_mean')), 1)}")
+                    rows.append([*cells, str(row.get("queries"))])
+    if rows:
+        columns = ["part", "group", "depth", "decay constant a", "fit's error", "R²", "threshold, steps", "tokens"]
+        columns += ["log₁₀ tokens", "without gain / outliers", "queries"]
+        caption = (
+            "a: the part lost each time t grows by the logarithm's base, with a 95 % interval from resampled passages; the "
+            "fit's own standard error ignores the spread between queries and is too small. Threshold: where the fitted line "
+            "reaches 0, the longest interval between encounters at which something is left; it is extrapolated where it "
+            "lies beyond the run. Without gain: queries left out because no encounter lifted them; outliers: mean over t."
+        )
+        blocks.append(_table(parts, columns, rows, caption, 3))
+    return Section("Forgetting: retainability against log t", blocks, missing(runs))
+
+
+def _retained(part: Part, depth: str) -> go.Figure | None:
+    lines = []
+    for found in part.curves.get("retainability") or []:
+        if found["depth"] != depth:
+            continue
+        colour = SCHEDULES.get(found["group"], "#000000")
+        points = [(t, r) for t, r in zip(found["t"], found["r"], strict=True) if r is not None]
+        if len(points) < 2:
+            continue
+        lines.append(Line(found["group"], [t for t, _ in points], [r for _, r in points], colour))
+        row = part.row(found["group"], depth)
+        slope, intercept = number(row.get("decay_constant")), number(row.get("intercept"))
+        if slope is not None and intercept is not None:
+            ends = [points[0][0], points[-1][0]]
+            base = number(part.about.get("base")) or 10.0
+            fit = [intercept - slope * math.log(t) / math.log(base) for t in ends]
+            lines.append(Line(f"{found['group']}: fit", ends, fit, colour, "dash"))
+    if not lines:
+        return None
+    figure = curves(lines, x="t, steps after the last maximum", y="retainability")
+    figure.update_traces(mode="lines")
+    figure.update_xaxes(type="log", rangemode="normal", dtick=1, minor_showgrid=False)
+    figure.add_hline(y=0, line={"color": "#999", "width": 1})
+    return figure
+
+
+def _shapes(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
+    """What the paper finds, and whether it is so here: said by numbers, not by eye."""
+    rows = []
+    for part in parts:
+        for finding, here, verdict in _findings(part):
+            rows.append([part.label, finding, here, verdict])
+    columns = ["part", "the paper finds", "here", ""]
+    caption = "arXiv 2406.11813 used models of 1 to 7 billion parameters: compare the shape, not the numbers."
+    return Section("Beside the paper", [_table(parts, columns, rows, caption, 1000)] if rows else [], missing(runs))
+
+
+def _findings(part: Part) -> list[tuple[str, str, str]]:
+    found = []
+    for group in part.groups:
+        if group == "never":
+            continue
+        values = [number(part.row(group, depth).get("effectivity")) for depth in DEPTHS]
+        if all(value is not None for value in values):
+            falling = values[0] >= values[1] >= values[2]  # type: ignore[operator]
+            text = (
+                f"{group}: " + " ≥ ".join(_fixed(value) for value in values)
+                if falling
+                else (f"{group}: " + ", ".join(_fixed(value) for value in values))
+            )
+            found.append(("effectivity: memorization ≥ semantic ≥ compositional", text, _yes(falling)))
+    for group in part.groups:
+        fits = {depth: number(part.row(group, depth).get("r_squared")) for depth in DEPTHS}
+        shown = [f"{depth} {_fixed(value)}" for depth, value in fits.items() if value is not None]
+        if shown and fits["memorization"] is not None:
+            found.append(
+                (
+                    "R falls linearly in log t (R² ≥ 0.8 for memorization)",
+                    f"{group}: {', '.join(shown)}",
+                    _yes(fits["memorization"] >= 0.8),
+                )
+            )
+    for depth in DEPTHS:
+        two, one = (number(part.row(group, depth).get("decay_constant")) for group in ("duplicate", "paraphrase"))
+        if two is not None and one is not None:
+            text = f"{depth}: duplicates {_fixed(two, 3)}, paraphrases {_fixed(one, 3)}"
+            found.append(("duplicates decay faster than paraphrases", text, _yes(two >= one)))
+    return found
+
+
+def _chosen(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
+    blocks: list[Block] = []
+    for run in runs:
+        chosen = run.summary.get("choices")
+        if isinstance(chosen, dict):
+            caption = f"Run {run.name}" if len(runs) > 1 else ""
+            blocks.append(
+                Table(["what the definitions leave open", "here"], [[k, str(v)] for k, v in chosen.items()], caption)
+            )
+    rows = []
+    for part in parts:
+        about = part.about.get("optimizer")
+        if isinstance(about, dict):
+            rates = [number(about.get(name)) for name in ("first_rate", "last_rate")]
+            rate = " to ".join(f"{value:.3g}" for value in distinct(rates) if value is not None)
+            size = f"{part.about.get('batch')} × {part.about.get('window')}"
+            cells = [part.label, str(part.about.get("model")), size, str(part.about.get("interval"))]
+            rows.append([*cells, str(part.about.get("steps")), rate, str(about.get("moments"))])
+    if rows:
+        columns = ["part", "model", "batch × window", "interval", "steps", "learning rate", "AdamW's moments"]
+        blocks.append(Table(columns, rows, "How each part was trained."))
+    return Section("What was chosen", blocks, missing(runs))
+
+
+# words ----------------------------------------------------------------------------------------------------------------
+
+
+def _table(
+    parts: Sequence[Part], columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str, numbers: int
+) -> Table:
+    return table_by_run(parts, columns, rows, caption, numbers)  # type: ignore[arg-type]
+
+
+def _yes(so: bool) -> str:
+    return "so here" if so else "not so here"
+
+
+def _fixed(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}"
+
+
+def _span(row: Row, name: str, end: str) -> float:
+    value, bound = number(row.get(name)), number(row.get(f"{name}_{end}"))
+    return 0.0 if value is None or bound is None else abs(bound - value)
+
+
+def _interval(row: Row, name: str) -> str:
+    low, high = number(row.get(f"{name}_low")), number(row.get(f"{name}_high"))
+    text = _fixed(number(row.get(name)))
+    return text if low is None or high is None else f"{text} ({low:.2f} to {high:.2f})"
+
+
+def _decay(row: Row) -> str:
+    low, high = number(row.get("decay_low")), number(row.get("decay_high"))
+    text = _fixed(number(row.get("decay_constant")), 3)
+    return text if low is None or high is None else f"{text} ({low:.3f} to {high:.3f})"
+
+
+def _threshold(row: Row) -> str:
+    text = _big(row.get("threshold_steps"))
+    ends = [_big(row.get(f"threshold_steps_{end}")) for end in ("low", "high")]
+    return text if "–" in ends else f"{text} ({ends[0]} to {ends[1]})"
+
+
+def _tokens(value: object) -> str:
+    return _big(value)
+
+
+def _big(value: object) -> str:
+    """1234567 as `1,234,567`, 1.2e12 as `1.2e+12`, and an infinity by its name."""
+    if value == "infinite":
+        return "∞"
+    found = number(value)
+    if found is None:
+        return "–"
+    return f"{found:,.0f}" if abs(found) < 1e9 else f"{found:.2g}"

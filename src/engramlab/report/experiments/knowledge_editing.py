@@ -1,0 +1,357 @@
+"""The sections of the knowledge-editing report: methods and losses by what became of the model, under two protocols.
+
+Reliability is asked with the edit's own prompt, generality with other words for it, portability with what follows from it, and
+locality with what must stay as it was. The two protocols stand in tables of their own and are never mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from engramlab.report.parts.blocks import Block, Cases, Figures, Section, Table, Text
+from engramlab.report.parts.cases import leaves
+from engramlab.report.parts.figures import PALETTE, Line, Point, curves, scatter, styles
+from engramlab.report.parts.judged import (
+    ABOUT,
+    NO_LOSS,
+    PROTOCOLS,
+    ROLES,
+    differences,
+    gain,
+    loss_name,
+    method_name,
+    records,
+    share,
+)
+from engramlab.report.parts.training import missing, table_by_run
+from engramlab.report.rows import Row, Run, distinct, number
+
+PLAIN = "cross-entropy"
+_MOST_RECORDS = 200
+_SETTINGS = {"single": "Each edit by itself", "continual": "One edit after another", "batch": "All edits at once"}
+
+
+class Place(NamedTuple):
+    """What one table is about: how edits were made, and how many of them the model held when it was asked."""
+
+    setting: str
+    edits: int
+
+    def __str__(self) -> str:
+        start = _SETTINGS.get(self.setting, self.setting)
+        return start if self.setting == "single" else f"{start}, T = {self.edits:,}"
+
+
+class Unit(NamedTuple):
+    """A method under a loss, in a run."""
+
+    run: str
+    method: str
+    loss: str
+
+
+def headline(runs: Sequence[Run]) -> str:
+    """One sentence: what OVERTONE does to portability where answers are written freely, or the best method."""
+    measured = Measured(runs)
+    if not measured.rows:
+        return missing(runs, "No edit was judged")
+    place = measured.places[-1]
+    found = [
+        row
+        for (run, *_), row in measured.differences.items()
+        if (row["place"], row.get("protocol"), row.get("role")) == (place, "generated", "portability")
+        and str(row.get("loss", "overtone")).startswith("overtone")
+        and number(row.get("low")) is not None
+    ]
+    if found:
+        up, down = sum(row["low"] > 0 for row in found), sum(row["high"] < 0 for row in found)
+        each = ", ".join(f"{method_name(row['method'])} {gain(row).splitlines()[0]}" for row in found)
+        return (
+            f"With OVERTONE instead of cross-entropy portability (generated) rises for {up} of {len(found)} and falls for "
+            f"{down} beyond the 95\u00a0% interval, in points: {each}."
+        )
+    means = {unit: measured.value(unit, place, "generated", "mean") for unit in measured.units}
+    known = {unit: mean for unit, mean in means.items() if mean is not None}
+    if not known:
+        return missing(runs, "No answer was written")
+    best = max(known, key=lambda unit: known[unit])
+    loss = "" if best.loss == NO_LOSS else f" with {loss_name(best.loss)}"
+    name = f"{method_name(best.method)}{loss}"
+    return f"Best mean of reliability, generality, portability and locality (generated): {name}, {share(known[best])}\u00a0%."
+
+
+def sections(runs: Sequence[Run]) -> list[Section]:
+    """Everything the experiment has to show, in reading order."""
+    measured = Measured(runs)
+    return [
+        _overview(runs),
+        *(_results(runs, measured, protocol) for protocol in PROTOCOLS),
+        _trade(runs, measured),
+        _continual(runs, measured),
+        _kinds(runs, measured),
+        _costs(runs, measured),
+        _cases(runs),
+        _left_out(runs),
+    ]
+
+
+class Measured:
+    """The summary rows of several runs, by unit, place and protocol."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.rows: dict[tuple[Unit, Place, str], Row] = {}
+        self.differences: dict[tuple[str, str, str, Place, str, str], Row] = {}
+        for run in runs:
+            for row in run.rows:
+                if row.get("protocol") in PROTOCOLS:
+                    unit = Unit(run.name, str(row.get("method")), str(row.get("loss") or NO_LOSS))
+                    self.rows[unit, _place(run, row), str(row["protocol"])] = row
+            for row in differences(run):
+                loss = str(row.get("loss") or "overtone")
+                key = (run.name, str(row.get("method")), loss, _place(run, row))
+                self.differences[(*key, str(row.get("protocol")), str(row.get("role")))] = {**row, "place": key[3]}
+        self.units: list[Unit] = distinct(unit for unit, _, _ in self.rows)
+        self.places: list[Place] = sorted(distinct(place for _, place, _ in self.rows))
+        losses = distinct(unit.loss for unit in self.units)
+        self.losses = sorted((loss for loss in losses if loss != NO_LOSS), key=lambda loss: loss != PLAIN)
+        methods = distinct(unit.method for unit in self.units)
+        self.colours = {method: PALETTE[i % len(PALETTE)] for i, method in enumerate(methods)}
+
+    def value(self, unit: Unit, place: Place, protocol: str, column: str) -> float | None:
+        return number(self.rows.get((unit, place, protocol), {}).get(column))
+
+    def at(self, place: Place) -> list[Unit]:
+        """The units measured there."""
+        return distinct(unit for unit, where, _ in self.rows if where == place)
+
+
+def _place(run: Run, row: Row) -> Place:
+    edits = number(row.get("edits"))
+    return Place(str(row.get("setting") or run.summary.get("setting") or "single"), int(edits or 1))
+
+
+def _overview(runs: Sequence[Run]) -> Section:
+    rows = []
+    for run in runs:
+        cases = [number(row.get("cases")) or 0 for row in run.rows]
+        most = run.summary.get("new_tokens")
+        setting = str(run.summary.get("setting", "–"))
+        texts = [str(run.summary.get(key, _option(run, key))) for key in ("model", "benchmark")]
+        rows.append([run.name, *texts, setting, f"{max(cases, default=0):,.0f}", "–" if most is None else str(most)])
+    columns = ["run", "model", "benchmark", "setting", "cases", "tokens written at most"]
+    return Section("What was edited", [table_by_run(runs, columns, rows, "", numbers_from=4)])
+
+
+def _option(run: Run, key: str) -> Any:
+    options = run.config.get("config")
+    return options.get(key, "–") if isinstance(options, dict) else "–"
+
+
+def _results(runs: Sequence[Run], measured: Measured, protocol: str) -> Section:
+    title = {
+        "teacher-forced": "Teacher-forced: the papers' table",
+        "generated": "Generated: what the model writes by itself",
+    }[protocol]
+    blocks: list[Block] = []
+    for place in measured.places:
+        for table in (_compared(runs, measured, place, protocol), _without_loss(runs, measured, place, protocol)):
+            if table is not None:
+                blocks.append(table)
+    if blocks:
+        note = (
+            f"{ABOUT[protocol]} All numbers are percentages, means over cases; mean is over the four. Differences are in "
+            "points, with 95\u00a0% bootstrap intervals over cases; ▲ and ▼ mark those that exclude 0. CE: cross-entropy; OT: "
+            "OVERTONE."
+        )
+        blocks.insert(0, Text(note))
+    return Section(title, blocks, missing(runs))
+
+
+def _compared(runs: Sequence[Run], measured: Measured, place: Place, protocol: str) -> Table | None:
+    """Cross-entropy, another loss and the difference side by side: one row a method and other loss."""
+    units = [unit for unit in measured.at(place) if unit.loss != NO_LOSS]
+    others = [loss for loss in measured.losses if loss != PLAIN and any(unit.loss == loss for unit in units)]
+    named = len(others) > 1
+    rows = []
+    for run, method in distinct((unit.run, unit.method) for unit in units):
+        own = [loss for loss in others if Unit(run, method, loss) in units] or others[:1]
+        for loss in own or [""]:
+            cells = []
+            for role in ROLES:
+                cells.append(share(measured.value(Unit(run, method, PLAIN), place, protocol, role)))
+                if others:
+                    cells.append(share(measured.value(Unit(run, method, loss), place, protocol, role)))
+                    cells.append(gain(measured.differences.get((run, method, loss, place, protocol, role))))
+            rows.append([run, method_name(method), *([loss_name(loss)] if named else []), *cells])
+    if not rows:
+        return None
+    short = "other" if named else "OT" if others == ["overtone"] else loss_name("".join(others))
+    heads = ["CE", short, f"{short} − CE"] if others else ["CE"]
+    first = ["run", "method", *(["other loss"] if named else [])]
+    start = len(first) - (len(runs) == 1)
+    table = table_by_run(runs, [*first, *heads * len(ROLES)], rows, f"{place}.", numbers_from=len(first))
+    groups = [("", start), *((role, len(heads)) for role in ROLES.values())]
+    return Table(table.columns, table.rows, table.caption, table.numbers_from, groups)
+
+
+def _without_loss(runs: Sequence[Run], measured: Measured, place: Place, protocol: str) -> Table | None:
+    units = [unit for unit in measured.at(place) if unit.loss == NO_LOSS]
+    if not units:
+        return None
+    rows = [
+        [unit.run, method_name(unit.method), *(share(measured.value(unit, place, protocol, role)) for role in ROLES)]
+        for unit in units
+    ]
+    caption = f"{place}: methods that minimise no loss of target tokens."
+    return table_by_run(runs, ["run", "method", *ROLES.values()], rows, caption, numbers_from=2)
+
+
+def _trade(runs: Sequence[Run], measured: Measured) -> Section:
+    """Portability against locality, cross-entropy and the other losses joined."""
+    blocks: list[Block] = []
+    for place in measured.places:
+        figures = []
+        for protocol in PROTOCOLS:
+            points = []
+            for unit in sorted(measured.at(place), key=lambda unit: unit.loss != PLAIN):
+                x, y = (measured.value(unit, place, protocol, role) for role in ("locality", "portability"))
+                if x is not None and y is not None:
+                    name = method_name(unit.method) + (f" · {unit.run}" if len(runs) > 1 else "")
+                    mark = "no loss" if unit.loss == NO_LOSS else loss_name(unit.loss)
+                    points.append(Point(name, mark, x, y, measured.colours[unit.method]))
+            if points:
+                figures.append((f"{place}: {protocol}", scatter(points, x="locality", y="portability")))
+        if figures:
+            blocks.append(Figures(figures))
+    return Section("Portability against locality", blocks, missing(runs))
+
+
+def _continual(runs: Sequence[Run], measured: Measured) -> Section:
+    title = "Along a sequence of edits"
+    places = [place for place in measured.places if place.setting == "continual"]
+    if len(places) < 2:
+        return Section(title, [], "These runs make no sequence of edits." if measured.rows else missing(runs))
+    blocks: list[Block] = []
+    looks = styles([*measured.losses, NO_LOSS])
+    for protocol in PROTOCOLS:
+        figures = []
+        for role, short in ROLES.items():
+            lines = []
+            for unit in measured.units:
+                found = [(place.edits, measured.value(unit, place, protocol, role)) for place in places]
+                points = [(edits, value) for edits, value in found if value is not None]
+                if points:
+                    parts = [method_name(unit.method), *([] if unit.loss == NO_LOSS else [loss_name(unit.loss)])]
+                    parts += [unit.run] if len(runs) > 1 else []
+                    dash = ("solid", "dash", "dot", "dashdot")[list(looks).index(unit.loss) % 4]
+                    colour = measured.colours[unit.method]
+                    xs, ys = [edits for edits, _ in points], [value for _, value in points]
+                    lines.append(Line(" · ".join(parts), xs, ys, colour, dash))
+            if lines:
+                name = role if role != "mean" else "mean of the four"
+                figures.append((f"{name}, {protocol}", curves(lines, x="edits made", y=short, shares=True, log_x=True)))
+        if figures:
+            blocks.append(Figures(figures))
+    return Section(title, blocks, missing(runs))
+
+
+def _kinds(runs: Sequence[Run], measured: Measured) -> Section:
+    """Portability and locality by the kind of question."""
+    blocks: list[Block] = []
+    for protocol in PROTOCOLS:
+        for place in measured.places:
+            units = measured.at(place)
+            kinds = distinct(
+                column
+                for role in ("portability", "locality")
+                for unit in units
+                for column in measured.rows.get((unit, place, protocol), {})
+                if column.startswith(f"{role}:")
+            )
+            rows = []
+            for unit in units:
+                shares = [share(measured.value(unit, place, protocol, kind)) for kind in kinds]
+                rows.append([unit.run, method_name(unit.method), _loss(unit), *shares])
+            if kinds:
+                names = [kind.partition(":")[2].replace("_", " ") or "–" for kind in kinds]
+                table = table_by_run(
+                    runs, ["run", "method", "loss", *names], rows, f"{place}: {protocol}.", numbers_from=3
+                )
+                roles = [kind.partition(":")[0] for kind in kinds]
+                groups = [("", 3 - (len(runs) == 1)), *((role, roles.count(role)) for role in distinct(roles))]
+                blocks.append(Table(table.columns, table.rows, table.caption, table.numbers_from, groups))
+    return Section("Portability and locality by kind of question", blocks, missing(runs))
+
+
+def _loss(unit: Unit) -> str:
+    return "–" if unit.loss == NO_LOSS else loss_name(unit.loss)
+
+
+def _costs(runs: Sequence[Run], measured: Measured) -> Section:
+    rows = []
+    for place in measured.places:
+        for unit in measured.at(place):
+            row = next(measured.rows[key] for key in measured.rows if key[:2] == (unit, place))
+            cases, failed = (number(row.get(key)) for key in ("cases", "failed"))
+            seconds = number(row.get("seconds_per_edit"))
+            cells = ["–" if count is None else f"{count:,.0f}" for count in (cases, failed)]
+            cells.append("–" if seconds is None else f"{seconds:.3g}")
+            rows.append([unit.run, str(place), method_name(unit.method), _loss(unit), *cells])
+    columns = ["run", "edits", "method", "loss", "cases", "failed", "seconds an edit"]
+    tables = [table_by_run(runs, columns, rows, "", numbers_from=4)] if rows else []
+    return Section("What the edits cost", tables, missing(runs))
+
+
+def _cases(runs: Sequence[Run]) -> Section:
+    data = leaves(runs)
+    title = "Case by case"
+    if not data["views"]:
+        return Section(title, [], missing(runs, "No case was judged"))
+    note = (
+        "A case opens to what was asked, the answers before and after the edit, and the right answer's tokens: "
+        "log-probability (nats), rank (0 is the likeliest) and the likeliest token instead. Of a locality question ✓ says "
+        "that the answer has not changed. Needs JavaScript."
+    )
+    return Section(title, [Cases(data, note)])
+
+
+def _left_out(runs: Sequence[Run]) -> Section:
+    blocks: list[Block] = []
+    for key, caption, columns in (
+        ("failed", "Edits that failed; nothing of them is on the model, and they count nowhere above.", _FAILED),
+        ("skipped", "Records of the benchmark that were skipped.", ("index", "key", "reason")),
+    ):
+        rows = [[run.name, *(str(row.get(c, "–")) for c in columns)] for run in runs for row in records(run, key)]
+        if rows:
+            more = len(rows) - _MOST_RECORDS
+            caption += f" The first {_MOST_RECORDS} of {len(rows):,}." if more > 0 else ""
+            blocks.append(table_by_run(runs, ["run", *columns], rows[:_MOST_RECORDS], caption, numbers_from=1000))
+    finished = all(run.finished for run in runs)
+    return Section("Left out", blocks, "Every record was used and every edit was made." if finished else missing(runs))
+
+
+_FAILED = ("method", "loss", "case", "reason")
+
+
+def terminal(summary: Row) -> list[Table]:
+    """The run's result as tables for the terminal: one a protocol."""
+    rows = [row for row in summary.get("rows") or [] if row.get("protocol") in PROTOCOLS]
+    several = len({row.get("edits") for row in rows}) > 1
+    tables = []
+    for protocol in PROTOCOLS:
+        cells = [
+            [
+                method_name(row.get("method")),
+                "–" if row.get("loss") in (None, "", NO_LOSS) else loss_name(row["loss"]),
+                *([f"{row.get('edits')}"] if several else []),
+                *(share(row.get(role)) for role in ROLES),
+                "–" if number(row.get("seconds_per_edit")) is None else f"{row['seconds_per_edit']:.3g}",
+            ]
+            for row in rows
+            if row["protocol"] == protocol
+        ]
+        columns = ["method", "loss", *(["T"] if several else []), *ROLES.values(), "s/edit"]
+        if cells:
+            tables.append(Table(columns, cells, f"{protocol} (%)", numbers_from=2))
+    return tables

@@ -1,0 +1,275 @@
+"""The sections of the knowledge-extraction report: who can be asked about, after which way of reading.
+
+Exact match is the share of questions whose whole answer is right. P_train are the people whose questions were
+trained on, P_test those whose biographies the model has read but whose questions it has never seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engramlab.report.parts.blocks import Block, Examples, Figures, Section, Table, Text
+from engramlab.report.parts.figures import GREY, Bar, bars, percent
+from engramlab.report.parts.paper import ATTRIBUTES, BIDIRECTIONAL, SOURCE, Published, published
+from engramlab.report.parts.training import dataset_styles, missing, study_section, table_by_run, training_section
+from engramlab.report.rows import Row, Run, distinct, number, people
+
+_MOST_ENTRIES, _MOST_ANSWERS = 6, 24
+_NOTE = f"Published figures ({SOURCE}) are for N = 100k people and a model of 124M parameters (bioR: 302M)"
+
+
+def headline(runs: Sequence[Run]) -> str:
+    """One sentence: the dataset whose held-out questions are answered best, and the one answered worst."""
+    measured = Measured(runs)
+    ranking = measured.ranking()
+    if not ranking:
+        return missing(runs, "No question was asked")
+    texts: list[str] = []
+    for key in distinct([ranking[0], ranking[-1]]):
+        share = measured.spread(key, "test")
+        assert share is not None
+        what = " of held-out questions answered exactly" if not texts else ""
+        texts.append(f"{measured.name(key)}: {100 * share.mean:.0f}\u00a0%{what}")
+    runs_of_best = len(measured.values(ranking[0], "test"))
+    return "; ".join(texts) + (f" (mean of {runs_of_best} runs)." if runs_of_best > 1 else ".")
+
+
+def sections(runs: Sequence[Run]) -> list[Section]:
+    """Everything the experiment has to show, in reading order."""
+    measured = Measured(runs)
+    return [
+        _exact_match(runs, measured),
+        _by_attribute(runs, measured),
+        *_helped(runs, measured),
+        _beside_the_paper(runs, measured),
+        study_section(runs),
+        training_section(runs),
+        _examples(runs),
+    ]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and range of one measurement over runs."""
+
+    mean: float
+    low: float
+    high: float
+    runs: int
+
+    def __str__(self) -> str:
+        text = percent(self.mean)
+        return text if self.runs == 1 else f"{text} ({100 * self.low:.1f}–{100 * self.high:.1f})"
+
+
+Key = tuple[str, str]  # dataset label, mode
+
+
+class Measured:
+    """The exact-match rows of several runs, by (dataset, mode)."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.rows = [row for run in runs for row in run.rows if number(row.get("exact_match")) is not None]
+        self.keys: list[Key] = distinct(_key(row) for row in self.rows)
+        named = distinct(str(row.get("attribute")) for row in self.rows)
+        self.attributes = [attribute for attribute in named if attribute != "mean"]
+        self._modes = distinct(mode for _, mode in self.keys)
+
+    def name(self, key: Key) -> str:
+        """The dataset, with the mode where the page has more than one or the model is a masked one."""
+        named = len(self._modes) > 1 or key[1].startswith("masked ")
+        return f"{key[0]} ({key[1]})" if named else key[0]
+
+    def values(self, key: Key, group: str, attribute: str = "mean") -> dict[str, float]:
+        """Exact match by run, as shares."""
+        wanted = (*key, group, attribute)
+        return {
+            row["run"]: float(row["exact_match"])
+            for row in self.rows
+            if (*_key(row), str(row.get("group")), str(row.get("attribute"))) == wanted
+        }
+
+    def spread(self, key: Key, group: str, attribute: str = "mean") -> Spread | None:
+        values = list(self.values(key, group, attribute).values())
+        return Spread(sum(values) / len(values), min(values), max(values), len(values)) if values else None
+
+    def ranking(self) -> list[Key]:
+        """The datasets asked about held-out people, best first."""
+        scores = {key: spread.mean for key in self.keys if (spread := self.spread(key, "test")) is not None}
+        return sorted(scores, key=lambda key: -scores[key])
+
+    def paper(self, key: Key, attribute: str = "mean") -> Published | None:
+        """The published figure for the same texts and training; None for people other than the paper's."""
+        if not set(self.attributes) <= set(ATTRIBUTES):
+            return None
+        row = next(row for row in self.rows if _key(row) == key)
+        return published(row["dataset"], key[1], str(row.get("family") or "bioS"), attribute)
+
+
+def _key(row: Row) -> Key:
+    return row["label"], str(row.get("mode", "finetune"))
+
+
+def _exact_match(runs: Sequence[Run], measured: Measured) -> Section:
+    title = "Can it be asked? Exact match by dataset"
+    if not measured.rows:
+        return Section(title, [], missing(runs))
+    colours = dataset_styles(runs)
+    groups = []
+    for key in measured.ranking():
+        test, train = measured.values(key, "test"), measured.values(key, "train")
+        members = [
+            Bar(
+                label=run if len(runs) > 1 else "this run",
+                value=share,
+                colour=colours[key[0]][0],
+                ring=train.get(run),
+                hover=f"{run}: P_test {percent(share)}, P_train {percent(train.get(run))}",
+            )
+            for run, share in test.items()
+        ]
+        paper = measured.paper(key)
+        if paper:
+            hover = f"{measured.name(key)}: {percent(paper.exact_match)} ({paper.source})"
+            members.append(Bar("paper", paper.exact_match, GREY, published=True, hover=hover))
+        groups.append((measured.name(key), members))
+    blocks: list[Block] = []
+    if groups:
+        figure = bars(
+            groups,
+            "questions answered exactly",
+            bar="P_test",
+            ring="P_train",
+            paper=f"P_test in the paper ({SOURCE})",
+        )
+        compared = any(member.published for _, members in groups for member in members)
+        note = f"{_NOTE}: with smaller runs, compare the shape, not the numbers." if compared else ""
+        blocks.append(Figures([("", figure)], note))
+    if len(runs) > 1:
+        blocks.append(_comparison(measured))
+    blocks.append(_every_row(runs, measured))
+    unfinished = [run for run in runs if not run.finished]
+    if unfinished:
+        blocks.append(Text(missing(unfinished, "More is not measured")))
+    return Section(title, blocks)
+
+
+def _comparison(measured: Measured) -> Table:
+    rows = []
+    for key in distinct([*measured.ranking(), *measured.keys]):
+        train, test = measured.spread(key, "train"), measured.spread(key, "test")
+        runs = max(len(measured.values(key, group)) for group in ("train", "test"))
+        rows.append([*key, str(runs), str(train or "–"), str(test or "–")])
+    columns = ["dataset", "mode", "runs", "P_train", "P_test"]
+    return Table(columns, rows, "Mean over the runs with the same dataset (lowest–highest).", numbers_from=2)
+
+
+def _every_row(runs: Sequence[Run], measured: Measured) -> Table:
+    rows = []
+    for run in runs:
+        for key in distinct([*measured.ranking(), *measured.keys]):
+            for group in ("train", "test", "celebrities"):
+                attributes = [*measured.attributes, "mean"]
+                shares = [measured.values(key, group, attribute).get(run.name) for attribute in attributes]
+                if any(share is not None for share in shares):
+                    of = [
+                        row
+                        for row in measured.rows
+                        if (row["run"], *_key(row), row.get("group")) == (run.name, *key, group)
+                        and row.get("attribute") != "mean"
+                    ]
+                    asked = [number(row.get("questions")) or 0 for row in of]
+                    cells = [*map(percent, shares), f"{sum(asked):,.0f}" if any(asked) else "–"]
+                    rows.append([run.name, *key, people(group, of[0].get("people") if of else None), *cells])
+    columns = ["run", "dataset", "mode", "people", *map(_words, measured.attributes), "mean", "questions"]
+    return table_by_run(runs, columns, rows, "Exact match by dataset, people and attribute.", numbers_from=4)
+
+
+def _by_attribute(runs: Sequence[Run], measured: Measured) -> Section:
+    title = "Exact match by attribute, held-out people"
+    colours = dataset_styles(runs)
+    groups = []
+    for attribute in measured.attributes:
+        members = []
+        for key in measured.ranking():
+            spread = measured.spread(key, "test", attribute)
+            if spread:
+                low, high = (spread.low, spread.high) if spread.runs > 1 else (None, None)
+                name = measured.name(key)
+                hover = f"{name}, {_words(attribute)}: {spread}"
+                members.append(Bar(name, spread.mean, colours[key[0]][0], low, high, hover=hover))
+        if members:
+            groups.append((_words(attribute), members))
+    if not groups:
+        return Section(title, [], missing(runs))
+    note = "Bars are means over runs, whiskers the lowest and the highest run." if len(runs) > 1 else ""
+    figure = bars(groups, "questions answered exactly", bar="P_test")
+    return Section(title, [Figures([("", figure)], note)])
+
+
+def _helped(runs: Sequence[Run], measured: Measured) -> list[Section]:
+    """What celebrities or unrelated text, read beside the same people, do for their extraction; nothing without such runs."""
+    rows = []
+    for key in measured.ranking():
+        base, found, beside = key[0].partition("+CEL")
+        if not found:
+            base, found, beside = key[0].partition("+TEXT")
+        if not found:
+            continue
+        helped, alone = measured.spread(key, "test"), measured.spread((base, key[1]), "test")
+        what = "unrelated text" if found == "+TEXT" else "celebrities" + beside.replace("=", " written as ")
+        times = f"{helped.mean / alone.mean:.1f}" if helped and alone and alone.mean else "–"
+        finetuned = "half of the same people" if found == "+TEXT" else "half of the celebrities"
+        rows.append([base, key[1], what, finetuned, str(alone or "–"), str(helped or "–"), times])
+    if not rows:
+        return []
+    columns = ["dataset", "mode", "read beside it", "questions trained on", "alone, P_test", "with it, P_test", "times"]
+    note = (
+        "Exact match on held-out questions about the same people, whose entries alone or with something else were read."
+    )
+    return [Section("Who helps a minority", [Table(columns, rows, note, numbers_from=4)])]
+
+
+def _beside_the_paper(runs: Sequence[Run], measured: Measured) -> Section:
+    rows = []
+    for key in measured.ranking():
+        for attribute in ["mean", *measured.attributes]:
+            paper = measured.paper(key, attribute)
+            if paper:
+                here = str(measured.spread(key, "test", attribute) or "–")
+                rows.append([*key, _words(attribute), here, percent(paper.exact_match), paper.source])
+    title = "Beside the paper"
+    words = [Text(BIDIRECTIONAL)] if any(mode.startswith("masked ") for _, mode in measured.keys) else []
+    if not rows and words:
+        return Section(title, [*words])
+    if not rows:
+        empty = "The paper prints no figure for these datasets." if measured.rows else missing(runs)
+        return Section(title, [], empty)
+    columns = [
+        "dataset",
+        "mode",
+        "attribute",
+        "here, P_test",
+        "paper, P_test",
+        "source of the paper's figure",
+    ]
+    return Section(title, [Table(columns, rows, f"{_NOTE}."), *words])
+
+
+def _examples(runs: Sequence[Run]) -> Section:
+    blocks: list[Block] = []
+    for run in runs:
+        for dataset, example in run.examples.items():
+            entries, answers = example["entries"], example["answers"]
+            left = max(0, len(entries) - _MOST_ENTRIES), max(0, len(answers) - _MOST_ANSWERS)
+            note = f"Left out here: {left[0]:,} more entries, {left[1]:,} more answers." if any(left) else ""
+            title = f"{dataset}, run {run.name}" if len(runs) > 1 else dataset
+            blocks.append(
+                Examples(title, entries[:_MOST_ENTRIES], answers[:_MOST_ANSWERS], note, opened=len(blocks) < 2)
+            )
+    return Section("What it read, and what it was asked", blocks, missing(runs, "No examples were written"))
+
+
+def _words(attribute: str) -> str:
+    return attribute.replace("_", " ")

@@ -1,0 +1,1 @@
+"""What report pages are made of: figures, tables, maps, blocks."""

@@ -1,0 +1,130 @@
+"""One passage's facts along a run: pick it, see its queries' curves, its encounters and its local maxima."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from plotly import graph_objects as go
+
+from engramlab.report.parts.blocks import Figures, Section
+from engramlab.report.parts.figures import plain, style
+from engramlab.report.rows import distinct
+
+_DEPTHS = {"memorization": "#0072B2", "semantic": "#D55E00", "compositional": "#009E73"}
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+MOST = 120  # passages on a page
+
+
+def facts_section(parts: Sequence[tuple[str, Mapping[str, Any]]], missing: str) -> Section:
+    """The section to pick a passage in.
+
+    Args:
+        parts: (name, its curves.json).
+        missing: said when there is nothing to pick.
+    """
+    blocks = []
+    each = max(1, MOST // max(1, len(parts)))
+    for label, document in parts:
+        facts = document.get("facts") or []
+        names = distinct((fact["group"], fact["passage"]) for fact in facts)
+        # Some of every group, in their order.
+        kept = {
+            key
+            for group in distinct(group for group, _ in names)
+            for key in [key for key in names if key[0] == group][: max(1, each // len({g for g, _ in names}))]
+        }
+        chosen = [key for key in names if key in kept]
+        if chosen:
+            left = len(names) - len(chosen)
+            note = "Lines are queries (their targets in the legend), dotted lines encounters, crosses local maxima (t_LAM)."
+            note += f" Left out here: {left} more passages." if left else ""
+            title = "" if len(parts) == 1 else label
+            blocks.append(Figures([(title, _figure(chosen, facts, document["fact_steps"]))], note))
+    return Section("One passage: pick it", blocks, missing)
+
+
+def _figure(chosen: Sequence[tuple[str, str]], facts: Sequence[Mapping[str, Any]], steps: Sequence[int]) -> go.Figure:
+    of: dict[tuple[str, str], list[Mapping[str, Any]]] = {key: [] for key in chosen}
+    for fact in facts:
+        if (fact["group"], fact["passage"]) in of:
+            of[fact["group"], fact["passage"]].append(fact)
+    most = max(len(queries) for queries in of.values())
+    views = [_view(of[key], steps, most) for key in chosen]
+    figure = go.Figure()
+    first = views[0]
+    for k in range(most + 1):
+        crosses = k == most
+        figure.add_scatter(
+            x=first["traces"]["x"][k],
+            y=first["traces"]["y"][k],
+            name=first["traces"]["name"][k],
+            hovertext=first["traces"]["hovertext"][k],
+            hovertemplate="%{hovertext}<br>state %{x}: %{y:.2f}<extra></extra>",
+            mode="markers" if crosses else "lines",
+            line={"color": first["traces"]["line.color"][k], "dash": first["traces"]["line.dash"][k], "width": 1.6},
+            marker={"symbol": "x", "size": 7, "color": "#222"},
+        )
+    style(figure, height=560)
+    buttons = [
+        {
+            "label": plain(f"{group}: {passage}", 60),
+            "method": "update",
+            "args": [view["traces"], {"shapes": view["shapes"]}],
+        }
+        for (group, passage), view in zip(chosen, views, strict=True)
+    ]
+    menu = {"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "showactive": True}
+    figure.update_layout(
+        shapes=first["shapes"],
+        updatemenus=[menu] if len(buttons) > 1 else [],
+        legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top", "font": {"size": 11}},
+        margin={"t": 60},
+    )
+    figure.update_xaxes(title="state (updates made)")
+    figure.update_yaxes(title="log-probability of the target (nats)")
+    return figure
+
+
+def _view(queries: Sequence[Mapping[str, Any]], steps: Sequence[int], most: int) -> dict[str, Any]:
+    """What the figure shows of one passage: values of every trace, and a line for each encounter."""
+    names = ("x", "y", "name", "hovertext", "line.color", "line.dash")
+    traces: dict[str, list[Any]] = {name: [] for name in names}
+    peaks: dict[str, list[Any]] = {"x": [], "y": [], "hovertext": []}
+    counts = dict.fromkeys(_DEPTHS, 0)
+    for k in range(most):
+        query = queries[k] if k < len(queries) else None
+        if query is None:
+            for name, empty in zip(names, ([], [], "", [], "#000000", "solid"), strict=True):
+                traces[name].append(empty)
+            continue
+        depth = str(query["depth"])
+        said = plain(f"{query['prompt']} → {query['target']}", 160)
+        traces["x"].append(list(steps))
+        traces["y"].append(list(query["y"]))
+        traces["name"].append(plain(f"{depth[:4]}.: {query['target']}", 30))
+        traces["hovertext"].append(said)
+        traces["line.color"].append(_DEPTHS.get(depth, "#000000"))
+        traces["line.dash"].append(_DASHES[counts.get(depth, 0) % len(_DASHES)])
+        counts[depth] = counts.get(depth, 0) + 1
+        peaks["x"] += query["t_lam"]
+        peaks["y"] += query["y_lam"]
+        peaks["hovertext"] += [f"t_LAM: {said}"] * len(query["t_lam"])
+    for name in ("x", "y", "hovertext"):
+        traces[name].append(peaks[name])
+    traces["name"].append("t_LAM")
+    traces["line.color"].append("#222")
+    traces["line.dash"].append("solid")
+    shapes = [
+        {
+            "type": "line",
+            "x0": step,
+            "x1": step,
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "line": {"color": "#bbb", "dash": "dot"},
+        }
+        for step in (queries[0]["injections"] if queries else [])
+    ]
+    return {"traces": traces, "shapes": shapes}

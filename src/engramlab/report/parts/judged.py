@@ -1,0 +1,112 @@
+"""What reports of edits share: tables of reliability, generality, portability and locality, and differences with intervals.
+
+Rows are as experiments write them into summary.json: shares of 0..1 by `protocol`, and `differences` with `low` and `high`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from engramlab.base.errors import UserError
+from engramlab.report.rows import Row, Run, number
+
+#: What a row is judged by, and how tables call it.
+ROLES = {
+    "reliability": "Rel.",
+    "generality": "Gen.",
+    "portability": "Por.",
+    "locality": "Loc.",
+    "mean": "mean",
+}
+PROTOCOLS = ("teacher-forced", "generated")
+ABOUT = {
+    "teacher-forced": (
+        "Teacher-forced: the share of a target's tokens that are the likeliest ones, given the true tokens before them; for "
+        "locality, the share that are what they were before the edit."
+    ),
+    "generated": (
+        "Generated: the model writes freely, and what it writes must begin with the answer or one of its aliases; for "
+        "locality, it must be what it wrote before the edit."
+    ),
+}
+NO_LOSS = "none"
+
+
+def share(value: object) -> str:
+    """0.934 as `93.4`; an en dash where nothing was measured."""
+    found = number(value)
+    return "–" if found is None else f"{100 * found:.1f}"
+
+
+def gain(difference: Mapping[str, Any] | None) -> str:
+    """A difference in points with its interval on a second line, marked where the interval excludes 0."""
+    point = number(difference.get("difference")) if difference else None
+    if difference is None or point is None:
+        return "–"
+    low, high = number(difference.get("low")), number(difference.get("high"))
+    text = _signed(point)
+    if low is None or high is None:
+        return text
+    return f"{text}{mark(low, high)}\n[{_signed(low)}, {_signed(high)}]"
+
+
+def mark(low: float, high: float) -> str:
+    """An arrow where a difference is not 0 for all that is known."""
+    return " ▲" if low > 0 else " ▼" if high < 0 else ""
+
+
+def _signed(value: float) -> str:
+    text = f"{100 * value:+.1f}".replace("-", "−")
+    return "0.0" if text in ("+0.0", "−0.0") else text
+
+
+def method_name(name: object) -> str:
+    """`ft-m` as tables have it: FT-M."""
+    known = {"lora": "LoRA", "alphaedit": "AlphaEdit"}
+    return known.get(str(name), str(name).upper())
+
+
+def loss_name(name: object) -> str:
+    """`overtone` as tables have it; settings stay as they were given."""
+    head, colon, rest = str(name).partition(":")
+    return ("OVERTONE" if head == "overtone" else head) + colon + rest
+
+
+def indexed(rows: Sequence[Row], *keys: str) -> dict[tuple[Any, ...], Row]:
+    """Rows by the values of these keys; the last one counts."""
+    return {tuple(row.get(key) for key in keys): row for row in rows}
+
+
+def differences(run: Run) -> list[Row]:
+    """A run's differences, those that are objects."""
+    found = run.summary.get("differences")
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def records(run: Run, key: str) -> list[Row]:
+    """The objects under a key of a run's summary."""
+    found = run.summary.get(key)
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def table_rows(run: Run, pattern: str, select: Callable[[Any], Any] | None = None) -> list[Row]:
+    """Rows of a run's Parquet files; `select` may thin each file's table before its rows are made.
+
+    Raises UserError for a file that cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found: list[Row] = []
+    for path in sorted(run.path.glob(pattern)):
+        if any(part.startswith(".") or part.endswith(".partial") for part in path.relative_to(run.path).parts):
+            continue
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(
+                f"{path} is not readable as Parquet ({error}): run the experiment again to rewrite it"
+            ) from None
+        found += (table if select is None else select(table)).to_pylist()
+    return found

@@ -1,0 +1,113 @@
+"""Heat maps of values by row and step, several under one another, and a picker that shows one set of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plotly import graph_objects as go
+from plotly.subplots import make_subplots
+
+from engramlab.report.parts.figures import plain, style
+
+# From bad to good: brown, white, blue; told apart with any colour vision.
+_COLOURS = ("#8c2d04", "#fdae6b", "#f7f7f7", "#6baed6", "#08306b")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a map shows: the colours run from `low` to `high`, and `best` says whether high is good."""
+
+    name: str
+    low: float
+    high: float
+    best: bool = True
+
+
+@dataclass(frozen=True)
+class Map:
+    """A heat map: `values[row][column]`; `rows` are names, `x` the columns' numbers."""
+
+    title: str
+    rows: Sequence[str]
+    x: Sequence[float]
+    values: Sequence[Sequence[float]]
+
+
+def heat(columns: Sequence[tuple[Scale, Sequence[Map]]], *, x: str, rows: int | None = None) -> go.Figure:
+    """Maps in columns side by side, each column with a scale of its own; all columns have as many maps.
+
+    Args:
+        x: what the columns of a map are.
+        rows: room for so many rows a map; as many as the largest has by default.
+    """
+    return pick([("", columns)], x=x, rows=rows)
+
+
+def pick(
+    choices: Sequence[tuple[str, Sequence[tuple[Scale, Sequence[Map]]]]], *, x: str, rows: int | None = None
+) -> go.Figure:
+    """`heat` of the first choice, and a menu for the others; all have the same scales, and maps of the same titles."""
+    columns = choices[0][1]
+    count = len(columns[0][1])
+    most = rows or max(len(one.rows) for _, of in choices for _, maps in of for one in maps)
+    each = 22 * most + 70
+    height = each * count + 100
+    figure = make_subplots(
+        rows=count,
+        cols=len(columns),
+        subplot_titles=[
+            f"{plain(maps[i].title, 44)}: {plain(scale.name)}" for i in range(count) for scale, maps in columns
+        ],
+        vertical_spacing=64 / height if count > 1 else 0,
+        horizontal_spacing=0.16,
+    )
+    owners = []
+    for number, (_, of) in enumerate(choices):
+        for column, (scale, maps) in enumerate(of, 1):
+            for row, one in enumerate(maps, 1):
+                # The number before the name keeps equal names apart.
+                names = [f"{k} {plain(name, 18)}" for k, name in enumerate(one.rows, 1)]
+                figure.add_heatmap(
+                    z=[list(values) for values in one.values],
+                    x=list(one.x),
+                    y=names,
+                    coloraxis=f"coloraxis{column if column > 1 else ''}",
+                    visible=number == 0,
+                    hovertemplate=f"%{{y}}, {x} %{{x}}: %{{z:.2f}} ({plain(scale.name)})<extra></extra>",
+                    row=row,
+                    col=column,
+                )
+                owners.append(number)
+    style(figure, height=height)
+    for column, (scale, _) in enumerate(columns, 1):
+        right = figure.layout[f"xaxis{column if column > 1 else ''}"].domain[1]
+        axis: dict[str, Any] = {
+            "cmin": scale.low,
+            "cmax": scale.high,
+            "colorbar": {"x": right + 0.005, "thickness": 10},
+        }
+        axis["colorscale"] = list(_COLOURS if scale.best else _COLOURS[::-1])
+        figure.update_layout({f"coloraxis{column if column > 1 else ''}": axis})
+        figure.update_xaxes(title=x, row=count, col=column)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    # One range for all: a map that is shorter than the others ends early.
+    last = max(place for _, of in choices for _, maps in of for one in maps for place in one.x)
+    figure.update_xaxes(showgrid=False, range=[-0.5, last + 0.5])
+    figure.update_annotations(font_size=13)
+    if len(choices) > 1:
+        buttons = [
+            {"label": plain(label, 90), "method": "restyle", "args": [{"visible": [owner == n for owner in owners]}]}
+            for n, (label, _) in enumerate(choices)
+        ]
+        menu = {
+            "buttons": buttons,
+            "x": 0,
+            "xanchor": "left",
+            "y": 1 + 40 / height,
+            "yanchor": "bottom",
+            "showactive": True,
+        }
+        figure.update_layout(updatemenus=[menu], margin_t=90)
+    return figure

@@ -1,0 +1,188 @@
+"""How training went: loss curves, the "study to pass the test" curves, and what each stage cost.
+
+The same for every experiment whose runs write `<dataset>/<stage>/metrics.jsonl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from engramlab.report.parts.blocks import Block, Details, Figures, Section, Table
+from engramlab.report.parts.figures import DASHES, Line, curves, styles
+from engramlab.report.rows import Row, Run, distinct, number, people, pretty
+
+_TEXTS = {"bio": ("biographies", "#555555"), "qa": ("questions", "#882255")}
+_DASH = {"train": "dash", "test": "solid", "celebrities": "dot"}
+
+
+def missing(runs: Sequence[Run], what: str = "Not measured") -> str:
+    """The line that stands in for an empty section, naming the runs that have not ended."""
+    unfinished = [run.name for run in runs if not run.finished]
+    if not unfinished:
+        return f"{what} in {'this run' if len(runs) == 1 else 'these runs'}."
+    verb = "is" if len(unfinished) == 1 else "are"
+    return f"{what} yet: run {', '.join(unfinished)} {verb} unfinished."
+
+
+def table_by_run(
+    runs: Sequence[Run],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    caption: str,
+    numbers_from: int,
+) -> Table:
+    """A table whose first column names the run; with one run there is nothing to name and the column goes."""
+    if len(runs) > 1:
+        return Table(columns, rows, caption, numbers_from)
+    return Table(columns[1:], [row[1:] for row in rows], caption, numbers_from - 1)
+
+
+def dataset_styles(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
+    """Colour and dash by dataset label, the same for every figure of a page."""
+    rows = [row for run in runs for row in [*run.rows, *run.training, *run.curves]]
+    return styles(distinct(row["label"] for row in rows))
+
+
+def training_section(runs: Sequence[Run]) -> Section:
+    """Loss curves of reading and of finetuning, and one row a stage: steps, tokens, speed, time."""
+    blocks: list[Block] = []
+    for title, wanted in (
+        (
+            "Reading: loss on the corpus (pretraining, mixed training)",
+            lambda stage: not stage.startswith("finetune"),
+        ),
+        ("Finetuning: loss on the answers", lambda stage: stage.startswith("finetune")),
+    ):
+        lines = _loss_lines(runs, wanted)
+        if lines:
+            figure = curves(lines, x="optimiser steps", y="loss (nats a token)", log=True)
+            blocks.append(Figures([(title, figure)]))
+    stages = _stages(runs)
+    if stages:
+        columns = ["run", "dataset", "stage", "steps", "tokens", "tokens/s", "time", "last loss"]
+        blocks.append(table_by_run(runs, columns, stages, "What each stage cost.", numbers_from=3))
+    for run in runs:
+        if run.summary.get("best"):
+            title = f"Finetuning settings chosen from the grid, run {run.name}"
+            blocks.append(Details(title, pretty(run.summary["best"])))
+    return Section("Training", blocks, missing(runs, "Nothing trained"))
+
+
+def _loss_lines(runs: Sequence[Run], wanted: Callable[[str], bool]) -> list[Line]:
+    colours = dataset_styles(runs)
+    keys = distinct((row["label"], row["stage"]) for run in runs for row in run.curves if wanted(row["stage"]))
+    stages = distinct(stage for _, stage in keys)
+    lines = []
+    for index, run in enumerate(runs):
+        rows: dict[tuple[str, str], list[Row]] = {key: [] for key in keys}
+        for row in run.curves:
+            if wanted(row["stage"]):
+                rows[row["label"], row["stage"]].append(row)
+        for dataset, stage in keys:
+            # A logarithmic axis has no zero; a loss that small has long left the picture.
+            points = [(x, y) for x, y in _points(rows[dataset, stage], "loss") if y > 0]
+            if points:
+                colour, dash = colours[dataset]
+                parts = [
+                    dataset,
+                    *([stage] if len(stages) > 1 else []),
+                    *([run.name] if len(runs) > 1 else []),
+                ]
+                dash = dash if len(runs) == 1 else DASHES[index % len(DASHES)]
+                xs, ys = [x for x, _ in points], [y for _, y in points]
+                lines.append(Line(" · ".join(parts), xs, ys, colour, dash))
+    return lines
+
+
+def _points(rows: Sequence[Row], key: str) -> list[tuple[float, float]]:
+    pairs = [(number(row.get("step")), number(row.get(key))) for row in rows]
+    return [(x, y) for x, y in pairs if x is not None and y is not None]
+
+
+def _stages(runs: Sequence[Run]) -> list[list[str]]:
+    """One row a stage: from the summary where it has one, else the last row logged, marked as so far."""
+    table = []
+    for run in runs:
+        done = {(row["label"], str(row.get("stage"))): row for row in run.training}
+        latest = {(row["label"], row["stage"]): row for row in run.curves if "loss" in row}
+        for key in distinct([*done, *latest]):
+            row = done.get(key, latest.get(key, {}))
+            steps, tokens, seconds = (number(row.get(name)) for name in ("steps", "tokens", "seconds"))
+            if key not in done:
+                steps = number(row.get("step"))
+            speed = tokens / seconds if tokens and seconds else None
+            loss = number(row.get("loss"))
+            table.append(
+                [
+                    run.name,
+                    *(key[0], key[1] if key in done else f"{key[1]} (so far)"),
+                    *(count(steps), count(tokens), count(speed), duration(seconds)),
+                    "–" if loss is None else f"{loss:.4f}",
+                ]
+            )
+    return table
+
+
+def study_section(runs: Sequence[Run]) -> Section:
+    """First-token accuracy along training, on biographies and on questions, for P_train and P_test."""
+    figures = []
+    for run in runs:
+        measured = [row for row in run.curves if "corpus" in row and row.get("attribute", "mean") == "mean"]
+        for dataset in distinct(row["label"] for row in measured):
+            rows = [row for row in measured if row["label"] == dataset]
+            for stage in _one_finetuning(distinct(row["stage"] for row in rows), rows):
+                lines = _study_lines([row for row in rows if row["stage"] == stage])
+                if lines:
+                    title = " · ".join([dataset, stage, *([run.name] if len(runs) > 1 else [])])
+                    axis = "first-token accuracy"
+                    figures.append((title, curves(lines, x="optimiser steps", y=axis, shares=True)))
+    note = (
+        "Share of attribute values whose first token is the model's first choice, in biographies and after "
+        "questions. P_train: people whose questions are trained on; P_test: people whose questions are not. "
+        "Of a grid of finetunings, the one with the best last accuracy on held-out questions is shown."
+    )
+    return Section("Study to pass the test", [Figures(figures, note)] if figures else [], missing(runs))
+
+
+def _one_finetuning(stages: list[str], rows: Sequence[Row]) -> list[str]:
+    def last(stage: str) -> float:
+        values = [
+            number(row.get("first_token"))
+            for row in rows
+            if (row["stage"], row.get("corpus"), row.get("group")) == (stage, "qa", "test")
+        ]
+        return next((value for value in reversed(values) if value is not None), -1.0)
+
+    tuned = [stage for stage in stages if stage.startswith("finetune")]
+    others = [stage for stage in stages if stage not in tuned]
+    return others + ([max(tuned, key=last)] if tuned else [])
+
+
+def _study_lines(rows: Sequence[Row]) -> list[Line]:
+    lines = []
+    for corpus, (texts, colour) in _TEXTS.items():
+        for group, dash in _DASH.items():
+            points = _points(
+                [row for row in rows if (row.get("corpus"), row.get("group")) == (corpus, group)],
+                "first_token",
+            )
+            if points:
+                lines.append(
+                    Line(f"{texts}, {people(group)}", [x for x, _ in points], [y for _, y in points], colour, dash)
+                )
+    return lines
+
+
+def count(value: float | None) -> str:
+    """12345.6 as `12,346`."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """512.3 as `8 min 32 s`."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"

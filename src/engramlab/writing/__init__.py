@@ -1,0 +1,1 @@
+"""Corpora that a chat model writes."""

@@ -1,0 +1,290 @@
+"""Fictional passages from a chat model: to be injected into a training stream, with paraphrases and queries at three depths.
+
+    engramlab corpus passages --model owner/chat-model --passages 40 --out corpora/passages
+    engramlab run knowledge-acquisition --inject corpora/passages/passages.jsonl --model MODEL --stream TEXT --out runs/mine
+
+Five kinds of requests, one after another: the passages, a target in each of their sentences, the semantic and the
+compositional queries, the paraphrases. As with bioR each answer has a seed of its own and each kind is asked for in rounds (try
+1 for all, then try 2 for what is still missing) in batches cut in order, logged one by one: a killed run ends with the very
+passages of an uninterrupted one. What is asked and what is accepted stands in `corpora.passage_writing`.
+
+Source: the recipe of FICTIONAL KNOWLEDGE (arXiv 2406.11813).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Query
+from engramlab.base.progress import Bar
+from engramlab.base.random_access import key
+from engramlab.corpora.fictional import QUERIES, Fictional
+from engramlab.corpora.passages import DEPTHS, ROLE, PassageRecord, to_jsonl
+from engramlab.files import runs, writing
+from engramlab.files.journal import Journal
+from engramlab.writing import passage_prompts as asking
+from engramlab.writing.author import LOG, Conversation, Writer, finished, generating, writer
+
+STAGES = ("passage", "target", "semantic", "compositional", "paraphrase")
+FILE = "passages.jsonl"
+
+Item = tuple[int, ...]  # passage; passage and sentence; passage and query; passage and paraphrase
+
+
+@dataclass(frozen=True)
+class PassagesConfig:
+    """Fictional passages, their queries at three depths and their paraphrases, written by a chat model."""
+
+    model: str
+    """A chat model: a folder, a .gguf file or a hub id."""
+    passages: int = 120
+    """Passages to write, each about an entity of its own."""
+    sentences: int = 8
+    """Sentences to ask for; an answer needs at least as many as there are queries a depth."""
+    paraphrases: int = 9
+    """Paraphrases of each passage."""
+    seed: int = 0
+    """Decides the entities' names and the texts."""
+    temperature: float = 0.7
+    """Divides the logits; lower is safer and more alike."""
+    top_p: float = 0.9
+    """Sample among the likeliest tokens that together have this probability."""
+    max_new_tokens: int = 400
+    """Longest answer, in tokens; a sentence that is cut off is dropped."""
+    batch: int = 16
+    """Answers written at once."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the model."""
+    tries: int = 20
+    """Answers asked for each text before its passage is given up; with more of them the same command goes on."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("passages", 1),
+            ("sentences", QUERIES),
+            ("paraphrases", 0),
+            ("max_new_tokens", 1),
+            ("batch", 1),
+            ("tries", 1),
+        ):
+            if getattr(self, name) < least:
+                raise UserError(f"{name}: must be at least {least}, not {getattr(self, name)}")
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise UserError(
+                f"temperature must be at least 0 and top_p above 0 and at most 1, not {self.temperature} and {self.top_p}"
+            )
+
+    def decisive(self) -> dict[str, Any]:
+        """The options that decide what is written; the others only say when to stop."""
+        return {name: value for name, value in runs.plain(self).items() if name != "tries"}
+
+
+def write_passages(
+    config: PassagesConfig, out: str | Path, *, write: Writer | None = None, console: Console | None = None
+) -> dict[str, Any]:
+    """Writes passages.jsonl and dataset.json into the folder `out`, which appears only when it is complete.
+
+    Args:
+        write: answers in place of the config's model.
+
+    Returns:
+        What dataset.json holds: config, answers and acceptance rate of each stage, and which passages were left out for what.
+
+    Raises:
+        UserError: `out` is another corpus or no corpus, the model cannot be loaded, or no passage came out whole.
+    """
+    out, decisive = Path(out), config.decisive()
+    about = finished(out, decisive)
+    if about is not None:
+        return about
+    with generating(out, "corpus passages", decisive) as folder:
+        write = write or writer(
+            config.model,
+            dtype=config.dtype,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            top_p=config.top_p,
+        )
+        work = _Work(config, folder / LOG, write)
+        work.run(console or Console(stderr=True))
+        records, about = work.records(), work.about()
+        if not records:
+            lacking = ", ".join(f"{stage} ({n})" for stage, n in about["lacking"].items())
+            raise UserError(
+                f"{config.model}: none of {config.passages} passages came out whole; given up after {config.tries} tries: "
+                f"{lacking}. Take a larger model or more --tries; the answers' log is in {folder}"
+            )
+
+        def save(path: Path) -> None:
+            (path / FILE).write_text(to_jsonl(records), encoding="utf-8")
+            writing.write_json(path / "dataset.json", about)
+
+        writing.write_folder(out, save)
+    return about
+
+
+class _Work:
+    """What was accepted, stage by stage: `found[stage][item]`."""
+
+    def __init__(self, config: PassagesConfig, log: Path, write: Writer) -> None:
+        self.config, self.write = config, write
+        self.journal = Journal(log)
+        self.known = iter(self.journal.rows)
+        self.found: dict[str, dict[Item, Any]] = {stage: {} for stage in STAGES}
+        self.answers: Counter[str] = Counter()
+        self.entities = Fictional(config.passages, config.seed)
+
+    def run(self, console: Console) -> None:
+        """Every stage over what the one before made."""
+        numbers = range(self.config.passages)
+        passages = self.found["passage"]
+        self._stage("passage", [(p,) for p in numbers], self._ask_passage, self._read_passage, console)
+        sentences = [(p, k) for (p,) in passages for k in range(len(asking.sentences(passages[(p,)])))]
+        self._stage("target", sentences, self._ask_target, self._read_target, console)
+        asked = [(p, k) for (p,) in passages if len(self.targets(p)) == QUERIES for k in range(QUERIES)]
+        self._stage("semantic", asked, self._ask_semantic, self._read_semantic, console)
+        asked = [item for item in asked if self._complete("semantic", item[0], QUERIES)]
+        self._stage("compositional", asked, self._ask_compositional, self._read_compositional, console)
+        kept = [p for p in numbers if self._complete("compositional", p, QUERIES)]
+        versions = [(p, k) for p in kept for k in range(self.config.paraphrases)]
+        self._stage("paraphrase", versions, self._ask_paraphrase, self._read_paraphrase, console)
+
+    def targets(self, passage: int) -> list[tuple[str, str]]:
+        """(prompt, target) of a passage's memorization queries: of its first sentences that have one, no target twice."""
+        chosen: dict[str, str] = {}
+        for (p, _), (prompt, target) in sorted(self.found["target"].items()):
+            if p == passage and len(chosen) < QUERIES:
+                chosen.setdefault(target, prompt)
+        return [(prompt, target) for target, prompt in chosen.items()]
+
+    def records(self) -> list[PassageRecord]:
+        """The passages that have everything."""
+        made = []
+        for p in self._whole():
+            text = self.found["passage"][(p,)]
+            by_depth = [self.targets(p)]
+            by_depth += [[self.found[depth][p, k] for k in range(QUERIES)] for depth in DEPTHS[1:]]
+            queries = tuple(
+                Query(prompt, target, (), f"{p}/{depth}/{k}", str(p), "", ROLE, depth)
+                for depth, pairs in zip(DEPTHS, by_depth, strict=True)
+                for k, (prompt, target) in enumerate(pairs)
+            )
+            versions = tuple(self.found["paraphrase"][p, k] for k in range(self.config.paraphrases))
+            made.append(PassageRecord(str(p), text, versions, queries, ("",) * len(queries)))
+        return made
+
+    def about(self) -> dict[str, Any]:
+        """What dataset.json holds."""
+        rates = {stage: len(self.found[stage]) / n for stage, n in self.answers.items() if n}
+        left = {p: self._lacks(p) for p in range(self.config.passages) if p not in set(self._whole())}
+        return {
+            "corpus": "passages",
+            "config": self.config.decisive(),
+            "tries": self.config.tries,
+            "answers": dict(self.answers),
+            "acceptance_rate": {stage: round(rate, 4) for stage, rate in rates.items()},
+            "passages": self.config.passages - len(left),
+            "left_out": [{"passage": p, "lacks": stage} for p, stage in left.items()],
+            "lacking": dict(Counter(left.values()).most_common()),
+            "versions": runs.versions(),
+        }
+
+    def _whole(self) -> list[int]:
+        return [p for p in range(self.config.passages) if not self._lacks(p)]
+
+    def _lacks(self, passage: int) -> str:
+        """The first stage a passage did not come through; empty when it has everything."""
+        if (passage,) not in self.found["passage"]:
+            return "passage"
+        if len(self.targets(passage)) < QUERIES:
+            return "target"
+        needed = {"semantic": QUERIES, "compositional": QUERIES, "paraphrase": self.config.paraphrases}
+        return next((stage for stage, n in needed.items() if not self._complete(stage, passage, n)), "")
+
+    def _complete(self, stage: str, passage: int, needed: int) -> bool:
+        return all((passage, k) in self.found[stage] for k in range(needed))
+
+    def _stage(
+        self,
+        stage: str,
+        items: Sequence[Item],
+        ask: Callable[[Item], Conversation],
+        read: Callable[[Item, str], Any],
+        console: Console,
+    ) -> None:
+        """All rounds of a stage: those in the log are read, the others written."""
+        found, waiting = self.found[stage], list(items)
+        with Bar(f"corpus passages: {stage}", len(waiting), console=console) as bar:
+            for attempt in range(1, self.config.tries + 1):
+                for batch in _batches(waiting, self.config.batch):
+                    row = next(self.known, None)
+                    head = {"stage": stage, "try": attempt, "items": [list(item) for item in batch]}
+                    if row is None:
+                        seeds = [key(self.config.seed, "passages", stage, *item, attempt) for item in batch]
+                        values = []
+                        for item, answer in zip(batch, self.write([ask(item) for item in batch], seeds), strict=True):
+                            values.append(read(item, answer))
+                            if values[-1]:  # at once: what comes next must differ from it
+                                found[item] = values[-1]
+                        self.journal.add(head | {"values": values})
+                    elif {name: row[name] for name in head} != head:
+                        raise UserError(f"{self.journal.path}: not what this command wrote; remove that folder")
+                    else:
+                        kept = zip(batch, row["values"], strict=True)
+                        found |= {item: tuple(v) if isinstance(v, list) else v for item, v in kept if v}
+                    self.answers[stage] += len(batch)
+                    bar.update(sum(item in found for item in items), f"try {attempt}")
+                waiting = [item for item in waiting if item not in found]
+                if not waiting:
+                    break
+
+    def _ask_passage(self, item: Item) -> Conversation:
+        name, kind = self.entities.name(item[0]), self.entities.kind(item[0])
+        return asking.ask_passage(name, kind, self.config.sentences)
+
+    def _read_passage(self, item: Item, answer: str) -> str:
+        return asking.read_passage(answer, self.entities.name(item[0]), QUERIES)
+
+    def _ask_target(self, item: Item) -> Conversation:
+        return asking.ask_target(self._sentence(item))
+
+    def _read_target(self, item: Item, answer: str) -> tuple[str, str] | None:
+        return asking.read_target(answer, self._sentence(item))
+
+    def _sentence(self, item: Item) -> str:
+        return asking.sentences(self.found["passage"][item[:1]])[item[1]]
+
+    def _ask_semantic(self, item: Item) -> Conversation:
+        return asking.ask_semantic(*self.targets(item[0])[item[1]])
+
+    def _read_semantic(self, item: Item, answer: str) -> tuple[str, str] | None:
+        prompt, target = self.targets(item[0])[item[1]]
+        return asking.read_ending(answer, target, [prompt])
+
+    def _ask_compositional(self, item: Item) -> Conversation:
+        return asking.ask_compositional(self.found["passage"][item[:1]], self.targets(item[0])[item[1]][1])
+
+    def _read_compositional(self, item: Item, answer: str) -> tuple[str, str] | None:
+        prompt, target = self.targets(item[0])[item[1]]
+        found = asking.read_ending(answer, target, [prompt, self.found["semantic"][item][0]])
+        return found if found and asking.composed(found[0], target, self.found["passage"][item[:1]]) else None
+
+    def _ask_paraphrase(self, item: Item) -> Conversation:
+        targets = [target for _, target in self.targets(item[0])]
+        return asking.ask_paraphrase(self.found["passage"][item[:1]], targets)
+
+    def _read_paraphrase(self, item: Item, answer: str) -> str:
+        known = [text for (p, _), text in self.found["paraphrase"].items() if p == item[0]]
+        targets = [target for _, target in self.targets(item[0])]
+        return asking.read_paraphrase(answer, self.found["passage"][item[:1]], targets, known)
+
+
+def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,0 +1,126 @@
+"""The command line as a new user meets it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from engramlab import cli
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def engramlab(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    cli.main(arguments)
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("engramlab: ")
+    assert "Traceback" not in said
+    return said
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    said = engramlab(capsys, "--help")
+    for command in ("run", "report", "corpus", "models", "list", "version"):
+        assert re.search(rf"^  {command}\b", said, re.MULTILINE)
+    assert engramlab(capsys) == said
+
+
+def test_run_help_shows_the_preset_s_values_and_explains_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", "knowledge-extraction", "--preset", "paper", "--help"])
+    assert stop.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "80000" in said
+    assert "bioS people" in said
+
+
+def test_list_models_version(capsys: pytest.CaptureFixture[str]) -> None:
+    said = engramlab(capsys, "list")
+    assert all(name in said for name in ("multi5+permute+fullname", "coupleC", "+CEL", "+TEXT"))
+    assert "gpt2-small" in engramlab(capsys, "models")
+    assert "torch" in engramlab(capsys, "version")
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # what `engramlab list | head` comes to
+    done = subprocess.run(
+        [sys.executable, "-m", "engramlab", "list"], stdout=writer, stderr=subprocess.PIPE, timeout=300
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_corpus_bios(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = f"corpus bios --variant multi5+permute --people 20 --seed 0 --out {tmp_path / 'c'}"
+    said = engramlab(capsys, *command.split())
+    assert str(tmp_path / "c") in said
+    assert pq.read_table(tmp_path / "c" / "entries.parquet").num_rows == 100
+    assert pq.read_table(tmp_path / "c" / "questions.parquet").num_rows == 120
+    assert "already exists" in refused(capsys, "corpus", "bios", "--people", "20", "--out", str(tmp_path / "c"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("rnu", "did you mean 'run'"),
+        ("run knowlege-extraction --out x", "did you mean 'knowledge-extraction'"),
+        ("run knowledge-extraction --preset tiyn --out x", "did you mean 'tiny'"),
+        ("run knowledge-extraction --preset tiny", "--out"),
+        ("corpus bios --variant multi+permuet --out x", "multi5+permute"),
+        ("corpus bois --out x", "did you mean 'bios'"),
+        ("report", "run folder"),
+        ("report nowhere-at-all", "nowhere-at-all"),
+        ("corpus tables --facts nowhere.csv --out x", "nowhere.csv"),
+    ],
+)
+def test_mistakes_get_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = refused(capsys, *arguments.split())
+    assert words in said
+    assert said.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_readme_s_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"<!-- example: python -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert code
+    exec(compile(code[1], "README.md", "exec"), {"__name__": "readme"})
+    assert (tmp_path / "runs/python/summary.json").exists()
+
+
+def test_the_readme_s_editing_example_runs() -> None:
+    from tests.support import zoo
+
+    code = re.search(r"<!-- example: editing -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert code
+    texts = [*zoo.SENTENCES, "The capital of France is the city of Rome"]
+    tokenizer = zoo.ZOO["llama3"](texts)
+    model = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256)
+    before = [p.clone() for p in model.parameters()]
+    exec(compile(code[1], "README.md", "exec"), {"model": model, "tokenizer": tokenizer})
+    assert all(bool((a == b).all()) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, engramlab.cli; print([m for m in ('torch', 'transformers', 'plotly', 'datasets') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

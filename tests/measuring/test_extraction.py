@@ -1,0 +1,62 @@
+"""Accuracies by group and attribute."""
+
+import numpy as np
+import pytest
+from tests.support import zoo
+
+from engramlab.core.text.tokens import GAP, Sequences
+from engramlab.measuring.extraction import Asked, answers, ask, first_token_of_values
+from engramlab.measuring.scoring import score
+
+NAMES = ("city", "year")
+
+
+def entries(count: int = 8) -> Sequences:
+    """Rows `0 . city city . gap year . 1` with random tokens."""
+    rng = np.random.default_rng(0)
+    rows = [[0, *rng.integers(2, 64, size=7).tolist(), 1] for _ in range(count)]
+    return Sequences.of(rows, [[0, 0, 1, 1, 0, GAP, 2, 0, 0]] * count)
+
+
+def test_rows_by_group_and_attribute():
+    asked = Asked(entries(6), np.array([0, 1, 0, 1, 0, 1]), np.array(["train"] * 4 + ["test"] * 2), NAMES)
+    rows = asked.rows({"exact_match": np.array([1, 0, 1, 1, 0, 1], dtype=bool)})
+    assert [(r["group"], r["attribute"], r["exact_match"], r["questions"]) for r in rows] == [
+        ("train", "city", 1.0, 2),
+        ("train", "year", 0.5, 2),
+        ("test", "city", 0.0, 1),
+        ("test", "year", 1.0, 1),
+        ("train", "mean", 0.75, 4),
+        ("test", "mean", 0.5, 2),
+    ]
+
+
+def test_asking_is_scoring():
+    model, rows = zoo.model("llama"), entries()
+    asked = Asked(rows, np.arange(8) % 2, np.repeat(["train", "test"], 4), NAMES)
+    found, scores = ask(model, asked)
+    assert np.array_equal(scores.logprobs, score(model, rows).logprobs)
+    test = next(row for row in found if (row["group"], row["attribute"]) == ("test", "mean"))
+    assert test["first_token"] == pytest.approx(scores.first()[4:].mean())
+    assert test["exact_match"] == pytest.approx(scores.exact()[4:].mean())
+
+
+def test_the_first_token_of_each_value():
+    """Naively: the third and the seventh token of each row; the space before the year is not the year's first token."""
+    model, rows, train = zoo.model("gpt_neox"), entries(), np.repeat(["train", "test"], (5, 3))
+    found = {
+        (row["group"], row["attribute"]): row["first_token"] for row in first_token_of_values(model, rows, train, NAMES)
+    }
+    for attribute, name in enumerate(NAMES):
+        marks = np.zeros((8, 9), dtype=np.int8)
+        marks[:, (2, 6)[attribute]] = 1
+        right = score(model, Sequences(rows.ids, rows.offsets, marks.ravel())).greedy
+        assert found["train", name] == pytest.approx(right[:5].mean())
+        assert found["test", name] == pytest.approx(right[5:].mean())
+
+
+def test_answers_are_texts(tokenizer):
+    model = zoo.model("llama", vocabulary=len(tokenizer))
+    written = answers(model, tokenizer, ["The capital of France is", "Zoë"], longest=3)
+    assert len(written) == 2
+    assert all(answer == answer.strip() for answer in written)

@@ -1,0 +1,332 @@
+"""Scores against one token at a time, and exact match against what a trained model really writes."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from tests.core.test_deltas import dense, low
+from tests.support import zoo
+from tests.support.fakes import Leaning
+from transformers import GenerationConfig
+
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Query
+from engramlab.core import deltas
+from engramlab.core.forward.generation import generate
+from engramlab.core.models.adapters import add_lora
+from engramlab.core.text.batches import OneEntryARow, Order, Rows
+from engramlab.core.text.tokenizers import train_compact_tokenizer
+from engramlab.core.text.tokens import GAP, Sequences, encode_queries
+from engramlab.core.training.loop import Recipe, TrainState, train
+from engramlab.measuring.scoring import Scores, score, score_queries
+
+FAMILIES = ["gpt2", "gpt_neox", "llama", "qwen2"]
+
+
+def random_rows(alike: int = 0) -> Sequences:
+    """Rows of 1 to 20 tokens with some to be scored, and ``alike`` rows that begin with the same ten tokens."""
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(64, size=n).tolist() for n in (1, 5, 20, 2, 13, 13, 7)]
+    marks = [[0, *(rng.random(len(row) - 1) < 0.4).tolist()] for row in rows]
+    marks[1] = [0] * 5
+    rows += [[*range(10), *rng.integers(64, size=3 + k % 3).tolist()] for k in range(alike)]
+    marks += [[0] * 11 + [1] * (2 + k % 3) for k in range(alike)]
+    return Sequences.of(rows, [[int(m) for m in row] for row in marks])
+
+
+def one_by_one(model, sequences: Sequences) -> list[tuple[float, int, bool]]:
+    """The naive way: for each scored token, a forward pass over what stands before it."""
+    found = []
+    with torch.no_grad():
+        for i in range(len(sequences)):
+            row = torch.from_numpy(sequences.row(i)).long()
+            for k in np.flatnonzero(sequences.marks[sequences.offsets[i] : sequences.offsets[i + 1]] > 0):
+                logits = model(row[None, :k]).logits[0, -1].double()
+                rank = int((logits > logits[row[k]]).sum())
+                found.append((logits.log_softmax(-1)[row[k]].item(), rank, rank == 0))
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("alike", [0, 60])
+def test_equals_one_token_at_a_time(family, alike):
+    model, rows = zoo.model(family).eval(), random_rows(alike)
+    naive = one_by_one(model, rows)
+    for budget in (1, 50, 16_384):
+        scores = score(model, rows, budget=budget)
+        assert scores.logprobs == pytest.approx([logprob for logprob, _, _ in naive], abs=2e-5)
+        assert scores.ranks.tolist() == [rank for _, rank, _ in naive]
+        assert scores.greedy.tolist() == [greedy for _, _, greedy in naive]
+        right = rows.ids[rows.marks > 0]
+        assert ((scores.predicted == right) == scores.greedy).all()
+    assert scores.marks.tolist() == [1] * len(naive)
+    scored = [(rows.marks[a:b] > 0).sum() for a, b in zip(rows.offsets, rows.offsets[1:], strict=False)]
+    assert np.diff(scores.offsets).tolist() == scored
+
+
+def test_the_model_comes_back_as_it_was():
+    model = zoo.model("gpt_neox", hidden_dropout=0.5).train()
+    model.gpt_neox.layers[0].eval()
+    before = [module.training for module in model.modules()]
+    first, second = score(model, random_rows()), score(model, random_rows())
+    assert np.array_equal(first.logprobs, second.logprobs)  # no dropout
+    assert [module.training for module in model.modules()] == before
+    done = []
+    score(model, random_rows(), budget=30, progress=lambda n, of: done.append((n, of)))
+    assert done[-1] == (7, 7)
+    assert len(done) > 1
+    with pytest.raises(RuntimeError, match="stop"):
+        score(model, random_rows(), progress=lambda n, of: (_ for _ in ()).throw(RuntimeError("stop")))
+    assert [module.training for module in model.modules()] == before
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_what_cannot_be_scored():
+    model = zoo.model("llama")
+    with pytest.raises(UserError, match="the first token of a text cannot be scored"):
+        score(model, Sequences.of([[1, 2]], [[1, 0]]))
+    with pytest.raises(UserError, match="text 1 has 65 tokens; the model's context is 64"):
+        score(model, Sequences.of([[1], [2] * 65]))
+    empty = score(model, Sequences.of([]))
+    assert (len(empty.logprobs), empty.exact().tolist(), empty.first().tolist()) == (0, [], [])
+
+
+def test_small_functions_over_the_evidence():
+    """Rows: right; wrong at the end; nothing scored; wrong at the start; a lone space before the value; nothing again."""
+    greedy = np.array([1, 1, 1, 0, 0, 1, 0, 1, 1, 0], dtype=bool)
+    marks = np.array([1, 1, 1, 1, 1, 1, GAP, 1, 1, GAP])
+    logprobs = -np.arange(10, dtype=np.float32)
+    scores = Scores(logprobs, (~greedy).astype(np.int32), greedy, np.array([0, 2, 4, 4, 6, 9, 10, 10]), marks, greedy)
+    assert scores.exact().tolist() == [True, False, False, False, False, False, False]
+    assert scores.first().tolist() == [True, True, False, False, True, False, False]
+    expected = [-0.5, -2.5, np.nan, -4.5, -7.0, -9.0, np.nan]
+    np.testing.assert_allclose(scores.mean_logprob(), expected)
+
+
+# deltas on the model ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_row_under_its_own_delta(family):
+    """Equal to one delta at a time, whatever begins alike."""
+    model, rows = zoo.model(family).eval(), random_rows(60)
+    several = [dense(model, 0), low(model, 1, 2), dense(model, 2, layer=0)]
+    owner = np.random.default_rng(0).integers(3, size=len(rows))
+    naive = []
+    for one in several:
+        with deltas.applied(model, one):
+            naive.append(score(model, rows, budget=1))
+    of = np.repeat(owner, np.diff(naive[0].offsets))
+    for budget in (50, 16_384):
+        with deltas.together(model, several):
+            scores = score(model, rows, owner=owner, budget=budget)
+        expected = np.choose(of, [one.logprobs for one in naive])
+        assert scores.logprobs == pytest.approx(expected, abs=5e-5)
+        assert (scores.predicted == np.choose(of, [one.predicted for one in naive])).mean() > 0.98
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("alike", [0, 60])
+def test_a_routed_delta_never_sees_what_is_scored(family, alike):
+    """It decides once a row, as it does for the prompt alone, and nothing is read ahead of the decision."""
+    model, rows = zoo.model(family).eval(), random_rows(alike)
+    one, naive, leaked, ends = Leaning(model), [], 0, np.zeros(len(rows), dtype=np.int64)
+    with deltas.applied(model, one), torch.no_grad():
+        for i in range(len(rows)):
+            row = torch.from_numpy(rows.row(i)).long()[None]
+            places = np.flatnonzero(rows.marks[rows.offsets[i] : rows.offsets[i + 1]])
+            if not len(places):
+                continue
+            ends[i] = places[0] - 1
+            one.decisions.clear()
+            with deltas.routing(model, torch.tensor([ends[i]])):
+                model(row[:, : places[0]])
+            model(row)
+            alone, looking_at_the_end = one.decisions
+            leaked += looking_at_the_end != alone
+            with deciding(one, alone[0]):
+                logprobs = model(row).logits[0].double().log_softmax(-1)
+            naive += [logprobs[k - 1, row[0, k]].item() for k in places]
+        assert leaked  # a pass that decides at its last input token does decide otherwise
+        for budget in (1, 16_384):
+            assert score(model, rows, budget=budget).logprobs == pytest.approx(naive, abs=5e-5)
+            assert score(model, rows, budget=budget, ends=ends).logprobs == pytest.approx(naive, abs=5e-5)
+    with deltas.together(model, [Leaning(model, 1), one]):
+        owner = np.ones(len(rows), dtype=np.int64)
+        assert score(model, rows, owner=owner).logprobs == pytest.approx(naive, abs=5e-5)
+
+
+@contextlib.contextmanager
+def deciding(delta, way):
+    """Inside the block the delta always decides this."""
+    delta.decide = lambda x: torch.full((len(x),), way)
+    try:
+        yield
+    finally:
+        del delta.decide
+
+
+def written_naively(model, tokenizer, prompt, new):
+    """Token by token, the whole text each time; a routed delta decides on the prompt."""
+    ids = torch.tensor([tokenizer(prompt, add_special_tokens=False)["input_ids"]])
+    start = ids.shape[1]
+    with torch.no_grad():
+        for _ in range(new):
+            with deltas.routing(model, torch.tensor([start - 1])):
+                best = model(ids).logits[0, -1].argmax()
+            ids = torch.cat([ids, best.view(1, 1)], dim=1)
+            if best == tokenizer.eos_token_id:
+                break
+    return tokenizer.decode(ids[0, start:], skip_special_tokens=True).strip()
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """A tokenizer, and prompts of which some begin with the same long text."""
+    tokenizer = zoo.ZOO["gpt2"](zoo.SENTENCES)
+    demonstrations = " ".join(zoo.SENTENCES) * 2
+    prompts = [
+        f"{demonstrations} {more}" for more in ("What", "The capital of", "He", "In 1996, she was", "Zoë", "Edo is")
+    ]
+    return tokenizer, [*prompts, "What is the capital of Japan? Answer:", "Its old name", "A"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shared_beginnings_change_nothing_in_what_is_written(family, asked):
+    tokenizer, prompts = asked
+    model = zoo.model(family, vocabulary=len(tokenizer), max_position_embeddings=512, seed=3).eval()
+    naive = [written_naively(model, tokenizer, prompt, 6) for prompt in prompts]
+    seen = []
+    handle = model.get_input_embeddings().register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
+    assert generate(model, tokenizer, prompts, max_new_tokens=6) == naive
+    handle.remove()
+    assert any(rows == 1 and length > 64 for rows, length in seen)  # read once
+    one = Leaning(model)
+    with deltas.applied(model, one):
+        leaning = [written_naively(model, tokenizer, prompt, 6) for prompt in prompts]
+        assert generate(model, tokenizer, prompts, max_new_tokens=6) == leaning != naive
+    changed = dense(model, 0, scale=0.5)
+    with deltas.applied(model, changed):
+        changes = [written_naively(model, tokenizer, prompt, 6) for prompt in prompts]
+    owner = np.arange(len(prompts)) % 2
+    with deltas.together(model, [one, changed]):
+        both = generate(model, tokenizer, prompts, max_new_tokens=6, owner=owner)
+    assert both == [(leaning, changes)[o][i] for i, o in enumerate(owner)]
+    again = [0, 1, 2, 3, 4, 5] * 2
+    with deltas.together(model, [changed, changed]):
+        both = generate(model, tokenizer, [prompts[i] for i in again], max_new_tokens=6, owner=np.repeat([0, 1], 6))
+    assert both == [changes[i] for i in again]
+
+
+def test_writing_stops_at_the_end_of_a_line():
+    """Blank lines first do not count; a batch is done when all its rows are."""
+    lines = ["\n\nParis\nand more", "Rome\n", "Oslo and\nBern", "no end", "\n \n"]
+    tokenizer = zoo.ZOO["gpt2"](zoo.SENTENCES)
+    queries = [tokenizer(f"{k}:")["input_ids"] for k in range(len(lines))]
+    tails = [tokenizer(line)["input_ids"] for line in lines]
+    steps = []
+
+    model = zoo.model("gpt2", vocabulary=len(tokenizer))
+    forward = model.forward
+
+    def recite(input_ids, **more):
+        """The tail of each prompt, and x after it."""
+        out = forward(input_ids, **more)
+        steps.append(input_ids.shape)
+        for i in range(len(input_ids)):
+            if input_ids.shape[1] > 1:
+                state.append(next(k for k, q in enumerate(queries) if input_ids[i, -len(q) :].tolist() == q))
+        n = len(steps) - 1
+        for i, k in enumerate(state):
+            out.logits[i, -1] = -1.0
+            out.logits[i, -1, tails[k][n] if n < len(tails[k]) else tokenizer.encode("x")[0]] = 1.0
+        return out
+
+    model.forward = recite
+    state = []
+    prompts = [tokenizer.decode(q) for q in queries]
+    found = generate(model, tokenizer, prompts, max_new_tokens=25, stop_at_line_end=True)
+    assert found[:3] == ["Paris", "Rome", "Oslo and"]
+    assert found[3].startswith("no endx")
+    assert found[4].startswith("xx")
+    steps.clear()
+    state = []
+    assert generate(model, tokenizer, prompts[:3], max_new_tokens=25, stop_at_line_end=True) == found[:3]
+    needed = [next(n for n in range(1, 30) if "\n" in tokenizer.decode(tail[:n]).lstrip()) for tail in tails[:3]]
+    assert len(steps) == max(needed)
+    steps.clear()
+    state = []
+    assert generate(model, tokenizer, prompts[:1], max_new_tokens=25)[0].startswith("Paris\nand more")
+
+
+def test_what_cannot_be_continued():
+    tokenizer = zoo.ZOO["gpt2"](zoo.SENTENCES)
+    model = zoo.model("gpt2", vocabulary=len(tokenizer))
+    assert generate(model, tokenizer, []) == []
+    with pytest.raises(UserError, match="prompt 1 has no tokens"):
+        generate(model, tokenizer, ["a", ""])
+    with pytest.raises(UserError, match="prompt 0 .* does not fit the model's context of 64"):
+        generate(model, tokenizer, ["What is the capital of Japan?"], max_new_tokens=60)
+
+
+# a trained model ----------------------------------------------------------------------------------------------------
+
+PLACES = ["Paris", "Rome", "Oslo", "Bern", "Lima", "São Tomé", "Washington, D.C.", "12 34"]
+QUERIES = [Query(f"Where is number {i}? Answer:", PLACES[i * 5 % len(PLACES)], id=str(i)) for i in range(24)]
+
+
+@pytest.fixture(scope="module", params=["compact", "digits", "unigram-first"])
+def trained(request):
+    """A model that has learnt some answers and not others, and its tokenizer."""
+    texts = [f"{query.prompt} {query.target}" for query in QUERIES]
+    make = zoo.ZOO.get(request.param, lambda texts: train_compact_tokenizer(texts, 300))
+    tokenizer = make(texts)
+    tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token})
+    model = zoo.model("gpt_neox", vocabulary=len(tokenizer), hidden_size=48)
+    rows = encode_queries(tokenizer, QUERIES, end=True).sequences
+    end = tokenizer.eos_token_id
+    rows = Sequences.of([row[:-1] for row in map(rows.row, range(24))])  # the stream puts the end token there
+    stream = OneEntryARow(Rows(rows), Order(24, 0), start=[], end=end, length=64)
+    for step in train(TrainState(model, Recipe(steps=400, batch=8, learning_rate=5e-3)), stream):
+        if step.number % 10 == 0:
+            share = score_queries(model, tokenizer, QUERIES, end=True)[0].exact().mean()
+            if 0.3 < share < 0.9:
+                break
+    return model, tokenizer
+
+
+def test_exact_is_what_the_model_writes(trained):
+    model, tokenizer = trained
+    exact = score_queries(model, tokenizer, QUERIES, end=True)[0].exact()
+    assert 0 < exact.sum() < len(exact)
+    written = generate(model, tokenizer, [query.prompt for query in QUERIES], max_new_tokens=20, batch=7)
+    assert [answer == query.target for answer, query in zip(written, QUERIES, strict=True)] == exact.tolist()
+
+
+def test_the_models_own_settings_do_not_change_what_it_writes(trained):
+    model, tokenizer = trained
+    prompts = [query.prompt for query in QUERIES]
+    before = generate(model, tokenizer, prompts)
+    own = model.generation_config
+    model.generation_config = GenerationConfig(repetition_penalty=5.0, do_sample=True, max_length=3)
+    try:
+        assert generate(model, tokenizer, prompts) == before
+        assert model.generation_config.repetition_penalty == 5.0
+    finally:
+        model.generation_config = own
+    wrapped = add_lora(model, rank=2)
+    assert generate(wrapped, tokenizer, prompts) == before
+    wrapped.unload()
+
+
+def test_beam_search_finds_answers_at_least_as_likely(trained):
+    """By token: that is what transformers' beam search ranks finished answers by."""
+    model, tokenizer = trained
+
+    def likelihood(beams: int) -> float:
+        answers = generate(model, tokenizer, [query.prompt for query in QUERIES], beams=beams, max_new_tokens=20)
+        written = [Query(query.prompt, answer) for query, answer in zip(QUERIES, answers, strict=True)]
+        return score_queries(model, tokenizer, written, end=True)[0].mean_logprob().mean()
+
+    assert likelihood(4) >= likelihood(1) - 0.01

