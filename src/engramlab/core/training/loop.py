@@ -27,7 +27,7 @@ from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import target_logits
 from engramlab.core.models import mask_token
 from engramlab.core.text.batches import IGNORE, Batch, Stream
-from engramlab.core.training import losses
+from engramlab.core.training import losses, schedules
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,12 @@ class Recipe:
     """AdamW's decay of the squared gradients' mean."""
     warmup: int = 0
     """Steps in which the learning rate rises linearly from zero; of a short training at most half."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Course of the learning rate after the warm-up."""
+    schedule: str = "cosine"
+    """Course of the learning rate after the warm-up: cosine, linear, constant, or halving:every=20."""
+    schedule_start: int = 0
+    """Updates made before step 0 that the schedule counts too, where another training is gone on with."""
+    schedule_steps: int | None = None
+    """Steps that the schedule is laid out for, those before step 0 included; None for `steps`."""
     final: float = 0.1
     """Learning rate at the end, as a fraction of the highest (cosine and linear)."""
     clip: float | None = 1.0
@@ -73,6 +77,8 @@ class Recipe:
             ("beta1", 0 <= self.beta1 < 1, "at least 0 and below 1"),
             ("beta2", 0 <= self.beta2 < 1, "at least 0 and below 1"),
             ("warmup", self.warmup >= 0, "at least 0"),
+            ("schedule_start", self.schedule_start >= 0, "at least 0"),
+            ("schedule_steps", self.schedule_steps is None or self.schedule_steps >= 1, "at least 1, or None"),
             ("final", 0 <= self.final <= 1, "between 0 and 1"),
             ("clip", self.clip is None or self.clip > 0, "above 0, or None"),
             ("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "at least 1, or None"),
@@ -80,18 +86,16 @@ class Recipe:
         for name, fine, rule in rules:
             if not fine:
                 raise UserError(f"recipe: {name} must be {rule}, not {getattr(self, name)}")
-        losses.get(self.loss)
+        losses.parse(self.loss)
+        schedules.parse(self.schedule)
 
     def rate(self, step: int) -> float:
         """Learning rate of the update from state ``step`` to ``step + 1``."""
-        warmup = min(self.warmup, self.steps // 2)
+        step, steps = step + self.schedule_start, self.schedule_steps or self.steps
+        warmup = min(self.warmup, steps // 2)
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
-        if self.schedule == "constant":
-            return self.learning_rate
-        done = min(1.0, (step - warmup) / max(1, self.steps - warmup))
-        left = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1 - done
-        return self.learning_rate * (self.final + (1 - self.final) * left)
+        return self.learning_rate * schedules.parse(self.schedule)(step - warmup, steps - warmup, self.final)
 
 
 @dataclass(frozen=True)
@@ -360,4 +364,4 @@ def _loss_sum(state: TrainState, batch: Batch) -> torch.Tensor:
     inside = batch.inside if mask_token(state.bare) is not None else None  # a causal model never looks at the padding
     with state.accelerator.autocast():
         logits = target_logits(state.model, batch.input_ids, keep, inside)
-    return losses.get(state.recipe.loss)(logits, batch.targets[keep]).sum()
+    return losses.parse(state.recipe.loss)(logits, batch.targets[keep]).sum()
