@@ -59,8 +59,8 @@ def plan(given: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from engramlab.experiments.knowledge_acquisition.planning import PlanOptions
-    from engramlab.experiments.knowledge_acquisition.planning import plan as forecast
+    from engramlab.acquisition.forecast import PlanOptions
+    from engramlab.acquisition.forecast import plan as forecast
     from engramlab.files.writing import write_json
 
     help_asked = wants_help(given) or not given

@@ -17,7 +17,8 @@ from typing import Any
 
 from rich.console import Console
 
-from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, Reading, check
+from engramlab.acquisition.curves import Reading
+from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, check
 from engramlab.files import runs
 
 __all__ = ["PRESETS", "Config", "Fiction", "Optimizer", "Reading", "run"]
@@ -30,16 +31,21 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         UserError: anything about the options, the passages, the stream, the model or the folder that makes the run impossible,
             all of it before the first training step; a loss that is not finite or has exploded, with the last checkpoint kept.
     """
-    from engramlab.experiments.knowledge_acquisition.work import Work
+    from engramlab.experiments.knowledge_acquisition.part import Part
+    from engramlab.experiments.knowledge_acquisition.setup import Run
+    from engramlab.experiments.knowledge_acquisition.summary import summarise
 
     console = console or Console(stderr=True)
     out = Path(out)
     check(config)
     place = runs.Run(out, "knowledge-acquisition", config, preset=preset)
-    work = Work(config, out, console)
-    work.read_stream()
+    shared = Run(config, out, console)
+    shared.read_stream()
     place.open()
     try:
-        return work.run(resumed=place.resumed)
+        shared.begin(place.resumed)
+        training = [row for part in shared.parts for row in Part(shared, part).run()]
+        unique = {(row["dataset"], row["stage"]): row for row in training}
+        return summarise(out, config, shared.parts, list(unique.values()), shared.groups)
     finally:
         place.close()

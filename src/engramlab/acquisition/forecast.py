@@ -16,17 +16,72 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from engramlab.acquisition import planner
+from engramlab.acquisition.counting import count_facts, read_pairs, read_table
+from engramlab.acquisition.curves import Curves, Reading, read_curves
+from engramlab.acquisition.decay import Floats
+from engramlab.acquisition.laws import Law, Measured, law_of, laws_of, validate
 from engramlab.base.errors import UserError, nearest
-from engramlab.experiments.knowledge_acquisition.config import Reading
-from engramlab.experiments.knowledge_acquisition.counting import count_facts, read_pairs, read_table
-from engramlab.experiments.knowledge_acquisition.curves import Curves, read_curves
-from engramlab.experiments.knowledge_acquisition.laws import Measured, law_of, laws_of, validate
 from engramlab.files import writing
 from engramlab.files.documents import documents
 
 MORE = (2, 4)  # what-if factors
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What becomes of a fact that is met every ``interval`` steps.
+
+    Attributes:
+        settles: the gain right after an encounter, in nats, that it comes to at last.
+        keeps: the gain right before the next one.
+        learnt_at: steps until the gain right before an encounter is at least the one needed; None if never.
+    """
+
+    interval: float
+    settles: float
+    keeps: float
+    learnt_at: float | None
+
+
+def outlook(law: Law, interval: float, needed: float, *, steps: float = math.inf, most: int = 100_000) -> Outlook:
+    """Follows a fact met every ``interval`` steps, from the first encounter at 0.
+
+    Args:
+        interval: steps from one encounter to the next; may be a fraction (several encounters a step).
+        needed: gain in nats that has to stand right before the next encounter for the fact to count as learnt.
+        steps: how long training goes on.
+        most: encounters followed at most; it stops earlier where nothing changes any more.
+    """
+    if not interval > 0:
+        raise ValueError(f"interval must be above 0, not {interval}")
+    kept_part = float(law.retained(interval - law.peak))
+    height = kept = 0.0
+    learnt: float | None = None
+    for number in range(most):
+        if number * interval > steps:
+            break
+        height = kept + law.effectivity(kept)
+        before, kept = kept, height * kept_part
+        if learnt is None and kept >= needed and (number + 1) * interval <= steps:
+            learnt = (number + 1) * interval
+        if number and abs(kept - before) < 1e-9:
+            break
+    return Outlook(interval, height, kept, learnt)
+
+
+def intervals(counts: npt.ArrayLike, corpus_tokens: float, tokens_a_step: float) -> Floats:
+    """Steps from one encounter to the next for facts stated ``counts`` times in a corpus; infinite for none.
+
+    Args:
+        counts: ``[F]`` how often each fact is stated in the corpus.
+        corpus_tokens: tokens of the corpus.
+        tokens_a_step: batch x window.
+    """
+    stated = np.asarray(counts, np.float64)
+    with np.errstate(divide="ignore"):
+        return np.where(stated > 0, corpus_tokens / stated / tokens_a_step, math.inf)
 
 
 @dataclass(frozen=True)
@@ -145,12 +200,12 @@ def _forecast(
     needed = math.log(probability) - measured.before
     steps = total / a_step
     rows = []
-    for name, count, interval in zip(names, counts, planner.intervals(counts, corpus_tokens, a_step), strict=True):
+    for name, count, interval in zip(names, counts, intervals(counts, corpus_tokens, a_step), strict=True):
         row: dict[str, Any] = {"fact": name, "count": int(count), "verdict": "never", "learnt_at": None, "tokens": None}
         row |= {"interval": float(interval), "keeps": 0.0}
         if math.isfinite(interval):
             # Far beyond the run's end, to tell "too late" from "never".
-            seen = planner.outlook(measured.law, float(interval), needed)
+            seen = outlook(measured.law, float(interval), needed)
             row["keeps"] = seen.keeps
             if needed <= 0:
                 row |= {"verdict": "learnt", "learnt_at": 0.0, "tokens": 0.0}
