@@ -66,8 +66,3 @@ def test_the_law_is_recovered_from_encounters_it_made() -> None:
 
 def test_intervals_of_frequencies() -> None:
     assert forecast.intervals([10, 0], 1_000_000, 1000).tolist() == [100.0, math.inf]
-
-
-def test_errors_leave_out_what_is_not_known() -> None:
-    got = laws.errors([1.0, 2.0, math.nan], [0.0, 4.0, 1.0])
-    assert (got.mean, got.bias, got.queries) == (1.5, -0.5, 2)

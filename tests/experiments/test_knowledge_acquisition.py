@@ -252,9 +252,11 @@ def test_a_loss_that_explodes_stops_the_run(here: Path) -> None:
         ({"model": ("./nowhere",)}, "nowhere"),
         ({"model": ("huge",)}, "named size"),
         ({"vocabulary": 10}, "vocabulary"),
-        ({"stage": (0.0,)}, "stage"),
+        ({"stage": (0.0,)}, "stage must be above 0"),
+        ({"batch": (0,)}, "batch must be at least 1"),
+        ({"reading": acquisition.Reading(base=1.0)}, "reading.base must be above 1, not 1.0"),
         ({"passages": 4}, "has 4 and 1 of them are the control; choose at most 3"),
-        ({"passages": 0}, "passages: must be at least 1"),
+        ({"passages": 0}, "passages must be at least 1, not 0"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(here: Path, change: dict, words: str) -> None:

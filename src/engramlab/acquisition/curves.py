@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engramlab.acquisition import dynamics
+from engramlab.acquisition import decay, dynamics
 from engramlab.acquisition.measuring import read_measurements
 from engramlab.acquisition.schedule import Group
 from engramlab.files import writing
@@ -46,7 +46,7 @@ class Curves:
         steps: int64 ``[S]`` measured states.
         logprobs: float64 ``[Q, S]``, of target spans.
         queries: one a row, as ``queries.json`` has them.
-        tokens: float32 ``[S, total]``, token by token.
+        total: the last state.
     """
 
     steps: np.ndarray
@@ -61,6 +61,11 @@ class Curves:
             if (query["group"], query["depth"]) == (group, depth):
                 starts.setdefault(query["start"], []).append(i)
         return [np.array(starts[start]) for start in sorted(starts)]
+
+    def injected(self, group: str, depth: str) -> list[tuple[np.ndarray, list[int]]]:
+        """The same where passages are injected, each with the steps at which they are."""
+        parts = [(rows, self.queries[int(rows[0])]["injections"]) for rows in self.of(group, depth)]
+        return [(rows, at) for rows, at in parts if at]
 
 
 def read_curves(folder: Path, reading: Reading) -> Curves:
@@ -150,7 +155,7 @@ def for_report(
         x, y = _aligned(curves, found, {step - start for step in marks})
         means.append({"group": group, "depth": depth, "x": x, "y": y, "injections": [step - start for step in marks]})
         if found.retainability is not None:
-            mean = dynamics.group_mean(found.retainability, reading.outliers).mean
+            mean = decay.group_mean(found.retainability, reading.outliers).mean
             t = _thin(np.arange(1, len(mean)), CURVE_POINTS, log=True)
             kept.append({"group": group, "depth": depth, "t": t.tolist(), "r": _round(mean[t])})
     at = _thin(np.arange(len(curves.steps)), FACT_POINTS)

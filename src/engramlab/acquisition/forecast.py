@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from engramlab.acquisition.counting import count_facts, read_pairs, read_table
 from engramlab.acquisition.curves import Curves, Reading, read_curves
 from engramlab.acquisition.decay import Floats
-from engramlab.acquisition.laws import Law, Measured, law_of, laws_of, validate
+from engramlab.acquisition.laws import Law, Measured, laws_of, validate
 from engramlab.base.errors import UserError, nearest
 from engramlab.files import writing
 from engramlab.files.documents import documents
@@ -133,74 +133,95 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         raise UserError(
             f"part: there is no {part!r}; did you mean {nearest(part, parts)!r}? There are: {', '.join(parts)}"
         )
-    about, curves, reading = parts[part]
-    laws = laws_of(curves, reading)
-    measured_groups = list(dict.fromkeys(group for group, depth in laws if depth == options.depth))
-    if not measured_groups:
-        raise UserError(
-            f"run {options.run}: no group was injected and kept at depth {options.depth}; choose another depth"
-        )
-    group = options.group or ("paraphrase" if "paraphrase" in measured_groups else measured_groups[0])
-    if (group, options.depth) not in laws:
-        raise UserError(
-            f"group: {group!r} was not measured at depth {options.depth}; there are {', '.join(measured_groups)}"
-        )
-    names, counts, corpus_tokens, note = _facts(options, about)
-    a_step = about["batch"] * about["window"]
-    total = options.tokens or corpus_tokens
+    own, depth = parts[part], options.depth
+    groups = [group for group, measured_depth in own.laws if measured_depth == depth]
+    if not groups:
+        raise UserError(f"run {options.run}: no group was injected and kept at depth {depth}; choose another depth")
+    group = options.group or ("paraphrase" if "paraphrase" in groups else groups[0])
+    if group not in groups:
+        raise UserError(f"group: {group!r} was not measured at depth {depth}; there are {', '.join(groups)}")
+    facts, law = _facts(options, own.about), own.laws[group, depth]
+    total = options.tokens or facts.corpus_tokens
     # Training longer than the corpus reads it again, at the same rate.
-    rows = _forecast(laws[group, options.depth], names, counts, corpus_tokens, a_step, total, options.probability)
+    rows = _forecast(law, facts, own.a_step, total, options.probability)
+    what_if = []
+    for case, other, counts, a_step in _conditions(parts, part, group, depth, facts.counts):
+        changed = _forecast(other, replace(facts, counts=counts), a_step, total, options.probability)
+        what_if.append({"case": case, **_verdicts(changed), "threshold_steps": other.law.threshold_steps})
+    held = [(name, other) for name, other in parts.items() if name != part and other.batch == own.batch]
+    for folder in options.held:
+        held += [(f"{folder}: {name}", other) for name, other in read_run_parts(folder).items()]
     return {
         "run": str(options.run),
         "part": part,
         "group": group,
-        "depth": options.depth,
+        "depth": depth,
         "probability": options.probability,
-        "corpus_tokens": corpus_tokens,
+        "corpus_tokens": facts.corpus_tokens,
         "training_tokens": total,
-        "note": note,
-        "before": laws[group, options.depth].before,
-        "law": vars(laws[group, options.depth].law)
-        | {"threshold_steps": laws[group, options.depth].law.threshold_steps},
+        "note": facts.note,
+        "before": law.before,
+        "law": vars(law.law) | {"threshold_steps": law.law.threshold_steps},
         "facts": rows,
         "verdicts": _verdicts(rows),
-        "what_if": _what_if(options, parts, part, group, names, counts, corpus_tokens, total),
-        "errors": _checked(options, parts, part, laws),
+        "what_if": what_if,
+        "errors": [{"held": name, **row} for name, other in held for row in validate(own.laws, other.curves)],
     }
 
 
-Parts = dict[str, tuple[dict[str, Any], Curves, Reading]]
+@dataclass(frozen=True)
+class RunPart:
+    """One part of a finished run: what its summary says about it, its curves, and the laws by (group, depth)."""
+
+    about: dict[str, Any]
+    curves: Curves
+    laws: dict[tuple[str, str], Measured]
+
+    @property
+    def batch(self) -> int:
+        """Rows a step."""
+        return int(self.about["batch"])
+
+    @property
+    def a_step(self) -> int:
+        """Tokens a step."""
+        return self.batch * int(self.about["window"])
 
 
-def read_run_parts(folder: Path) -> Parts:
-    """The parts of a finished run: what it says about each, its curves, and how they are to be read."""
+def read_run_parts(folder: Path) -> dict[str, RunPart]:
+    """The parts of a finished run by name; raises UserError where the folder holds none."""
     path = Path(folder) / "summary.json"
     if not path.exists():
         raise UserError(f"run {folder}: holds no finished run of knowledge-acquisition (no summary.json)")
     summary = writing.read_json(path)
     if summary.get("experiment") != "knowledge-acquisition":
         raise UserError(f"run {folder}: is a run of {summary.get('experiment')!r}; give one of knowledge-acquisition")
-    config = writing.read_json(Path(folder) / "config.json")["config"]
-    reading = Reading(**config["reading"])
-    return {
-        about["dataset"]: (about, read_curves(Path(folder) / about["dataset"] / "injection", reading), reading)
-        for about in summary["parts"]
-    }
+    reading = Reading(**writing.read_json(Path(folder) / "config.json")["config"]["reading"])
+    found = {}
+    for about in summary["parts"]:
+        curves = read_curves(Path(folder) / about["dataset"] / "injection", reading)
+        found[about["dataset"]] = RunPart(about, curves, laws_of(curves, reading))
+    return found
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names of the facts, how often each is stated, tokens of the corpus, and how the two were found."""
+
+    names: list[str]
+    counts: np.ndarray
+    corpus_tokens: float
+    note: str
 
 
 def _forecast(
-    measured: Measured,
-    names: Sequence[str],
-    counts: np.ndarray,
-    corpus_tokens: float,
-    a_step: float,
-    total: float,
-    probability: float,
+    measured: Measured, facts: Facts, a_step: float, total: float, probability: float
 ) -> list[dict[str, Any]]:
     needed = math.log(probability) - measured.before
     steps = total / a_step
     rows = []
-    for name, count, interval in zip(names, counts, intervals(counts, corpus_tokens, a_step), strict=True):
+    every = intervals(facts.counts, facts.corpus_tokens, a_step)
+    for name, count, interval in zip(facts.names, facts.counts, every, strict=True):
         row: dict[str, Any] = {"fact": name, "count": int(count), "verdict": "never", "learnt_at": None, "tokens": None}
         row |= {"interval": float(interval), "keeps": 0.0}
         if math.isfinite(interval):
@@ -220,60 +241,24 @@ def _verdicts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     return {name: sum(row["verdict"] == name for row in rows) for name in ("learnt", "too late", "never")}
 
 
-def _what_if(
-    options: PlanOptions,
-    parts: Parts,
-    part: str,
-    group: str,
-    names: Sequence[str],
-    counts: np.ndarray,
-    corpus_tokens: float,
-    total: float,
-) -> list[dict[str, Any]]:
-    """How many facts would be learnt under other conditions, each with the law that was measured for it."""
-    about, curves, reading = parts[part]
-    laws = laws_of(curves, reading)
-    a_step = about["batch"] * about["window"]
-    cases: list[tuple[str, Measured, np.ndarray, float]] = []
-    for other in ("paraphrase", "duplicate"):
-        if other != group and (other, options.depth) in laws:
-            words = "in other words each time" if other == "paraphrase" else "in the same words each time"
-            cases.append((f"every fact said again {words}", laws[other, options.depth], counts, a_step))
-    own = laws[group, options.depth]
-    cases += [(f"{k} times as many statements of each fact", own, counts * k, a_step) for k in MORE]
-    if ("paraphrase", options.depth) in laws:
-        fewer = np.ceil(counts / 2)
-        cases.append(("half the statements, none a duplicate", laws["paraphrase", options.depth], fewer, a_step))
-    for name, (other_about, other_curves, other_reading) in parts.items():
-        if other_about["batch"] != about["batch"]:
-            law = law_of(other_curves, group, options.depth, other_reading)
-            if law is not None:
-                size = other_about["batch"] * other_about["window"]
-                cases.append((f"batch {other_about['batch']} (part {name})", law, counts, size))
-    found = []
-    for title, law, many, size in cases:
-        rows = _forecast(law, names, many, corpus_tokens, size, total, options.probability)
-        found.append({"case": title, **_verdicts(rows), "threshold_steps": law.law.threshold_steps})
-    return found
+def _conditions(
+    parts: dict[str, RunPart], part: str, group: str, depth: str, counts: np.ndarray
+) -> Iterator[tuple[str, Measured, np.ndarray, int]]:
+    """Other conditions than the corpus's, each with the law measured for it, the facts' counts and the tokens a step."""
+    own = parts[part]
+    for other, words in (("paraphrase", "in other words"), ("duplicate", "in the same words")):
+        if other != group and (other, depth) in own.laws:
+            yield f"every fact said again {words} each time", own.laws[other, depth], counts, own.a_step
+    for k in MORE:
+        yield f"{k} times as many statements of each fact", own.laws[group, depth], counts * k, own.a_step
+    if law := own.laws.get(("paraphrase", depth)):
+        yield "half the statements, none a duplicate", law, np.ceil(counts / 2), own.a_step
+    for name, elsewhere in parts.items():
+        if elsewhere.batch != own.batch and (law := elsewhere.laws.get((group, depth))):
+            yield f"batch {elsewhere.batch} (part {name})", law, counts, elsewhere.a_step
 
 
-def _checked(
-    options: PlanOptions, parts: Parts, part: str, laws: dict[tuple[str, str], Measured]
-) -> list[dict[str, Any]]:
-    """Errors on every other part of the run with the same batch, and on the runs held out."""
-    about = parts[part][0]
-    others: list[tuple[str, Curves]] = [
-        (name, curves)
-        for name, (other, curves, _) in parts.items()
-        if name != part and other["batch"] == about["batch"]
-    ]
-    for folder in options.held:
-        others += [(f"{folder}: {name}", curves) for name, (_, curves, _) in read_run_parts(folder).items()]
-    return [{"held": name, **row} for name, curves in others for row in validate(laws, curves)]
-
-
-def _facts(options: PlanOptions, about: dict[str, Any]) -> tuple[list[str], np.ndarray, float, str]:
-    """Names of the facts, how often each is stated, tokens of the corpus, and how the two were found."""
+def _facts(options: PlanOptions, about: dict[str, Any]) -> Facts:
     if options.frequencies is not None:
         if options.corpus_tokens is None or options.corpus_tokens <= 0:
             raise UserError(
@@ -285,7 +270,7 @@ def _facts(options: PlanOptions, about: dict[str, Any]) -> tuple[list[str], np.n
         except ValueError:
             bad = next(row["count"] for row in rows if not re.fullmatch(r"\s*\d+(\.\d*)?\s*", str(row["count"])))
             raise UserError(f"{options.frequencies}: the count {bad!r} is no number") from None
-        return [str(row["fact"]) for row in rows], counts, options.corpus_tokens, "frequencies as given"
+        return Facts([str(row["fact"]) for row in rows], counts, options.corpus_tokens, "frequencies as given")
     if options.corpus is None or options.facts is None:
         raise UserError("give --corpus and --facts to count facts in a text, or --frequencies and --corpus-tokens")
     pairs = list(read_pairs(options.facts))
@@ -295,7 +280,7 @@ def _facts(options: PlanOptions, about: dict[str, Any]) -> tuple[list[str], np.n
         pairs, documents(options.corpus, options.column), _tokenizer(options.run, about)
     )
     note = f"a fact is stated by a document with its subject and its object; {texts:,} documents, tokens estimated"
-    return [f"{subject} – {target}" for subject, target in pairs], counts, tokens, note
+    return Facts([f"{subject} – {target}" for subject, target in pairs], counts, tokens, note)
 
 
 def _tokenizer(folder: Path, about: dict[str, Any]) -> Any:

@@ -19,14 +19,13 @@ Pure functions of numpy arrays.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from engramlab.acquisition import dynamics
+from engramlab.acquisition import decay, dynamics
 from engramlab.acquisition.curves import Curves, Reading
 from engramlab.acquisition.decay import Floats
 from engramlab.corpora.passages import DEPTHS
@@ -88,7 +87,7 @@ def fit_law(
     Args:
         gains: ``[K]`` gain over the state before the first encounter, of a query right before an encounter.
         effectivities: ``[K]`` what that encounter gained.
-        decay_constant, intercept, base: of ``dynamics.fit_decay``.
+        decay_constant, intercept, base: of ``decay.fit_decay``.
         peak, highest: of ``Law``.
 
     Raises:
@@ -146,31 +145,6 @@ BASELINES = {"no forgetting": no_forgetting, "last encounter only": last_encount
 
 
 @dataclass(frozen=True)
-class Error:
-    """How far predictions lie from what was measured, in nats.
-
-    Attributes:
-        mean: mean absolute error over queries.
-        bias: mean of predicted minus measured.
-        queries: how many were compared.
-    """
-
-    mean: float
-    bias: float
-    queries: int
-
-
-def errors(predicted: npt.ArrayLike, measured: npt.ArrayLike) -> Error:
-    """Of predictions ``[Q]`` against measurements ``[Q]``; NaN in either is left out."""
-    made, true = np.broadcast_arrays(np.asarray(predicted, np.float64), np.asarray(measured, np.float64))
-    known = np.isfinite(made) & np.isfinite(true)
-    gap = (made - true)[known]
-    if not len(gap):
-        return Error(math.nan, math.nan, 0)
-    return Error(float(np.abs(gap).mean()), float(gap.mean()), len(gap))
-
-
-@dataclass(frozen=True)
 class Measured:
     """A law and where targets stood before."""
 
@@ -180,10 +154,7 @@ class Measured:
 
 def law_of(curves: Curves, group: str, depth: str, reading: Reading) -> Measured | None:
     """The law of a group at a depth; None where it was not injected or never measured densely enough."""
-    parts = [(rows, curves.queries[int(rows[0])]["injections"]) for rows in curves.of(group, depth)]
-    parts = [(rows, at) for rows, at in parts if at]
-    if not parts:
-        return None
+    parts = curves.injected(group, depth)
     away = []
     for rows, at in parts:
         maxima = dynamics.local_acquisition_maxima(curves.logprobs[rows], at, reading.window, steps=curves.steps)
@@ -205,7 +176,7 @@ def law_of(curves: Curves, group: str, depth: str, reading: Reading) -> Measured
     if not left[0] > 0:
         return None
     t_max = math.inf if reading.t_max is None else reading.t_max
-    fit = dynamics.fit_decay(np.arange(horizon + 1), left / left[0], reading.base, t_min=reading.t_min, t_max=t_max)
+    fit = decay.fit_decay(np.arange(horizon + 1), left / left[0], reading.base, t_min=reading.t_min, t_max=t_max)
     # The mean over queries: the line would otherwise mix how queries differ with how one of them goes on.
     x, y = np.concatenate(gains).mean(axis=0), np.concatenate(lifts).mean(axis=0)
     law = fit_law(
@@ -225,14 +196,11 @@ def _at(curves: Curves, rows: np.ndarray, states: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(states, curves.steps, values) for values in curves.logprobs[rows]])
 
 
-def validate(
-    laws: dict[tuple[str, str], Measured], curves: Curves, groups: Sequence[str] | None = None
-) -> list[dict[str, Any]]:
+def validate(laws: dict[tuple[str, str], Measured], curves: Curves) -> list[dict[str, Any]]:
     """How far forecasts were off on a part that they were not fitted to.
 
     Args:
         laws: by (group, depth).
-        groups: only these.
 
     Returns:
         A row a (group, depth, place): place "end" is the last state, "along" all measured states behind the first encounter;
@@ -240,13 +208,9 @@ def validate(
     """
     found = []
     for (group, depth), measured in laws.items():
-        if groups is not None and group not in groups:
-            continue
         made: dict[str, list[np.ndarray]] = {name: [] for name in ("planner", *BASELINES)}
         true: list[np.ndarray] = []
-        parts = [(rows, curves.queries[int(rows[0])]["injections"]) for rows in curves.of(group, depth)]
-        parts = [(rows, at) for rows, at in parts if at]
-        if not parts:
+        if not (parts := curves.injected(group, depth)):
             continue
         length = min(curves.total - at[0] for _, at in parts)
         for rows, at in parts:
@@ -260,8 +224,8 @@ def validate(
             row["measured"] = float(truth[:, cut].mean())
             for name, values in made.items():
                 predicted = np.concatenate(values)[:, cut]
-                error = errors(predicted, truth[:, cut])
-                row[name] = error.mean
+                off = np.abs(predicted - truth[:, cut])
+                row[name] = float(off[np.isfinite(off)].mean())
                 row[f"{name}: mean curve"] = float(np.abs(predicted.mean(axis=0) - truth[:, cut].mean(axis=0)).mean())
             found.append(row)
     return found

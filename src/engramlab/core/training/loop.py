@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import check_rules
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import target_logits
 from engramlab.core.models import mask_token
@@ -68,7 +69,7 @@ class Recipe:
     """AdamW, or plain stochastic gradient descent (betas and eps play no part)."""
 
     def __post_init__(self) -> None:
-        rules = (
+        rules = [
             ("steps", self.steps >= 1, "at least 1"),
             ("batch", self.batch >= 1, "at least 1"),
             ("learning_rate", self.learning_rate > 0, "above 0"),
@@ -82,10 +83,8 @@ class Recipe:
             ("final", 0 <= self.final <= 1, "between 0 and 1"),
             ("clip", self.clip is None or self.clip > 0, "above 0, or None"),
             ("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "at least 1, or None"),
-        )
-        for name, fine, rule in rules:
-            if not fine:
-                raise UserError(f"recipe: {name} must be {rule}, not {getattr(self, name)}")
+        ]
+        check_rules(self, rules, "recipe: ")
         losses.parse(self.loss)
         schedules.parse(self.schedule)
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from engramlab.acquisition.curves import Reading
 from engramlab.base.errors import UserError
+from engramlab.base.options import check_rules
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora.fictional_world import KINDS
@@ -269,22 +270,20 @@ def check(config: Config) -> None:
         raise UserError("rate: choose continue or constant")
     if config.learning_rate and config.rate != ("continue",):
         raise UserError("learning_rate: is constant; leave rate out")
-    for stage in config.stage:
-        if not 0 < stage <= 1:
-            raise UserError(f"stage: must be above 0 and at most 1, not {stage}")
-    for name, least in (("times", 1), ("after", 1), ("stagger", 1), ("window", 2), ("budget", 1), ("control", 0)):
-        if getattr(config, name) < least:
-            raise UserError(f"{name}: must be at least {least}, not {getattr(config, name)}")
-    for name, values in (("batch", config.batch), ("interval", config.interval)):
-        if min(values) < 1:
-            raise UserError(f"{name}: must be at least 1, not {min(values)}")
-    if config.passages is not None and config.passages < 1:
-        raise UserError(f"passages: must be at least 1, not {config.passages}")
-    if config.learning_rate and min(config.learning_rate) <= 0:
-        raise UserError(f"learning_rate: must be above 0, not {min(config.learning_rate)}")
+    leasts = (("times", 1), ("after", 1), ("stagger", 1), ("window", 2), ("budget", 1), ("control", 0))
+    check_rules(
+        config,
+        [(name, getattr(config, name) >= least, f"at least {least}") for name, least in leasts]
+        + [(name, min(getattr(config, name)) >= 1, "at least 1") for name in ("batch", "interval")]
+        + [
+            ("stage", all(0 < stage <= 1 for stage in config.stage), "above 0 and at most 1"),
+            ("passages", config.passages is None or config.passages >= 1, "at least 1"),
+            ("learning_rate", all(rate > 0 for rate in config.learning_rate), "above 0"),
+        ],
+    )
     reading = config.reading
-    if reading.window < 1 or reading.bootstrap < 1 or not reading.base > 1 or reading.t_min < 1:
-        raise UserError("reading: window, bootstrap and t_min must be at least 1, base above 1")
+    rules = [(name, getattr(reading, name) >= 1, "at least 1") for name in ("window", "bootstrap", "t_min")]
+    check_rules(reading, [*rules, ("base", reading.base > 1, "above 1")], "reading.")
     for part in config.parts():
         if part.stagger > part.interval:
             raise UserError(

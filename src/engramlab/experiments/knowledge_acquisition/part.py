@@ -171,12 +171,12 @@ class Part:
         """The state at step 0: moments restored where the checkpoint has them, else estimated on the stream."""
         config, about = self.config, self.about
         if origin is not None:
-            state, place = self._state(model, recipe), Anywhere()
+            state = self._state(model, recipe)
+            # The stream goes on where pretraining left it; where another one is read, it begins at its beginning.
+            ours = about.model in models.SIZES
             with torch.random.fork_rng():
-                checkpoints.load(origin.folder, state, place)
+                checkpoints.load(origin.folder, state, stream if ours else None)
             state.step = 0
-            if about.model in models.SIZES:  # the stream goes on where pretraining left it
-                stream.restore(place.place)
             return state
         warmup = config.optimizer.warmup
         if not warmup:
@@ -225,19 +225,6 @@ class Part:
                 }
             )
         writing.write_json(folder / "queries.json", {"offsets": asked.offsets.tolist(), "queries": rows})
-
-
-class Anywhere:
-    """Stands for the stream of a checkpoint whose place in its stream does not matter, or is wanted for itself."""
-
-    def __init__(self) -> None:
-        self.place: dict[str, Any] = {}
-
-    def state(self) -> dict[str, Any]:
-        return self.place
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.place = state
 
 
 def origin_of(source: str) -> Origin | None:

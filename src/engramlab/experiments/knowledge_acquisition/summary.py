@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engramlab.acquisition import dynamics
+from engramlab.acquisition import decay
 from engramlab.acquisition.curves import Curves, Reading, Slice, control_steps, for_report, read_curves, take_slice
 from engramlab.acquisition.schedule import Group
 from engramlab.base.random_access import key as random_key
@@ -138,9 +138,9 @@ def _decay(found: Slice, reading: Reading, batch: int, window: int, seed: int) -
     kept = found.retainability
     assert kept is not None
     t_max = math.inf if reading.t_max is None else reading.t_max
-    mean = dynamics.group_mean(kept, reading.outliers)
-    fit = dynamics.fit_decay(np.arange(kept.shape[1]), mean.mean, reading.base, t_min=reading.t_min, t_max=t_max)
-    spread = dynamics.bootstrap_decay(
+    mean = decay.group_mean(kept, reading.outliers)
+    fit = decay.fit_decay(np.arange(kept.shape[1]), mean.mean, reading.base, t_min=reading.t_min, t_max=t_max)
+    spread = decay.bootstrap_decay(
         kept,
         samples=reading.bootstrap,
         seed=seed,
