@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -184,11 +184,6 @@ class TrainState:
             self.model = self.accelerator.prepare_model(self.bare) if self.world > 1 else self.bare
 
     @property
-    def local(self) -> bool:
-        """Does it train in this process alone, without an accelerator?"""
-        return self._accelerator is None
-
-    @property
     def accelerator(self) -> Accelerator:
         """The devices it trains on; a local state has none."""
         if self._accelerator is None:
@@ -207,11 +202,6 @@ class TrainState:
         finally:
             for p, required in before:
                 p.requires_grad_(required)
-
-    @property
-    def rows(self) -> int:
-        """Rows a step on this device."""
-        return self.recipe.batch // self.world
 
     def keep_rows(self, index: torch.Tensor) -> None:
         """Of independent problems, one a leading row of every trained parameter, only those in ``index`` go on."""
@@ -239,9 +229,9 @@ def train(
 
     Args:
         stream: batches, whose target tokens' mean loss is minimised.
-        objective: minimised instead of a stream's loss. Where it gives a loss for each of several independent problems, a
-            problem whose loss or gradient is not finite gets no gradient from then on and its row number stands in
-            ``state.failed``; the others never notice.
+        objective: minimised instead of a stream's loss; of several processes, the mean of what each gives. Where it gives a
+            loss for each of several independent problems, one whose loss or gradient is not finite gets no gradient from
+            then on and its row number stands in ``state.failed``; the others never notice.
 
     Raises:
         NonFiniteLoss: at the first loss or gradient that is NaN or infinite, before it reaches the parameters.
@@ -257,15 +247,12 @@ def train(
 
 
 def _descend(state: TrainState, objective: Objective) -> Step:
-    """One step on an objective; of several processes, each gives the loss on its share and the mean is minimised."""
+    """One step on an objective."""
     losses_now = objective()
     if not losses_now.dim():
-        if state.local:
-            losses_now.backward()
-        else:
-            state.accelerator.backward(losses_now)
+        losses_now.backward()
         total = losses_now.detach()
-        if state.world > 1:
+        if state.world > 1:  # the gradients that no wrapper has averaged
             total = state.accelerator.reduce(total, "mean")
             for p in state.trained:
                 p.grad = None if p.grad is None else state.accelerator.reduce(p.grad, "mean")
@@ -288,13 +275,14 @@ def _descend(state: TrainState, objective: Objective) -> Step:
                 parameter.grad[bad] = 0
     norm = norms[:, ~bad].norm()
     values = losses_now.detach()
-    return _update(state, values.masked_fill(bad, 0).sum(), 0, 0, norm, values, idle)
+    step = _update(state, values.masked_fill(bad, 0).sum(), 0, 0, norm)
+    return replace(step, losses=values, idle=idle)
 
 
 def _step(state: TrainState, stream: Stream) -> Step:
     """One step on a batch of the stream."""
     recipe, accelerator = state.recipe, state.accelerator
-    batch = stream.take(state.rows)
+    batch = stream.take(recipe.batch // state.world)
     targets, tokens = int((batch.targets != IGNORE).sum()), batch.tokens
     if state.world > 1:
         counts = accelerator.reduce(torch.tensor([targets, tokens], device=accelerator.device))
@@ -317,13 +305,7 @@ def _step(state: TrainState, stream: Stream) -> Step:
 
 
 def _update(
-    state: TrainState,
-    total: torch.Tensor,
-    tokens: int,
-    targets: int,
-    norm: torch.Tensor | None = None,
-    losses_now: torch.Tensor | None = None,
-    idle: torch.Tensor | None = None,
+    state: TrainState, total: torch.Tensor, tokens: int, targets: int, norm: torch.Tensor | None = None
 ) -> Step:
     """The optimizer step that gradients now in place call for."""
     recipe = state.recipe
@@ -344,7 +326,7 @@ def _update(
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
-    return Step(state.step, value, rate, size, tokens, targets, losses_now, idle)
+    return Step(state.step, value, rate, size, tokens, targets)
 
 
 def _parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
