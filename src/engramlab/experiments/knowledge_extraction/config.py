@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from engramlab.base.errors import UserError
+from engramlab.core import models
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora.datasets import TEXT, Source
 from engramlab.files.documents import check_source
@@ -16,9 +17,10 @@ class Model:
     """Which network is trained."""
 
     name: str = "tiny"
-    """A named size (see `engramlab models`), trained from scratch; or a model folder, a .gguf file or a hub id, trained on."""
-    family: Literal["gpt-neox", "llama"] = "gpt-neox"
-    """Architecture of a named size: GPT-2 with rotary embedding (GPT-NeoX, sequential), or Llama."""
+    """A size (LAYERSxWIDTH, or a name: see `engramlab models`), trained from scratch;
+    or a model folder, a .gguf file or a hub id, trained on."""
+    family: str = "gpt-neox"
+    """Architecture of a named size: gpt-neox (GPT-2 with rotary embedding), llama, ... (see `engramlab models`)."""
     context: int = 512
     """Tokens of a row in the packed layout, and the longest text a model from scratch can read."""
     dropout: float = 0.0
@@ -164,6 +166,7 @@ PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER, "paper-gbert": GBERT}
 def check(config: Config) -> None:
     if not config.variants:
         raise UserError("variants: name at least one, such as multi5+permute")
+    models.check(config.model.name, config.model.family)
     if config.corpus is not None and config.facts is not None:
         raise UserError("corpus and facts: give one of them, each brings its own texts")
     for name in config.variants:

@@ -33,6 +33,7 @@ class Work:
         self.config, self.folder, self.console = config, folder, console
         self.accelerator = Accelerator(mixed_precision=config.precision)
         self.datasets = [dataset(config, variant) for variant in variants(config, config.variants)]
+        self.about = models.about(config.model.name)
         self._check_objective()
         self.tokenizer = self._tokenizer()
         if self.masked:
@@ -46,20 +47,13 @@ class Work:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @property
-    def from_scratch(self) -> bool:
-        return self.config.model.name in models.SIZES
-
-    @property
     def masked(self) -> bool:
         return self.config.model.objective == "masked"
 
     def _check_objective(self) -> None:
         """A model that is trained on must have been trained the same way."""
         name, wanted = self.config.model.name, self.config.model.objective
-        if self.from_scratch:
-            return
-        there = "causal" if Path(name).suffix == ".gguf" else models.objective(name)
-        if there != wanted:
+        if not self.about.from_scratch and (there := self.about.objective) != wanted:
             raise UserError(
                 f"model.objective: {name} is a {there} language model; give --model.objective {there}, or a named size to "
                 "train from scratch"
@@ -67,7 +61,7 @@ class Work:
 
     def _tokenizer(self) -> Any:
         config = self.config
-        if not self.from_scratch:
+        if not self.about.from_scratch:
             return models.load_tokenizer(config.model.name)
         if config.tokenizer != "compact":
             try:
@@ -96,7 +90,7 @@ class Work:
     def fresh_model(self) -> nn.Module:
         """The model that pretraining starts from."""
         model = self.config.model
-        if not self.from_scratch:
+        if not self.about.from_scratch:
             return models.load(model.name)[0]
         return models.build(
             model.name,
@@ -117,15 +111,3 @@ class Work:
                 self.tokenizer.save_pretrained(folder)
 
         return save
-
-
-def config_limit(work: Work) -> int:
-    """Longest text the model reads: its own limit if it was loaded."""
-    if work.from_scratch:
-        return work.config.model.context
-    from transformers import AutoConfig
-
-    path = Path(work.config.model.name)
-    if path.suffix == ".gguf":
-        return work.config.model.context
-    return int(getattr(AutoConfig.from_pretrained(str(path)), "max_position_embeddings", work.config.model.context))

@@ -20,7 +20,7 @@ from engramlab.core.training import stages
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora.datasets import Dataset
 from engramlab.experiments.knowledge_extraction.config import Attempt
-from engramlab.experiments.knowledge_extraction.shared import Work, config_limit
+from engramlab.experiments.knowledge_extraction.shared import Work
 from engramlab.experiments.knowledge_extraction.text import windows
 from engramlab.files import writing
 from engramlab.files.documents import documents
@@ -42,7 +42,7 @@ class Part:
         for what, tokenised in (("entries", self.entries), ("questions", self.asking)):
             if tokenised.fallback:
                 work.say(f"{data.name}: {what} are tokenised as text ({tokenised.fallback})")
-        self.length = min(self.config.model.context, config_limit(work))
+        self.length = min(self.config.model.context, work.about.context(self.config.model.context))
         rng = np.random.default_rng(random_key(self.config.seed, "evaluated"))
         self.groups = {name: rng.permutation(members) for name, members in data.split.groups.items()}
         self.text: batches.Rows | None = None
@@ -190,13 +190,11 @@ class Part:
         return batches.Mixed(first, second, ratio=ratio, end=self.work.end, seed=seed, rank=rank)
 
     def _finetune(self, name: str, attempt: Attempt) -> dict[str, Any]:
-        from engramlab.core.models.adapters import add_lora
-
         def pretrained() -> nn.Module:
             model, _ = models.load(str(self.folder / "pretrain" / "model"))
             if not attempt.rank:
                 return model
-            return add_lora(model, rank=attempt.rank, embedding_rank=attempt.embedding_rank)
+            return models.add_lora(model, rank=attempt.rank, embedding_rank=attempt.embedding_rank)
 
         work = self.work
         order = self._order(self.asking, "questions", self._train_questions())
