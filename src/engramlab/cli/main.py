@@ -181,22 +181,16 @@ def _corpus(given: list[str]) -> None:
         cli_acquisition.check(given[1:])
         return
     from engramlab.base.progress import Bar
-    from engramlab.corpora.bios import BiosConfig, bios, bios_questions
+    from engramlab.corpora import datasets
     from engramlab.corpora.export import export
-    from engramlab.corpora.questions import Split
-    from engramlab.corpora.tables import TableConfig, table, table_questions
     from engramlab.writing.bior import BiorConfig
     from engramlab.writing.passages import PassagesConfig
 
-    kinds = {"bios": BiosConfig, "bior": BiorConfig, "passages": PassagesConfig, "tables": TableConfig}
+    kinds: dict[str, Any] = {**datasets.commands(), "bior": BiorConfig, "passages": PassagesConfig}
     if not given or given[0] in ("-h", "--help"):
-        print(
-            "usage: engramlab corpus bios|bior|passages|tables --out DIR [options]\n       engramlab corpus check FILE\n"
-        )
-        print("bios     biographies of made-up people (arXiv 2309.14316)")
-        print("bior     the same people, their biographies rewritten by a chat model (--model)")
-        print("passages fictional passages with paraphrases and queries, written by a chat model (arXiv 2406.11813)")
-        print("tables   texts and questions from your own table of facts")
+        print(f"usage: engramlab corpus {'|'.join(kinds)} --out DIR [options]\n       engramlab corpus check FILE\n")
+        for kind, config in kinds.items():
+            print(f"{kind:8} {(config.__doc__ or '').strip().splitlines()[0]}")
         print(
             "\nWrites profiles.parquet, entries.parquet (with spans) and questions.parquet; passages: passages.jsonl. See "
             "engramlab corpus bios --help"
@@ -209,6 +203,9 @@ def _corpus(given: list[str]) -> None:
         )
     help_asked = any(word in ("-h", "--help") for word in rest)
     rest, out = take(rest, "--out", None)
+    source = datasets.sources().get(kind)
+    for old, new in getattr(source, "RENAMED", {}).items():
+        rest = [new + word.removeprefix(old) if word.split("=")[0] == old else word for word in rest]
     config = parse(kinds[kind], f"corpus {kind} --out DIR", rest)
     if out is None and not help_asked:
         raise UserError(f"engramlab corpus {kind} needs --out DIR: the folder to write")
@@ -218,19 +215,15 @@ def _corpus(given: list[str]) -> None:
     if kind == "passages":
         cli_acquisition.write(config, Path(str(out)))
         return
-    if kind == "bios":
-        corpus: Any = bios(config)
-        questions = bios_questions(corpus, Split(len(corpus.subjects), config.seed))
-    else:
-        corpus = table(config)
-        questions = table_questions(corpus, config.questions, Split(len(corpus.subjects), config.seed))
+    datasets.written(config, [config.variant])
+    made, _ = datasets.halved(datasets.dataset(config, datasets.variants(config, [config.variant])[0]), config.seed)
     with Bar(f"corpus {kind}", 1) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.resize(total)
             bar.update(done, "rows")
 
-        export(corpus, questions, Path(str(out)), progress=progress)
+        export(made.corpus, made.questions, Path(str(out)), progress=progress)
     print(Path(str(out)).resolve())
 
 

@@ -161,7 +161,7 @@ class Part:
             if order is None:
                 for row in record["rows"]:
                     row["position"] = None
-            elif self.data.name.startswith("couple"):  # in ordered pairs: closer P-probing has something to show
+            elif self.data.written.pairs:  # closer P-probing has something to show
                 attributes = self.data.corpus.attributes
                 record["closer"] = p_probing.closer(tasks, predicted, subjects, order[test], attributes)
             return record

@@ -18,9 +18,10 @@ from engramlab.core import models
 from engramlab.core.text import batches, tokenizers, tokens
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.training import stages
-from engramlab.corpora.bios import BiosConfig, BiosCorpus, bios
 from engramlab.corpora.layout import NAME
 from engramlab.corpora.people import DAYS, MONTHS
+from engramlab.corpora.sources.bios import BiosCorpus, bios
+from engramlab.corpora.sources.bios import Config as BiosConfig
 from engramlab.experiments.knowledge_capacity import bits
 from engramlab.experiments.knowledge_capacity.config import Config
 from engramlab.files import writing
@@ -68,7 +69,8 @@ class Work:
     def corpus(self, people: int, variant: str) -> BiosCorpus:
         """Entries about so many people; the people are the same in every variant."""
         config = self.config
-        return bios(BiosConfig(people, variant, config.seed, 0, config.pools, config.first_templates))
+        made = BiosConfig(config.seed, people, pools=config.pools, first_templates=config.first_templates)
+        return bios(made, variant)
 
     def _guesses(self, corpus: BiosCorpus) -> dict[str, float]:
         """By attribute, and for names, the loss of a guesser who knows nothing but the pools; nats a person."""

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 from engramlab.base.errors import UserError
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe
-from engramlab.corpora.datasets import TEXT, Source
+from engramlab.corpora import datasets
+from engramlab.corpora.sources import Source
 from engramlab.files.documents import check_source
 
 
@@ -167,8 +168,6 @@ def check(config: Config) -> None:
     if not config.variants:
         raise UserError("variants: name at least one, such as multi5+permute")
     models.check(config.model.name, config.model.family)
-    if config.corpus is not None and config.facts is not None:
-        raise UserError("corpus and facts: give one of them, each brings its own texts")
     for name in config.variants:
         if config.variants.count(name) > 1:
             raise UserError(f"variants: {name!r} is there twice")
@@ -190,23 +189,11 @@ def check(config: Config) -> None:
 
 def _check_beside(config: Config) -> None:
     """What is read beside the people's entries: celebrities (+CEL) or text (+TEXT)."""
-    for name in config.variants:
-        if "+CEL" in name and TEXT in name:
-            raise UserError(f"variants: {name!r} has both celebrities and text beside the people; use one of them")
-    celebrities = any(name.endswith("+CEL") for name in config.variants)
-    texts = any(name.endswith(TEXT) for name in config.variants)
-    own = "facts" if config.facts is not None else "corpus" if config.corpus is not None else ""
-    if own and (celebrities or texts):
-        raise UserError(
-            f"variants: +CEL and {TEXT} go with bioS only, whose celebrities are made up; with --{own} leave them out"
-        )
-    default = Config()
-    for name in ("celebrities", "celebrity_entries", "celebrity_templates"):
-        if not celebrities and getattr(config, name) != getattr(default, name):
-            raise UserError(f"{name}: is for +CEL variants, and there is none in {', '.join(config.variants)}")
+    written = datasets.written(config, config.variants)
+    texts = any(variant.text for variant in written)
     if texts and config.text is None:
-        raise UserError(f"text: a {TEXT} variant needs a text to read; give a file, a folder or hub:owner/name")
+        raise UserError("text: a +TEXT variant needs a text to read; give a file, a folder or hub:owner/name")
     if config.text is not None:
         if not texts:
-            raise UserError(f"text: is for {TEXT} variants, such as single{TEXT}; there is none in the variants")
+            raise UserError("text: is for +TEXT variants, such as single+TEXT; there is none in the variants")
         check_source(config.text)

@@ -61,7 +61,7 @@ class Part:
                     f"model.context: {self.length} tokens are fewer than an {what} of {self.data.name} has ({longest}); "
                     "raise it"
                 )
-        if self.data.text:
+        if self.data.written.text:
             self.text = self._read_text()
 
     def _read_text(self) -> batches.Rows:
