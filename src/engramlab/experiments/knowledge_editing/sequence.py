@@ -19,7 +19,7 @@ from engramlab.core.deltas import Delta
 from engramlab.core.deltas import files as deltafiles
 from engramlab.core.training.losses import Loss
 from engramlab.editing import method
-from engramlab.editing.benchmarks.world import together
+from engramlab.editing.cases import together
 from engramlab.editing.judge import evaluation
 from engramlab.editing.judge.evaluation import Before, Row
 from engramlab.files import writing
