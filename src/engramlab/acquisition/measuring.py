@@ -135,6 +135,13 @@ class Measurements:
             return
         for path in self.folder.glob("*.partial"):
             path.unlink()
+        if (
+            whole := self.folder / WHOLE
+        ).exists():  # the run was killed after `finish`, when this file had all there is
+            for path in _parts(self.folder):
+                path.unlink()
+            steps, _ = _read(whole)
+            os.replace(whole, _part(self.folder, int(steps[0]), int(steps[-1])))
         for path in _parts(self.folder):
             first, last = _range(path)
             if first > step:
@@ -179,7 +186,7 @@ class Measurements:
             path.unlink()
 
     def _write_part(self, steps: list[int], rows: list[np.ndarray]) -> None:
-        path = self.folder / f"part-{steps[0]:09d}-{steps[-1]:09d}.parquet"
+        path = _part(self.folder, steps[0], steps[-1])
         partial = path.with_name(path.name + ".partial")
         width = len(rows[0])
         values = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(rows), pa.float32()), width)
@@ -216,6 +223,10 @@ def read_measurements(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
+
+
+def _part(folder: Path, first: int, last: int) -> Path:
+    return folder / f"part-{first:09d}-{last:09d}.parquet"
 
 
 def _range(path: Path) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as random_key
 from engramlab.core.text import tokens
 from engramlab.core.text.assembly import TokenTable
-from engramlab.core.training import stages
+from engramlab.core.training.stage import finished
 from engramlab.corpora.datasets import halved
 from engramlab.experiments.hidden_state_probing.config import Config
 from engramlab.experiments.hidden_state_probing.targets import Target
@@ -51,7 +51,7 @@ class Part:
         records: dict[str, dict[str, Any]] = {}
         wanted = [name.lower() for name in self.config.probes]
         for name in wanted:
-            if (record := stages.finished(self.folder / name)) is not None:
+            if (record := finished(self.folder / name)) is not None:
                 records[name] = record
         if len(records) < len(wanted):
             self.model, self.tokenizer = self.target.load()

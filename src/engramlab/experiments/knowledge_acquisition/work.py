@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,17 @@ from engramlab.acquisition.measuring import Measurements, measure
 from engramlab.base.random_access import key as random_key
 from engramlab.core import models
 from engramlab.core.text import batches
-from engramlab.core.training import checkpoints, stages
+from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import Recipe, TrainState
+from engramlab.core.training.stage import Stage, finished, refuse_explosion
 from engramlab.corpora.passages import all_queries
 from engramlab.experiments.knowledge_acquisition.config import Arm
 from engramlab.experiments.knowledge_acquisition.rates import continued, recipe_of
 from engramlab.experiments.knowledge_acquisition.setup import Reader, Setup, check_vocabulary
-from engramlab.experiments.knowledge_acquisition.stage import Anywhere, drive
 from engramlab.experiments.knowledge_acquisition.summary import summarise
 from engramlab.files import writing
+
+LOSS_ROWS = 2000  # kept of a stage: an injection moves the loss of single steps, which 400 rows would leave out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Work(Setup):
         """One part, from its checkpoint or from the beginning; returns rows about its training."""
         rows = [self._pretrain(arm)] if arm.model in models.SIZES else []
         folder = self.out / arm.name / "injection"
-        record = stages.finished(folder)
+        record = finished(folder)
         if record is None:
             record = self._inject(arm, folder)
         about = {"dataset": arm.name, "stage": "injection"}
@@ -86,7 +87,7 @@ class Work(Setup):
         """Trains a named size on the stream; keeps the model with its moments at every stage asked for."""
         config, reader = self.config, self.reader(arm)
         folder = self.out / arm.model / "pretrain"
-        record = stages.finished(folder)
+        record = finished(folder)
         if record is None:
             recipe = config.pretrain
             at = {self._stage_step(part) for part in config.stage}
@@ -99,24 +100,12 @@ class Work(Setup):
             )
             state, stream = TrainState(model, recipe, accelerator=self.accelerator), self._packed(reader)
 
-            def each(step: int) -> None:
-                place = folder / f"state-{step}"
-                if step in at and not place.exists():
-                    writing.write_folder(place, lambda path: self._save(path, state, stream, reader, recipe))
-
-            record = drive(
-                folder,
-                state,
-                stream,
-                label=f"{arm.model} pretrain",
-                minutes=config.checkpoint_minutes,
-                seed=config.seed,
-                console=self.console,
-                each=each,
-                until=max(at),
-            )
-            writing.write_json(folder / "done.json", record)
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            with self._stage(folder, state, stream, f"{arm.model} pretrain", until=max(at)) as stage:
+                for step in stage:
+                    place = folder / f"state-{step.number}"
+                    if step.number in at and not place.exists():
+                        writing.write_folder(place, lambda path: self._save(path, state, stream, reader, recipe))
+            record = stage.record
         return {"dataset": arm.model, "stage": "pretrain"} | {
             k: record[k] for k in ("steps", "tokens", "loss", "seconds")
         }
@@ -150,29 +139,38 @@ class Work(Setup):
         at = set(measured_steps(config.measure, recipe.steps, starts, config.reading.window).tolist())
         self._write_queries(folder, reader, arm)
 
-        def each(step: int) -> None:
-            if step in at:
-                measured.add(step, measure(model, reader.asked, config.budget))
+        with self._stage(folder, state, stream, f"{arm.name} injection") as stage:
+            measured.rewind(state.step if stage.resumed else -1)
+            if not stage.resumed:
+                if 0 in at:
+                    measured.add(0, measure(model, reader.asked, config.budget))
+                if origin is None:  # so that the warm-up need not be done again
+                    measured.flush()
+                    stage.checkpoint()
+            for step in stage:
+                refuse_explosion(stage.totals, step)
+                if step.number in at:
+                    measured.add(step.number, measure(model, reader.asked, config.budget))
+                if stage.due:
+                    measured.flush()
+            measured.finish()
+            stage.record["optimizer"] = self._optimizer_note(arm, origin, recipe)
+        return stage.record
 
-        record = drive(
+    def _stage(
+        self, folder: Path, state: TrainState, stream: batches.Stream, label: str, until: int | None = None
+    ) -> Stage:
+        return Stage(
             folder,
             state,
             stream,
-            label=f"{arm.name} injection",
-            minutes=config.checkpoint_minutes,
-            seed=config.seed,
+            label=label,
+            until=until,
+            rows=LOSS_ROWS,
+            minutes=self.config.checkpoint_minutes,
+            seed=random_key(self.config.seed, "dropout"),
             console=self.console,
-            each=each,
-            rewind=measured.rewind,
-            before_checkpoint=measured.flush,
-            watch=True,
-            checkpoint_first=origin is None,
         )
-        measured.finish()
-        record["optimizer"] = self._optimizer_note(arm, origin, recipe)
-        writing.write_json(folder / "done.json", record)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        return record
 
     def _recipe(self, arm: Arm, origin: Origin | None) -> Recipe:
         """The recipe of the run after step 0."""
@@ -212,16 +210,9 @@ class Work(Setup):
         made = recipe_of(config.optimizer, arm.batch, warmup, recipe.learning_rate, warmup=warmup)
         made = dataclasses.replace(made, micro_batch=config.micro_batch)
         state = TrainState(model, made, accelerator=self.accelerator)
-        drive(
-            self.out / arm.name / "warmup",
-            state,
-            packed,
-            label=f"{arm.name} warm-up",
-            minutes=config.checkpoint_minutes,
-            seed=config.seed,
-            console=self.console,
-        )
-        shutil.rmtree(self.out / arm.name / "warmup" / "checkpoints", ignore_errors=True)
+        with self._stage(self.out / arm.name / "warmup", state, packed, f"{arm.name} warm-up") as stage:
+            for _ in stage:
+                pass
         state.recipe, state.step = recipe, 0
         return state
 
@@ -261,6 +252,19 @@ class Work(Setup):
                 }
             )
         writing.write_json(folder / "queries.json", {"offsets": reader.asked.offsets.tolist(), "queries": rows})
+
+
+class Anywhere:
+    """Stands for the stream of a checkpoint whose place in its stream does not matter, or is wanted for itself."""
+
+    def __init__(self) -> None:
+        self.place: dict[str, Any] = {}
+
+    def state(self) -> dict[str, Any]:
+        return self.place
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.place = state
 
 
 def origin_of(source: str) -> Origin | None:

@@ -17,7 +17,8 @@ from engramlab.base.random_access import key as random_key
 from engramlab.core import models
 from engramlab.core.text import batches, tokenizers, tokens
 from engramlab.core.text.assembly import TokenTable
-from engramlab.core.training import stages
+from engramlab.core.training.loop import TrainState
+from engramlab.core.training.stage import Stage, evaluation_steps, finished
 from engramlab.corpora.layout import NAME
 from engramlab.corpora.people import DAYS, MONTHS
 from engramlab.corpora.sources.bios import BiosCorpus, bios
@@ -101,7 +102,7 @@ class Work:
         """Trains one model, unless that is done, and returns its row and what its training cost."""
         name = f"{size}-{people}people"
         folder = self.folder / name / "train"
-        record = stages.finished(folder) or self._train(name, folder, size, people)
+        record = finished(folder) or self._train(name, folder, size, people)
         stage = {"dataset": name, "stage": "train", **{k: record[k] for k in ("steps", "tokens", "loss", "seconds")}}
         return {
             "dataset": name,
@@ -130,20 +131,22 @@ class Work:
             seed=random_key(config.seed, "weights") >> 1,
         )
         steps = self.steps(people)
-        return stages.train_stage(
+        with Stage(
             folder,
-            model,
+            TrainState(model, replace(config.recipe, steps=steps), accelerator=accelerator),
             stream,
-            replace(config.recipe, steps=steps),
-            accelerator=accelerator,
             label=name,
-            evaluate=lambda: [{"corpus": "bio", **self.measure(model, people, config.evaluated_people)}],
-            evaluate_at=stages.evaluation_steps(steps, config.evaluations),
-            finish=lambda: {"row": self.measure(model, people, config.measured_people)},
-            minutes_between_checkpoints=config.checkpoint_minutes,
-            seed=config.seed,
+            minutes=config.checkpoint_minutes,
+            seed=random_key(config.seed, "dropout", accelerator.process_index),
             console=self.console,
-        )
+        ) as stage:
+            at = evaluation_steps(steps, config.evaluations)
+            for step in stage:
+                if stage.main and step.number in at:
+                    stage.add([{"corpus": "bio", **self.measure(model, people, config.evaluated_people)}])
+            if stage.main:
+                stage.record["row"] = self.measure(model, people, config.measured_people)
+        return stage.record
 
     def measure(self, model: nn.Module, people: int, asked: int) -> dict[str, Any]:
         """Losses (nats a person) and bits, of names and attributes, and bits a parameter.

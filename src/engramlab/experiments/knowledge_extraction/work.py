@@ -16,8 +16,8 @@ from engramlab.core import models
 from engramlab.core.text import batches, tokens
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.text.masking import Masked
-from engramlab.core.training import stages
-from engramlab.core.training.loop import Recipe
+from engramlab.core.training.loop import Recipe, TrainState
+from engramlab.core.training.stage import Stage, evaluation_steps, finished
 from engramlab.corpora.datasets import Dataset
 from engramlab.experiments.knowledge_extraction.config import Attempt
 from engramlab.experiments.knowledge_extraction.shared import Work
@@ -207,24 +207,26 @@ class Part:
         self, name: str, make: Callable[[], nn.Module], stream: batches.Stream, recipe: Recipe, ask: bool
     ) -> dict[str, Any]:
         folder = self.folder / name
-        if (record := stages.finished(folder)) is not None:
+        if (record := finished(folder)) is not None:
             return record
-        work, model = self.work, make()
-        return stages.train_stage(
+        work, config, model = self.work, self.config, make()
+        with Stage(
             folder,
-            model,
+            TrainState(model, recipe, accelerator=work.accelerator),
             stream,
-            recipe,
-            accelerator=work.accelerator,
             label=f"{self.data.name} {name}",
-            evaluate=lambda: self._along(model),
-            evaluate_at=stages.evaluation_steps(recipe.steps, self.config.evaluations),
-            finish=(lambda: self._ask(model, folder)) if ask else None,
-            save_model=work.saver(model),
-            minutes_between_checkpoints=self.config.checkpoint_minutes,
-            seed=self.config.seed,
+            minutes=config.checkpoint_minutes,
+            seed=random_key(config.seed, "dropout", work.accelerator.process_index),
             console=work.console,
-        )
+        ) as stage:
+            at = evaluation_steps(recipe.steps, config.evaluations)
+            for step in stage:
+                if stage.main and step.number in at:
+                    stage.add(self._along(model))
+            if stage.main:
+                stage.record |= self._ask(model, folder) if ask else {}
+                writing.write_folder(folder / "model", work.saver(model))
+        return stage.record
 
     def _chosen(self, each: int) -> tuple[np.ndarray, np.ndarray]:
         """Up to ``each`` subjects of every group (counted from the first asked about), and the names of their groups."""
