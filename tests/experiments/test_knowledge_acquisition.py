@@ -89,7 +89,7 @@ def test_every_depth_and_state_is_measured_and_a_second_run_does_nothing(here: P
     assert np.isfinite(values).all()
     # The kept numbers are the model's: state 0 is the pretrained checkpoint's.
     model, _tokenizer = models.load(str(here / "run/tiny/pretrain/state-4"))
-    job = work.Work(config, here / "run", console=_quiet())
+    job = work.Run(config, here / "run", console=_quiet())
     assert np.allclose(values[0], measure(model, job.readers["scratch"].asked), atol=1e-5)
     once = next(r for r in summary["rows"] if r["group"] == "once")
     assert len(once["by_encounter"]) == 1
@@ -141,7 +141,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
         if moment == "before one file":
             patch.setattr(work.Measurements, "finish", killed)
         if moment == "before the record":
-            patch.setattr(work.Work, "_optimizer_note", killed)
+            patch.setattr(work.Run, "_optimizer_note", killed)
         with pytest.raises(KeyboardInterrupt):
             acquisition.run(config, here / "broken")
     again = acquisition.run(config, here / "broken")
@@ -164,7 +164,7 @@ def test_moments_and_rate_go_on_where_pretraining_stopped(here: Path, monkeypatc
     config = replace(SMALLEST, stage=(0.5, 1.0), pretrain=replace(SMALLEST.pretrain, steps=8), schedule="once")
     acquisition.run(config, here / "run")
     pretraining = [row["loss"] for row in runs.read_rows(here / "run/tiny/pretrain/metrics.jsonl")]
-    job = work.Work(config, here / "run", console=_quiet())
+    job = work.Run(config, here / "run", console=_quiet())
     job.read_stream()
     arm = job.arms[0]
     origin = work.origin_of(str(here / "run/tiny/pretrain/state-4"))
@@ -224,7 +224,7 @@ def test_equal_tokens_between_injections_keep_the_density_of_passages(tmp_path: 
     config = replace(TINY, batch=(8, 32), interval=(80,), after=160)
     assert [(arm.interval, arm.after, arm.stagger) for arm in config.arms()] == [(80, 160, 40), (20, 40, 10)]
     starts = {
-        arm.name: sorted({g.start for g in work.Work._groups(_with(config), arm) if g.steps}) for arm in config.arms()
+        arm.name: sorted({g.start for g in work.Run._groups(_with(config), arm) if g.steps}) for arm in config.arms()
     }
     assert max(starts["tiny-batch8"]) < 80
     assert max(starts["tiny-batch32"]) < 20
@@ -270,7 +270,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(here: Path, chan
 
 
 def test_some_passages_of_a_file_with_its_control(here: Path) -> None:
-    job = work.Work(replace(SMALLEST, passages=2), here / "run", console=_quiet())
+    job = work.Run(replace(SMALLEST, passages=2), here / "run", console=_quiet())
     assert [record.id for record in job.material.records] == ["mr0", "mr1", "mr3"]
     assert [group.passages for group in job.groups["tiny"]] == [(0, 1), (2,)]
 
@@ -305,7 +305,7 @@ def test_the_tiny_preset_fits(tmp_path: Path) -> None:
     from engramlab.experiments.knowledge_acquisition.config import check
 
     check(TINY)
-    job = work.Work(TINY, tmp_path / "run", console=_quiet())
+    job = work.Run(TINY, tmp_path / "run", console=_quiet())
     plan = next(iter(job.plans.values()))
     assert max(len(plan.at(step)) for step in plan.steps) <= 8
     assert len({e.passage for e in plan.encounters}) == 120

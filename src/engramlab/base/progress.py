@@ -68,11 +68,12 @@ class Bar:
             self._last_line = now
             self._line(note)
 
-    def resize(self, total: int) -> None:
-        """There turned out to be ``total`` units."""
+    def report(self, done: int, total: int) -> None:
+        """``done`` units are finished of ``total``, as they turned out to be."""
         self.total = total
         if self._bar is not None:
             self._bar.update(self._task, total=total)
+        self.update(done)
 
     def _line(self, note: str) -> None:
         elapsed = time.monotonic() - self.started

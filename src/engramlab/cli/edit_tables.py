@@ -31,13 +31,7 @@ _ROLES = {
 def bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar for something that says how far it is as it goes."""
     with Bar(label, 1) as shown:
-
-        def report(done: int, total: int) -> None:
-            if total != shown.total:
-                shown.resize(total)
-            shown.update(done)
-
-        yield report
+        yield shown.report
 
 
 @contextlib.contextmanager

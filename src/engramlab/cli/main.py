@@ -218,12 +218,7 @@ def _corpus(given: list[str]) -> None:
     datasets.written(config, [config.variant])
     made, _ = datasets.halved(datasets.dataset(config, datasets.variants(config, [config.variant])[0]), config.seed)
     with Bar(f"corpus {kind}", 1) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.resize(total)
-            bar.update(done, "rows")
-
-        export(made.corpus, made.questions, Path(str(out)), progress=progress)
+        export(made.corpus, made.questions, Path(str(out)), progress=bar.report)
     print(Path(str(out)).resolve())
 
 

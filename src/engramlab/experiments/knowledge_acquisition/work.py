@@ -38,15 +38,12 @@ class Origin:
     recipe: Recipe
 
 
-class Work(Setup):
+class Run(Setup):
     """One run: does what is not done yet."""
 
-    def run(self, *, resumed: bool) -> dict[str, Any]:
-        if "scratch" in self.readers and not (self.out / "tokenizer").exists():
-            save = self.readers["scratch"].tokenizer.save_pretrained
-            writing.write_folder(self.out / "tokenizer", lambda path: save(path))
-        self._say(
-            f"{self.out}: {'going on' if resumed else 'new run'}; {len(self.arms)} part(s): "
+    def results(self) -> dict[str, Any]:
+        self.say(
+            f"{self.folder}: {'going on' if self.resumed else 'new run'}; {len(self.arms)} part(s): "
             + ", ".join(
                 f"{arm.name} ({self.steps(arm):,} steps of {arm.batch} x {self.config.window} tokens)"
                 for arm in self.arms
@@ -55,7 +52,7 @@ class Work(Setup):
         for reader in self.readers.values():
             if reader.asked.straddling:
                 what = "kept" if self.config.straddling == "keep" else "left out"
-                self._say(
+                self.say(
                     f"{len(reader.asked.straddling)} queries whose target begins inside a token of the prompt are {what}: "
                     + ", ".join(reader.asked.straddling[:5])
                 )
@@ -63,10 +60,7 @@ class Work(Setup):
         for arm in self.arms:
             training += self._part(arm)
         unique = {(row["dataset"], row["stage"]): row for row in training}
-        return summarise(self.out, self.config, self.arms, list(unique.values()), self.groups)
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        return summarise(self.folder, self.config, self.arms, list(unique.values()), self.groups)
 
     def _packed(self, reader: Reader) -> batches.Packed:
         assert reader.rows is not None
@@ -75,8 +69,8 @@ class Work(Setup):
 
     def _part(self, arm: Arm) -> list[dict[str, Any]]:
         """One part, from its checkpoint or from the beginning; returns rows about its training."""
-        rows = [self._pretrain(arm)] if arm.model in models.SIZES else []
-        folder = self.out / arm.name / "injection"
+        rows = [self._pretrain(arm)] if models.about(arm.model).from_scratch else []
+        folder = self.folder / arm.name / "injection"
         record = finished(folder)
         if record is None:
             record = self._inject(arm, folder)
@@ -86,18 +80,12 @@ class Work(Setup):
     def _pretrain(self, arm: Arm) -> dict[str, Any]:
         """Trains a named size on the stream; keeps the model with its moments at every stage asked for."""
         config, reader = self.config, self.reader(arm)
-        folder = self.out / arm.model / "pretrain"
+        folder = self.folder / arm.model / "pretrain"
         record = finished(folder)
         if record is None:
             recipe = config.pretrain
             at = {self._stage_step(part) for part in config.stage}
-            model = models.build(
-                arm.model,
-                reader.tokenizer,
-                family=config.family,
-                context=config.window,
-                seed=random_key(config.seed, "weights") >> 1,
-            )
+            model = self.fresh_model(arm.model, reader.tokenizer, family=config.family, context=config.window)
             state, stream = TrainState(model, recipe, accelerator=self.accelerator), self._packed(reader)
 
             with self._stage(folder, state, stream, f"{arm.model} pretrain", until=max(at)) as stage:
@@ -122,8 +110,8 @@ class Work(Setup):
     def _inject(self, arm: Arm, folder: Path) -> dict[str, Any]:
         config, reader, plan = self.config, self.reader(arm), self.plans[arm.name]
         source = arm.model
-        if source in models.SIZES:
-            source = str(self.out / arm.model / "pretrain" / f"state-{self._stage_step(arm.stage)}")
+        if models.about(source).from_scratch:
+            source = str(self.folder / arm.model / "pretrain" / f"state-{self._stage_step(arm.stage)}")
         model, _ = models.load(source)
         check_vocabulary(arm.model, int(model.get_input_embeddings().weight.shape[0]), reader.tokenizer)  # type: ignore[operator]
         origin = origin_of(source)
@@ -201,7 +189,7 @@ class Work(Setup):
             with torch.random.fork_rng():
                 checkpoints.load(origin.folder, state, place)
             state.step = 0
-            if arm.model in models.SIZES:  # the stream goes on where pretraining left it
+            if models.about(arm.model).from_scratch:  # the stream goes on where pretraining left it
                 packed.restore(place.place)
             return state
         warmup = config.optimizer.warmup
@@ -210,7 +198,7 @@ class Work(Setup):
         made = recipe_of(config.optimizer, arm.batch, warmup, recipe.learning_rate, warmup=warmup)
         made = dataclasses.replace(made, micro_batch=config.micro_batch)
         state = TrainState(model, made, accelerator=self.accelerator)
-        with self._stage(self.out / arm.name / "warmup", state, packed, f"{arm.name} warm-up") as stage:
+        with self._stage(self.folder / arm.name / "warmup", state, packed, f"{arm.name} warm-up") as stage:
             for _ in stage:
                 pass
         state.recipe, state.step = recipe, 0

@@ -28,7 +28,7 @@ Failures = list[dict[str, str]]
 
 
 @dataclass
-class Task:
+class Part:
     """A method under a loss, on a model and its cases."""
 
     model: nn.Module
