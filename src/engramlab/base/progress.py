@@ -68,8 +68,8 @@ class Bar:
             self._last_line = now
             self._line(note)
 
-    def report(self, done: int, total: int) -> None:
-        """``done`` units are finished of ``total``, as they turned out to be."""
+    def to(self, done: int, total: int) -> None:
+        """``done`` of ``total`` units are finished, for work that learns how much there is on its way."""
         self.total = total
         if self._bar is not None:
             self._bar.update(self._task, total=total)

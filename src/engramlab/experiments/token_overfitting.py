@@ -110,7 +110,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             known_to=(model, tokenizer) if config.known_only else None,
             format=config.format,
             bad=config.bad,
-            progress=bar.report,
+            progress=bar.to,
         )
     with run:
         return _results(run, model, tokenizer, chosen)
@@ -182,7 +182,7 @@ def _results(run: Run, model: Any, tokenizer: Any, chosen: editing_cases.Chosen)
         if not (folder / "done.json").exists():
             if before is None:
                 with Bar("before the edits", 1, console=run.console) as bar:
-                    before = evaluation.before(model, tokenizer, cases, progress=bar.report)
+                    before = evaluation.before(model, tokenizer, cases, progress=bar.to)
             _one_setting(run, setting, folder, model, tokenizer, cases, before)
         done[setting] = writing.read_json(folder / "done.json")
         judged[setting] = _read(folder / "rows.parquet")

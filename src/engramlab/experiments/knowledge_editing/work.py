@@ -94,7 +94,7 @@ class Run(_run.Run):
         if config.known_only:
             with Bar("which cases it knows", len(found), console=self.console) as bar:
                 known_to = (self.model, self.tokenizer)
-                chosen = self._read(limit=config.most, known_to=known_to, progress=bar.report)
+                chosen = self._read(limit=config.most, known_to=known_to, progress=bar.to)
             found = chosen.cases
             self.say(f"it knows {chosen.asked - chosen.unknown} of the {chosen.asked} cases it was asked about")
         writing.write_json(kept, [case.id for case in found[: config.most]])
@@ -107,7 +107,7 @@ class Run(_run.Run):
             return Before.of(pq.read_table(path).to_pylist())
         with Bar("answers before", 1, console=self.console) as bar:
             found = evaluation.before(
-                self.model, self.tokenizer, self.cases, new_tokens=self.config.new_tokens, progress=bar.report
+                self.model, self.tokenizer, self.cases, new_tokens=self.config.new_tokens, progress=bar.to
             )
         writing.write_rows(path, found.rows())
         return found
