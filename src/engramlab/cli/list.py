@@ -2,8 +2,8 @@
 
 usage: engramlab list
 
-Every experiment with its presets, the corpus variants of the storage paper, editing methods, losses, benchmarks, corpora and model families:
-the names that other commands take.
+Every experiment with its presets, the corpus variants of the storage paper, editing methods, losses, benchmarks, corpora and
+model families: the names that other commands take.
 """
 
 from __future__ import annotations
