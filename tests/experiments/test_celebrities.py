@@ -59,7 +59,7 @@ def read(one: Part, rows: int) -> tuple[list[str], np.ndarray]:
 
 @pytest.mark.parametrize("share", [1 / 6, 0.5])
 def test_the_minority_has_its_share_of_the_rows(tmp_path: Path, share: float) -> None:
-    one = part(replace(SMALLEST, minority_share=share), tmp_path)
+    one = part(replace(SMALLEST, minority_share=share), tmp_path / "part")
     texts, source = read(one, 3000)
     minority, famous = names(one, range(12)), names(one, range(12, 21))
     assert not minority & famous
@@ -74,7 +74,7 @@ def test_the_minority_has_its_share_of_the_rows(tmp_path: Path, share: float) ->
 
 def test_the_share_holds_in_packed_and_in_mixed_training(tmp_path: Path) -> None:
     config = replace(SMALLEST, layout="packed", model=extraction.Model(context=96), minority_share=0.25)
-    one = part(config, tmp_path)
+    one = part(config, tmp_path / "part")
     batch = one._entries().take(2000)
     assert (batch.source == 0).mean() == pytest.approx(0.25, abs=0.03)
     assert batch.input_ids.shape == (2000, 96)
@@ -112,7 +112,7 @@ def test_only_celebrities_questions_are_trained_on_and_everybody_is_asked(tmp_pa
 
 def test_formats_that_differ_stand_in_the_name(tmp_path: Path) -> None:
     config = replace(SMALLEST, celebrity_entries="single+fullname", celebrity_templates="other")
-    one = part(config, tmp_path)
+    one = part(config, tmp_path / "part")
     assert one.data.name == "single+CEL=single+fullname+other-templates"
     assert len(one.entries) == 12 + 9
     texts, source = read(one, 200)
@@ -132,7 +132,7 @@ def test_text_is_read_at_the_same_share_and_half_of_the_people_trained_on(
         minority_share=0.25,
         model=extraction.Model(context=96),
     )
-    one = part(config, tmp_path)
+    one = part(config, tmp_path / "part")
     source = one._entries().take(2000).source
     assert (source == 0).mean() == pytest.approx(0.25, abs=0.03)
     batch = one._entries().take(400)

@@ -270,7 +270,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(here: Path, chan
 
 
 def test_some_passages_of_a_file_with_its_control(here: Path) -> None:
-    job = work.Run(replace(SMALLEST, passages=2), here / "run", console=_quiet())
+    job = work.Run(replace(SMALLEST, passages=2), here / "other", console=_quiet())
     assert [record.id for record in job.material.records] == ["mr0", "mr1", "mr3"]
     assert [group.passages for group in job.groups["tiny"]] == [(0, 1), (2,)]
 
