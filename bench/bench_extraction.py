@@ -17,6 +17,7 @@ import numpy as np
 
 from engramlab.core import models
 from engramlab.core.forward import generation
+from engramlab.core.forward.decoding import beam
 from engramlab.core.text import batches, tokenizers, tokens
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.training import loop as training
@@ -66,7 +67,9 @@ def main() -> None:
 
     def tight(beams: int = 1) -> np.ndarray:
         return written(
-            generation.generate(model, tokenizer, prompts, max_new_tokens=longest, batch=args.batch, beams=beams)
+            generation.generate(
+                model, tokenizer, prompts, decoding=beam.Config(beams), max_new_tokens=longest, batch=args.batch
+            )
         )
 
     def usual() -> np.ndarray:

@@ -345,7 +345,7 @@ def test_a_revision_is_split_off_before_its_context_is_read(tmp_path, tokenizer,
 def test_a_family_learns(family, tokenizer):
     """The contract of a family that can be built: any size of it, and its loss falls."""
     model = models.build("1x16", tokenizer, family=family, context=32)
-    assert models.context(model) == 32
+    assert models.context_limit(model) == 32
     assert model.config.model_type in models.family(family).MODEL_TYPES
     assert models.module_paths(model) == models.family(family).PATHS
     ids = torch.arange(3, 19)[None]

@@ -33,7 +33,7 @@ class About:
 
     def context(self, chosen: int) -> int:
         """Most tokens it reads at once: its own limit, or ``chosen`` for a size and where its config names none."""
-        limit = None if self.from_scratch else building.context(self)
+        limit = None if self.from_scratch else building.context_limit(self)
         return chosen if limit is None else limit
 
     @property

@@ -76,7 +76,7 @@ def mask_token(model: Any) -> int | None:
     return None if token is None or getattr(config, "is_causal", True) else int(token)
 
 
-def context(model: Any) -> int | None:
+def context_limit(model: Any) -> int | None:
     """Most tokens that a model reads at once; None where its config names no limit."""
     limit = getattr(model.config, "max_position_embeddings", None)
     return None if limit is None else int(limit)
