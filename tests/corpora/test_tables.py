@@ -248,7 +248,7 @@ def test_bad_templates_and_questions_are_refused(tmp_path, countries):
     questions = tmp_path / "q.txt"
     for text, message in (
         ("capital Where is {subject}?", r"q\.txt, line 1: write ATTRIBUTE, a tab"),
-        ("captial\tWhere is {subject}?", "'captial': no such attribute"),
+        ("captial\tWhere is {subject}?", "line 1: 'captial' is no attribute; did you mean 'capital'"),
         ("capital\tWhere is it?", "exactly once"),
     ):
         questions.write_text(text)

@@ -19,8 +19,8 @@ def check(given: list[str]) -> None:
         print("text behind a target, targets that stand in their own prompt, paraphrases that lost the fact, and more.")
         print(f"Shows the first {_SHOWN} of each kind, or --all. Nothing is changed.")
         return
-    from engramlab.corpora.defects import KINDS, count, defects
-    from engramlab.corpora.passages import read_passages
+    from engramlab.reading import read_passages
+    from engramlab.reading.defects import KINDS, count, defects
 
     everything = "--all" in given
     files = [word for word in given if word != "--all"]

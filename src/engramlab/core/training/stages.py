@@ -23,7 +23,8 @@ from engramlab.base.progress import Bar
 from engramlab.core.text.batches import Place, Stream
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import Objective, Recipe, TrainState, train
-from engramlab.files import runs, writing
+from engramlab.files import writing
+from engramlab.files.journal import Journal
 
 Rows = list[dict[str, Any]]
 ROWS_A_STAGE = 400  # loss rows kept of a long training
@@ -90,7 +91,7 @@ def train_stage(
         found = checkpoints.latest(folder / "checkpoints")
         if found:
             totals = checkpoints.load(found, state, stream)
-        metrics = runs.Metrics(folder / "metrics.jsonl")
+        metrics = Journal(folder / "metrics.jsonl", durable=False)
         if main:
             metrics.rewind(state.step)
         at, every = set(evaluate_at), max(1, recipe.steps // ROWS_A_STAGE)

@@ -22,7 +22,8 @@ from typing import Literal
 from engramlab.base.errors import UserError, nearest
 from engramlab.base.facts import Case, Edit
 from engramlab.editing.benchmarks._fields import BadRecord
-from engramlab.editing.benchmarks._files import Raw, read
+from engramlab.files import tables
+from engramlab.files.tables import Record
 
 __all__ = ["BadRecord", "Loaded", "Skipped", "contradictions", "load", "names"]
 
@@ -78,7 +79,7 @@ def load(
         raise UserError(f"bad={bad!r} is unknown; use 'refuse' or 'skip'")
     if limit is not None and limit < 1:
         raise UserError(f"limit={limit}: must be at least 1, or left out for all records")
-    raws = read(path)
+    raws = list(tables.records(path))
     if not raws:
         raise UserError(f"{path}: holds no records")
     format = _detect(path, raws) if format is None else _known(format)
@@ -135,7 +136,7 @@ def _known(name: str) -> str:
     return name
 
 
-def _detect(path: str | Path, raws: list[Raw]) -> str:
+def _detect(path: str | Path, raws: list[Record]) -> str:
     """The format that recognises most records: bad ones may lack the keys that tell."""
     records = [raw.value for raw in raws if isinstance(raw.value, dict)]
     votes = {name: sum(map(_module(name).recognises, records)) for name in names()}
@@ -149,7 +150,7 @@ def _detect(path: str | Path, raws: list[Raw]) -> str:
     raise UserError(f"{path}: its records (keys: {keys}) are of no known format: {formats}")
 
 
-def _case(module: ModuleType, raw: Raw, index: int) -> Case:
+def _case(module: ModuleType, raw: Record, index: int) -> Case:
     if raw.broken:
         raise BadRecord(index, "", raw.broken)
     if not isinstance(raw.value, dict):
@@ -170,7 +171,7 @@ def _unique(cases: list[Case]) -> Iterator[Case]:
         yield replace(case, id=id)
 
 
-def _refusal(path: str | Path, format: str, raws: list[Raw], skipped: list[Skipped], *, none_good: bool) -> str:
+def _refusal(path: str | Path, format: str, raws: list[Record], skipped: list[Skipped], *, none_good: bool) -> str:
     index, key, reason = skipped[0]
     place = f" ({raws[index].place})" if raws[index].place else ""
     where = f"record {index}{place}, key {key!r}" if key else f"record {index}{place}"

@@ -18,7 +18,7 @@ from engramlab.base.progress import Bar
 from engramlab.core.text.batches import Stream
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import TrainState, train
-from engramlab.files import runs
+from engramlab.files.journal import Journal
 
 ROWS_A_STAGE = 2000  # loss rows kept of a stage
 CALM = 10  # first losses whose median later ones are compared with
@@ -76,7 +76,7 @@ def drive(
         found = checkpoints.latest(root)
         if found:
             totals |= checkpoints.load(found, state, stream)
-        metrics = runs.Metrics(folder / "metrics.jsonl")
+        metrics = Journal(folder / "metrics.jsonl", durable=False)
         metrics.rewind(state.step)
         if rewind:
             rewind(state.step if found else -1)
