@@ -534,7 +534,6 @@ def test_csv_and_tsv(tmp_path):
     assert loaded.format == "plain"
     assert [case.edits[0].query.prompt for case in loaded.cases] == ["The capital of France is", "A is"]
     assert len(loaded.cases[0].edits[0].judges) == 2
-    assert loaded.without_subject == ["1"]
     loaded = load(write(tmp_path, "prompt\ttarget\nThe capital, of France, is\tRome\n", "edits.tsv"))
     assert loaded.cases[0].edits[0].query.prompt == "The capital, of France, is"
 
@@ -661,7 +660,7 @@ def test_hub_file_and_splits(tmp_path, monkeypatch):
 )
 def test_sample_files(file, format, count):
     loaded = load(SAMPLES / file)
-    assert (loaded.format, len(loaded.cases), loaded.skipped, loaded.without_subject) == (format, count, [], [])
+    assert (loaded.format, len(loaded.cases), loaded.skipped) == (format, count, [])
     for case in loaded.cases:
         check(case)
         assert any(edit.judges for edit in case.edits)

@@ -21,6 +21,7 @@ rows are sorted by length, beginnings that queries share are read once, and logi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,11 @@ class Measurements:
         if not self.folder.exists():
             return
         clear(*self.folder.glob("*.partial"))
+        whole = self.folder / WHOLE
+        if whole.exists():  # the run was killed after `finish`, when this file had all there is
+            clear(*_parts(self.folder))
+            steps, _ = _read(whole)
+            os.replace(whole, _part(self.folder, int(steps[0]), int(steps[-1])))
         for path in _parts(self.folder):
             first, last = _range(path)
             if first > step:
@@ -170,7 +176,7 @@ class Measurements:
         clear(*parts)
 
     def _write_part(self, steps: list[int], rows: list[np.ndarray]) -> None:
-        path = self.folder / f"part-{steps[0]:09d}-{steps[-1]:09d}.parquet"
+        path = _part(self.folder, steps[0], steps[-1])
         width = len(rows[0])
         values = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(rows), pa.float32()), width)
         table = pa.table({"step": pa.array(steps, pa.int64()), "logprobs": values})
@@ -199,6 +205,10 @@ def read_measurements(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
+
+
+def _part(folder: Path, first: int, last: int) -> Path:
+    return folder / f"part-{first:09d}-{last:09d}.parquet"
 
 
 def _range(path: Path) -> tuple[int, int]:

@@ -12,15 +12,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engramlab.base.errors import UserError
-from engramlab.corpora.layout import NAME, Corpus, Integers, Pieces, Population, read_out
+from engramlab.corpora.layout import NAME, Integers, PeopledCorpus, Pieces, Population, read_out
 from engramlab.corpora.questions import QuestionCorpus
 from engramlab.files.writing import write_folder
 
@@ -42,15 +40,6 @@ _QUESTIONS = pa.schema(
     ]
 )
 _OWN_COLUMNS = ("subject", "name", "pronoun", "group")
-
-
-class PeopledCorpus(Corpus, Protocol):
-    """A corpus that knows whom its entries are about: an `EntryCorpus` or a `BiosCorpus`."""
-
-    @property
-    def population(self) -> Population: ...
-
-    def subject(self, entries: npt.ArrayLike) -> Integers: ...
 
 
 def export(

@@ -28,6 +28,16 @@ DAYS = 28
 FIRST_YEAR = 1900
 
 
+QUESTIONS = {
+    "birth_date": "What is the birth date of {subject}? Answer:",
+    "birth_city": "What is the birth city of {subject}? Answer:",
+    "university": "Which university did {subject} study? Answer:",
+    "major": "What major did {subject} study? Answer:",
+    "employer": "Which company did {subject} work for? Answer:",
+    "work_city": "Where did {subject} work? Answer:",
+}
+
+
 @dataclass(frozen=True)
 class Pools:
     """How many lines of each pool are used, from its first; the defaults are all, as in the paper."""

@@ -22,11 +22,10 @@ import pyarrow.parquet as pq
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Passage
 from engramlab.base.random_access import words
-from engramlab.corpora.bios import QUESTIONS
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.entities import Entities
 from engramlab.corpora.layout import CHUNK, NAME, Integers, Layout, Population, entry_indices, passages
-from engramlab.corpora.people import ATTRIBUTES
+from engramlab.corpora.people import ATTRIBUTES, QUESTIONS
 from engramlab.corpora.questions import QuestionCorpus, Split
 from engramlab.corpora.templates import PRONOUNS
 

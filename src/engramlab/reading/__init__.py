@@ -6,12 +6,9 @@ UserError with ``where`` (file and line or record) in front.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 
+from engramlab.base import registry
 from engramlab.base.errors import UserError
 from engramlab.corpora.passages import PassageRecord
 from engramlab.files import tables
@@ -21,15 +18,9 @@ from engramlab.reading.formats import passages as own
 KINDS = (".json", ".jsonl", ".ndjson")
 
 
-@cache
-def _formats() -> tuple[ModuleType, ...]:
-    names = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
-    return tuple(importlib.import_module(f"{formats.__name__}.{name}") for name in names)
-
-
 def names() -> list[str]:
     """Names of the formats."""
-    return [module.__name__.rpartition(".")[2] for module in _formats()]
+    return registry.names(formats)
 
 
 def read_passages(path: str | Path) -> list[PassageRecord]:
@@ -42,11 +33,12 @@ def read_passages(path: str | Path) -> list[PassageRecord]:
     path = Path(path).expanduser()
     if tables.kind_of(path) not in KINDS:
         raise UserError(f"{path}: cannot read passages from a file that ends in {path.suffix!r}; use .jsonl or .json")
+    known = [registry.load(formats, name, "format") for name in names()]
     records: list[PassageRecord] = []
     places: dict[str, str] = {}
     for number, (place, record) in enumerate(tables.objects(path)):
         where = f"{path}, {place}"
-        made = next((form for form in _formats() if form.recognises(record)), own).passage(record, where, number)
+        made = next((form for form in known if form.recognises(record)), own).passage(record, where, number)
         if made.id in places:
             raise UserError(f"{where}, key 'id': {made.id!r} is also the id of {places[made.id]}; give each its own")
         places[made.id] = place

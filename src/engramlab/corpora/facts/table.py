@@ -197,15 +197,17 @@ class FactTable:
         """Entries about the subjects, for storage and probing, which ask every subject for every relation.
 
         Args:
-            variant: how they are written, as for bioS but without +CEL.
+            variant: how they are written, as for bioS but without +CEL and +TEXT.
             seed: of templates and orders.
 
         Raises:
             UserError: an unknown variant, one with celebrities, or a subject without an object of some relation.
         """
         written = parse_variant(variant)
-        if written.celebrities:
-            raise UserError("variant: +CEL adds made-up celebrities and goes with bioS only, not with a table")
+        if written.celebrities or written.text:
+            raise UserError(
+                "variant: +CEL and +TEXT go with bioS only, whose celebrities are made up, not with a table"
+            )
         return EntryCorpus(
             Sentences(self.entities(), [self.wordings.templates[r] for r in self.relations]), written, seed
         )

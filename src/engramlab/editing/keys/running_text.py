@@ -15,7 +15,9 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as stream_key
-from engramlab.core.forward import sampling
+from engramlab.core.forward.decoding import sampling
+from engramlab.core.forward.generation import answer
+from engramlab.core.models import context_limit
 from engramlab.core.text.tokens import join
 from engramlab.files import documents, writing
 
@@ -79,15 +81,15 @@ def continuations(
     """Each opening and up to ``length`` tokens with which the model goes on: running text, no chat template."""
     plain = copy.copy(tokenizer)
     plain.chat_template = None
-    written = sampling.sample(model, plain, openings, seeds, max_new_tokens=length, top_p=_NUCLEUS)
+    written = answer(model, plain, openings, seeds, sampling.Config(top_p=_NUCLEUS), max_new_tokens=length)
     return [join(opening, more)[0] if more else opening for opening, more in zip(openings, written, strict=True)]
 
 
 def _sampled(model: nn.Module, tokenizer: Any, seed: int) -> Iterator[str]:
     """Texts that the model writes from its start token and a common first word, without end."""
-    context = getattr(model.config, "max_position_embeddings", None) or 512
+    context = context_limit(model) or 512
     room = max(len(ids) for ids in tokenizer(list(OPENINGS))["input_ids"])
-    length = min(_WINDOW, int(context) - room)
+    length = min(_WINDOW, context - room)
     for number in itertools.count(0, _ROWS):
         some = range(number, number + _ROWS)
         seeds = [stream_key(seed, "statistics", i) for i in some]

@@ -15,7 +15,9 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
+from engramlab.base.options import check_rules
 from engramlab.core.deltas import Delta, Modifier, fingerprint, installed
+from engramlab.core.models import context_limit
 from engramlab.core.text.tokens import join
 from engramlab.core.training.losses import Loss
 from engramlab.editing.requests import encode_edits
@@ -41,9 +43,10 @@ class Config:
     """Of several edits, how many new facts stand before a prompt: those that share most with it."""
 
     def __post_init__(self) -> None:
-        for name, least in (("demonstrations", 0), ("facts", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        check_rules(
+            self,
+            (("demonstrations", self.demonstrations >= 0, "at least 0"), ("facts", self.facts >= 1, "at least 1")),
+        )
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config
         new = set(prompts)
         held = [(p, f) for p, f in zip(older.prompts, older.facts, strict=True) if p not in new]
         prompts, facts = [p for p, _ in held] + prompts, [f for _, f in held] + facts
-    room = (getattr(model.config, "max_position_embeddings", None) or 4096) // 2
+    room = (context_limit(model) or 4096) // 2
 
     def made(shown: Sequence[str]) -> IkeDelta:
         return IkeDelta(fingerprint(model), prompts, facts, shown, config.facts, continues=older)

@@ -26,7 +26,8 @@ from engramlab.core.training.loop import NonFiniteLoss, Recipe, TrainState, trai
 from engramlab.core.training.losses import Loss
 from engramlab.editing.requests import Requests
 from engramlab.editing.routed.codebook import at_ends
-from engramlab.editing.solve.descent import Watch, evidence
+from engramlab.editing.solve.descent import Watch
+from engramlab.measuring.scoring import evidence
 
 
 def continued(model: nn.Module, kind: type[Delta], path: str) -> Any:
@@ -147,7 +148,7 @@ class Rows:
         logits = self.tail.logits(self.requests.keep[:, self.begin :])
         if watch is not None:
             with torch.no_grad():
-                watch(step, self.alive, *evidence(logits, self.requests.targets), self.requests)
+                watch(step, self.alive, *evidence(logits, self.requests.targets)[:2], self.requests)
         return self.requests.mean(loss(logits, self.requests.targets))
 
 
@@ -225,12 +226,3 @@ def descend(
         handle.remove()
     finish(~done)
     return Solved(final, failed, steps)
-
-
-def check_rules(config: Any, rules: Sequence[tuple[str, bool, str]]) -> None:
-    """Raises UserError for the first of (option, is it fine, what it must be) that is not."""
-    from engramlab.base.errors import UserError
-
-    for name, fine, rule in rules:
-        if not fine:
-            raise UserError(f"{name} must be {rule}, not {getattr(config, name)}")
