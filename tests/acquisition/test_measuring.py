@@ -148,5 +148,5 @@ def test_measurements_that_cannot_be_written_are_one_sentence(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     kept = Measurements(tmp_path / "file" / "measured")
     kept.add(0, np.zeros(2, np.float32))
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot write"):
         kept.flush()

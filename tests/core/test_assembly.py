@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import zoo
+from tests.support.questions import questions_of
 
 from engramlab.core.text import tokens
 from engramlab.core.text.assembly import TokenTable, gather
@@ -20,7 +21,7 @@ from engramlab.corpora.people import Pools
 from engramlab.corpora.sources.bios import Config as BiosConfig
 from engramlab.corpora.sources.bios import bios, bios_questions
 from engramlab.corpora.sources.tables import Config as TableConfig
-from engramlab.corpora.sources.tables import table, table_questions
+from engramlab.corpora.sources.tables import table
 from engramlab.corpora.variants import SIXTEEN
 
 SMALL = Pools(6, 6, 8, 6, 8, 8, 6, 8)
@@ -127,7 +128,7 @@ class Facts:
             corpus = table(
                 TableConfig(facts, seed=self.seed, templates=templates if self.templates else None), self.variant
             )
-        return corpus, table_questions(corpus)
+        return corpus, questions_of(corpus)
 
 
 value = st.sampled_from(NASTY)

@@ -6,12 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.support.questions import questions_of
 
 from engramlab.base.errors import UserError
 from engramlab.corpora.layout import passages
 from engramlab.corpora.questions import Split
 from engramlab.corpora.sources.tables import Config as TableConfig
-from engramlab.corpora.sources.tables import table, table_questions
+from engramlab.corpora.sources.tables import dataset, table
 from engramlab.files.tables import read_table
 
 COUNTRIES = """country,capital,currency_code,calling code
@@ -50,7 +51,7 @@ def test_a_table_goes_down_the_road_of_bios(countries):
                 assert quote == made.population.value(subject, made.attributes.index(span.relation))
         assert "_" not in passage.text
         assert ".." not in passage.text
-    questions = table_questions(made, split=Split(3))
+    questions = questions_of(made, split=Split(3))
     assert questions.query(5).prompt == "What is the calling code of United States? Answer:"
     assert questions.query(7).prompt == "What is the currency code of São Tomé? Answer:"
     assert {questions.query(i).group for i in range(9)} == {"train", "test"}
@@ -142,7 +143,7 @@ def test_own_templates_and_questions(tmp_path, countries):
         "France is governed from Paris. France's currency code reads EUR. France's calling code reads 33."
     )
     assert made.passage(1).text.startswith("United States is governed from Washington, D.C. United States's")
-    questions = table_questions(made, tmp_path / "q.txt")
+    questions = dataset(TableConfig(countries, templates=folder, questions=tmp_path / "q.txt"), "single").questions
     assert questions.query(0).prompt == "From where is France governed? Answer:"
     assert questions.query(1).prompt == "What is the currency code of France? Answer:"
     one = tmp_path / "one.txt"
@@ -256,7 +257,7 @@ def test_bad_templates_and_questions_are_refused(tmp_path, countries):
     questions = tmp_path / "q.txt"
     for text, message in (
         ("capital Where is {subject}?", r"q\.txt, line 1: write ATTRIBUTE, a tab"),
-        ("captial\tWhere is {subject}?", "'captial': no such attribute"),
+        ("captial\tWhere is {subject}?", "line 1: 'captial' is no attribute; did you mean 'capital'"),
         ("capital\tWhere is it?", "exactly once"),
     ):
         questions.write_text(text)

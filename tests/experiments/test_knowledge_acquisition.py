@@ -17,7 +17,7 @@ from engramlab.core.training.loop import Recipe
 from engramlab.experiments import knowledge_acquisition as acquisition
 from engramlab.experiments.knowledge_acquisition import work
 from engramlab.experiments.knowledge_acquisition.rates import continued
-from engramlab.files import runs
+from engramlab.files.journal import read_rows
 
 TINY = acquisition.PRESETS["tiny"]
 SMALLEST = replace(
@@ -153,8 +153,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
     first, second = (read_measurements(here / name / "tiny/injection/measured") for name in ("whole", "broken"))
     assert np.array_equal(first[1], second[1])
     losses = [
-        [row["loss"] for row in runs.read_rows(here / name / "tiny/injection/metrics.jsonl")]
-        for name in ("whole", "broken")
+        [row["loss"] for row in read_rows(here / name / "tiny/injection/metrics.jsonl")] for name in ("whole", "broken")
     ]
     assert losses[0] == losses[1]
 
@@ -163,7 +162,7 @@ def test_moments_and_rate_go_on_where_pretraining_stopped(here: Path, monkeypatc
     """Pretraining on and a run without any injection in its first steps are one and the same training."""
     config = replace(SMALLEST, stage=(0.5, 1.0), pretrain=replace(SMALLEST.pretrain, steps=8), schedule="once")
     acquisition.run(config, here / "run")
-    pretraining = [row["loss"] for row in runs.read_rows(here / "run/tiny/pretrain/metrics.jsonl")]
+    pretraining = [row["loss"] for row in read_rows(here / "run/tiny/pretrain/metrics.jsonl")]
     job = work.Run(config, here / "run", console=_quiet())
     job.read_stream()
     arm = job.arms[0]

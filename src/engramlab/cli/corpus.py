@@ -97,8 +97,8 @@ def _passages(config: Any, out: Path) -> Path:
 
 
 def _check(given: list[str]) -> None:
-    from engramlab.corpora.defects import KINDS, count, defects
-    from engramlab.corpora.passages import read_passages
+    from engramlab.reading import read_passages
+    from engramlab.reading.defects import KINDS, count, defects
 
     everything = "--all" in given
     files = [word for word in given if word != "--all"]

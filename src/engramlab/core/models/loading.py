@@ -14,6 +14,7 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.core.models.paths import families
+from engramlab.files.hub import hub_answers
 
 
 @contextlib.contextmanager
@@ -55,20 +56,6 @@ def _source(name: str) -> tuple[str, dict[str, Any]]:
         raise UserError(f"model {name!r}: write owner/name@revision, such as EleutherAI/pythia-70m@step1000")
     extra: dict[str, Any] = {"revision": revision} if at else {}
     return repository, extra if hub_answers() else extra | {"local_files_only": True}
-
-
-def hub_answers() -> bool:
-    """Can the hub be reached? Where it cannot, its own client would try again for most of a minute before it says so."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        get_session().head(constants.ENDPOINT, timeout=5)
-    except Exception:  # whatever the hub's HTTP library raises
-        return False
-    return True
 
 
 def _refuse(kind: str, name: str, error: Exception) -> UserError:

@@ -23,7 +23,8 @@ from engramlab.base import registry
 from engramlab.base.errors import UserError, nearest
 from engramlab.base.facts import Case, Edit
 from engramlab.editing.benchmarks._fields import BadRecord
-from engramlab.editing.benchmarks._files import Raw, read
+from engramlab.files import tables
+from engramlab.files.tables import Record
 
 __all__ = ["BadRecord", "Loaded", "Skipped", "check", "contradictions", "load", "made", "names"]
 
@@ -95,7 +96,7 @@ def load(
         if format is not None:
             raise UserError(f"format: is of a benchmark's file; leave it out for {path}")
         return Loaded(made()[str(path)].cases(seed, limit), [], str(path))
-    raws = read(path)
+    raws = list(tables.records(path))
     if not raws:
         raise UserError(f"{path}: holds no records")
     formats = _modules("recognises")
@@ -141,7 +142,7 @@ def _normal(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _detect(path: str | Path, raws: list[Raw], formats: dict[str, ModuleType]) -> str:
+def _detect(path: str | Path, raws: list[Record], formats: dict[str, ModuleType]) -> str:
     """The format that recognises most records: bad ones may lack the keys that tell."""
     records = [raw.value for raw in raws if isinstance(raw.value, dict)]
     votes = {name: sum(map(module.recognises, records)) for name, module in formats.items()}
@@ -155,7 +156,7 @@ def _detect(path: str | Path, raws: list[Raw], formats: dict[str, ModuleType]) -
     raise UserError(f"{path}: its records (keys: {keys}) are of no known format: {known}")
 
 
-def _case(module: ModuleType, raw: Raw, index: int) -> Case:
+def _case(module: ModuleType, raw: Record, index: int) -> Case:
     if raw.broken:
         raise BadRecord(index, "", raw.broken)
     if not isinstance(raw.value, dict):
@@ -176,7 +177,7 @@ def _unique(cases: list[Case]) -> Iterator[Case]:
         yield replace(case, id=id)
 
 
-def _refusal(path: str | Path, format: str, raws: list[Raw], skipped: list[Skipped], *, none_good: bool) -> str:
+def _refusal(path: str | Path, format: str, raws: list[Record], skipped: list[Skipped], *, none_good: bool) -> str:
     index, key, reason = skipped[0]
     place = f" ({raws[index].place})" if raws[index].place else ""
     where = f"record {index}{place}, key {key!r}" if key else f"record {index}{place}"
