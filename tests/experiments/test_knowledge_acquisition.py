@@ -18,7 +18,7 @@ from engramlab.core.training.loop import Recipe
 from engramlab.experiments import knowledge_acquisition as acquisition
 from engramlab.experiments.knowledge_acquisition import part
 from engramlab.experiments.knowledge_acquisition.setup import Run, groups_of
-from engramlab.files import runs
+from engramlab.files.journal import read_rows
 
 TINY = acquisition.PRESETS["tiny"]
 SMALLEST = replace(
@@ -154,8 +154,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
     first, second = (read_measurements(here / name / "tiny/injection/measured") for name in ("whole", "broken"))
     assert np.array_equal(first[1], second[1])
     losses = [
-        [row["loss"] for row in runs.read_rows(here / name / "tiny/injection/metrics.jsonl")]
-        for name in ("whole", "broken")
+        [row["loss"] for row in read_rows(here / name / "tiny/injection/metrics.jsonl")] for name in ("whole", "broken")
     ]
     assert losses[0] == losses[1]
 
@@ -164,7 +163,7 @@ def test_moments_and_rate_go_on_where_pretraining_stopped(here: Path, monkeypatc
     """Pretraining on and a run without any injection in its first steps are one and the same training."""
     config = replace(SMALLEST, stage=(0.5, 1.0), pretrain=replace(SMALLEST.pretrain, steps=8), schedule="once")
     acquisition.run(config, here / "run")
-    pretraining = [row["loss"] for row in runs.read_rows(here / "run/tiny/pretrain/metrics.jsonl")]
+    pretraining = [row["loss"] for row in read_rows(here / "run/tiny/pretrain/metrics.jsonl")]
     shared = Run(config, here / "run", console=_quiet())
     shared.read_stream()
     job = part.Part(shared, shared.parts[0])
