@@ -314,7 +314,7 @@ def check(config: Config) -> None:
             and not Path(arm.model).expanduser().exists()
         ):
             raise UserError(
-                f"model {arm.model!r}: is no size (LAYERSxWIDTH, {', '.join(models.SIZES)}), and there is no such folder"
+                f"model {arm.model!r}: is no named size ({', '.join(models.SIZES)}) nor LAYERSxWIDTH, and no folder here"
             )
     if config.stream != "fictional":
         check_source(config.stream)
