@@ -7,6 +7,7 @@ Source: arXiv 2406.11813. Run the same command again to go on after an interrupt
 
     engramlab run knowledge-acquisition --preset tiny --out runs/acquisition
     engramlab run knowledge-acquisition --model MODEL --stream texts/ --inject passages.jsonl --schedule all --out runs/mine
+    engramlab run knowledge-acquisition --model MODEL --stream texts/ --facts my_facts.csv --out runs/facts
     engramlab run knowledge-acquisition --batch 8 32 --interval 80 --out runs/batches   (several values: a part of the run each)
 """
 

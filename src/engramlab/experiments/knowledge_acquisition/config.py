@@ -12,6 +12,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.options import check_rules
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe
+from engramlab.corpora.facts import FactOptions
 from engramlab.corpora.fictional_world import KINDS
 from engramlab.files.documents import check_source
 
@@ -63,7 +64,7 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(FactOptions):
     """Everything that decides the numbers of a run. Several models, batches, rates, ... make one part each, to compare."""
 
     model: tuple[str, ...] = ("tiny",)
@@ -94,9 +95,9 @@ class Config:
     schedule: Literal["duplicate", "paraphrase", "once", "all"] = "all"
     """How passages are met; `all`: a third each paraphrase, duplicate and once."""
     control: int = 0
-    """Passages of a file, the last ones, that are measured and never injected."""
+    """Passages of a file or of your facts, the last ones, that are measured and never injected."""
     passages: int | None = None
-    """Passages of a file to inject, the first ones; None for all but the control."""
+    """Passages of a file or of your facts to inject, the first ones; None for all but the control."""
     interval: tuple[int, ...] = (100,)
     """Steps from one injection of a passage to the next; several compare them."""
     times: int = 10
@@ -302,5 +303,7 @@ def check(config: Config) -> None:
             )
     if config.stream != "fictional":
         check_source(config.stream)
+    if config.facts is not None and config.inject != "fictional":
+        raise UserError("inject and facts: give one of them, each brings its own passages")
     if config.inject != "fictional" and not Path(config.inject).is_file():
         raise UserError(f"inject {config.inject}: no such file; give a .jsonl or .json file of passages, or fictional")
