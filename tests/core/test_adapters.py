@@ -6,7 +6,7 @@ from tests.support import zoo
 
 from engramlab.base.errors import UserError
 from engramlab.core.models import MODULE_PATHS, module_paths
-from engramlab.core.models.adapters import add_lora, disabled, unwrap
+from engramlab.core.models.adapters import add_lora, unwrap
 from engramlab.core.text.batches import OneEntryARow, Order, Rows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training.loop import Recipe, TrainState, train
@@ -45,7 +45,7 @@ def test_only_the_update_trains_and_it_leaves_keys_alone(family):
     finetune(wrapped)
     for name, p in wrapped.named_parameters():
         assert name not in base or torch.equal(p, base[name])
-    with torch.no_grad(), disabled(wrapped):
+    with torch.no_grad(), wrapped.disable_adapter():
         keys, values = keys_and_values(wrapped)
         logits = wrapped(IDS).logits
     with torch.no_grad():

@@ -7,9 +7,8 @@ a frozen model: rank 2 or 16 on the embedding alone).
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -99,13 +98,6 @@ def unwrap(wrapped: nn.Module) -> nn.Module:
     for parameter, required in wrapped.required_before:  # type: ignore[union-attr]
         parameter.requires_grad_(required)
     return model
-
-
-@contextlib.contextmanager
-def disabled(wrapped: nn.Module) -> Iterator[None]:
-    """Inside the block the wrapped model computes without its update."""
-    with wrapped.disable_adapter():  # type: ignore[operator]
-        yield
 
 
 class EmbeddingUpdates(nn.Module):

@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 
 from engramlab.acquisition.injection import Plan, encode_passages, plan_injections
-from engramlab.acquisition.measuring import Asked, prepare
 from engramlab.acquisition.schedule import Group, make_groups
 from engramlab.base.errors import UserError
 from engramlab.core import models
@@ -27,7 +26,7 @@ class Reader:
     tokenizer: Any
     end: int
     versions: list[list[list[int]]]
-    asked: Asked
+    asked: tokens.EncodedQueries
     rows: batches.Rows | None = None
 
 
@@ -81,7 +80,9 @@ class Setup:
             texts = [record.versions for record in self.material.records]
             queries, _ = all_queries(self.material.records)
             context = self._context(arm.model)
-            asked = prepare(tokenizer, queries, straddling=self.config.straddling, context=context)
+            if not queries:
+                raise UserError("there are no queries to measure; give each passage some")
+            asked = tokens.encode_queries(tokenizer, queries, straddling=self.config.straddling, context=context)
             self.readers[name] = Reader(
                 tokenizer, tokens.end_token(tokenizer), encode_passages(tokenizer, texts), asked
             )
