@@ -21,8 +21,9 @@ from engramlab.core.forward.decoding import beam
 from engramlab.core.text import batches, tokenizers, tokens
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.training import loop as training
-from engramlab.corpora.bios import BiosConfig, bios, bios_questions
 from engramlab.corpora.people import Pools
+from engramlab.corpora.sources.bios import Config as BiosConfig
+from engramlab.corpora.sources.bios import bios, bios_questions
 from engramlab.measuring import scoring
 
 

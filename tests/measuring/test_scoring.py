@@ -15,7 +15,7 @@ from engramlab.base.facts import Query
 from engramlab.core import deltas
 from engramlab.core.forward.decoding import beam
 from engramlab.core.forward.generation import generate
-from engramlab.core.models.adapters import add_lora
+from engramlab.core.models import add_lora
 from engramlab.core.text.batches import OneEntryARow, Order, Rows
 from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.core.text.tokens import GAP, Sequences, encode_queries

@@ -21,7 +21,7 @@ from engramlab.core.forward.decoding import Decoding, greedy
 from engramlab.core.forward.generation import check_second
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import target_logits, target_seen
-from engramlab.core.models import mask_token
+from engramlab.core.models import context_limit, mask_token
 from engramlab.core.text.tokens import GAP, Sequences
 
 
@@ -158,7 +158,7 @@ def _first_scored(model: nn.Module, sequences: Sequences) -> np.ndarray:
     wanted = sequences.marks > 0
     if mask_token(model) is None and len(sequences) and wanted[sequences.offsets[:-1][sequences.lengths > 0]].any():
         raise UserError("the first token of a text cannot be scored: nothing stands before it (use a start token)")
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = context_limit(model)
     if limit and len(sequences) and int(sequences.lengths.max()) > limit:
         row = int(sequences.lengths.argmax())
         raise UserError(f"text {row} has {int(sequences.lengths[row])} tokens; the model's context is {limit}")

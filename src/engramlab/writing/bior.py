@@ -237,6 +237,4 @@ class _Work:
         subjects = [number[item % self.config.people] for item in items]
         texts = [self.texts[item][0] for item in items]
         spans = [read(text, *facts[subject]).spans for text, subject in zip(texts, subjects, strict=True)]
-        return RewrittenCorpus(
-            people_table(out, profiles), texts, subjects, spans, [self.texts[item][1] for item in items]
-        )
+        return RewrittenCorpus(people_table(profiles), texts, subjects, spans, [self.texts[item][1] for item in items])

@@ -131,7 +131,7 @@ class Rounds:
                 turn = Turn(attempt, batch, record)
                 yield turn
                 if record is None:
-                    self.journal.add(own | (turn.record or {}))
+                    self.journal.add(**own, **(turn.record or {}))
                 answers += len(batch)
                 accepted += sum(item in found for item in batch)
                 bar.update(accepted, f"try {attempt}, {accepted / answers:.1%} of answers accepted")

@@ -21,7 +21,7 @@ from engramlab.core.forward import prefixes
 from engramlab.core.forward.decoding import Decoding, Seen, greedy
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import early_logits, shared_cache
-from engramlab.core.models import mask_token
+from engramlab.core.models import context_limit, mask_token
 from engramlab.core.text.tokens import Sequences, end_token, start_tokens
 
 #: A prompt: plain text, or the messages of a conversation (``{"role": "user", "content": ...}``), the last one to be answered.
@@ -325,7 +325,7 @@ def _check_room(model: nn.Module, rows: Sequence[Sequence[int]], prompts: Sequen
     """Raises UserError for a row without tokens, one with too many, or a model that cannot write."""
     if mask_token(model) is not None:
         raise UserError("a masked language model cannot write text; ask it with mask tokens in the place of the answer")
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = context_limit(model)
     for i, row in enumerate(rows):
         if not row:
             raise UserError(f"prompt {i} has no tokens, and this tokenizer puts none before a text")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from engramlab.core.models import module_paths
+from engramlab.core.models.paths import module_paths
 
 
 def add_lora(
@@ -36,7 +36,7 @@ def add_lora(
         The peft model; ``unwrap`` gives the original back, bit for bit.
 
     Raises:
-        UserError: the architecture has no row in ``MODULE_PATHS``.
+        UserError: the architecture is of no family.
     """
     from peft import LoraConfig, get_peft_model
 

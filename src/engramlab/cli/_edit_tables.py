@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from engramlab.base.facts import Case
-from engramlab.base.progress import Bar
 from engramlab.editing.folders.disk import Saved, State
 from engramlab.editing.judge.preview import holds
 
@@ -25,19 +24,6 @@ _ROLES = {
     "portability": "what follows",
     "locality": "unrelated",
 }
-
-
-@contextlib.contextmanager
-def bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar for something that says how far it is as it goes."""
-    with Bar(label, 1) as shown:
-
-        def report(done: int, total: int) -> None:
-            if total != shown.total:
-                shown.resize(total)
-            shown.update(done)
-
-        yield report
 
 
 @contextlib.contextmanager
