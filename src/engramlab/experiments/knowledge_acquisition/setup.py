@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 
 from engramlab.acquisition.injection import Plan, encode_passages, plan_injections
-from engramlab.acquisition.measuring import Asked, prepare
 from engramlab.acquisition.schedule import Group, make_groups
 from engramlab.base.errors import UserError
 from engramlab.core import models
@@ -33,7 +32,7 @@ class Tokenised:
     tokenizer: Any
     end: int
     versions: list[list[list[int]]]
-    asked: Asked
+    asked: tokens.EncodedQueries
     rows: batches.Rows | None = None
 
 
@@ -81,11 +80,13 @@ class Run(_run.Run):
                 tokenizer = models.load_tokenizer(model)
             texts = [record.versions for record in self.material.records]
             queries, _ = all_queries(self.material.records)
+            if not queries:
+                raise UserError("there are no queries to measure; give each passage some")
             if config.window > (context := about.context(config.window)):
                 raise UserError(
                     f"window: {config.window} tokens are more than the context of {model}, {context}; choose at most that"
                 )
-            asked = prepare(tokenizer, queries, straddling=config.straddling, context=context)
+            asked = tokens.encode_queries(tokenizer, queries, straddling=config.straddling, context=context)
             versions = encode_passages(tokenizer, texts)
             self._tokenised[name] = Tokenised(tokenizer, tokens.end_token(tokenizer), versions, asked)
         return self._tokenised[name]
