@@ -20,7 +20,7 @@ from engramlab.core.forward import prefixes
 from engramlab.core.forward.decoding import Decoding, greedy
 from engramlab.core.forward.generation import check_second
 from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import target_logits, target_seen
+from engramlab.core.forward.passes import target_seen
 from engramlab.core.models import context_limit, mask_token
 from engramlab.core.text.tokens import GAP, Sequences
 
@@ -137,7 +137,7 @@ def score(
                 if second is not None:
                     others, their_goals, _, _ = _padded(second, rows, device)
                     at_end = torch.from_numpy(last[rows]).to(device)
-                    logits = target_logits(model, others[:, :-1], their_goals[:, 1:], ends=at_end, owner=under)
+                    logits = target_seen(model, others[:, :-1], their_goals[:, 1:], ends=at_end, owner=under).logits
                     said = replace(said, second=logits)
                 values = evidence(decoding.scores(said), tokens[goals])
                 into = counts[at][wanted[at]]
