@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engramlab.base.errors import UserError
+from engramlab.base.options import check_rules
 from engramlab.base.random_access import key as stream_key
 from engramlab.core import deltas
 from engramlab.core.models import module_paths
@@ -78,9 +78,7 @@ class Search:
             ),
             ("at_once", self.at_once >= 1, "at least 1"),
         )
-        for name, fine, rule in rules:
-            if not fine:
-                raise UserError(f"{name} must be {rule}, not {getattr(self, name)}")
+        check_rules(self, rules)
 
     @property
     def source(self) -> TextSource:

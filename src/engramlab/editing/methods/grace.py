@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from engramlab.base.facts import Edit
+from engramlab.base.options import check_rules
 from engramlab.core.deltas import Delta, Modifier, Route, fingerprint
 from engramlab.core.training.losses import Loss
 from engramlab.editing import method
 from engramlab.editing.requests import encode_edits
 from engramlab.editing.routed.codebook import Codebook, Verdict, decide_where, rounding
-from engramlab.editing.routed.learning import Rows, check_rules, continued, descend, standing_in
+from engramlab.editing.routed.learning import Rows, continued, descend, standing_in
 from engramlab.editing.solve.descent import Watch
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, False

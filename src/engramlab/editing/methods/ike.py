@@ -17,6 +17,7 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
+from engramlab.base.options import check_rules
 from engramlab.core.deltas import Delta, Modifier, fingerprint, installed
 from engramlab.core.text.tokens import join
 from engramlab.core.training.losses import Loss
@@ -42,9 +43,10 @@ class Config:
     """Of several edits, how many new facts stand before a prompt: those that share most with it."""
 
     def __post_init__(self) -> None:
-        for name, least in (("demonstrations", 0), ("facts", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        check_rules(
+            self,
+            (("demonstrations", self.demonstrations >= 0, "at least 0"), ("facts", self.facts >= 1, "at least 1")),
+        )
 
 
 @dataclass(frozen=True)

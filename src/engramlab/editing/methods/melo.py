@@ -11,13 +11,14 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
+from engramlab.base.options import check_rules
 from engramlab.core.deltas import Delta, Modifier, Route, fingerprint
 from engramlab.core.training.loop import Recipe
 from engramlab.core.training.losses import Loss
 from engramlab.editing import method
 from engramlab.editing.requests import encode_edits
 from engramlab.editing.routed.codebook import Codebook, at_ends, distances, rounding
-from engramlab.editing.routed.learning import check_rules, continued, inputs_at, standing_in
+from engramlab.editing.routed.learning import continued, inputs_at, standing_in
 from engramlab.editing.solve.descent import LowRankUpdates, Watch, descend
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, False

@@ -225,12 +225,3 @@ def descend(
         handle.remove()
     finish(~done)
     return Solved(final, failed, steps)
-
-
-def check_rules(config: Any, rules: Sequence[tuple[str, bool, str]]) -> None:
-    """Raises UserError for the first of (option, is it fine, what it must be) that is not."""
-    from engramlab.base.errors import UserError
-
-    for name, fine, rule in rules:
-        if not fine:
-            raise UserError(f"{name} must be {rule}, not {getattr(config, name)}")
