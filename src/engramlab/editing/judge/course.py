@@ -1,7 +1,7 @@
 """The course of edits, token by token: every target token's log-probability, rank and loss before each step and at the end.
 
     followed = Course(tokenizer, loss, len(cases))
-    deltas = ft_m.edit_each(model, tokenizer, cases, config, followed.loss, watch=followed.watch)
+    deltas = method.make_each(model, tokenizer, cases, method="ft-m", loss=followed.loss, watch=followed.watch)
     followed.finish(model, cases, deltas)
 
 Then ``followed.rows`` is the course, and ``spread`` says how unevenly it ended.
@@ -64,7 +64,7 @@ class Course:
     def watch(
         self, step: int, alive: torch.Tensor, logprobs: torch.Tensor, ranks: torch.Tensor, requests: Requests
     ) -> None:
-        """See ``descent.Watch``; raises UserError for a method that makes several problems of one case."""
+        """See ``method.Watch``; raises UserError for a method that makes several problems of one case."""
         if not self._seen and len(alive) != self.cases:
             raise UserError(
                 f"the course of these edits cannot be followed: the method makes {len(alive)} problems of {self.cases} cases; "
