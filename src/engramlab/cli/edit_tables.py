@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engramlab.base.facts import Case
 from engramlab.base.progress import Bar
 from engramlab.editing.folders.disk import Saved, State
 from engramlab.editing.judge.preview import holds
@@ -28,11 +27,16 @@ _ROLES = {
 
 
 @contextlib.contextmanager
-def bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar for something that says how far it is as it goes."""
-    with Bar(label, 1) as shown:
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress bars, one after another, for something that says what it does and how far it is."""
+    with contextlib.ExitStack() as stack:
+        shown: Bar | None = None
 
-        def report(done: int, total: int) -> None:
+        def report(what: str, done: int, total: int) -> None:
+            nonlocal shown
+            if shown is None or shown.label != what:
+                stack.close()
+                shown = stack.enter_context(Bar(what, total))
             if total != shown.total:
                 shown.resize(total)
             shown.update(done)
@@ -41,17 +45,15 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def telling(label: str, notes: list[str]) -> Iterator[None]:
-    """Says what goes on; warnings given meanwhile become notes."""
-    console = Console(stderr=True)
-    console.print(f"{label} ...", markup=False, highlight=False)
+def noting(notes: list[str]) -> Iterator[None]:
+    """Warnings given inside the block become notes."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
     notes += dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, UserWarning))
 
 
-def show_edit(rows: Sequence[Row], notes: Sequence[str], failed: Sequence[str], cases: Sequence[Case]) -> None:
+def show_edit(rows: Sequence[Row], notes: Sequence[str], failed: Sequence[str]) -> None:
     """The table before and after, and in words what it says."""
     console = Console()
     by_role = {role: [row for row in rows if row["role"] == role] for role in _ROLES}

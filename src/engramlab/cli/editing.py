@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,9 +45,9 @@ def edit(given: list[str]) -> None:
     from engramlab.cli import edit_tables as tables
     from engramlab.core import deltas
     from engramlab.core.training import losses
-    from engramlab.editing import method
+    from engramlab.editing import change, method
+    from engramlab.editing.changing import check
     from engramlab.editing.folders import saving
-    from engramlab.editing.judge import evaluation, preview
 
     rest, name = take(given or ["--help"], "--method", edit_options.METHOD)
     rest, chosen = take(rest, "--loss", None)
@@ -62,44 +61,31 @@ def edit(given: list[str]) -> None:
         raise UserError("engramlab edit needs --out DIR: where the edited model is kept, for example --out edited/")
     loss: Loss = getattr(options, loss_name.replace("-", "_"), None) or losses.get(loss_name)
     cases, notes = edit_options.cases_of(options, str(name), module)
-    edit_options.check_contradictions(cases)
-    out = Path(out_name).expanduser()
-    source = Path(options.model).expanduser() if saving.is_edited(options.model) else None
-    saving.check_out(out, source, delta_only=options.delta_only)
-    model, tokenizer = _load(options.model, options.dtype, options.device)
-    edits = [edit for case in cases for edit in case.edits]
-    edit_options.check_tokens(tokenizer, edits, module)
-    asked = preview.with_unrelated(cases)
-    new_tokens = max(8, evaluation.enough_tokens(tokenizer, asked))
-    with tables.bar("asking the model as it is") as report:
-        before = evaluation.before(model, tokenizer, asked, new_tokens=new_tokens, progress=report)
-    with tables.telling(f"editing with {name}", notes):
-        delta, made, failed = preview.make_what_can_be(model, tokenizer, edits, str(name), loss, options.config)
-    deltas.install(model, delta)
-    with tables.bar("asking the edited model") as report:
-        rows = evaluation.judge(model, tokenizer, asked, before, progress=report)
-    record = saving.Record(
-        method=str(name),
-        loss=loss_name if module.TAKES_LOSS else "",
-        config=asdict(options.config),
-        loss_settings=asdict(loss) if module.TAKES_LOSS and is_dataclass(loss) else {},
-        edits=tuple(edits[i] for i in made),
-        rows=tuple(rows),
-        failed=tuple({"edit": edits[i].query.prompt, "reason": reason} for i, reason in failed),
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        command=shlex.join(["engramlab", "edit", *given]),
-    )
-    base = options.model if source is None else ""
-    base = str(Path(base).expanduser().resolve()) if base and Path(base).expanduser().exists() else base
-    saving.save(model, tokenizer, out, records=[record], source=source, base=base, delta_only=options.delta_only)
-    tables.show_edit(rows, notes, [reason for _, reason in failed], asked)
-    number = len(deltas.installed(model))
+    check(cases)
+    out, model_name = Path(out_name).expanduser(), str(options.model)
+    saving.check_out(out, model_name if saving.is_edited(model_name) else None, delta_only=options.delta_only)
+    model, tokenizer = _load(model_name, options.dtype, options.device)
+    with tables.bars() as report, tables.noting(notes):
+        changed = change(
+            model,
+            tokenizer,
+            cases,
+            method=str(name),
+            loss=loss,
+            config=options.config,
+            out=out,
+            source=model_name,
+            delta_only=options.delta_only,
+            command=shlex.join(["engramlab", "edit", *given]),
+            progress=report,
+        )
+    tables.show_edit(changed.rows, notes, [reason for _, reason in changed.failed])
     tables.show_saved(
         out,
-        number,
-        weights=isinstance(delta, deltas.WeightDelta),
+        len(deltas.installed(model)),
+        weights=isinstance(changed.delta, deltas.WeightDelta),
         alone=options.delta_only,
-        reads=type(delta).context is not deltas.Delta.context,
+        reads=type(changed.delta).context is not deltas.Delta.context,
     )
 
 
@@ -129,13 +115,13 @@ def merge(given: list[str]) -> None:
     from engramlab.cli import edit_tables as tables
     from engramlab.editing.folders import merging, saving
 
-    with tables.bar("asking the model before and after") as report:
+    with tables.bars() as report:
         rows = merging.merge(
             options.folders,
             out,
             delta_only=options.delta_only,
             device=_device(options.device),
-            progress=lambda part, done, total: report(done + total * (part == "after"), 2 * total),
+            progress=lambda part, done, total: report(f"asking the model {part} merging", done, total),
         )
     listed = saving.listing(out)
     tables.show_merged(rows)
