@@ -306,7 +306,7 @@ def test_a_cell_that_fails_for_good_is_reported_and_its_sweep_can_be_finished(
 
 
 def _parsed() -> Any:
-    from engramlab.cli.options import parse
+    from engramlab.cli._words import parse
 
     return parse(extraction.Config, "test", OPTIONS, default=TINY)
 

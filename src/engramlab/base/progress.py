@@ -74,6 +74,12 @@ class Bar:
         if self._bar is not None:
             self._bar.update(self._task, total=total)
 
+    def to(self, done: int, total: int) -> None:
+        """``done`` of ``total`` units are finished, for work that learns how much there is on its way."""
+        if total != self.total:
+            self.resize(total)
+        self.update(done)
+
     def _line(self, note: str) -> None:
         elapsed = time.monotonic() - self.started
         new = self.done - self.first

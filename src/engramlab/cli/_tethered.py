@@ -1,4 +1,4 @@
-"""``python -m engramlab.cli.tethered run ...``: the command line, for as long as whoever started it lives.
+"""``python -m engramlab.cli._tethered run ...``: the command line, for as long as whoever started it lives.
 
 Standard input is a pipe from the process that started this one. When it ends, however that happened, the pipe closes and this
 process ends too: nothing goes on training in a folder that a new sweep wants to go on with. Files are whole or absent and

@@ -37,9 +37,7 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
             if shown is None or shown.label != what:
                 stack.close()
                 shown = stack.enter_context(Bar(what, total))
-            if total != shown.total:
-                shown.resize(total)
-            shown.update(done)
+            shown.to(done, total)
 
         yield report
 

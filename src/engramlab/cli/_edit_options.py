@@ -8,14 +8,15 @@ from typing import Any, Literal
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
-from engramlab.cli.options import parse
+from engramlab.cli._words import about as help_of
+from engramlab.cli._words import parse
 
 METHOD, LOSS = "ft-m", "cross-entropy"
 
 
 @dataclass(frozen=True)
 class EditOptions:
-    """Changes what a model says, shows what became of it, and saves it so that transformers loads it."""
+    """Options of ``engramlab edit``, whatever the method."""
 
     model: str = ""
     """A model folder, a .gguf file, a hub id, or a folder that engramlab edit wrote, to go on from there."""
@@ -24,7 +25,7 @@ class EditOptions:
     target: str = ""
     """The new answer, for example Rome."""
     subject: str = ""
-    """Who or what it is about, as the prompt quotes it; rome, memit and alphaedit need it."""
+    """Who or what it is about, as the prompt quotes it; methods that change what is stored of a subject need it."""
     aliases: tuple[str, ...] = ()
     """Other right spellings of the target."""
     rephrase: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ def options(given: Sequence[str], name: str, module: Any, loss_name: str) -> Any
     """The options with the method's and the loss's own ones under ``--config`` and the loss's name."""
     import tyro
 
+    from engramlab.cli import edit
     from engramlab.core.training import losses
     from engramlab.editing import method
 
@@ -62,10 +64,10 @@ def options(given: Sequence[str], name: str, module: Any, loss_name: str) -> Any
     kind = make_dataclass("EditOptions", more, bases=(EditOptions,), frozen=True)
     there = ", ".join(method.names())
     about = (
-        f"{EditOptions.__doc__}\n\n--out DIR says where (needed; the model's own folder to add to it), --method one of {there}"
-        f", --loss one of {', '.join(losses.LOSSES)}. Shown are the options of --method {name}"
+        f"{help_of(edit.__doc__)}\n\n--out DIR says where (needed; the model's own folder to add to it), --method one of "
+        f"{there}, --loss one of {', '.join(losses.LOSSES)}. Shown are the options of --method {name}"
         + (f" --loss {loss_name}" if module.TAKES_LOSS else "")
-        + f".\n\n{name}: {summary(module)}"
+        + f".\n\n{name}{' (needs --subject)' if module.NEEDS_SUBJECT else ''}: {summary(module)}"
     )
     return parse(kind, "edit --out DIR", given, description=about)
 
@@ -77,7 +79,7 @@ def summary(module: Any) -> str:
 
 def cases_of(given: EditOptions, name: str, module: Any) -> tuple[list[Case], list[str]]:
     """What is to be edited, and notes on what was left out. Raises UserError."""
-    from engramlab.editing import benchmarks
+    from engramlab.editing import benchmarks, method
     from engramlab.editing.benchmarks import plain
     from engramlab.editing.judge import preview
     from engramlab.editing.requests import subject_span
@@ -98,9 +100,10 @@ def cases_of(given: EditOptions, name: str, module: Any) -> tuple[list[Case], li
         except benchmarks.BadRecord as error:
             raise UserError(f"--{error.key.split('[')[0]}: {error.reason}") from None
         if module.NEEDS_SUBJECT and not given.subject.strip():
+            without = ", ".join(other for other in method.names() if not method.load(other).NEEDS_SUBJECT)
             raise UserError(
-                f"--method {name} needs --subject: who or what the edit is about, as the prompt quotes it (ft-m, lora and "
-                "grace do without)"
+                f"--method {name} needs --subject: who or what the edit is about, as the prompt quotes it ({without} "
+                "do without)"
             )
         if given.subject:
             subject_span(case.edits[0])
@@ -124,3 +127,17 @@ def cases_of(given: EditOptions, name: str, module: Any) -> tuple[list[Case], li
     if not cases:
         raise UserError(f"{given.file}: no record can be used with {name}: {notes[-1] if notes else 'it is empty'}")
     return cases, notes
+
+
+def device(name: str | None) -> str:
+    """The device of that name, by default a GPU where there is one. Raises UserError for one that is not there."""
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"--device {name}: not there ({first}); give cpu, or a GPU such as cuda or cuda:0") from None
+    return name
