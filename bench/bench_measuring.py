@@ -35,7 +35,8 @@ from engramlab.core.text import tokenizers
 from engramlab.core.text.batches import IGNORE, Batch
 from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.corpora.fictional import Fictional
-from engramlab.corpora.passages import all_queries, read_passages
+from engramlab.corpora.passages import all_queries
+from engramlab.reading import read_passages
 
 
 def forward_tokens(asked: Asked, budget: int) -> tuple[int, int]:

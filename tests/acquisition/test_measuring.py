@@ -111,9 +111,15 @@ def test_what_was_added_comes_back_one_row_group_a_step(tmp_path) -> None:
     assert pq.ParquetFile(tmp_path / "measured.parquet").num_row_groups == 5
 
 
+@pytest.mark.parametrize("one_file", [False, True], ids=["on the way", "after all became one file"])
 @pytest.mark.parametrize("gone_on_from", [-1, 0, 1, 2, 3])
-def test_a_killed_run_loses_nothing_before_its_checkpoint(tmp_path, gone_on_from: int) -> None:
-    filled(tmp_path, range(5), flush_at=(1, 3))  # killed: step 4 was never written
+def test_a_killed_run_loses_nothing_before_its_checkpoint(tmp_path, gone_on_from: int, one_file: bool) -> None:
+    before = filled(tmp_path, range(5), flush_at=(1, 3))  # killed: step 4 was never written
+    if one_file:
+        before.finish()
+        filled(tmp_path / "again", range(2)).flush()  # a part that the kill left beside the file that has it too
+        (part,) = (tmp_path / "again").iterdir()
+        part.rename(tmp_path / part.name)
     (tmp_path / "part-000000004-000000004.parquet.partial").write_bytes(b"half")
     kept = Measurements(tmp_path)
     kept.rewind(gone_on_from)
@@ -142,5 +148,5 @@ def test_measurements_that_cannot_be_written_are_one_sentence(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     kept = Measurements(tmp_path / "file" / "measured")
     kept.add(0, np.zeros(2, np.float32))
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot write"):
         kept.flush()

@@ -127,7 +127,7 @@ def made(entries: int = 3, skip: tuple[int, ...] = ()) -> tuple[RewrittenCorpus,
     spans = [read(text, *facts[item % 5]).spans for text, item in zip(texts, items, strict=True)]
     subjects = [item % 5 for item in items]
     return (
-        RewrittenCorpus(people_table(Path("x"), profiles), texts, subjects, spans, np.arange(len(items))),
+        RewrittenCorpus(people_table(profiles), texts, subjects, spans, np.arange(len(items))),
         people,
         texts,
     )

@@ -42,9 +42,9 @@ def test_other_columns(tmp_path: Path) -> None:
     [
         ("a.jsonl", b"{", "line 1: not JSON"),
         ("a.jsonl", b'{"body": "x"}\n', "line 1: has no key 'text'; it has body"),
-        ("a.jsonl", b'{"text": 3}\n', "must be a text, not int"),
+        ("a.jsonl", b'{"text": 3}\n', "3 must be a text, not int"),
         ("a.txt", b"\xff\xfe", "not UTF-8"),
-        ("a.parquet", b"no", "no Parquet file"),
+        ("a.parquet", b"no", "not a readable Parquet file"),
         ("a.pdf", b"", "ends in '.pdf'"),
         (None, b"", "no such file"),
     ],

@@ -22,7 +22,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from engramlab.base.errors import UserError
 from engramlab.cli import main
 from engramlab.core import models
-from engramlab.core.forward.sampling import sample
+from engramlab.core.forward.decoding import sampling
+from engramlab.core.forward.generation import answer
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.corpora.people import ATTRIBUTES, People
@@ -125,6 +126,10 @@ def test_another_config_or_folder_is_refused(tmp_path: Path) -> None:
         replace(CONFIG, tries=0)
 
 
+def sample(model, tokenizer, prompts, seeds, *, max_new_tokens, **options):
+    return answer(model, tokenizer, prompts, seeds, sampling.Config(**options), max_new_tokens=max_new_tokens)
+
+
 def random_chat_model(folder: Path) -> Path:
     """A model that has learned nothing, with a chat template."""
     tokenizer = train_compact_tokenizer(["Nobody was born in Nowhere, NJ, in 1996 or later."] * 9, 300)
@@ -152,8 +157,8 @@ def test_an_answer_does_not_depend_on_its_batch(tmp_path: Path) -> None:
     prompts = ["Who?", "Who was born in Nowhere?", [{"role": "user", "content": "Where was Nobody born in 1996?"}]]
     together = sample(model, tokenizer, prompts, [1, 2, 3], max_new_tokens=12)
     assert together == sample(model, tokenizer, prompts, [1, 2, 3], max_new_tokens=12)
-    for prompt, seed, answer in zip(prompts, [1, 2, 3], together, strict=True):
-        assert sample(model, tokenizer, [prompt], [seed], max_new_tokens=12) == [answer]
+    for prompt, seed, written in zip(prompts, [1, 2, 3], together, strict=True):
+        assert sample(model, tokenizer, [prompt], [seed], max_new_tokens=12) == [written]
     assert sample(model, tokenizer, prompts, [4, 5, 6], max_new_tokens=12) != together
     greedy = sample(model, tokenizer, prompts, [1, 2, 3], max_new_tokens=12, temperature=0)
     assert greedy == sample(model, tokenizer, prompts, [7, 8, 9], max_new_tokens=12, top_p=1e-6)

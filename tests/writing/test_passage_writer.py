@@ -11,10 +11,10 @@ import pytest
 
 from engramlab.base.errors import UserError
 from engramlab.cli import main
-from engramlab.corpora.defects import defects
 from engramlab.corpora.fictional import Fictional
-from engramlab.corpora.passages import read_passages
 from engramlab.files.journal import Journal
+from engramlab.reading import read_passages
+from engramlab.reading.defects import defects
 from engramlab.writing import passage_prompts as asking
 from engramlab.writing.author import Conversation
 from engramlab.writing.passages import PassagesConfig, write_passages

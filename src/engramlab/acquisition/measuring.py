@@ -35,6 +35,7 @@ from torch import nn
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.core.text.tokens import Sequences, encode_queries
+from engramlab.files.writing import clear, replacing
 from engramlab.measuring.scoring import score
 
 Straddling = Literal["refuse", "keep", "drop"]
@@ -133,8 +134,12 @@ class Measurements:
         self._steps, self._rows = [], []
         if not self.folder.exists():
             return
-        for path in self.folder.glob("*.partial"):
-            path.unlink()
+        clear(*self.folder.glob("*.partial"))
+        whole = self.folder / WHOLE
+        if whole.exists():  # the run was killed after `finish`, when this file had all there is
+            clear(*_parts(self.folder))
+            steps, _ = _read(whole)
+            os.replace(whole, _part(self.folder, int(steps[0]), int(steps[-1])))
         for path in _parts(self.folder):
             first, last = _range(path)
             if first > step:
@@ -162,37 +167,21 @@ class Measurements:
         parts = _parts(self.folder)
         if not parts:
             return
-        partial = self.folder / f"{WHOLE}.partial"
-        try:
-            writer: pq.ParquetWriter | None = None
+        with (
+            replacing(self.folder / WHOLE) as partial,
+            pq.ParquetWriter(partial, pq.read_schema(parts[0]), compression="zstd") as writer,
+        ):
             for path in parts:
-                table = pq.read_table(path)
-                writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
-                for k in range(len(table)):
-                    writer.write_table(table.slice(k, 1))
-            if writer is not None:
-                writer.close()
-            os.replace(partial, self.folder / WHOLE)
-        except OSError as error:
-            raise _refused(partial, error) from error
-        for path in parts:
-            path.unlink()
+                writer.write_table(pq.read_table(path), row_group_size=1)
+        clear(*parts)
 
     def _write_part(self, steps: list[int], rows: list[np.ndarray]) -> None:
-        path = self.folder / f"part-{steps[0]:09d}-{steps[-1]:09d}.parquet"
-        partial = path.with_name(path.name + ".partial")
+        path = _part(self.folder, steps[0], steps[-1])
         width = len(rows[0])
         values = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(rows), pa.float32()), width)
         table = pa.table({"step": pa.array(steps, pa.int64()), "logprobs": values})
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                pq.write_table(table, file, row_group_size=1, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except OSError as error:
-            raise _refused(path, error) from error
+        with replacing(path) as partial:
+            pq.write_table(table, partial, row_group_size=1, compression="zstd")
 
 
 def read_measurements(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -218,6 +207,10 @@ def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
 
 
+def _part(folder: Path, first: int, last: int) -> Path:
+    return folder / f"part-{first:09d}-{last:09d}.parquet"
+
+
 def _range(path: Path) -> tuple[int, int]:
     _, first, last = path.stem.split("-")
     return int(first), int(last)
@@ -232,7 +225,3 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     width = column.type.list_size
     values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     return table.column("step").to_numpy(), values
-
-
-def _refused(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path}: cannot be written ({error.strerror or error}); the same command goes on once it can")

@@ -10,7 +10,7 @@ drawn again until every attribute is there word for word. The wording of the pro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,12 @@ import pyarrow.parquet as pq
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Passage
 from engramlab.base.random_access import words
-from engramlab.corpora.bios import QUESTIONS
+from engramlab.corpora.facts import FactTable
+from engramlab.corpora.facts.entities import Entities
 from engramlab.corpora.layout import CHUNK, NAME, Integers, Layout, Population, entry_indices, passages
-from engramlab.corpora.people import ATTRIBUTES
+from engramlab.corpora.people import ATTRIBUTES, QUESTIONS
 from engramlab.corpora.questions import QuestionCorpus, Split
-from engramlab.corpora.tables import Entities
 from engramlab.corpora.templates import PRONOUNS
-from engramlab.files.tables import Table, read_table
 
 REQUEST = "Rewrite these six facts about {name} ({pronoun}) as one paragraph. Leave none out:\n{facts}"
 
@@ -234,10 +233,9 @@ def _cut(text: str, spans: Sequence[tuple[int, int, int]]) -> list[tuple[int, in
     return [*pieces, (at, len(text), 0)] if at < len(text) else pieces
 
 
-def people_table(path: Path, profiles: dict[str, list[str]]) -> Entities:
-    """A population with the columns "name" and "pronoun" and one an attribute; `path` names it in messages."""
-    places = [f"record {row}" for row in range(1, len(profiles["name"]) + 1)]
-    return Entities(Table(path, profiles, places), "name", ATTRIBUTES, "pronoun")
+def people_table(profiles: Mapping[str, Sequence[str]]) -> Entities:
+    """A population with the columns "name" and "pronoun" and one an attribute."""
+    return Entities(profiles["name"], {name: profiles[name] for name in ATTRIBUTES}, profiles["pronoun"])
 
 
 def rewritten(folder: str | Path) -> RewrittenCorpus:
@@ -250,7 +248,8 @@ def rewritten(folder: str | Path) -> RewrittenCorpus:
     for name in ("dataset.json", "profiles.parquet", "entries.parquet"):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: no {name} there; give a folder that `engramlab corpus bior` wrote")
-    population = Entities(read_table(folder / "profiles.parquet"), "name", ATTRIBUTES, "pronoun")
+    profiles = FactTable.read(folder / "profiles.parquet", key="name", relations=ATTRIBUTES, pronoun_column="pronoun")
+    population = profiles.entities()
     marks = {"": NAME, **{attribute: a + 1 for a, attribute in enumerate(ATTRIBUTES)}}
     try:
         table = pq.read_table(folder / "entries.parquet", columns=["subject", "text", "spans", "tries"])

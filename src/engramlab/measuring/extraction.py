@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from engramlab.core.forward.decoding import beam
 from engramlab.core.forward.generation import generate
 from engramlab.core.models import mask_token
 from engramlab.core.text.tokens import GAP, Sequences
@@ -116,4 +117,4 @@ def named(tokenizer: Any, scores: Scores) -> list[str]:
 
 def answers(model: nn.Module, tokenizer: Any, prompts: Sequence[str], *, longest: int, beams: int = 1) -> list[str]:
     """What the model itself answers to each prompt in at most ``longest`` tokens, greedy or by beam search."""
-    return generate(model, tokenizer, prompts, max_new_tokens=longest, beams=beams)
+    return generate(model, tokenizer, prompts, decoding=beam.Config(beams), max_new_tokens=longest)

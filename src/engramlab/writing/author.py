@@ -26,19 +26,14 @@ def writer(model: str, *, dtype: str, max_new_tokens: int, temperature: float, t
         import torch
 
         from engramlab.core import models
-        from engramlab.core.forward import sampling
+        from engramlab.core.forward.decoding.sampling import Config
+        from engramlab.core.forward.generation import answer
 
         if not loaded:
             device = "cuda" if torch.cuda.is_available() else "cpu"
             loaded.extend(models.load(model, dtype=getattr(torch, dtype), device=device))
-        return sampling.sample(
-            loaded[0],
-            loaded[1],
-            conversations,
-            seeds,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
+        return answer(
+            loaded[0], loaded[1], conversations, seeds, Config(temperature, top_p), max_new_tokens=max_new_tokens
         )
 
     return write

@@ -158,7 +158,7 @@ class _Work:
                     row = next(known, None)
                     if row is None:
                         row = self._ask(attempt, items)
-                        self.journal.add(row)
+                        self.journal.add(**row)
                     elif (row["try"], row["items"]) != (attempt, items):
                         raise UserError(f"{self.journal.path}: not what this command wrote; remove that folder")
                     still += self._take(row)
@@ -228,6 +228,4 @@ class _Work:
         subjects = [number[item % self.config.people] for item in items]
         texts = [self.texts[item][0] for item in items]
         spans = [read(text, *facts[subject]).spans for text, subject in zip(texts, subjects, strict=True)]
-        return RewrittenCorpus(
-            people_table(out, profiles), texts, subjects, spans, [self.texts[item][1] for item in items]
-        )
+        return RewrittenCorpus(people_table(profiles), texts, subjects, spans, [self.texts[item][1] for item in items])

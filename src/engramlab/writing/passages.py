@@ -233,7 +233,7 @@ class _Work:
                             values.append(read(item, answer))
                             if values[-1]:  # at once: what comes next must differ from it
                                 found[item] = values[-1]
-                        self.journal.add(head | {"values": values})
+                        self.journal.add(**head, values=values)
                     elif {name: row[name] for name in head} != head:
                         raise UserError(f"{self.journal.path}: not what this command wrote; remove that folder")
                     else:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -181,6 +181,11 @@ class TrainState:
             self.model = self.accelerator.prepare_model(self.bare) if self.world > 1 else self.bare
 
     @property
+    def local(self) -> bool:
+        """Does it train in this process alone, without an accelerator?"""
+        return self._accelerator is None
+
+    @property
     def accelerator(self) -> Accelerator:
         """The devices it trains on; a local state has none."""
         if self._accelerator is None:
@@ -221,8 +226,10 @@ class TrainState:
 Objective = Callable[[], torch.Tensor]
 
 
-def train(state: TrainState, stream: Stream | None = None, objective: Objective | None = None) -> Iterator[Step]:
-    """Trains from ``state.step`` to ``state.recipe.steps``, yielding after each step.
+def train(
+    state: TrainState, stream: Stream | None = None, objective: Objective | None = None, until: int | None = None
+) -> Generator[Step]:
+    """Trains from ``state.step`` to ``state.recipe.steps``, or to step ``until`` before, yielding after each step.
 
     Dropout is on while a step runs; between steps the model's mode is whatever the caller left it in when the loop began, so
     the loop body may evaluate freely. Closing the generator early leaves everything usable.
@@ -237,7 +244,7 @@ def train(state: TrainState, stream: Stream | None = None, objective: Objective 
         NonFiniteLoss: at the first loss or gradient that is NaN or infinite, before it reaches the parameters.
     """
     with state.only_trained():
-        while state.step < state.recipe.steps:
+        while state.step < (state.recipe.steps if until is None else until):
             if objective is not None:
                 yield _descend(state, objective)
             elif stream is not None:
@@ -247,11 +254,21 @@ def train(state: TrainState, stream: Stream | None = None, objective: Objective 
 
 
 def _descend(state: TrainState, objective: Objective) -> Step:
-    """One step on an objective."""
+    """One step on an objective; of several processes, each gives the loss on its share and the mean is minimised."""
     losses_now = objective()
     if not losses_now.dim():
-        losses_now.backward()
-        return _update(state, losses_now.detach(), 0, 0)
+        if state.local:
+            losses_now.backward()
+        else:
+            state.accelerator.backward(losses_now)
+        total = losses_now.detach()
+        if state.world > 1:
+            total = state.accelerator.reduce(total, "mean")
+            for p in state.trained:
+                p.grad = None if p.grad is None else state.accelerator.reduce(p.grad, "mean")
+        return _update(state, total, 0, 0)
+    if state.world > 1:
+        raise ValueError("independent problems are trained in one process")
     finite = losses_now.isfinite()
     losses_now.masked_fill(~finite, 0).sum().backward()
     # One pass over the gradients: their norm by row tells what failed, what stands still, and the norm of all.

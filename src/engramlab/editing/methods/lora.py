@@ -9,8 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from engramlab.core.models import module_paths
-from engramlab.core.models.adapters import key_rows
+from engramlab.core.models import key_rows, module_paths
 from engramlab.core.models.geometry import depth, layer_at, matrix_shape
 from engramlab.core.training.losses import Loss
 from engramlab.editing.method import Cases, Made, Watch, failed, recipe

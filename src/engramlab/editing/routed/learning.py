@@ -24,7 +24,7 @@ from engramlab.core.training.losses import Loss
 from engramlab.core.training.problems import solve
 from engramlab.editing.method import Watch
 from engramlab.editing.requests import Requests
-from engramlab.editing.solve.descent import evidence
+from engramlab.measuring.scoring import evidence
 
 
 def continued(model: nn.Module, kind: type[Delta], path: str) -> Any:
@@ -127,7 +127,7 @@ class Rows:
         logits = self.tail.logits(self.requests.keep[:, self.begin :])
         if watch is not None:
             with torch.no_grad():
-                watch(step, self.alive, *evidence(logits, self.requests.targets), self.requests)
+                watch(step, self.alive, *evidence(logits, self.requests.targets)[:2], self.requests)
         return self.requests.mean(loss(logits, self.requests.targets))
 
 

@@ -21,6 +21,7 @@ from engramlab.core.training.losses import Loss
 from engramlab.core.training.problems import solve
 from engramlab.editing.method import Cases, Made, Watch, failed, recipe
 from engramlab.editing.requests import Requests, encode_edits
+from engramlab.measuring.scoring import evidence
 
 
 class Update(Protocol):
@@ -145,7 +146,7 @@ def descend(
             logits = logits[now.target_rows]
         if watch is not None:
             with torch.no_grad():
-                watch(state.step, alive, *evidence(logits, now.targets), now)
+                watch(state.step, alive, *evidence(logits, now.targets)[:2], now)
         return now.mean(loss(logits, now.targets))
 
     def over(losses: torch.Tensor, idle: torch.Tensor) -> torch.Tensor:
@@ -165,13 +166,6 @@ def descend(
                 changes = {path: update.change(end.row) for path, update in updates.items()}
                 found[end.problem] = WeightDelta(name, changes)
     return found
-
-
-def evidence(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability and rank ``[n]`` of each target token under ``logits[n, V]``."""
-    logits = logits.float()
-    chosen = logits.gather(-1, targets[:, None])
-    return (chosen - logits.logsumexp(-1, keepdim=True)).squeeze(-1), (logits > chosen).sum(-1)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from typing import Any
 from rich.console import Console
 
 from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, Reading, check
-from engramlab.files import runs
 
 __all__ = ["PRESETS", "Config", "Fiction", "Optimizer", "Reading", "run"]
 
@@ -30,16 +29,10 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         UserError: anything about the options, the passages, the stream, the model or the folder that makes the run impossible,
             all of it before the first training step; a loss that is not finite or has exploded, with the last checkpoint kept.
     """
-    from engramlab.experiments.knowledge_acquisition.work import Work
+    from engramlab.experiments.knowledge_acquisition.work import Run
 
-    console = console or Console(stderr=True)
-    out = Path(out)
     check(config)
-    place = runs.Run(out, "knowledge-acquisition", config, preset=preset)
-    work = Work(config, out, console)
-    work.read_stream()
-    place.open()
-    try:
-        return work.run(resumed=place.resumed)
-    finally:
-        place.close()
+    run = Run(config, out, preset=preset, console=console)
+    run.read_stream()
+    with run:
+        return run.results()

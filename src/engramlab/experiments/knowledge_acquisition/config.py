@@ -134,8 +134,8 @@ class Config:
 
     window: int = 512
     """Tokens of a row."""
-    family: Literal["gpt-neox", "llama"] = "gpt-neox"
-    """Architecture of a named size."""
+    family: str = "gpt-neox"
+    """Architecture of a named size: gpt-neox, llama, ... (see `engramlab models`)."""
     tokenizer: str = "compact"
     """Of a named size: `compact`, a BPE trained on the stream and the passages, or a tokenizer's folder or hub id."""
     vocabulary: int = 8192
@@ -164,7 +164,7 @@ class Config:
         for model, stage, batch, interval, (rate, value) in product(
             self.model, self.stage, self.batch, self.interval, rates
         ):
-            scratch = model in models.SIZES
+            scratch = models.about(model).from_scratch
             if not scratch and stage != self.stage[0]:
                 continue
             scale = self.batch[0] / batch if self.equal == "tokens" else 1.0
@@ -187,7 +187,7 @@ class Config:
         words = [
             Path(model).stem if "/" not in model or Path(model).exists() else model.split("/", 1)[1].replace("/", "-")
         ]
-        if len({Path(m).stem for m in self.model}) < len(self.model) and model not in models.SIZES:
+        if len({Path(m).stem for m in self.model}) < len(self.model) and not models.about(model).from_scratch:
             words[0] += f"-{self.model.index(model) + 1}"
         words += [f"stage{stage:g}"] if len(self.stage) > 1 else []
         words += [f"batch{batch}"] if len(self.batch) > 1 else []
@@ -306,9 +306,14 @@ def check(config: Config) -> None:
                 f"after: {arm.after} steps end inside the window of {reading.window} steps in which the last maximum is looked "
                 "for; make the run longer or --reading.window smaller"
             )
-        if arm.model not in models.SIZES and "/" not in arm.model and not Path(arm.model).expanduser().exists():
+        models.check(arm.model, config.family)
+        if (
+            not models.about(arm.model).from_scratch
+            and "/" not in arm.model
+            and not Path(arm.model).expanduser().exists()
+        ):
             raise UserError(
-                f"model {arm.model!r}: is no named size ({', '.join(models.SIZES)}), and there is no such folder or file"
+                f"model {arm.model!r}: is no named size ({', '.join(models.SIZES)}) nor LAYERSxWIDTH, and no folder here"
             )
     if config.stream != "fictional":
         check_source(config.stream)

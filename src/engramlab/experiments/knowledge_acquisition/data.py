@@ -14,9 +14,10 @@ from engramlab.core.text import tokens
 from engramlab.core.text.batches import Rows
 from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.fictional import Background, Fictional
-from engramlab.corpora.passages import PassageRecord, read_passages
+from engramlab.corpora.passages import PassageRecord
 from engramlab.experiments.knowledge_acquisition.config import Config
 from engramlab.files.documents import documents
+from engramlab.reading import read_passages
 
 TOKENIZER_TEXTS = 20_000  # documents of the stream that a compact tokenizer learns from
 _AT_ONCE = 512  # documents tokenised together

@@ -20,7 +20,7 @@ import numpy as np
 from engramlab.acquisition import planner
 from engramlab.base.errors import UserError, nearest
 from engramlab.experiments.knowledge_acquisition.config import Reading
-from engramlab.experiments.knowledge_acquisition.counting import count_facts, read_pairs, read_table
+from engramlab.experiments.knowledge_acquisition.counting import count_facts, read_pairs, read_rows
 from engramlab.experiments.knowledge_acquisition.curves import Curves, read_curves
 from engramlab.experiments.knowledge_acquisition.laws import Measured, law_of, laws_of, validate
 from engramlab.files import writing
@@ -224,7 +224,7 @@ def _facts(options: PlanOptions, about: dict[str, Any]) -> tuple[list[str], np.n
             raise UserError(
                 "frequencies: say with --corpus-tokens how many tokens the corpus has that they were counted in"
             )
-        rows = list(read_table(options.frequencies, ("fact", "count")))
+        rows = list(read_rows(options.frequencies, ("fact", "count")))
         try:
             counts = np.array([float(row["count"]) for row in rows])
         except ValueError:

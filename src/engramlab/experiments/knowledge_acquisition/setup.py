@@ -13,11 +13,11 @@ from engramlab.acquisition.measuring import Asked, prepare
 from engramlab.acquisition.schedule import Group, make_groups
 from engramlab.base.errors import UserError
 from engramlab.core import models
-from engramlab.core.text import batches, tokenizers, tokens
+from engramlab.core.text import batches, tokens
 from engramlab.corpora.passages import all_queries
+from engramlab.experiments import _run
 from engramlab.experiments.knowledge_acquisition.config import Arm, Config
 from engramlab.experiments.knowledge_acquisition.data import Material, material, stream_rows
-from engramlab.files import writing
 
 
 @dataclasses.dataclass
@@ -31,18 +31,14 @@ class Reader:
     rows: batches.Rows | None = None
 
 
-class Setup:
+class Setup(_run.Run):
     """Everything a run needs before its long work. Making it reads the files and refuses what cannot be run."""
 
-    def __init__(self, config: Config, out: Path, console: Console) -> None:
-        from accelerate import Accelerator
+    config: Config
 
-        self.config, self.out, self.console = config, out, console
-        self.accelerator = Accelerator(mixed_precision=config.precision)
-        if self.accelerator.num_processes > 1:
-            raise UserError(
-                "knowledge-acquisition runs on one device; start it without a launcher of several processes"
-            )
+    def __init__(self, config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> None:
+        super().__init__("knowledge-acquisition", config, out, preset=preset, console=console)
+        self.alone()
         self.arms = config.arms()
         self.material: Material = material(config)
         self.groups = {arm.name: self._groups(arm) for arm in self.arms}
@@ -75,39 +71,27 @@ class Setup:
         return arm.interval * times + arm.after
 
     def reader(self, arm: Arm) -> Reader:
-        name = "scratch" if arm.model in models.SIZES else arm.model
+        about = models.about(arm.model)
+        name = "scratch" if about.from_scratch else arm.model
         if name not in self.readers:
-            tokenizer = self._tokenizer(arm.model)
+            if about.from_scratch:
+                config, texts_of = self.config, self.material.tokenizer_texts
+                tokenizer = self.scratch_tokenizer(texts_of, config.vocabulary, chosen=config.tokenizer)
+            else:
+                tokenizer = models.load_tokenizer(arm.model)
             texts = [record.versions for record in self.material.records]
             queries, _ = all_queries(self.material.records)
-            context = self._context(arm.model)
+            context = about.context(self.config.window)
+            if self.config.window > context:
+                raise UserError(
+                    f"window: {self.config.window} tokens are more than the context of {arm.model}, {context}; choose at most "
+                    "that"
+                )
             asked = prepare(tokenizer, queries, straddling=self.config.straddling, context=context)
             self.readers[name] = Reader(
                 tokenizer, tokens.end_token(tokenizer), encode_passages(tokenizer, texts), asked
             )
         return self.readers[name]
-
-    def _tokenizer(self, model: str) -> Any:
-        config = self.config
-        if model not in models.SIZES:
-            return models.load_tokenizer(model)
-        if config.tokenizer != "compact":
-            return tokenizers.lead_with_space(models.load_tokenizer(config.tokenizer))
-        if (self.out / "tokenizer").exists():
-            return models.load_tokenizer(str(self.out / "tokenizer"))
-        return tokenizers.train_compact_tokenizer(self.material.tokenizer_texts(), config.vocabulary)
-
-    def _context(self, model: str) -> int:
-        """The longest text the model reads; refuses a window beyond it."""
-        window = self.config.window
-        if model in models.SIZES:
-            return window
-        limit = _config_of(model).get("max_position_embeddings")
-        if limit is not None and window > int(limit):
-            raise UserError(
-                f"window: {window} tokens are more than the context of {model}, {limit}; choose at most that"
-            )
-        return int(limit or window)
 
     def _plan(self, arm: Arm) -> Plan:
         reader = self.reader(arm)
@@ -124,10 +108,8 @@ class Setup:
 
     def _check_models(self) -> None:
         for arm in self.arms:
-            if arm.model not in models.SIZES:
-                size = _config_of(arm.model).get("vocab_size")
-                if size is not None:
-                    check_vocabulary(arm.model, int(size), self.reader(arm).tokenizer)
+            if (size := models.about(arm.model).vocabulary) is not None:
+                check_vocabulary(arm.model, size, self.reader(arm).tokenizer)
 
     def _needed(self, reader: Reader) -> int:
         """Most tokens any part with this tokenizer reads from the stream."""
@@ -135,7 +117,7 @@ class Setup:
         for arm in self.arms:
             if self.reader(arm) is reader:
                 rows = self.steps(arm) * arm.batch
-                if arm.model in models.SIZES:
+                if models.about(arm.model).from_scratch:
                     rows += round(max(config.stage) * config.pretrain.steps) * config.pretrain.batch
                 else:
                     rows += config.optimizer.warmup * arm.batch
@@ -147,12 +129,6 @@ class Setup:
         for reader in self.readers.values():
             if reader.rows is None:
                 reader.rows, _ = stream_rows(self.material, reader.tokenizer, self._needed(reader))
-
-
-def _config_of(model: str) -> dict[str, Any]:
-    """The config.json of a local model folder; nothing for other sources, which are checked when they are loaded."""
-    path = Path(model).expanduser() / "config.json"
-    return dict(writing.read_json(path)) if path.is_file() else {}
 
 
 def check_vocabulary(name: str, rows: int, tokenizer: Any) -> None:

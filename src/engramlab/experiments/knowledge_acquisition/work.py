@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,17 @@ from engramlab.acquisition.measuring import Measurements, measure
 from engramlab.base.random_access import key as random_key
 from engramlab.core import models
 from engramlab.core.text import batches
-from engramlab.core.training import checkpoints, stages
+from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import Recipe, TrainState
+from engramlab.core.training.stage import Stage, finished, refuse_explosion
 from engramlab.corpora.passages import all_queries
 from engramlab.experiments.knowledge_acquisition.config import Arm
 from engramlab.experiments.knowledge_acquisition.rates import continued, recipe_of
 from engramlab.experiments.knowledge_acquisition.setup import Reader, Setup, check_vocabulary
-from engramlab.experiments.knowledge_acquisition.stage import Anywhere, drive
 from engramlab.experiments.knowledge_acquisition.summary import summarise
 from engramlab.files import writing
+
+LOSS_ROWS = 2000  # kept of a stage: an injection moves the loss of single steps, which 400 rows would leave out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +38,12 @@ class Origin:
     recipe: Recipe
 
 
-class Work(Setup):
+class Run(Setup):
     """One run: does what is not done yet."""
 
-    def run(self, *, resumed: bool) -> dict[str, Any]:
-        if "scratch" in self.readers and not (self.out / "tokenizer").exists():
-            save = self.readers["scratch"].tokenizer.save_pretrained
-            writing.write_folder(self.out / "tokenizer", lambda path: save(path))
-        self._say(
-            f"{self.out}: {'going on' if resumed else 'new run'}; {len(self.arms)} part(s): "
+    def results(self) -> dict[str, Any]:
+        self.say(
+            f"{self.folder}: {'going on' if self.resumed else 'new run'}; {len(self.arms)} part(s): "
             + ", ".join(
                 f"{arm.name} ({self.steps(arm):,} steps of {arm.batch} x {self.config.window} tokens)"
                 for arm in self.arms
@@ -54,7 +52,7 @@ class Work(Setup):
         for reader in self.readers.values():
             if reader.asked.straddling:
                 what = "kept" if self.config.straddling == "keep" else "left out"
-                self._say(
+                self.say(
                     f"{len(reader.asked.straddling)} queries whose target begins inside a token of the prompt are {what}: "
                     + ", ".join(reader.asked.straddling[:5])
                 )
@@ -62,10 +60,7 @@ class Work(Setup):
         for arm in self.arms:
             training += self._part(arm)
         unique = {(row["dataset"], row["stage"]): row for row in training}
-        return summarise(self.out, self.config, self.arms, list(unique.values()), self.groups)
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        return summarise(self.folder, self.config, self.arms, list(unique.values()), self.groups)
 
     def _packed(self, reader: Reader) -> batches.Packed:
         assert reader.rows is not None
@@ -74,9 +69,9 @@ class Work(Setup):
 
     def _part(self, arm: Arm) -> list[dict[str, Any]]:
         """One part, from its checkpoint or from the beginning; returns rows about its training."""
-        rows = [self._pretrain(arm)] if arm.model in models.SIZES else []
-        folder = self.out / arm.name / "injection"
-        record = stages.finished(folder)
+        rows = [self._pretrain(arm)] if models.about(arm.model).from_scratch else []
+        folder = self.folder / arm.name / "injection"
+        record = finished(folder)
         if record is None:
             record = self._inject(arm, folder)
         about = {"dataset": arm.name, "stage": "injection"}
@@ -85,38 +80,20 @@ class Work(Setup):
     def _pretrain(self, arm: Arm) -> dict[str, Any]:
         """Trains a named size on the stream; keeps the model with its moments at every stage asked for."""
         config, reader = self.config, self.reader(arm)
-        folder = self.out / arm.model / "pretrain"
-        record = stages.finished(folder)
+        folder = self.folder / arm.model / "pretrain"
+        record = finished(folder)
         if record is None:
             recipe = config.pretrain
             at = {self._stage_step(part) for part in config.stage}
-            model = models.build(
-                arm.model,
-                reader.tokenizer,
-                family=config.family,
-                context=config.window,
-                seed=random_key(config.seed, "weights") >> 1,
-            )
+            model = self.fresh_model(arm.model, reader.tokenizer, family=config.family, context=config.window)
             state, stream = TrainState(model, recipe, accelerator=self.accelerator), self._packed(reader)
 
-            def each(step: int) -> None:
-                place = folder / f"state-{step}"
-                if step in at and not place.exists():
-                    writing.write_folder(place, lambda path: self._save(path, state, stream, reader, recipe))
-
-            record = drive(
-                folder,
-                state,
-                stream,
-                label=f"{arm.model} pretrain",
-                minutes=config.checkpoint_minutes,
-                seed=config.seed,
-                console=self.console,
-                each=each,
-                until=max(at),
-            )
-            writing.write_json(folder / "done.json", record)
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            with self._stage(folder, state, stream, f"{arm.model} pretrain", until=max(at)) as stage:
+                for step in stage:
+                    place = folder / f"state-{step.number}"
+                    if step.number in at and not place.exists():
+                        writing.write_folder(place, lambda path: self._save(path, state, stream, reader, recipe))
+            record = stage.record
         return {"dataset": arm.model, "stage": "pretrain"} | {
             k: record[k] for k in ("steps", "tokens", "loss", "seconds")
         }
@@ -133,8 +110,8 @@ class Work(Setup):
     def _inject(self, arm: Arm, folder: Path) -> dict[str, Any]:
         config, reader, plan = self.config, self.reader(arm), self.plans[arm.name]
         source = arm.model
-        if source in models.SIZES:
-            source = str(self.out / arm.model / "pretrain" / f"state-{self._stage_step(arm.stage)}")
+        if models.about(source).from_scratch:
+            source = str(self.folder / arm.model / "pretrain" / f"state-{self._stage_step(arm.stage)}")
         model, _ = models.load(source)
         check_vocabulary(arm.model, int(model.get_input_embeddings().weight.shape[0]), reader.tokenizer)  # type: ignore[operator]
         origin = origin_of(source)
@@ -150,29 +127,38 @@ class Work(Setup):
         at = set(measured_steps(config.measure, recipe.steps, starts, config.reading.window).tolist())
         self._write_queries(folder, reader, arm)
 
-        def each(step: int) -> None:
-            if step in at:
-                measured.add(step, measure(model, reader.asked, config.budget))
+        with self._stage(folder, state, stream, f"{arm.name} injection") as stage:
+            measured.rewind(state.step if stage.resumed else -1)
+            if not stage.resumed:
+                if 0 in at:
+                    measured.add(0, measure(model, reader.asked, config.budget))
+                if origin is None:  # so that the warm-up need not be done again
+                    measured.flush()
+                    stage.checkpoint()
+            for step in stage:
+                refuse_explosion(stage.totals, step)
+                if step.number in at:
+                    measured.add(step.number, measure(model, reader.asked, config.budget))
+                if stage.due:
+                    measured.flush()
+            measured.finish()
+            stage.record["optimizer"] = self._optimizer_note(arm, origin, recipe)
+        return stage.record
 
-        record = drive(
+    def _stage(
+        self, folder: Path, state: TrainState, stream: batches.Stream, label: str, until: int | None = None
+    ) -> Stage:
+        return Stage(
             folder,
             state,
             stream,
-            label=f"{arm.name} injection",
-            minutes=config.checkpoint_minutes,
-            seed=config.seed,
+            label=label,
+            until=until,
+            rows=LOSS_ROWS,
+            minutes=self.config.checkpoint_minutes,
+            seed=random_key(self.config.seed, "dropout"),
             console=self.console,
-            each=each,
-            rewind=measured.rewind,
-            before_checkpoint=measured.flush,
-            watch=True,
-            checkpoint_first=origin is None,
         )
-        measured.finish()
-        record["optimizer"] = self._optimizer_note(arm, origin, recipe)
-        writing.write_json(folder / "done.json", record)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        return record
 
     def _recipe(self, arm: Arm, origin: Origin | None) -> Recipe:
         """The recipe of the run after step 0."""
@@ -203,7 +189,7 @@ class Work(Setup):
             with torch.random.fork_rng():
                 checkpoints.load(origin.folder, state, place)
             state.step = 0
-            if arm.model in models.SIZES:  # the stream goes on where pretraining left it
+            if models.about(arm.model).from_scratch:  # the stream goes on where pretraining left it
                 packed.restore(place.place)
             return state
         warmup = config.optimizer.warmup
@@ -212,16 +198,9 @@ class Work(Setup):
         made = recipe_of(config.optimizer, arm.batch, warmup, recipe.learning_rate, warmup=warmup)
         made = dataclasses.replace(made, micro_batch=config.micro_batch)
         state = TrainState(model, made, accelerator=self.accelerator)
-        drive(
-            self.out / arm.name / "warmup",
-            state,
-            packed,
-            label=f"{arm.name} warm-up",
-            minutes=config.checkpoint_minutes,
-            seed=config.seed,
-            console=self.console,
-        )
-        shutil.rmtree(self.out / arm.name / "warmup" / "checkpoints", ignore_errors=True)
+        with self._stage(self.folder / arm.name / "warmup", state, packed, f"{arm.name} warm-up") as stage:
+            for _ in stage:
+                pass
         state.recipe, state.step = recipe, 0
         return state
 
@@ -261,6 +240,19 @@ class Work(Setup):
                 }
             )
         writing.write_json(folder / "queries.json", {"offsets": reader.asked.offsets.tolist(), "queries": rows})
+
+
+class Anywhere:
+    """Stands for the stream of a checkpoint whose place in its stream does not matter, or is wanted for itself."""
+
+    def __init__(self) -> None:
+        self.place: dict[str, Any] = {}
+
+    def state(self) -> dict[str, Any]:
+        return self.place
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.place = state
 
 
 def origin_of(source: str) -> Origin | None:

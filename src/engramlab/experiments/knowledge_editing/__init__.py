@@ -15,7 +15,6 @@ from typing import Any
 from rich.console import Console
 
 from engramlab.experiments.knowledge_editing.config import PRESETS, Config, check
-from engramlab.files import runs
 
 __all__ = ["PRESETS", "Config", "run"]
 
@@ -27,19 +26,11 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         UserError: anything about the options, the benchmark, the model or the folder that makes the run impossible; all of it
             is checked before the first edit.
     """
-    from engramlab.experiments.knowledge_editing.work import Work
+    from engramlab.experiments.knowledge_editing.work import Run
 
-    console = console or Console(stderr=True)
     check(config)
-    recorded = runs.plain(config)
-    names = {
-        name.replace("-", "_") for name, _ in config.chosen()
-    }  # what other methods would do is no part of this run
-    recorded["hyper"] = {name: values for name, values in recorded["hyper"].items() if name in names}
-    place = runs.Run(out, "knowledge-editing", recorded, preset=preset)
-    work = Work(config, Path(out), console)
-    place.open()
-    try:
-        return work.run(resumed=place.resumed)
-    finally:
-        place.close()
+    run = Run(config, out, preset=preset, console=console)
+    if not run.main:  # edits are not shared out: the first process makes them
+        return {}
+    with run:
+        return run.results()

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from engramlab.base.errors import UserError
 from engramlab.core.training import losses
+from engramlab.editing import benchmarks, method
 from engramlab.editing import cases as editing_cases
-from engramlab.editing import method
 
 #: Every method's hyperparameters, a field a method: the file of a method is its registration here too.
 Hyperparameters: Any = dataclasses.make_dataclass(
@@ -72,7 +72,8 @@ class Config:
     @property
     def most(self) -> int | None:
         """How many cases at most."""
-        return 100 if self.limit is None and self.benchmark == "world" else self.limit
+        made = benchmarks.made().get(self.benchmark)
+        return getattr(made, "LIMIT", None) if self.limit is None else self.limit
 
     def chosen(self) -> list[tuple[str, str]]:
         """Every (method, loss) to run; loss "none" for a method that takes none."""
@@ -134,5 +135,4 @@ def check(config: Config) -> None:
                 raise UserError(
                     f"method {name!r} cannot make many edits at once; leave it out, or use --setting continual"
                 )
-    if config.benchmark != "world" and not config.benchmark.startswith("hub:") and not Path(config.benchmark).exists():
-        raise UserError(f"benchmark {config.benchmark!r}: no such file; give a file, hub:owner/name, or world")
+    benchmarks.check(config.benchmark)

@@ -15,9 +15,7 @@ from engramlab.files import writing
 NAMES = {"teacher_forced": "teacher-forced", "generated": "generated"}
 
 
-def summarise(
-    out: Path, config: Config, units: Sequence[tuple[str, str]], loaded: Any, seconds: float
-) -> dict[str, Any]:
+def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loaded: Any) -> dict[str, Any]:
     """The run's summary: a row a (method, loss, number of edits, protocol), OVERTONE against cross-entropy, what failed."""
     by_unit: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = {}
     rows: list[dict[str, Any]] = []
@@ -49,9 +47,6 @@ def summarise(
                 shares = {role: found[protocol][role] for role in (*ROLES, "mean")}
                 rows.append({**about, "protocol": NAMES[protocol], **shares, **kinds})
     return {
-        "experiment": "knowledge-editing",
-        "seed": config.seed,
-        "seconds": round(seconds, 1),
         "model": config.model,
         "benchmark": config.benchmark,
         "setting": config.setting,

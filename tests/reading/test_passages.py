@@ -8,8 +8,9 @@ import pytest
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
-from engramlab.corpora.defects import KINDS, count, defects
-from engramlab.corpora.passages import DEPTHS, PassageRecord, all_queries, read_passages, to_json, to_jsonl
+from engramlab.corpora.passages import DEPTHS, PassageRecord, all_queries, to_json, to_jsonl
+from engramlab.reading import read_passages
+from engramlab.reading.defects import KINDS, count, defects
 
 REAL = Path(__file__).parents[3] / "shared/data/fictional_knowledge/fictional_knowledge_paraphrased.json"
 
@@ -121,7 +122,7 @@ def querying(**query):
         (querying(text="A B", target="C"), "its text does not hold its target 'C'"),
         (querying(text="C", target="C"), "nothing stands before the target"),
         ("{", "line 1: not JSON"),
-        ("7", "line 1: '7' is no record"),
+        ("7", "line 1: 7 is no object"),
     ],
 )
 def test_what_is_wrong_with_a_record_is_named(tmp_path, record, message):
@@ -140,7 +141,7 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"ends in '\.csv'"):
         read_passages(tmp_path / "a.csv")
     (tmp_path / "a.json").write_text('{"a": 1}')
-    with pytest.raises(UserError, match="must hold a list of records, not dict"):
+    with pytest.raises(UserError, match="record 1: there is no key 'a'; did you mean"):
         read_passages(tmp_path / "a.json")
 
 

@@ -1,6 +1,6 @@
 """bioS: biographies of made-up people in any variant, as a corpus of pieces.
 
-    corpus = bios(BiosConfig(people=100_000, variant="multi5+permute", seed=0))
+    corpus = bios(Config(people=100_000, seed=0), "multi5+permute")
     corpus.passage(0).text
 
 Source: Physics of Language Models, Part 3.1 (arXiv 2309.14316), section 2. Templates and pools are our own.
@@ -19,45 +19,40 @@ import numpy.typing as npt
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Passage
 from engramlab.corpora.coverage import complete
+from engramlab.corpora.datasets import Dataset, halves
 from engramlab.corpora.entries import EntryCorpus
 from engramlab.corpora.layout import Integers, Layout, entry_indices, passages
-from engramlab.corpora.people import ATTRIBUTES, COUPLES, People, Pools
+from engramlab.corpora.people import ATTRIBUTES, COUPLES, QUESTIONS, People, Pools
 from engramlab.corpora.questions import CelebritySplit, QuestionCorpus, Split
 from engramlab.corpora.sentences import Sentences
 from engramlab.corpora.templates import Template, parse_templates, read_data
 from engramlab.corpora.variants import CELEBRITY, Variant, parse_variant
 
-QUESTIONS = {
-    "birth_date": "What is the birth date of {subject}? Answer:",
-    "birth_city": "What is the birth city of {subject}? Answer:",
-    "university": "Which university did {subject} study? Answer:",
-    "major": "What major did {subject} study? Answer:",
-    "employer": "Which company did {subject} work for? Answer:",
-    "work_city": "Where did {subject} work? Answer:",
-}
+GIVEN, BESIDE = "", True
+RENAMED = {"--templates": "--first-templates"}
 
 
 @dataclass(frozen=True)
-class BiosConfig:
-    """A bioS dataset: biographies of made-up people, six sentences an entry (arXiv 2309.14316)."""
+class Config:
+    """bioS: biographies of made-up people, six sentences an entry (arXiv 2309.14316)."""
 
-    people: int = 100_000
-    """Ordinary people, with entries as `variant` says."""
-    variant: str = "multi5+permute"
-    """How entries are written: single, multiM, coupleC, then +permute (after single: +permuteP), +fullname, +CEL."""
     seed: int = 0
-    """Decides people and entries; the people do not depend on the variant."""
+    """Of the people, the entries, their order, the split and whatever is trained."""
+    people: int = 100_000
+    """bioS people; they do not depend on the variant."""
     celebrities: int = 0
-    """People added by +CEL; 0 means as many as `people`."""
+    """People of the second group in +CEL variants, whose questions are trained on instead of half of the people's; 0 means as
+    many as people."""
+    celebrity_entries: str = str(CELEBRITY)
+    """How celebrities' entries are written: any variant without +CEL. Another format than the paper's (`single`,
+    `multi5`, `multi5+permute+fullname`) shows how far celebrities help a minority written about in another way."""
+    celebrity_templates: Literal["same", "other"] = "same"
+    """`other`: celebrities' sentences never have the wording of the minority's. With first_templates N the people get the first
+    N templates of each attribute and celebrities the next N, else half of them each."""
+    first_templates: int | None = None
+    """Only the first so many templates of each attribute; None for all."""
     pools: Pools = field(default_factory=Pools)
     """How much of each pool of names and values is used."""
-    templates: int | None = None
-    """Only the first so many templates of each attribute; None is all."""
-    celebrity_entries: str = str(CELEBRITY)
-    """How celebrities' entries are written: any variant without +CEL."""
-    celebrity_templates: Literal["same", "other"] = "same"
-    """`other`: no sentence of a celebrity has a template of an ordinary person's. Of all templates each group gets half;
-    with `templates` N, the ordinary people get the first N and the celebrities the next N."""
 
 
 class BiosCorpus:
@@ -136,57 +131,84 @@ def bios_templates(first: int | None = None) -> tuple[tuple[Template, ...], ...]
     return tuple(templates[:first] for templates in every)
 
 
-def bios(config: BiosConfig) -> BiosCorpus:
+def bios(config: Config, variant: str = "multi5+permute") -> BiosCorpus:
     """Make a bioS corpus; nothing is written or kept per person.
 
     Raises:
         UserError: an unknown variant, more people than names, a size out of range, celebrities without +CEL.
     """
-    variant = parse_variant(config.variant)
-    if config.celebrities and not variant.celebrities:
-        named = replace(variant, celebrities=True)
-        raise UserError(f"celebrities: {config.celebrities} given, but the variant has none; write variant {named}")
-    for name in ("celebrity_entries", "celebrity_templates"):
-        if not variant.celebrities and getattr(config, name) != getattr(BiosConfig, name):
-            raise UserError(f"{name}: is for variants with +CEL, and {config.variant} has no celebrities")
+    written = parse_variant(variant)
+    if written.text:
+        raise UserError(f"variant: {variant} reads text in training, which is no part of the corpus; leave +TEXT out")
+    check(config, [written])
     for name in ("people", "celebrities"):
         if getattr(config, name) < (name == "people"):
             raise UserError(f"{name}: cannot be {getattr(config, name)}")
-    celebrities = (config.celebrities or config.people) if variant.celebrities else 0
+    celebrities = (config.celebrities or config.people) if written.celebrities else 0
     population = People(config.people + celebrities, config.seed, config.pools)
     lines, ours, theirs = _templates(config)
     sentences = Sentences(population, lines)
-    ordinary = replace(variant, celebrities=False)
+    ordinary = replace(written, celebrities=False)
     groups = [EntryCorpus(sentences, ordinary, config.seed, range(config.people), COUPLES, ours)]
     if celebrities:
-        written, rest = _celebrity_entries(config), range(config.people, len(population))
-        groups.append(EntryCorpus(sentences, written, config.seed, rest, COUPLES, theirs))
+        others, rest = _celebrity_entries(config), range(config.people, len(population))
+        groups.append(EntryCorpus(sentences, others, config.seed, rest, COUPLES, theirs))
     return BiosCorpus(groups)
 
 
-def _celebrity_entries(config: BiosConfig) -> Variant:
+def check(config: Config, written: Sequence[Variant]) -> None:
+    """Raises UserError for options about celebrities where no variant has any."""
+    for name in ("celebrities", "celebrity_entries", "celebrity_templates"):
+        if not any(variant.celebrities for variant in written) and getattr(config, name) != getattr(Config, name):
+            raise UserError(
+                f"{name}: is for +CEL variants, such as {replace(written[0], celebrities=True, text=False)}; there is none in "
+                f"{', '.join(map(str, written))}"
+            )
+
+
+def dataset(config: Config, variant: str) -> Dataset:
+    """People, or people and celebrities; where these differ from the paper's the name says so, and reports keep it apart."""
+    written = parse_variant(variant)
+    if not written.celebrities:
+        plain = replace(
+            Config(), **{name: getattr(config, name) for name in ("seed", "people", "first_templates", "pools")}
+        )
+        corpus = bios(plain, str(replace(written, text=False)))
+        return halves(corpus, QUESTIONS, config.seed, variant, written)
+    corpus = bios(config, variant)
+    split = CelebritySplit(config.people, len(corpus.population) - config.people, config.seed)
+    name = variant
+    if config.celebrity_entries != Config.celebrity_entries:
+        name += f"={config.celebrity_entries}"
+    if config.celebrity_templates == "other":
+        name += "+other-templates"
+    questions = bios_questions(corpus, split, celebrities=True)
+    return Dataset(name, corpus, questions, split, written, celebrities=len(corpus.groups[0]))
+
+
+def _celebrity_entries(config: Config) -> Variant:
     try:
         variant = parse_variant(config.celebrity_entries)
     except UserError as error:
         raise UserError(f"celebrity_entries: {error}") from None
-    if variant.celebrities:
-        raise UserError(f"celebrity_entries: {config.celebrity_entries!r} has celebrities itself; leave +CEL out")
+    if variant.celebrities or variant.text:
+        raise UserError(f"celebrity_entries: {config.celebrity_entries!r} has others beside it; leave +CEL out")
     return variant
 
 
-def _templates(config: BiosConfig) -> tuple[tuple[tuple[Template, ...], ...], list[range] | None, list[range] | None]:
+def _templates(config: Config) -> tuple[tuple[tuple[Template, ...], ...], list[range] | None, list[range] | None]:
     """The templates of a corpus, and which numbers of them ordinary people and celebrities use (None: all)."""
     if config.celebrity_templates == "same":
-        return bios_templates(config.templates), None, None
-    every = bios_templates(None if config.templates is None else 2 * config.templates)
-    ours = [range(config.templates or len(lines) // 2) for lines in every]
+        return bios_templates(config.first_templates), None, None
+    every = bios_templates(None if config.first_templates is None else 2 * config.first_templates)
+    ours = [range(config.first_templates or len(lines) // 2) for lines in every]
     theirs = [range(mine.stop, len(lines)) for mine, lines in zip(ours, every, strict=True)]
     for attribute, mine, rest in zip(ATTRIBUTES, ours, theirs, strict=True):
-        if config.templates is not None and len(rest) < config.templates:
+        if config.first_templates is not None and len(rest) < config.first_templates:
             most = (mine.stop + len(rest)) // 2
             raise UserError(
-                f"templates: {config.templates} for each group are more than {attribute} has; with celebrity_templates "
-                f"'other' at most {most}"
+                f"first_templates: {config.first_templates} for each group are more than {attribute} has; with "
+                f"celebrity_templates 'other' at most {most}"
             )
     return every, ours, theirs
 
