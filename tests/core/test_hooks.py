@@ -5,7 +5,7 @@ import torch
 from tests.support import zoo
 
 from engramlab.core.forward.hooks import grafting, mode, reading
-from engramlab.core.forward.passes import select_positions, target_logits
+from engramlab.core.forward.passes import select_positions, shared_cache, target_logits, target_seen
 from engramlab.core.models import add_lora, known_paths
 from engramlab.core.models.geometry import down_projection, layer_path
 
@@ -30,9 +30,9 @@ def test_a_shared_beginning_is_read_once(family):
     ids[:, :4] = ids[0, :4]
     keep[:, :4] = False
     seen = []
-    handle = model.get_input_embeddings().register_forward_pre_hook(lambda _, args: seen.append(args[0].shape))
-    shared = target_logits(model, ids, keep, shared=4)
-    handle.remove()
+    with model.get_input_embeddings().register_forward_pre_hook(lambda _, args: seen.append(args[0].shape)):
+        cache = shared_cache(model, ids[:1, :4], len(ids))
+        shared = target_seen(model, ids[:, 4:], keep[:, 4:], cache=cache).logits
     assert seen == [(1, 4), (3, 3)]
     torch.testing.assert_close(shared, model(ids).logits[keep], rtol=0, atol=1e-5)
 

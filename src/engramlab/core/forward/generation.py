@@ -165,7 +165,10 @@ def generate(
             cache = None
             if shared:
                 begin = torch.tensor([rows[chosen[0]][:shared]], device=device)
-                cache = shared_cache(model, begin, len(ids), None if under is None else under[:1])
+                with deltas.routing(
+                    model, torch.full((1,), shared - 1, device=device), None if under is None else under[:1]
+                ):
+                    cache = shared_cache(model, begin, len(ids))
                 ids = torch.cat([begin.expand(len(ids), -1), ids], dim=1)
                 mask = torch.cat([torch.ones_like(mask[:, :1]).expand(-1, shared), mask], dim=1)
             last = ids.shape[1] - 1 - (shared if cache is not None else 0)

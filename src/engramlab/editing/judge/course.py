@@ -19,7 +19,7 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
-from engramlab.core.deltas import Delta, together
+from engramlab.core.deltas import Delta, routing, together
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import target_logits
 from engramlab.core.training.losses import Loss, cross_entropy
@@ -98,8 +98,8 @@ class Course:
             numbers: which of the edited cases these are; all by default.
         """
         requests = encode_edits(self.tokenizer, cases, device=next(model.parameters()).device)
-        with mode(model, False), together(model, deltas):
-            logits = target_logits(model, requests.ids, requests.keep, ends=requests.prompt_ends, owner=requests.owner)
+        with mode(model, False), together(model, deltas), routing(model, requests.prompt_ends, requests.owner):
+            logits = target_logits(model, requests.ids, requests.keep)
         _, ranks, _ = evidence(logits, requests.targets)
         alive = torch.tensor(list(numbers or range(len(cases))))
         seen = _look(-1, alive, -cross_entropy(logits, requests.targets), ranks, requests)

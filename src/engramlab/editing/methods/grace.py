@@ -66,6 +66,7 @@ class Config:
         )
 
 
+@dataclass(eq=False)
 class GraceDelta(Delta):
     """A codebook at the module ``path``, and a value ``values[n, out]`` for each of its keys.
 
@@ -76,17 +77,12 @@ class GraceDelta(Delta):
     kind: ClassVar[str] = "grace"
     routed: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        model: str,
-        path: str,
-        codebook: Codebook,
-        values: torch.Tensor,
-        replacement: str,
-        continues: Delta | None = None,
-    ) -> None:
-        self.model, self.path, self.codebook, self.values = model, path, codebook, values
-        self.replacement, self.continues = replacement, continues
+    model: str
+    path: str
+    codebook: Codebook
+    values: torch.Tensor
+    replacement: str
+    continues: Delta | None = None
 
     def modifiers(self, model: nn.Module) -> dict[str, Modifier]:
         if not len(self.codebook):

@@ -125,6 +125,7 @@ class Clusters(Codebook):
         self.points, self.cluster, self.block = self.points[left], self.cluster[left], self.block[left]
 
 
+@dataclass(eq=False)
 class MeloDelta(Delta):
     """Clusters of keys at the module ``path``, and blocks of low rank at others.
 
@@ -136,17 +137,12 @@ class MeloDelta(Delta):
     kind: ClassVar[str] = "melo"
     routed: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        model: str,
-        path: str,
-        clusters: Clusters,
-        left: Mapping[str, torch.Tensor],
-        right: Mapping[str, torch.Tensor],
-        continues: Delta | None = None,
-    ) -> None:
-        self.model, self.path, self.clusters, self.continues = model, path, clusters, continues
-        self.left, self.right = dict(left), dict(right)
+    model: str
+    path: str
+    clusters: Clusters
+    left: dict[str, torch.Tensor]
+    right: dict[str, torch.Tensor]
+    continues: Delta | None = None
 
     def modifiers(self, model: nn.Module) -> dict[str, Modifier]:
         if not len(self.clusters):

@@ -93,6 +93,7 @@ class Config:
         )
 
 
+@dataclass(eq=False)
 class WiseDelta(Delta):
     """Side memories of the down-projection at ``path``, as what they add to the main one.
 
@@ -107,19 +108,14 @@ class WiseDelta(Delta):
     kind: ClassVar[str] = "wise"
     routed: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        model: str,
-        path: str,
-        updates: torch.Tensor,
-        merged: int,
-        keys: torch.Tensor,
-        memory: torch.Tensor,
-        act_ratio: float,
-        continues: Delta | None = None,
-    ) -> None:
-        self.model, self.path, self.continues = model, path, continues
-        self.updates, self.merged, self.keys, self.memory, self.act_ratio = updates, merged, keys, memory, act_ratio
+    model: str
+    path: str
+    updates: torch.Tensor
+    merged: int
+    keys: torch.Tensor
+    memory: torch.Tensor
+    act_ratio: float
+    continues: Delta | None = None
 
     def thresholds(self) -> torch.Tensor:
         """float32 ``[memories]``: activations above which each is used: a share of the smallest of its edits'."""

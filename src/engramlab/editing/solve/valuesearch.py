@@ -66,14 +66,13 @@ def search_values(
     Raises:
         UserError: a subject that is not in its prompt, a target without a token; names the edit.
     """
-    device = next(model.parameters()).device
     requests = encode_edits(tokenizer, [[edit] for edit in edits], subjects=True)
     behind = requests.lengths - requests.subject_ends
     order = behind.argsort(stable=True)
     parts = []
     for chunk in order.split(_batch_sizes(behind[order].tolist(), len(contexts), search.at_once)):
         some = [edits[i] for i in chunk.tolist()]
-        parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site, device).run())
+        parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site).run())
     back = order.argsort()
     return Values(*(torch.cat(column)[back] for column in zip(*(vars(p).values() for p in parts), strict=True)))
 
@@ -110,22 +109,22 @@ def _essence(edit: Edit) -> Edit:
     return replace(edit, query=Query(f"{subject} is a", "", subject=subject, id=edit.query.id), target="a")
 
 
+@dataclass
 class _Searching:
     """One batch of searches."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        tokenizer: Any,
-        edits: Sequence[Edit],
-        layer: int,
-        contexts: Sequence[str],
-        search: Search,
-        loss: Loss,
-        site: str,
-        device: torch.device,
-    ) -> None:
-        self.model, self.search, self.loss = model, search, loss
+    model: nn.Module
+    tokenizer: Any
+    edits: Sequence[Edit]
+    layer: int
+    contexts: Sequence[str]
+    search: Search
+    loss: Loss
+    site: str
+
+    def __post_init__(self) -> None:
+        model, tokenizer, edits, layer, contexts = self.model, self.tokenizer, self.edits, self.layer, self.contexts
+        device = next(model.parameters()).device
         rows = Rows.of(encode_edits(tokenizer, [[e] for e in edits], prefixes=contexts, subjects=True, device=device))
         self.path, whole = down_projection(model, layer), layer_path(model, layer)
         with reading(model, (self.path, whole), (slice(None), 0)) as seen:
@@ -134,7 +133,9 @@ class _Searching:
         bare = slice(None, None, len(contexts))
         self.keys = seen[self.path].read.float().view(len(edits), len(contexts), -1)
         self.outputs = seen[whole].said.float()[bare]
-        self.length = (seen[self.path].said.float() if site == "value" else seen[whole].said.float())[bare].norm(dim=-1)
+        self.length = (seen[self.path].said.float() if self.site == "value" else seen[whole].said.float())[bare].norm(
+            dim=-1
+        )
         essence = Rows.of(encode_edits(tokenizer, [[_essence(e)] for e in edits], subjects=True, device=device))
         self.essence = Tail(model, layer, essence.ids, essence.mask, essence.begin)
         ends = essence.columns(essence.requests.prompt_ends)
