@@ -12,8 +12,9 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.core import deltas
-from engramlab.core.deltas import Delta, Dense, LowRank, Modifier, Route, WeightDelta, fingerprint, weight_of
+from engramlab.core.deltas import Delta, Dense, LowRank, Modifier, Route, WeightDelta, fingerprint
 from engramlab.core.models import module_paths
+from engramlab.core.models.geometry import weight_of
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2")
 

@@ -14,9 +14,9 @@ from torch import nn
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit, Query
 from engramlab.core.models import module_paths
+from engramlab.core.models.geometry import down_projection
 from engramlab.core.training import losses
 from engramlab.editing.keys.keyvalue import Rows, Search, key_weights, prefixes
-from engramlab.editing.method import down_projection
 from engramlab.editing.requests import encode_edits
 from engramlab.editing.solve.valuesearch import _batch_sizes, search_values
 
