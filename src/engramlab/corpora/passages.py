@@ -22,9 +22,9 @@ from typing import Any
 
 from engramlab.base.errors import UserError, nearest
 from engramlab.base.facts import Query
+from engramlab.base.rows import DEPTHS
 from engramlab.files.tables import read_text
 
-DEPTHS = ("memorization", "semantic", "compositional")
 ROLE = "acquisition"
 KEYS = ("id", "text", "paraphrases", "queries")
 QUERY_KEYS = ("prompt", "text", "target", "aliases")
