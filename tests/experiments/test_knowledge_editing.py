@@ -71,9 +71,9 @@ def test_single_edits_end_to_end(model: str, benchmark: str, tmp_path: Path) -> 
         (m, loss, p)
         for m in ("ft-m", "grace")
         for loss in ("cross-entropy", "overtone")
-        for p in ("teacher-forced", "generated")
+        for p in ("teacher_forced", "generated")
     }
-    forced = next(r for r in table if r["method"] == "ft-m" and r["protocol"] == "teacher-forced")
+    forced = next(r for r in table if r["method"] == "ft-m" and r["protocol"] == "teacher_forced")
     assert forced["cases"] == 3
     assert forced["reliability"] > 0.6
     assert {d["role"] for d in made["differences"]} == {

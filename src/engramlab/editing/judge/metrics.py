@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from engramlab.base.errors import UserError
+from engramlab.base.rows import PROTOCOLS, ROLES
 
-ROLES = ("reliability", "generality", "portability", "locality")
-PROTOCOLS = ("teacher_forced", "generated")
 BY_KIND = ("portability", "locality")
 
 

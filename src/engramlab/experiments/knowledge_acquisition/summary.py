@@ -13,7 +13,7 @@ from engramlab.acquisition import decay
 from engramlab.acquisition.curves import Curves, Reading, Slice, control_steps, for_report, read_curves, take_slice
 from engramlab.acquisition.schedule import Group
 from engramlab.base.random_access import key as random_key
-from engramlab.corpora.passages import DEPTHS
+from engramlab.base.rows import DEPTHS
 from engramlab.experiments.knowledge_acquisition.config import Config, PartConfig
 from engramlab.files import writing
 
