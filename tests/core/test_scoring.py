@@ -172,8 +172,8 @@ def written_naively(model, tokenizer, prompt, new):
     with torch.no_grad():
         for _ in range(new):
             with deltas.routing(model, torch.tensor([start - 1])):
-                best = model(ids).logits[0, -1].argmax()
-            ids = torch.cat([ids, best.view(1, 1)], dim=1)
+                best = zoo.likeliest(model(ids).logits[0, -1])
+            ids = torch.cat([ids, torch.tensor([[best]])], dim=1)
             if best == tokenizer.eos_token_id:
                 break
     return tokenizer.decode(ids[0, start:], skip_special_tokens=True).strip()
