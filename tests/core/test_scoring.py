@@ -42,6 +42,7 @@ def one_by_one(model, sequences: Sequences) -> list[tuple[float, int, bool]]:
             for k in np.flatnonzero(sequences.marks[sequences.offsets[i] : sequences.offsets[i + 1]] > 0):
                 logits = model(row[None, :k]).logits[0, -1].double()
                 rank = int((logits > logits[row[k]]).sum())
+                assert int(((logits - logits[row[k]]).abs() < 2e-5).sum()) == 1, "rounding would decide this rank"
                 found.append((logits.log_softmax(-1)[row[k]].item(), rank, rank == 0))
     return found
 
@@ -276,7 +277,7 @@ QUERIES = [Query(f"Where is number {i}? Answer:", PLACES[i * 5 % len(PLACES)], i
 
 @pytest.fixture(scope="module", params=["compact", "digits", "unigram-first"])
 def trained(request):
-    """A model that has learnt some answers and not others, and its tokenizer."""
+    """A model that has learnt two answers of three, the only ones it was shown, and its tokenizer."""
     texts = [f"{query.prompt} {query.target}" for query in QUERIES]
     make = zoo.ZOO.get(request.param, lambda texts: train_compact_tokenizer(texts, 300))
     tokenizer = make(texts)
@@ -284,13 +285,9 @@ def trained(request):
     model = zoo.model("gpt_neox", vocabulary=len(tokenizer), hidden_size=48)
     rows = encode_queries(tokenizer, QUERIES, end=True).sequences
     end = tokenizer.eos_token_id
-    rows = Sequences.of([row[:-1] for row in map(rows.row, range(24))])  # the stream puts the end token there
-    stream = OneEntryARow(Rows(rows), Order(24, 0), start=[], end=end, length=64)
-    for step in train(TrainState(model, Recipe(steps=400, batch=8, learning_rate=5e-3)), stream):
-        if step.number % 10 == 0:
-            share = score_queries(model, tokenizer, QUERIES, end=True)[0].exact().mean()
-            if 0.3 < share < 0.9:
-                break
+    rows = Sequences.of([row[:-1] for row in map(rows.row, range(16))])  # the stream puts the end token there
+    stream = OneEntryARow(Rows(rows), Order(16, 0), start=[], end=end, length=64)
+    list(train(TrainState(model, Recipe(steps=150, batch=8, learning_rate=5e-3)), stream))
     return model, tokenizer
 
 
