@@ -124,7 +124,7 @@ def test_long_answers_are_written_to_their_end(tmp_path: Path) -> None:
     facts = tmp_path / "facts.csv"
     motto = " ".join(f"word{i}" for i in range(40))
     facts.write_text("country,motto\n" + "".join(f"Land {i},{motto}\n" for i in range(4)))
-    finetune = Finetune(replace(SMALLEST.finetune.recipe, steps=150, learning_rate=3e-3))
+    finetune = Finetune(replace(SMALLEST.finetune.recipe, steps=220, learning_rate=3e-3))
     config = replace(
         SMALLEST, facts=facts, finetune=finetune, beams=2, pretrain=replace(TINY.pretrain, steps=30, batch=4)
     )
