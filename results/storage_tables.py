@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import mean
 
-from engramlab.report.paper import ATTRIBUTES, SOURCE, published
+from engramlab.report.parts.paper import ATTRIBUTES, SOURCE, published
 from kept import Kept, load, made_by, share, table
 
 from engramlab.sweeps.summary import correlations
