@@ -28,7 +28,9 @@ def picture() -> str:
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e3e7eb"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{share:.0%}</text>')
     for k, (corpus, colour) in enumerate(COLOURS.items()):
-        told = {"single": "one wording, read again and again", "multi5+permute": "five wordings, sentences shuffled"}[corpus]
+        told = {"single": "one wording, read again and again", "multi5+permute": "five wordings, sentences shuffled"}[
+            corpus
+        ]
         parts.append(f'<rect x="{LEFT + 300 * k}" y="36" width="12" height="12" fill="{colour}"/>')
         parts.append(f'<text x="{LEFT + 18 + 300 * k}" y="46">{escape(corpus)}: {told}</text>')
     for a, attribute in enumerate(attributes):
@@ -36,7 +38,9 @@ def picture() -> str:
             value = mean(r["exact_match"] for r in rows if (r["dataset"], r["attribute"]) == (corpus, attribute))
             height = value * (BOTTOM - TOP)
             x = LEFT + a * step + step / 2 - 37 + 38 * k
-            parts.append(f'<rect x="{x:.1f}" y="{BOTTOM - height:.1f}" width="36" height="{height:.1f}" fill="{colour}"/>')
+            parts.append(
+                f'<rect x="{x:.1f}" y="{BOTTOM - height:.1f}" width="36" height="{height:.1f}" fill="{colour}"/>'
+            )
             middle, above = x + 18, BOTTOM - height - 5
             parts.append(f'<text x="{middle:.1f}" y="{above:.1f}" text-anchor="middle">{100 * value:.0f}</text>')
         weight = ' font-weight="bold"' if attribute == "mean" else ""
