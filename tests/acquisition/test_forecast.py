@@ -131,7 +131,7 @@ def test_facts_are_counted_in_a_corpus(tmp_path: Path) -> None:
         ({"corpus_tokens": None}, "--corpus-tokens"),
         ({"frequencies": None}, "--corpus and --facts"),
         ({"frequencies": Path("bad.csv")}, "'many' is no number"),
-        ({"frequencies": Path("lacking.csv")}, "row 1: has no 'count'"),
+        ({"frequencies": Path("lacking.csv")}, "line 2: has no 'count'"),
         ({"run": Path("nowhere")}, "no finished run"),
     ],
 )

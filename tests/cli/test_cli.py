@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engramlab import cli
+from engramlab.base import registry
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -36,6 +38,49 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("run", "report", "corpus", "models", "list", "version"):
         assert re.search(rf"^  {command}\b", said, re.MULTILINE)
     assert engramlab(capsys) == said
+
+
+def test_every_command_is_a_file_with_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    said = engramlab(capsys, "--help")
+    for name in registry.names(cli):
+        module = registry.load(cli, name, "command")
+        first, _, rest = (module.__doc__ or "").partition("\n\n")
+        assert first.startswith(name)
+        assert rest.strip()
+        for line in first.splitlines():
+            usage, about = re.split(r" {2,}", line)
+            assert re.search(rf"^  {re.escape(usage)} +{re.escape(about)}$", said, re.MULTILINE)
+
+
+def test_each_command_s_help_is_its_docstring(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in registry.names(cli):
+        with contextlib.suppress(SystemExit):
+            cli.main([name, "--help"])
+        said = " ".join(re.sub(r"[│╭╰─╮╯]", " ", capsys.readouterr().out).split())
+        if name != "probe":  # its help is that of the experiment it runs
+            words = " ".join((registry.load(cli, name, "command").__doc__ or "").partition("\n\n")[2].split())
+            assert words in said
+
+
+def test_a_command_is_one_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    doc = '"""greet NAME    says good day\n\nusage: engramlab greet NAME\n"""\n'
+    (tmp_path / "greet.py").write_text(doc + 'def main(given):\n    print("good day", *given)\n')
+    with registry.added(cli, tmp_path):
+        assert re.search("^  greet NAME +says good day$", engramlab(capsys, "--help"), re.MULTILINE)
+        assert engramlab(capsys, "greet", "Ada") == "good day Ada\n"
+    assert "did you mean" in refused(capsys, "greet", "Ada")
+
+
+def test_an_interruption_says_what_to_do(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(given: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    for name, said in (("run", "goes on from the last checkpoint"), ("report", "nothing is half written")):
+        monkeypatch.setattr(registry.load(cli, name, "command"), "main", interrupted)
+        with pytest.raises(SystemExit) as stop:
+            cli.main([name])
+        assert stop.value.code == 130
+        assert said in capsys.readouterr().err
 
 
 def test_run_help_shows_the_preset_s_values_and_explains_options(capsys: pytest.CaptureFixture[str]) -> None:

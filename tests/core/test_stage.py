@@ -20,7 +20,8 @@ from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import NonFiniteLoss, Recipe, Step, TrainState
 from engramlab.core.training.stage import Exploded, Stage, evaluation_steps, finished, refuse_explosion
-from engramlab.files import runs, writing
+from engramlab.files import writing
+from engramlab.files.journal import read_rows
 
 STEPS = 120
 
@@ -66,7 +67,7 @@ def stage(folder: Path, steps: int = STEPS, *, fail_at: int | str = 0, minutes: 
 
 def outcome(folder: Path) -> tuple[dict, list[dict]]:
     """What the stage wrote, but for the seconds."""
-    record, rows = writing.read_json(folder / "done.json"), runs.read_rows(folder / "metrics.jsonl")
+    record, rows = writing.read_json(folder / "done.json"), read_rows(folder / "metrics.jsonl")
     record, *rows = ({k: v for k, v in row.items() if k not in ("seconds", "measuring")} for row in (record, *rows))
     return record, rows
 
@@ -91,7 +92,7 @@ def test_a_stage_leaves_its_measurements_its_model_and_nothing_else(tmp_path):
     record = stage(folder, 6)
     assert torch.equal(torch.get_rng_state(), before)
     assert sorted(p.name for p in folder.iterdir()) == ["done.json", "metrics.jsonl", "model"]
-    rows = runs.read_rows(folder / "metrics.jsonl")
+    rows = read_rows(folder / "metrics.jsonl")
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in rows if "value" in row] == [1, 2, 3, 4, 5, 6]
     assert set(rows[0]) == {"step", "loss", "lr", "gradient_norm", "tokens", "seconds"}
@@ -99,14 +100,14 @@ def test_a_stage_leaves_its_measurements_its_model_and_nothing_else(tmp_path):
     assert record["loss"] == rows[-2]["loss"]
     assert writing.read_json(folder / "model" / "sum.json") == record["sum"]
     assert stage(folder, 6) == record == writing.read_json(folder / "done.json")  # not trained again
-    assert len(runs.read_rows(folder / "metrics.jsonl")) == len(rows)
+    assert len(read_rows(folder / "metrics.jsonl")) == len(rows)
 
 
 def test_dropout_is_of_the_stages_seed_alone(tmp_path):
     def losses(name: str, seed: int) -> list[float]:
         torch.rand(7)
         stage(tmp_path / name, 4, seed=seed)
-        return [row["loss"] for row in runs.read_rows(tmp_path / name / "metrics.jsonl") if "loss" in row]
+        return [row["loss"] for row in read_rows(tmp_path / name / "metrics.jsonl") if "loss" in row]
 
     assert losses("a", 3) == losses("b", 3) != losses("c", 4)
 
@@ -159,7 +160,7 @@ def test_how_many_losses_are_kept_and_what_the_loop_body_took(tmp_path):
     with Stage(tmp_path, small_state(), make_stream(), label="stage", rows=4) as going:
         for _ in going:
             time.sleep(0.01)
-    assert [row["step"] for row in runs.read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 4, 6, 8]
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 4, 6, 8]
     assert 0.08 <= going.record["measuring"] <= going.record["seconds"]
 
 
@@ -203,6 +204,10 @@ def test_a_loss_that_stays_high_is_refused_and_one_high_loss_is_not():
             refuse_explosion(totals, Step(number, 6.0, 1e-3, 1.0, 1, 1))
 
 
+def rows_in(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def child(folder: Path) -> None:
     """What is killed: a process of its own that trains the stage to its end."""
     torch.set_num_threads(1)
@@ -211,14 +216,15 @@ def child(folder: Path) -> None:
 
 
 def test_killed_again_and_again(tmp_path, undisturbed):
+    """Each life a few steps further: on a clock, a fast machine would be done before it is killed."""
     metrics, rng, kills = tmp_path / "metrics.jsonl", random.Random(0), 0
     while not (tmp_path / "done.json").exists():
         process = zoo.process(child, tmp_path)
         if kills < 5:
-            already = metrics.stat().st_size if metrics.exists() else 0
-            while process.is_alive() and (not metrics.exists() or metrics.stat().st_size <= already):
+            enough = rows_in(metrics) + rng.randint(1, 20)
+            while process.is_alive() and rows_in(metrics) < enough:
                 time.sleep(0.002)
-            time.sleep(rng.uniform(0, 0.3))
+            time.sleep(rng.uniform(0, 0.005))  # somewhere within a step
             if process.is_alive():
                 os.kill(process.pid, signal.SIGKILL)
                 kills += 1

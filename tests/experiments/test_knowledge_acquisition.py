@@ -18,7 +18,7 @@ from engramlab.core.training.loop import Recipe
 from engramlab.experiments import knowledge_acquisition as acquisition
 from engramlab.experiments.knowledge_acquisition import part
 from engramlab.experiments.knowledge_acquisition.setup import Run, groups_of
-from engramlab.files import runs
+from engramlab.files.journal import read_rows
 
 TINY = acquisition.PRESETS["tiny"]
 SMALLEST = replace(
@@ -154,8 +154,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
     first, second = (read_measurements(here / name / "tiny/injection/measured") for name in ("whole", "broken"))
     assert np.array_equal(first[1], second[1])
     losses = [
-        [row["loss"] for row in runs.read_rows(here / name / "tiny/injection/metrics.jsonl")]
-        for name in ("whole", "broken")
+        [row["loss"] for row in read_rows(here / name / "tiny/injection/metrics.jsonl")] for name in ("whole", "broken")
     ]
     assert losses[0] == losses[1]
 
@@ -164,7 +163,7 @@ def test_moments_and_rate_go_on_where_pretraining_stopped(here: Path, monkeypatc
     """Pretraining on and a run without any injection in its first steps are one and the same training."""
     config = replace(SMALLEST, stage=(0.5, 1.0), pretrain=replace(SMALLEST.pretrain, steps=8), schedule="once")
     acquisition.run(config, here / "run")
-    pretraining = [row["loss"] for row in runs.read_rows(here / "run/tiny/pretrain/metrics.jsonl")]
+    pretraining = [row["loss"] for row in read_rows(here / "run/tiny/pretrain/metrics.jsonl")]
     shared = Run(config, here / "run", console=_quiet())
     shared.read_stream()
     job = part.Part(shared, shared.parts[0])
@@ -266,7 +265,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(here: Path, chan
 
 
 def test_some_passages_of_a_file_with_its_control(here: Path) -> None:
-    shared = Run(replace(SMALLEST, passages=2), here / "run", console=_quiet())
+    shared = Run(replace(SMALLEST, passages=2), here / "other", console=_quiet())
     assert [record.id for record in shared.material.records] == ["mr0", "mr1", "mr3"]
     assert [group.passages for group in shared.groups["tiny"]] == [(0, 1), (2,)]
 

@@ -19,7 +19,8 @@ from engramlab.core.forward import generation
 from engramlab.core.training.loop import Recipe
 from engramlab.experiments import knowledge_extraction as extraction
 from engramlab.experiments.knowledge_extraction.config import Finetune
-from engramlab.files import runs, writing
+from engramlab.files import writing
+from engramlab.files.journal import read_rows
 from engramlab.report.page import write_report
 
 TINY = extraction.PRESETS["tiny"]
@@ -37,7 +38,7 @@ def losses(folder: Path) -> dict[str, list[float]]:
     """Losses of every stage of a run, by stage."""
     found = {}
     for path in sorted(folder.glob("*/*/metrics.jsonl")):
-        found[str(path.parent.relative_to(folder))] = [r["loss"] for r in runs.read_rows(path) if "loss" in r]
+        found[str(path.parent.relative_to(folder))] = [r["loss"] for r in read_rows(path) if "loss" in r]
     return found
 
 
@@ -53,14 +54,14 @@ def test_every_group_and_attribute_is_asked_and_reported(tmp_path: Path) -> None
             assert {r["questions"] for r in of} == {6, 36}
             assert of[-1]["exact_match"] == pytest.approx(np.mean([r["exact_match"] for r in of[:-1]]))
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
-    along = [r for r in runs.read_rows(tmp_path / "run/single/finetune/metrics.jsonl") if "corpus" in r]
+    along = [r for r in read_rows(tmp_path / "run/single/finetune/metrics.jsonl") if "corpus" in r]
     assert {(r["corpus"], r["group"]) for r in along} == {(c, g) for c in ("bio", "qa") for g in ("train", "test")}
     page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
     assert "multi2+permute" in page
     # The same command again does no work and changes nothing.
-    began = time.monotonic()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").glob("*/*/*")}
     assert extraction.run(config, tmp_path / "run", preset="tiny")["rows"] == rows
-    assert time.monotonic() - began < 20
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").glob("*/*/*")} == before
 
 
 def test_the_reported_answers_are_the_saved_model_s(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_long_answers_are_written_to_their_end(tmp_path: Path) -> None:
     facts = tmp_path / "facts.csv"
     motto = " ".join(f"word{i}" for i in range(40))
     facts.write_text("country,motto\n" + "".join(f"Land {i},{motto}\n" for i in range(4)))
-    finetune = Finetune(replace(SMALLEST.finetune.recipe, steps=150, learning_rate=3e-3))
+    finetune = Finetune(replace(SMALLEST.finetune.recipe, steps=220, learning_rate=3e-3))
     config = replace(
         SMALLEST, facts=facts, finetune=finetune, beams=2, pretrain=replace(TINY.pretrain, steps=30, batch=4)
     )
@@ -157,7 +158,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_numbers(tmp_path: Path) -> N
         return subprocess.Popen([sys.executable, str(script), str(out)], stderr=subprocess.PIPE)
 
     whole = start(tmp_path / "whole")
-    assert whole.wait(240) == 0, whole.stderr and whole.stderr.read().decode()
+    assert whole.wait(1200) == 0, whole.stderr and whole.stderr.read().decode()
     broken = tmp_path / "broken"
     rng, kills = np.random.default_rng(0), 0
     for _ in range(4):
@@ -173,7 +174,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_numbers(tmp_path: Path) -> N
         job.wait()
     assert kills, "every life ended by itself: the test wants some killed"
     last = start(broken)
-    assert last.wait(240) == 0, last.stderr and last.stderr.read().decode()
+    assert last.wait(1200) == 0, last.stderr and last.stderr.read().decode()
     assert losses(broken) == losses(tmp_path / "whole")
     first, second = (json.loads((p / "summary.json").read_text()) for p in (tmp_path / "whole", broken))
     assert first["rows"] == second["rows"]

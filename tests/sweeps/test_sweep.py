@@ -189,7 +189,7 @@ def test_processes_end_with_whoever_started_them(tmp_path: Path) -> None:
     sweeping.send_signal(signal.SIGKILL)
     sweeping.wait()
     place = runs.Run(folder, "knowledge-extraction", _config(folder))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
             place.open()
@@ -306,7 +306,7 @@ def test_a_cell_that_fails_for_good_is_reported_and_its_sweep_can_be_finished(
 
 
 def _parsed() -> Any:
-    from engramlab.cli.options import parse
+    from engramlab.cli._words import parse
 
     return parse(extraction.Config, "test", OPTIONS, default=TINY)
 

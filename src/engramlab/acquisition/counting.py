@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from engramlab.base.errors import UserError
-from engramlab.corpora.passages import read_passages
+from engramlab.files import tables
+from engramlab.reading import read_passages
 
 SAMPLED = 1_000  # documents that tokens per character are measured on
 
@@ -63,39 +61,21 @@ def _holds(text: str, words: str) -> bool:
 
 def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
     """(subject, object) of each fact of a table, or of each passage's queries."""
-    first = path.read_text(encoding="utf-8", errors="replace").lstrip()[:2000] if path.exists() else ""
-    if path.suffix.lower() in (".json", ".jsonl", ".ndjson") and ('"text"' in first or '"train_context"' in first):
+    first = next(tables.records(path), tables.Record(None)).value
+    if isinstance(first, dict) and {"text", "train_context"} & first.keys():
         for record in read_passages(path):
             for target in dict.fromkeys(query.target for query in record.queries):
                 subject = next((q.subject for q in record.queries if q.target == target), record.id)
                 yield subject, target
         return
-    for row in read_table(path, ("subject", "object")):
+    for row in read_rows(path, ("subject", "object")):
         yield str(row["subject"]), str(row["object"])
 
 
-def read_table(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a .csv, .tsv or .jsonl that have these columns."""
-    kind = path.suffix.lower()
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    if kind not in (".csv", ".tsv", ".jsonl", ".ndjson"):
-        raise UserError(f"{path}: cannot read a table that ends in {kind!r}; use .csv, .tsv or .jsonl")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows: Iterable[Any]
-        if kind in (".csv", ".tsv"):
-            rows = csv.DictReader(file, delimiter="\t" if kind == ".tsv" else ",")
-        else:
-            rows = (_parsed(line, path, n) for n, line in zip(itertools.count(1), file) if line.strip())
-        for number, row in enumerate(rows, 1):
-            for name in needed:
-                if not isinstance(row, dict) or row.get(name) in (None, ""):
-                    raise UserError(f"{path}, row {number}: has no {name!r}; each row needs {' and '.join(needed)}")
-            yield row
-
-
-def _parsed(line: str, path: Path, number: int) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{path}, line {number}: not JSON ({error})") from None
+def read_rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a table that has these columns, none of their cells empty."""
+    for place, row in tables.objects(path):
+        for name in needed:
+            if row.get(name) in (None, ""):
+                raise UserError(f"{path}, {place}: has no {name!r}; each row needs {' and '.join(needed)}")
+        yield row

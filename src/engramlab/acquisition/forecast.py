@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from engramlab.acquisition.counting import count_facts, read_pairs, read_table
+from engramlab.acquisition.counting import count_facts, read_pairs, read_rows
 from engramlab.acquisition.curves import Curves, Reading, read_curves
 from engramlab.acquisition.decay import Floats
 from engramlab.acquisition.laws import Law, Measured, laws_of, validate
@@ -264,7 +264,7 @@ def _facts(options: PlanOptions, about: dict[str, Any]) -> Facts:
             raise UserError(
                 "frequencies: say with --corpus-tokens how many tokens the corpus has that they were counted in"
             )
-        rows = list(read_table(options.frequencies, ("fact", "count")))
+        rows = list(read_rows(options.frequencies, ("fact", "count")))
         try:
             counts = np.array([float(row["count"]) for row in rows])
         except ValueError:

@@ -68,11 +68,12 @@ class Bar:
             self._last_line = now
             self._line(note)
 
-    def resize(self, total: int) -> None:
-        """There turned out to be ``total`` units."""
+    def to(self, done: int, total: int) -> None:
+        """``done`` of ``total`` units are finished, for work that learns how much there is on its way."""
         self.total = total
         if self._bar is not None:
             self._bar.update(self._task, total=total)
+        self.update(done)
 
     def _line(self, note: str) -> None:
         elapsed = time.monotonic() - self.started

@@ -1,4 +1,12 @@
-"""The command ``engramlab sweep``: one experiment over corpus variants and seeds."""
+"""sweep EXPERIMENT --out DIR  run it over corpus variants and seeds, and report on all of them
+
+usage: engramlab sweep EXPERIMENT --out DIR [--variants all] [--seeds N] [options of the experiment]
+
+Runs an experiment for every corpus variant and seed, each in a run folder of its own, and makes one report. The same command
+goes on after an interruption; with more seeds or variants it runs those as well. All options of the experiment (engramlab run
+EXPERIMENT --help) can be given too. engramlab sweep EXPERIMENT --help shows the options of a sweep. Leaves with exit code 1
+when a cell failed for good.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.errors import UserError
-from engramlab.cli.options import parse, preset_of, take
+from engramlab.cli._words import about, no_name_yet, parse, preset_of, take
+
+GOES_ON = True
 
 
 @dataclass(frozen=True)
-class SweepOptions:
-    """Runs an experiment for every corpus variant and seed, each in a run folder of its own, and makes one report. The same
-    command goes on after an interruption; with more seeds or variants it runs those as well. All options of the experiment
-    (engramlab run EXPERIMENT --help) can be given too."""
+class Options:
+    """Options of ``engramlab sweep``."""
 
     out: Path | None = None
     """The sweep's folder: OUT/VARIANT-seedS for each cell, OUT/report.html, OUT/summary.json, OUT/logs."""
@@ -43,28 +51,23 @@ class SweepOptions:
     """Its options, in one string: --probe-options "--preset tiny --probes Q"."""
 
 
-def sweep(given: list[str]) -> None:
-    """``engramlab sweep EXPERIMENT --out DIR ...``; leaves with exit code 1 when a cell failed for good."""
-    import tyro
-    from rich.console import Console
-
+def main(given: list[str]) -> None:
+    """Checks the whole sweep, runs what is left of it, and reports on all of it."""
     from engramlab import experiments
-    from engramlab.files import runs, writing
-    from engramlab.report.page import write_report
-    from engramlab.report.terminal import print_summary
-    from engramlab.sweeps import cells as plan
-    from engramlab.sweeps import work
-    from engramlab.sweeps.executors import Executor, Processes, RayTasks
-    from engramlab.sweeps.summary import summary
 
-    if not given or given[0] in ("-h", "--help"):
-        print("usage: engramlab sweep EXPERIMENT --out DIR [--variants all] [--seeds N] [options of the experiment]\n")
-        print("experiments: " + ", ".join(experiments.names()))
-        print("\nengramlab sweep EXPERIMENT --help shows the options of a sweep.")
+    if no_name_yet(given):
+        print(f"{about(__doc__)}\n\nexperiments: {', '.join(experiments.names())}")
         return
+    import tyro
+
+    from engramlab.files import runs
+    from engramlab.sweeps import cells as plan
+
     name, module = given[0], experiments.load(given[0])
-    rest, probe_options = take(given[1:], "--probe-options", None)  # its value begins with dashes
-    options, words = tyro.cli(SweepOptions, prog=f"engramlab sweep {name}", args=rest, return_unknown_args=True)
+    rest, probe_options = take(given[1:], "--probe-options")  # its value begins with dashes
+    options, words = tyro.cli(
+        Options, prog=f"engramlab sweep {name}", args=rest, return_unknown_args=True, description=about(__doc__)
+    )
     if options.out is None:
         raise UserError(
             f"engramlab sweep {name} needs --out DIR: where the sweep is kept, for example --out runs/sweep"
@@ -84,11 +87,24 @@ def sweep(given: list[str]) -> None:
         raise UserError("probe_options: given without --probe")
     chosen = plan.sweep(name, config, variants=options.variants, seeds=options.seeds)
     place = runs.Run(options.out, "sweep", chosen, preset=preset, grows=("variants", "seeds"))
-    words = ["--preset", preset, *take(words, "--seed", None)[0]]
+    words = ["--preset", preset, *take(words, "--seed")[0]]
     cells = plan.cells(chosen, options.out, words, probing)
     if check := getattr(module, "check", None):
         for cell in cells:
             check(cell.config)
+    _run(options, name, chosen, cells, place)
+
+
+def _run(options: Options, name: str, chosen: Any, cells: list[Any], place: Any) -> None:
+    from rich.console import Console
+
+    from engramlab.files import writing
+    from engramlab.report import print_summary, write_report
+    from engramlab.sweeps import work
+    from engramlab.sweeps.executors import Executor, Processes, RayTasks
+    from engramlab.sweeps.summary import summary
+
+    assert options.out is not None
     executor: Executor
     if options.ray is not None:
         executor = RayTasks(options.ray, options.threads, options.gpus)
@@ -124,9 +140,6 @@ def sweep(given: list[str]) -> None:
 
 def _check_probing(module: Any, words: list[str]) -> None:
     """Refuses probing options that cannot be read, before the first cell is run."""
-    words, chosen = take(words, "--preset", None)
+    words, chosen = take(words, "--preset")
     preset = preset_of(module, "hidden-state-probing (--probe-options)", chosen)
     parse(module.Config, "sweep --probe-options", words, default=module.PRESETS[preset])
-
-
-COMMANDS = {"sweep": sweep}

@@ -14,10 +14,10 @@ import numpy as np
 
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import draw, key, permute
+from engramlab.base.rows import ATTRIBUTES
 from engramlab.corpora.layout import Integers, Pieces
 from engramlab.corpora.templates import pool
 
-ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
 COUPLES = ((0, 1), (2, 3), (4, 5))  # birth date -> birth city, university -> major, employer -> work city
 
 MONTHS = (
@@ -28,18 +28,36 @@ DAYS = 28
 FIRST_YEAR = 1900
 
 
+QUESTIONS = {
+    "birth_date": "What is the birth date of {subject}? Answer:",
+    "birth_city": "What is the birth city of {subject}? Answer:",
+    "university": "Which university did {subject} study? Answer:",
+    "major": "What major did {subject} study? Answer:",
+    "employer": "Which company did {subject} work for? Answer:",
+    "work_city": "Where did {subject} work? Answer:",
+}
+
+
 @dataclass(frozen=True)
 class Pools:
     """How many lines of each pool are used, from its first; the defaults are all, as in the paper."""
 
     first_names: int = 400
+    """First names."""
     middle_names: int = 400
+    """Middle names."""
     last_names: int = 1000
+    """Last names."""
     birth_years: int = 200
+    """Years of birth, from 1900 on."""
     birth_cities: int = 200
+    """Cities of birth."""
     universities: int = 300
+    """Universities."""
     majors: int = 100
+    """Majors."""
     companies: int = 263
+    """Employers, each with its city."""
 
     def __post_init__(self) -> None:
         for name, size in asdict(self).items():

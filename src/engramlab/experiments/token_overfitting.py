@@ -12,7 +12,6 @@ filter and check.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import time
 from collections.abc import Sequence
@@ -25,9 +24,11 @@ from rich.console import Console
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
 from engramlab.base.progress import Bar
+from engramlab.base.rows import PROTOCOLS, ROLES
 from engramlab.core.training import losses
 from engramlab.editing import cases as editing_cases
-from engramlab.files import runs, writing
+from engramlab.experiments._run import Run
+from engramlab.files import writing
 
 #: The ablations: a loss, and what of the config's OVERTONE settings is put out of force.
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -95,21 +96,12 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     Raises:
         UserError: anything about the options, the model, the benchmark or the folder; checked before the first edit.
     """
-    console = console or Console(stderr=True)
     check(config)
-    out = Path(out)
-    place = runs.Run(out, "token-overfitting", config, preset=preset)
-    from accelerate import PartialState
-
-    if not PartialState().is_main_process:  # edits are not shared out: the first process makes them
+    run = Run("token-overfitting", config, out, preset=preset, console=console)
+    if not run.main:  # edits are not shared out: the first process makes them
         return {}
     model, tokenizer = editing_cases.model(config.model, dtype=config.dtype)
-    with Bar("cases the model knows", 1, console=console) as bar:
-
-        def asked(done: int, total: int) -> None:
-            bar.resize(total)
-            bar.update(done)
-
+    with Bar("cases the model knows", 1, console=run.console) as bar:
         chosen = editing_cases.cases(
             config.benchmark,
             limit=config.limit,
@@ -118,13 +110,10 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             known_to=(model, tokenizer) if config.known_only else None,
             format=config.format,
             bad=config.bad,
-            progress=asked,
+            progress=bar.to,
         )
-    place.open()
-    try:
-        return _run(config, out, model, tokenizer, chosen, console)
-    finally:
-        place.close()
+    with run:
+        return _results(run, model, tokenizer, chosen)
 
 
 def check(config: Config) -> None:
@@ -157,14 +146,7 @@ def _method_config(config: Config) -> Any:
     """The method's Config, with the options of this one and without an early stop."""
     from engramlab.editing import method
 
-    def can(name: str) -> bool:
-        module = method.load(name)
-        each = getattr(module, "edit_each", None)
-        return each is not None and "watch" in inspect.signature(each).parameters
-
-    if not can(config.method):
-        fitting = ", ".join(name for name in method.names() if can(name))
-        raise UserError(f"method: {config.method!r} cannot be watched step by step; choose one of: {fitting}")
+    method.check_watched(config.method)
     made = method.load(config.method).Config()
     wanted = {"steps": config.steps, "learning_rate": config.learning_rate, "stop_below": 0.0}
     known = {field.name for field in dataclasses.fields(made)}
@@ -174,31 +156,27 @@ def _method_config(config: Config) -> Any:
     return replace(made, **{name: value for name, value in wanted.items() if value is not None and name in known})
 
 
-def _run(
-    config: Config, out: Path, model: Any, tokenizer: Any, chosen: editing_cases.Chosen, console: Console
-) -> dict[str, Any]:
+def _results(run: Run, model: Any, tokenizer: Any, chosen: editing_cases.Chosen) -> dict[str, Any]:
+    """Edits and judges under every setting that is not done; the summary."""
     from engramlab.editing.judge import evaluation, metrics
 
-    cases = chosen.cases
+    config, cases = run.config, chosen.cases
     queries = sum(len(evaluation.queries_of(case)) for case in cases)
-    console.print(
-        f"{out}: {len(cases)} cases"
+    run.say(
+        f"{run.folder}: {len(cases)} cases"
         + (f" ({chosen.unknown} of {chosen.asked} left out as unknown to the model)" if chosen.asked else "")
-        + f", {queries} queries, {len(config.settings)} settings",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        + f", {queries} queries, {len(config.settings)} settings"
     )
     before: evaluation.Before | None = None
     done: dict[str, dict[str, Any]] = {}
     judged: dict[str, list[dict[str, Any]]] = {}
     for setting in config.settings:
-        folder = out / setting.replace(" ", "-")
+        folder = run.folder / setting.replace(" ", "-")
         if not (folder / "done.json").exists():
             if before is None:
-                with Bar("before the edits", 1, console=console) as bar:
-                    before = evaluation.before(model, tokenizer, cases, progress=_onto(bar))
-            _one_setting(config, setting, folder, model, tokenizer, cases, before, console)
+                with Bar("before the edits", 1, console=run.console) as bar:
+                    before = evaluation.before(model, tokenizer, cases, progress=bar.to)
+            _one_setting(run, setting, folder, model, tokenizer, cases, before)
         done[setting] = writing.read_json(folder / "done.json")
         judged[setting] = _read(folder / "rows.parquet")
     rows, differences = [], []
@@ -206,79 +184,68 @@ def _run(
         name, about = SETTINGS[setting][0], done[setting]
         found = metrics.metrics(judged[setting])
         common = {"method": config.method, "loss": name, "setting": setting}
-        for protocol in metrics.PROTOCOLS:
-            shares = {role: found[protocol][role] for role in (*metrics.ROLES, "mean")}
+        for protocol in PROTOCOLS:
+            shares = {role: found[protocol][role] for role in (*ROLES, "mean")}
             spread = {key: about[key] for key in ("final_loss_spread", "final_loss", "seconds_per_edit")}
             counts = {"cases": found["cases"], "failed": len(about["failed"])}
-            rows.append({**common, "protocol": protocol.replace("_", "-"), **shares, **spread, **counts})
+            rows.append({**common, "protocol": protocol, **shares, **spread, **counts})
         if setting != "full" and judged[setting] and judged.get("full"):
             compared = metrics.difference(judged[setting], judged["full"], seed=config.seed)
             for protocol, by_role in compared.items():
                 differences += [
-                    {**common, "protocol": protocol.replace("_", "-"), "role": role, **values}
+                    {**common, "protocol": protocol, "role": role, **values}
                     for role, values in by_role.items()
                     if values is not None
                 ]
-    summary = {
-        "experiment": "token-overfitting",
-        "seed": config.seed,
-        "seconds": round(sum(about["seconds"] for about in done.values()), 1),
-        "model": config.model,
-        "benchmark": config.benchmark,
-        "method": config.method,
-        "rows": rows,
-        "differences": differences,
-        "failed": [
+    return run.finish(
+        seconds=sum(about["seconds"] for about in done.values()),
+        model=config.model,
+        benchmark=config.benchmark,
+        method=config.method,
+        rows=rows,
+        differences=differences,
+        failed=[
             {"setting": setting, "loss": SETTINGS[setting][0], "method": config.method, **failure}
             for setting, about in done.items()
             for failure in about["failed"]
         ],
-        "skipped": [{"index": index, "key": key, "reason": reason} for index, key, reason in chosen.skipped],
-        "asked": chosen.asked,
-        "unknown": chosen.unknown,
-    }
-    writing.write_json(out / "summary.json", summary)
-    return summary
+        skipped=[{"index": index, "key": key, "reason": reason} for index, key, reason in chosen.skipped],
+        asked=chosen.asked,
+        unknown=chosen.unknown,
+    )
 
 
 def _one_setting(
-    config: Config,
-    setting: str,
-    folder: Path,
-    model: Any,
-    tokenizer: Any,
-    cases: Sequence[Case],
-    before: Any,
-    console: Console,
+    run: Run, setting: str, folder: Path, model: Any, tokenizer: Any, cases: Sequence[Case], before: Any
 ) -> None:
     """Edits and judges every case under one loss, and writes the setting's folder, whole or not at all."""
     from engramlab.editing import method
     from engramlab.editing.judge import course, evaluation
 
+    config = run.config
     settings, loss = _method_config(config), loss_of(config, setting)
     made: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     began, editing = time.monotonic(), 0.0
-    with Bar(f"{config.method}, {setting}", len(cases), console=console) as bar:
+    with Bar(f"{config.method}, {setting}", len(cases), console=run.console) as bar:
         for start in range(0, len(cases), config.batch):
             group = cases[start : start + config.batch]
             edits = [case.edits for case in group]
             clock = time.monotonic()
             followed = course.Course(tokenizer, loss, len(group))
-            found = method.load(config.method).edit_each(
-                model, tokenizer, edits, settings, followed.loss, watch=followed.watch
-            )
+            how = {"method": config.method, "loss": followed.loss, "config": settings, "watch": followed.watch}
+            found = method.make_each(model, tokenizer, edits, **how)
             editing += time.monotonic() - clock
-            good = [i for i, delta in enumerate(found) if not isinstance(delta, method.EditFailed)]
+            good = {i: delta for i, delta in enumerate(found) if not isinstance(delta, method.EditFailed)}
             failed += [
                 {"case": case.id, "reason": str(delta)}
                 for case, delta in zip(group, found, strict=True)
                 if isinstance(delta, method.EditFailed)
             ]
             if good:
-                deltas, kept = [found[i] for i in good], [group[i] for i in good]
-                followed.finish(model, [case.edits for case in kept], deltas, good)
+                deltas, kept = list(good.values()), [group[i] for i in good]
+                followed.finish(model, [case.edits for case in kept], deltas, list(good))
                 made += followed.rows([case.id for case in group])
                 rows += evaluation.judge(model, tokenizer, kept, before, deltas=deltas)
             bar.update(start + len(group), f"{len(failed)} failed" if failed else "")
@@ -298,14 +265,6 @@ def _one_setting(
         writing.write_json(path / "done.json", about)
 
     writing.write_folder(folder, write)
-
-
-def _onto(bar: Bar) -> Any:
-    def report(done: int, total: int) -> None:
-        bar.resize(total)
-        bar.update(done)
-
-    return report
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

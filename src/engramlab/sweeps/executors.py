@@ -41,11 +41,11 @@ def fair_threads(processes: int) -> int:
 def launch(
     words: tuple[str, ...], log: Path, env: Mapping[str, str], cwd: str | None = None
 ) -> subprocess.Popen[bytes]:
-    """The command line in a process of its own, which ends with this one (see ``engramlab.cli.tethered``)."""
+    """The command line in a process of its own, which ends with this one (see ``engramlab.cli._tethered``)."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "engramlab.cli.tethered", *words],
+            [sys.executable, "-m", "engramlab.cli._tethered", *words],
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=file,

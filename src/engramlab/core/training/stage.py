@@ -32,7 +32,8 @@ from engramlab.base.progress import Bar
 from engramlab.core.text.batches import Place, Stream
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import Objective, Step, TrainState, train
-from engramlab.files import runs, writing
+from engramlab.files import writing
+from engramlab.files.journal import Journal
 
 CALM = 10  # first losses whose median later ones are compared with
 SUSTAINED = 5  # losses in a row that must be too high
@@ -120,7 +121,7 @@ class Stage:
         if found := checkpoints.latest(self.folder / "checkpoints"):
             self.totals |= checkpoints.load(found, self.state, self.place)
             self.resumed = True
-        self._metrics = runs.Metrics(self.folder / "metrics.jsonl")
+        self._metrics = Journal(self.folder / "metrics.jsonl", durable=False)
         if self.main:
             self._metrics.rewind(self.state.step)
         self._since = time.monotonic()

@@ -7,6 +7,7 @@ Source: arXiv 2406.11813. Run the same command again to go on after an interrupt
 
     engramlab run knowledge-acquisition --preset tiny --out runs/acquisition
     engramlab run knowledge-acquisition --model MODEL --stream texts/ --inject passages.jsonl --schedule all --out runs/mine
+    engramlab run knowledge-acquisition --model MODEL --stream texts/ --facts my_facts.csv --out runs/facts
     engramlab run knowledge-acquisition --batch 8 32 --interval 80 --out runs/batches   (several values: a part of the run each)
 """
 
@@ -19,7 +20,6 @@ from rich.console import Console
 
 from engramlab.acquisition.curves import Reading
 from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, check
-from engramlab.files import runs
 
 __all__ = ["PRESETS", "Config", "Fiction", "Optimizer", "Reading", "run"]
 
@@ -35,17 +35,11 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     from engramlab.experiments.knowledge_acquisition.setup import Run
     from engramlab.experiments.knowledge_acquisition.summary import summarise
 
-    console = console or Console(stderr=True)
-    out = Path(out)
     check(config)
-    place = runs.Run(out, "knowledge-acquisition", config, preset=preset)
-    shared = Run(config, out, console)
-    shared.read_stream()
-    place.open()
-    try:
-        shared.begin(place.resumed)
-        training = [row for part in shared.parts for row in Part(shared, part).run()]
+    run = Run(config, out, preset=preset, console=console)
+    run.read_stream()
+    with run:
+        run.begin()
+        training = [row for part in run.parts for row in Part(run, part).results()]
         unique = {(row["dataset"], row["stage"]): row for row in training}
-        return summarise(out, config, shared.parts, list(unique.values()), shared.groups)
-    finally:
-        place.close()
+        return summarise(run.folder, config, run.parts, list(unique.values()), run.groups)

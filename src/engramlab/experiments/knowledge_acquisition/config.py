@@ -12,6 +12,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.options import check_rules
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe
+from engramlab.corpora.facts import FactOptions
 from engramlab.corpora.fictional_world import KINDS
 from engramlab.files.documents import check_source
 
@@ -63,7 +64,7 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(FactOptions):
     """Everything that decides the numbers of a run. Several models, batches, rates, ... make one part each, to compare."""
 
     model: tuple[str, ...] = ("tiny",)
@@ -94,9 +95,9 @@ class Config:
     schedule: Literal["duplicate", "paraphrase", "once", "all"] = "all"
     """How passages are met; `all`: a third each paraphrase, duplicate and once."""
     control: int = 0
-    """Passages of a file, the last ones, that are measured and never injected."""
+    """Passages of a file or of your facts, the last ones, that are measured and never injected."""
     passages: int | None = None
-    """Passages of a file to inject, the first ones; None for all but the control."""
+    """Passages of a file or of your facts to inject, the first ones; None for all but the control."""
     interval: tuple[int, ...] = (100,)
     """Steps from one injection of a passage to the next; several compare them."""
     times: int = 10
@@ -115,8 +116,8 @@ class Config:
 
     window: int = 512
     """Tokens of a row."""
-    family: Literal["gpt-neox", "llama"] = "gpt-neox"
-    """Architecture of a named size."""
+    family: str = "gpt-neox"
+    """Architecture of a named size: gpt-neox, llama, ... (see `engramlab models`)."""
     tokenizer: str = "compact"
     """Of a named size: `compact`, a BPE trained on the stream and the passages, or a tokenizer's folder or hub id."""
     vocabulary: int = 8192
@@ -145,7 +146,7 @@ class Config:
         for model, stage, batch, interval, (rate, value) in product(
             self.model, self.stage, self.batch, self.interval, rates
         ):
-            scratch = model in models.SIZES
+            scratch = models.about(model).from_scratch
             if not scratch and stage != self.stage[0]:
                 continue
             stage = stage if scratch else 1.0
@@ -170,7 +171,7 @@ class Config:
         words = [
             Path(model).stem if "/" not in model or Path(model).exists() else model.split("/", 1)[1].replace("/", "-")
         ]
-        if len({Path(m).stem for m in self.model}) < len(self.model) and model not in models.SIZES:
+        if len({Path(m).stem for m in self.model}) < len(self.model) and not models.about(model).from_scratch:
             words[0] += f"-{self.model.index(model) + 1}"
         words += [f"stage{stage:g}"] if len(self.stage) > 1 else []
         words += [f"batch{batch}"] if len(self.batch) > 1 else []
@@ -294,11 +295,15 @@ def check(config: Config) -> None:
                 f"after: {part.after} steps end inside the window of {reading.window} steps in which the last maximum is "
                 "looked for; make the run longer or --reading.window smaller"
             )
-        if part.model not in models.SIZES and "/" not in part.model and not Path(part.model).expanduser().exists():
+        models.check(part.model, config.family)
+        here = "/" in part.model or Path(part.model).expanduser().exists()
+        if not here and not models.about(part.model).from_scratch:
             raise UserError(
-                f"model {part.model!r}: is no named size ({', '.join(models.SIZES)}), and there is no such folder or file"
+                f"model {part.model!r}: is no named size ({', '.join(models.SIZES)}) nor LAYERSxWIDTH, and no folder here"
             )
     if config.stream != "fictional":
         check_source(config.stream)
+    if config.facts is not None and config.inject != "fictional":
+        raise UserError("inject and facts: give one of them, each brings its own passages")
     if config.inject != "fictional" and not Path(config.inject).is_file():
         raise UserError(f"inject {config.inject}: no such file; give a .jsonl or .json file of passages, or fictional")

@@ -40,18 +40,18 @@ class Part:
     """One part of a run: does what is not done yet.
 
     Args:
-        shared: the run.
+        run: what it shares with the others.
         about: what the part differs in from the others.
     """
 
-    def __init__(self, shared: Run, about: PartConfig) -> None:
-        self.shared, self.about, self.config, self.name = shared, about, shared.config, about.name
-        self.tokenised = shared.tokenised(about.model)
+    def __init__(self, run: Run, about: PartConfig) -> None:
+        self.run, self.about, self.config, self.name = run, about, run.config, about.name
+        self.tokenised = run.tokenised(about.model)
 
-    def run(self) -> list[dict[str, Any]]:
+    def results(self) -> list[dict[str, Any]]:
         """The part, from its checkpoint or from the beginning; returns rows about its training."""
-        rows = [self._pretrain()] if self.about.model in models.SIZES else []
-        folder = self.shared.out / self.name / "injection"
+        rows = [self._pretrain()] if models.about(self.about.model).from_scratch else []
+        folder = self.run.folder / self.name / "injection"
         record = finished(folder) or self._inject(folder)
         names = ("steps", "tokens", "loss", "seconds", "measuring", "optimizer")
         return [*rows, {"dataset": self.name, "stage": "injection", **{name: record[name] for name in names}}]
@@ -75,16 +75,16 @@ class Part:
             rows=LOSS_ROWS,
             minutes=self.config.checkpoint_minutes,
             seed=random_key(self.config.seed, "dropout"),
-            console=self.shared.console,
+            console=self.run.console,
         )
 
     def _state(self, model: nn.Module, recipe: Recipe) -> TrainState:
-        return TrainState(model, recipe, accelerator=self.shared.accelerator)
+        return TrainState(model, recipe, accelerator=self.run.accelerator)
 
     def _pretrain(self) -> dict[str, Any]:
         """Trains a named size on the stream; keeps the model with its moments at every stage asked for."""
         size = self.about.model
-        folder = self.shared.out / size / "pretrain"
+        folder = self.run.folder / size / "pretrain"
         record = finished(folder) or self._pretrained(folder)
         names = ("steps", "tokens", "loss", "seconds")
         return {"dataset": size, "stage": "pretrain", **{name: record[name] for name in names}}
@@ -92,13 +92,7 @@ class Part:
     def _pretrained(self, folder: Path) -> dict[str, Any]:
         config, tokenizer = self.config, self.tokenised.tokenizer
         recipe, at = config.pretrain, {self._stage_step(part) for part in config.stage}
-        model = models.build(
-            self.about.model,
-            tokenizer,
-            family=config.family,
-            context=config.window,
-            seed=random_key(config.seed, "weights") >> 1,
-        )
+        model = self.run.fresh_model(self.about.model, tokenizer, family=config.family, context=config.window)
         state, stream = self._state(model, recipe), self.packed()
 
         def save(path: Path) -> None:
@@ -118,10 +112,10 @@ class Part:
         return max(1, round(part * self.config.pretrain.steps))
 
     def _inject(self, folder: Path) -> dict[str, Any]:
-        config, about, asked, plan = self.config, self.about, self.tokenised.asked, self.shared.plans[self.name]
+        config, about, asked, plan = self.config, self.about, self.tokenised.asked, self.run.plans[self.name]
         source = about.model
-        if source in models.SIZES:
-            source = str(self.shared.out / source / "pretrain" / f"state-{self._stage_step(about.stage)}")
+        if models.about(source).from_scratch:
+            source = str(self.run.folder / source / "pretrain" / f"state-{self._stage_step(about.stage)}")
         model, _ = models.load(source)
         vocabulary = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
         check_vocabulary(about.model, vocabulary, self.tokenised.tokenizer)
@@ -173,7 +167,7 @@ class Part:
         if origin is not None:
             state = self._state(model, recipe)
             # The stream goes on where pretraining left it; where another one is read, it begins at its beginning.
-            ours = about.model in models.SIZES
+            ours = models.about(about.model).from_scratch
             with torch.random.fork_rng():
                 checkpoints.load(origin.folder, state, stream if ours else None)
             state.step = 0
@@ -183,7 +177,7 @@ class Part:
             return self._state(model, recipe)
         made = recipe_of(config.optimizer, about.batch, warmup, recipe.learning_rate, warmup=warmup)
         state = self._state(model, dataclasses.replace(made, micro_batch=config.micro_batch))
-        with self._stage(self.shared.out / self.name / "warmup", state, stream, f"{self.name} warm-up") as stage:
+        with self._stage(self.run.folder / self.name / "warmup", state, stream, f"{self.name} warm-up") as stage:
             for _ in stage:
                 pass
         state.recipe, state.step = recipe, 0
@@ -205,8 +199,8 @@ class Part:
 
     def _write_queries(self, folder: Path) -> None:
         """What each column of the measurements is, so that they can be read without the model."""
-        asked, records = self.tokenised.asked, self.shared.material.records
-        owner = {passage: group for group in self.shared.groups[self.name] for passage in group.passages}
+        asked, records = self.tokenised.asked, self.run.material.records
+        owner = {passage: group for group in self.run.groups[self.name] for passage in group.passages}
         _, numbers = all_queries(records)
         rows = []
         for query, number in zip(asked.queries, asked.numbers.tolist(), strict=True):

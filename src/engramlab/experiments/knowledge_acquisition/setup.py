@@ -9,15 +9,14 @@ from typing import Any
 from rich.console import Console
 
 from engramlab.acquisition.injection import Plan, encode_passages, plan_injections
-from engramlab.acquisition.measuring import Asked, prepare
 from engramlab.acquisition.schedule import Group, make_groups
 from engramlab.base.errors import UserError
 from engramlab.core import models
-from engramlab.core.text import batches, tokenizers, tokens
+from engramlab.core.text import batches, tokens
 from engramlab.corpora.passages import all_queries
+from engramlab.experiments import _run
 from engramlab.experiments.knowledge_acquisition.config import Config, PartConfig
 from engramlab.experiments.knowledge_acquisition.data import Material, material, stream_rows
-from engramlab.files import writing
 
 
 @dataclasses.dataclass
@@ -33,26 +32,18 @@ class Tokenised:
     tokenizer: Any
     end: int
     versions: list[list[list[int]]]
-    asked: Asked
+    asked: tokens.EncodedQueries
     rows: batches.Rows | None = None
 
 
-class Run:
-    """What the parts of a run share. Making it reads the files and refuses what cannot be run.
+class Run(_run.Run):
+    """What the parts of a run share. Making it reads the files and refuses what cannot be run."""
 
-    Args:
-        out: the run's folder; nothing is written into it yet.
-    """
+    config: Config
 
-    def __init__(self, config: Config, out: Path, console: Console) -> None:
-        from accelerate import Accelerator
-
-        self.config, self.out, self.console = config, out, console
-        self.accelerator = Accelerator(mixed_precision=config.precision)
-        if self.accelerator.num_processes > 1:
-            raise UserError(
-                "knowledge-acquisition runs on one device; start it without a launcher of several processes"
-            )
+    def __init__(self, config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> None:
+        super().__init__("knowledge-acquisition", config, out, preset=preset, console=console)
+        self.alone()
         self.parts = config.parts()
         self.material: Material = material(config)
         self.groups = {part.name: groups_of(config, part, self.material) for part in self.parts}
@@ -60,19 +51,14 @@ class Run:
         self.plans = {part.name: self._plan(part) for part in self.parts}
         self._check_models()
 
-    def say(self, text: str) -> None:
-        """A line for the user."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def begin(self, resumed: bool) -> None:
-        """Says what the run does, and keeps its tokenizer: a resumed run must not train it again."""
-        if "scratch" in self._tokenised and not (self.out / "tokenizer").exists():
-            save = self._tokenised["scratch"].tokenizer.save_pretrained
-            writing.write_folder(self.out / "tokenizer", lambda path: save(path))
+    def begin(self) -> None:
+        """Says what the run does."""
         parts = [
             f"{part.name} ({part.steps:,} steps of {part.batch} x {self.config.window} tokens)" for part in self.parts
         ]
-        self.say(f"{self.out}: {'going on' if resumed else 'new run'}; {len(parts)} part(s): {', '.join(parts)}")
+        self.say(
+            f"{self.folder}: {'going on' if self.resumed else 'new run'}; {len(parts)} part(s): {', '.join(parts)}"
+        )
         for tokenised in self._tokenised.values():
             if names := tokenised.asked.straddling:
                 what = "kept" if self.config.straddling == "keep" else "left out"
@@ -83,37 +69,27 @@ class Run:
 
     def tokenised(self, model: str) -> Tokenised:
         """What the tokenizer of a model makes of the passages and queries."""
-        name = "scratch" if model in models.SIZES else model
+        about = models.about(model)
+        name = "scratch" if about.from_scratch else model
         if name not in self._tokenised:
-            tokenizer = self._tokenizer(model)
+            config = self.config
+            if about.from_scratch:
+                texts_of = self.material.tokenizer_texts
+                tokenizer = self.scratch_tokenizer(texts_of, config.vocabulary, chosen=config.tokenizer)
+            else:
+                tokenizer = models.load_tokenizer(model)
             texts = [record.versions for record in self.material.records]
             queries, _ = all_queries(self.material.records)
-            asked = prepare(tokenizer, queries, straddling=self.config.straddling, context=self._context(model))
+            if not queries:
+                raise UserError("there are no queries to measure; give each passage some")
+            if config.window > (context := about.context(config.window)):
+                raise UserError(
+                    f"window: {config.window} tokens are more than the context of {model}, {context}; choose at most that"
+                )
+            asked = tokens.encode_queries(tokenizer, queries, straddling=config.straddling, context=context)
             versions = encode_passages(tokenizer, texts)
             self._tokenised[name] = Tokenised(tokenizer, tokens.end_token(tokenizer), versions, asked)
         return self._tokenised[name]
-
-    def _tokenizer(self, model: str) -> Any:
-        config = self.config
-        if model not in models.SIZES:
-            return models.load_tokenizer(model)
-        if config.tokenizer != "compact":
-            return tokenizers.lead_with_space(models.load_tokenizer(config.tokenizer))
-        if (self.out / "tokenizer").exists():
-            return models.load_tokenizer(str(self.out / "tokenizer"))
-        return tokenizers.train_compact_tokenizer(self.material.tokenizer_texts(), config.vocabulary)
-
-    def _context(self, model: str) -> int:
-        """The longest text the model reads; refuses a window beyond it."""
-        window = self.config.window
-        if model in models.SIZES:
-            return window
-        limit = _config_of(model).get("max_position_embeddings")
-        if limit is not None and window > int(limit):
-            raise UserError(
-                f"window: {window} tokens are more than the context of {model}, {limit}; choose at most that"
-            )
-        return int(limit or window)
 
     def _plan(self, part: PartConfig) -> Plan:
         tokenised = self.tokenised(part.model)
@@ -130,15 +106,13 @@ class Run:
 
     def _check_models(self) -> None:
         for part in self.parts:
-            if part.model not in models.SIZES:
-                size = _config_of(part.model).get("vocab_size")
-                if size is not None:
-                    check_vocabulary(part.model, int(size), self.tokenised(part.model).tokenizer)
+            if (size := models.about(part.model).vocabulary) is not None:
+                check_vocabulary(part.model, size, self.tokenised(part.model).tokenizer)
 
     def _needed(self, part: PartConfig) -> int:
         """Tokens that a part reads from the stream."""
         config, rows = self.config, part.steps * part.batch
-        if part.model in models.SIZES:
+        if models.about(part.model).from_scratch:
             rows += round(max(config.stage) * config.pretrain.steps) * config.pretrain.batch
         else:
             rows += config.optimizer.warmup * part.batch
@@ -168,12 +142,6 @@ def groups_of(config: Config, part: PartConfig, material: Material) -> tuple[Gro
             if group.passages[k::parts]:
                 found.append(dataclasses.replace(group, name=name, passages=group.passages[k::parts], start=start))
     return tuple(found)
-
-
-def _config_of(model: str) -> dict[str, Any]:
-    """The config.json of a local model folder; nothing for other sources, which are checked when they are loaded."""
-    path = Path(model).expanduser() / "config.json"
-    return dict(writing.read_json(path)) if path.is_file() else {}
 
 
 def check_vocabulary(name: str, rows: int, tokenizer: Any) -> None:

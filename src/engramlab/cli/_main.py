@@ -1,0 +1,61 @@
+"""Finds a command, runs it, and says how it ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from engramlab import cli
+from engramlab.base import registry
+from engramlab.base.errors import UserError
+
+_START = """engramlab: how language models store, acquire and edit facts
+
+usage: engramlab COMMAND ...
+
+commands
+"""
+_END = """
+first steps
+  engramlab run knowledge-extraction --preset tiny --out runs/demo
+  engramlab report runs/demo
+  engramlab corpus bios --variant multi5+permute --people 1000 --seed 0 --out corpora/bios
+  engramlab edit --model MODEL --prompt "The capital of France is" --subject France --target Rome --out edited/
+  engramlab COMMAND --help   what a command does and every option it has
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. Exit codes: 0 done, 1 a cell of a sweep failed, 2 something the user can put right (one line says what),
+    130 interrupted, 141 nobody reads the output any more."""
+    name, *given = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    module = None
+    try:
+        if name in ("-h", "--help", "help"):
+            print(_help())
+            return
+        module = registry.load(cli, "version" if name == "--version" else name, "command")
+        module.main(given)
+    except UserError as error:
+        print(f"engramlab: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        goes_on = getattr(module, "GOES_ON", False)
+        more = "the same command goes on from the last checkpoint" if goes_on else "nothing is half written"
+        print(f"\nengramlab: interrupted; {more}", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has had enough of it, as in `engramlab list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush is quiet too
+        sys.exit(141)
+
+
+def _help() -> str:
+    """The first paragraphs of all commands' docstrings, in two columns."""
+    lines = []
+    for name in registry.names(cli):
+        first = (registry.load(cli, name, "command").__doc__ or name).split("\n\n")[0]
+        for line in first.strip().splitlines():
+            usage, _, about = line.partition("  ")
+            lines.append(f"  {usage.strip():<26} {about.strip()}".rstrip())
+    return _START + "\n".join(lines) + "\n" + _END

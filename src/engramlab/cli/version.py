@@ -1,0 +1,21 @@
+"""version                    versions of engramlab and of what its numbers depend on
+
+usage: engramlab version
+"""
+
+from __future__ import annotations
+
+from engramlab.cli._words import about, wants_help
+
+
+def main(given: list[str]) -> None:
+    """Prints one version a line."""
+    if wants_help(given):
+        print(about(__doc__))
+        return
+    from engramlab.files.runs import commit, versions
+
+    found = versions()
+    print(f"engramlab {found.pop('engramlab', '(not installed)')}" + (f" ({c})" if (c := commit()) else ""))
+    for name, value in found.items():
+        print(f"  {name} {value}")
