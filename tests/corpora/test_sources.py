@@ -26,7 +26,7 @@ def written_by_a_model(folder: Path) -> Path:
     names = [people.name(i) for i in range(4)]
     values = [[people.value(i, a) for a in range(6)] for i in range(4)]
     columns = dict(zip(ATTRIBUTES, zip(*values, strict=True), strict=True))
-    table = people_table(folder, {"name": names, "pronoun": ["they"] * 4, **{k: list(v) for k, v in columns.items()}})
+    table = people_table({"name": names, "pronoun": ["they"] * 4, **{k: list(v) for k, v in columns.items()}})
     texts, spans = [], []
     for number, i in ((number, i) for number in range(2) for i in range(4)):
         text, found = names[i], [(0, len(names[i]), -1)]

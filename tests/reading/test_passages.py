@@ -9,7 +9,7 @@ import pytest
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.corpora.passages import DEPTHS, PassageRecord, all_queries, to_json, to_jsonl
-from engramlab.reading import read_passages
+from engramlab.reading import names, read_passages
 from engramlab.reading.defects import KINDS, count, defects
 
 REAL = Path(__file__).parents[3] / "shared/data/fictional_knowledge/fictional_knowledge_paraphrased.json"
@@ -262,3 +262,7 @@ def test_the_real_data_survives_writing(real, tmp_path):
     path = tmp_path / "fk.jsonl"
     path.write_text(to_jsonl(real), encoding="utf-8")
     assert read_passages(path) == real
+
+
+def test_formats_are_files() -> None:
+    assert names() == ["fictional-knowledge", "passages"]

@@ -28,17 +28,19 @@ from engramlab.core.text.assembly import TokenTable
 from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.corpora.people import ATTRIBUTES, People
 from engramlab.corpora.rewriting import rewritten
-from engramlab.writing.author import Conversation
-from engramlab.writing.bior import BiorConfig, write_bior
+from engramlab.writing.bior import FACTS, BiorConfig, conversation, write_bior
+from engramlab.writing.rounds import Conversation, clean
 
+NAME = "Anya Briar Forger"
+VALUES = ("October 2, 1996", "Princeton, NJ", "Reed College", "Ecology", "Dow", "Midland, MI")
 CONFIG = BiorConfig("nobody", people=9, entries=3, seed=4, batch=4, tries=30)
 
 
 def copyist(conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
     """Writes the facts down, and forgets one of them in two answers of three: an author that takes no model."""
     answers = []
-    for conversation, seed in zip(conversations, seeds, strict=True):
-        facts = [line[2:] for line in conversation[-1]["content"].splitlines()[1:]]
+    for messages, seed in zip(conversations, seeds, strict=True):
+        facts = [line[2:] for line in messages[-1]["content"].splitlines()[1:]]
         answers.append(" ".join(facts if seed % 3 == 0 else facts[1:]))
     return answers
 
@@ -57,6 +59,34 @@ write_bior(CONFIG, {out!r}, write=slowly)
 def tables(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {path.stem: pq.read_table(path).to_pylist() for path in folder.glob("*.parquet")}
     return found | {"dataset": json.loads((folder / "dataset.json").read_text())}
+
+
+def test_a_conversation_lists_every_fact_once_in_an_order_of_its_own() -> None:
+    orders = set()
+    for key in range(20):
+        *example, asked = conversation(NAME, "she", VALUES, key)
+        assert [message["role"] for message in example] == ["user", "assistant"]
+        facts = [FACTS[a].format(name=NAME, value=value) for a, value in zip(ATTRIBUTES, VALUES, strict=True)]
+        assert all(asked["content"].count(fact) == 1 for fact in facts)
+        orders.add(tuple(sorted(range(6), key=lambda a: asked["content"].index(facts[a]))))
+    assert len(orders) > 15
+    assert conversation(NAME, "she", VALUES, 3) == conversation(NAME, "she", VALUES, 3)
+    assert conversation(NAME, "she", VALUES, 3, example=False) == conversation(NAME, "she", VALUES, 3)[-1:]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("One.\n\n Two", "One."),
+        ("  One\ntwo.  ", "One two."),
+        ('She said "no." Then', 'She said "no."'),
+        ("no sentence", ""),
+        ("", ""),
+        ("The year 19.5 was", ""),
+    ],
+)
+def test_clean_keeps_whole_sentences(answer: str, text: str) -> None:
+    assert clean(answer) == text
 
 
 def test_a_killed_run_goes_on_to_the_same_corpus(tmp_path: Path) -> None:

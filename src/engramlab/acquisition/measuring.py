@@ -1,6 +1,6 @@
 """Measuring a model in training at every step: all queries in one pass, kept token by token, safe against a crash.
 
-    asked = prepare(tokenizer, queries)                # once
+    asked = encode_queries(tokenizer, queries)         # once
     kept = Measurements(folder / "measured")
     kept.rewind(step)                                  # of the checkpoint that training goes on from, -1 for none
     for step in train(state, stream):
@@ -22,10 +22,7 @@ rows are sorted by length, beginnings that queries share are read once, and logi
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -33,81 +30,14 @@ import pyarrow.parquet as pq
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Query
-from engramlab.core.text.tokens import Sequences, encode_queries
+from engramlab.core.text.tokens import EncodedQueries
 from engramlab.files.writing import clear, replacing
 from engramlab.measuring.scoring import score
 
-Straddling = Literal["refuse", "keep", "drop"]
 WHOLE = "measured.parquet"
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Queries as token rows, ready to be measured again and again.
-
-    Attributes:
-        queries: those that are measured, in the order of the rows.
-        numbers: int64 ``[Q]``: their places in the list they came from.
-        sequences: start tokens, prompt and target of each; marks are 1 on the target's tokens.
-        offsets: int64 ``[Q + 1]``: the target tokens of query ``q`` are ``offsets[q]:offsets[q + 1]`` of a measurement.
-        straddling: ids of the queries whose target begins inside a token of the prompt, kept or dropped as chosen.
-    """
-
-    queries: tuple[Query, ...]
-    numbers: np.ndarray
-    sequences: Sequences
-    offsets: np.ndarray
-    straddling: tuple[str, ...]
-
-
-def prepare(
-    tokenizer: Any, queries: Sequence[Query], *, straddling: Straddling = "refuse", context: int | None = None
-) -> Asked:
-    """Encodes queries once for many measurements.
-
-    Args:
-        straddling: what to do with a query whose target's tokens are no suffix of its text's: "refuse" all, "keep" it (the
-            token that also holds the prompt's end is scored with it) or "drop" it.
-        context: most tokens a query may have; None for no limit.
-
-    Raises:
-        UserError: no query; a query of the kind above if they are refused; a query longer than the context or without any
-            token of its own.
-    """
-    if not queries:
-        raise UserError("there are no queries to measure; give each passage some")
-    encoded = encode_queries(tokenizer, queries)
-    bad = list(encoded.straddling)
-    names = tuple(queries[i].id or str(i) for i in bad)
-    if bad and straddling == "refuse":
-        first = queries[bad[0]]
-        raise UserError(
-            f"query {names[0]}: the tokens of its target {first.target!r} are no suffix of those of its text, because the "
-            f"first one also holds a part of the prompt {first.prompt[-30:]!r} ({len(bad)} queries are so, of "
-            f"{len(queries)}); choose --straddling keep or --straddling drop"
-        )
-    sequences = encoded.sequences
-    chosen = np.arange(len(queries))
-    if straddling == "drop":
-        chosen = np.setdiff1d(chosen, bad)
-        rows = [sequences.row(int(i)) for i in chosen]
-        marks = [sequences.marks[sequences.offsets[i] : sequences.offsets[i + 1]] for i in chosen]
-        sequences = Sequences.of(rows, marks)  # type: ignore[arg-type]
-        if not len(chosen):
-            raise UserError("every query was dropped: no target is a suffix of its text's tokens with this tokenizer")
-    longest = int(sequences.lengths.argmax())
-    if context is not None and int(sequences.lengths[longest]) > context:
-        raise UserError(
-            f"query {queries[int(chosen[longest])].id}: has {int(sequences.lengths[longest])} tokens, but the window is "
-            f"{context}; use a window of at least as many or a shorter prompt"
-        )
-    counts = np.add.reduceat((sequences.marks > 0).astype(np.int64), sequences.offsets[:-1])
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    return Asked(tuple(queries[int(i)] for i in chosen), chosen, sequences, offsets, names)
-
-
-def measure(model: nn.Module, asked: Asked, budget: int = 4_096) -> np.ndarray:
+def measure(model: nn.Module, asked: EncodedQueries, budget: int = 4_096) -> np.ndarray:
     """Natural log-probabilities of all target tokens: float32 ``[asked.offsets[-1]]``. The model keeps its mode.
 
     Args:

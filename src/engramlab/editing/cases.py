@@ -68,7 +68,7 @@ def require_model(name: str) -> None:
 
 
 def cases(
-    benchmark: str | Path = "world",
+    benchmark: str | Path | Sequence[Case] = "world",
     *,
     limit: int | None = None,
     seed: int = 0,
@@ -81,7 +81,8 @@ def cases(
     """The cases that an experiment edits.
 
     Args:
-        benchmark: what ``benchmarks.load`` takes: "world", a file, or ``hub:owner/name[:file or split]``.
+        benchmark: what ``benchmarks.load`` takes: "world", a file, or ``hub:owner/name[:file or split]``; or the cases
+            themselves, such as those of a ``FactTable``.
         limit: most cases; None for all. Those of a file come in its order, others in one drawn by ``seed``.
         seed: of a benchmark that is made, and of the split.
         part: see ``split``.
@@ -97,7 +98,12 @@ def cases(
         raise UserError(f"limit: must be at least 1, or left out for all cases, not {limit}")
     # All of a benchmark is read where not all of it is taken: which cases come first must not depend on the limit.
     whole = part != "all" or known_to is not None
-    loaded = benchmarks.load(benchmark, format=format, bad=bad, limit=None if whole else limit, seed=seed)
+    if isinstance(benchmark, str | Path):
+        loaded = benchmarks.load(benchmark, format=format, bad=bad, limit=None if whole else limit, seed=seed)
+    elif format is not None:
+        raise UserError("format: is of a benchmark's file; leave it out for facts")
+    else:
+        loaded, benchmark = benchmarks.Loaded(list(benchmark), [], "facts"), "facts"
     chosen = split(loaded.cases, part, seed)
     if not chosen:
         raise UserError(f"{benchmark}: its {len(loaded.cases)} cases leave none for part {part!r}; use part 'all'")
@@ -123,14 +129,16 @@ def together(cases: Iterable[Case]) -> list[Case]:
     """These cases without the judges that no longer hold once all of their edits stand side by side.
 
     The capital of Japan must not change when France's does, unless Japan's is edited too. For sequences and batches of cases;
-    a query that does not say what it ``needs`` (see ``benchmarks/world.py``) is kept.
+    a query that does not say what it ``needs`` (see ``benchmarks/world.py``) is kept, unless it asks after another edited fact
+    whose answer was to stay.
     """
     cases = list(cases)
     edited = {edit.query.id for case in cases for edit in case.edits}
     given = Counter(f"{edit.query.relation}={edit.target}" for case in cases for edit in case.edits)
 
     def holds(query: Query, own: str) -> bool:
-        needs = getattr(query, "needs", ())
+        asked = (f"{query.relation}/{query.subject}",) if query.role == "locality" and query.subject else ()
+        needs = getattr(query, "needs", asked)
         return not any(need in edited or given[need] > (need == own) for need in needs)
 
     def kept(edit: Edit) -> Edit:

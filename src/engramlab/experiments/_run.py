@@ -24,6 +24,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as random_key
 from engramlab.core import models
 from engramlab.core.text import tokenizers
+from engramlab.corpora.facts import FactOptions
 from engramlab.files import runs, writing
 
 
@@ -59,7 +60,14 @@ class Run:
     ) -> None:
         self.experiment, self.config, self.folder = experiment, config, Path(out)
         self.console = console or Console(stderr=True)
-        self._place = runs.Run(self.folder, experiment, recorded or config, preset=preset)
+        facts = config.fact_table() if isinstance(config, FactOptions) else None
+        self._place = runs.Run(
+            self.folder,
+            experiment,
+            recorded or config,
+            preset=preset,
+            inputs={} if facts is None else {"facts": facts.digest},
+        )
         self.resumed = self._place.resumed
         self.kept: Any = None
 

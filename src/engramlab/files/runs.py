@@ -19,7 +19,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -113,13 +113,21 @@ class Run:
         config: the resolved config (a dataclass).
         preset: name of the preset the config started from.
         grows: options that are lists and may have gained members since; the folder's record then is the new one.
+        inputs: digests of what the config names and others may change, such as the user's facts, by option.
 
     Raises:
-        UserError: the folder belongs to another config or to something else.
+        UserError: the folder belongs to another config or to something else, or an input is not what it was.
     """
 
     def __init__(
-        self, folder: Path, experiment: str, config: Any, *, preset: str = "", grows: Sequence[str] = ()
+        self,
+        folder: Path,
+        experiment: str,
+        config: Any,
+        *,
+        preset: str = "",
+        grows: Sequence[str] = (),
+        inputs: Mapping[str, str] = {},
     ) -> None:
         self.folder = Path(folder)
         resolved = plain(config)
@@ -144,10 +152,17 @@ class Run:
                     f"{self.folder} holds a run with another config ({'; '.join(changed[:5])}"
                     f"{', …' if len(changed) > 5 else ''}); choose another --out, or remove that folder to start over"
                 )
+            for name, digest in old.get("inputs", {}).items():
+                if inputs.get(name, digest) != digest:
+                    raise UserError(
+                        f"{self.folder} holds a run with other {name}: they were changed since; choose another --out, or bring "
+                        "them back"
+                    )
         elif self.folder.exists() and (not self.folder.is_dir() or any(map(_is_content, self.folder.iterdir()))):
             raise UserError(f"{self.folder} exists and is no run folder (it has no config.json); choose another --out")
         self._lock: IO[Any] | None = None
         self._record = {"experiment": experiment, "preset": preset, "config": resolved}
+        self._record |= {"inputs": dict(inputs)} if inputs else {}
 
     def open(self) -> None:
         """Makes the folder and holds it; only the main process of a launch should. Raises UserError if it is in use."""

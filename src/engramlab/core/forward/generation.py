@@ -160,17 +160,7 @@ def generate(
             sequences, sequences.lengths, budget, owner=owner, share=not whole, most=batch
         ):
             under = None if owner is None else torch.from_numpy(owner[chosen]).to(device)
-            # Padding stands between what is shared and the rest: positions are counted from the mask.
-            ids, mask = left_padded([rows[i][shared:] for i in chosen], end, device)
-            cache = None
-            if shared:
-                begin = torch.tensor([rows[chosen[0]][:shared]], device=device)
-                with deltas.routing(
-                    model, torch.full((1,), shared - 1, device=device), None if under is None else under[:1]
-                ):
-                    cache = shared_cache(model, begin, len(ids))
-                ids = torch.cat([begin.expand(len(ids), -1), ids], dim=1)
-                mask = torch.cat([torch.ones_like(mask[:, :1]).expand(-1, shared), mask], dim=1)
+            ids, mask, cache = _begun(model, [rows[i] for i in chosen], shared, end, under)
             last = ids.shape[1] - 1 - (shared if cache is not None else 0)
             stops = torch.full((len(ids) * decoding.beams,), last, device=device)
             with deltas.routing(model, stops, None if under is None else under.repeat_interleave(decoding.beams)):
@@ -269,6 +259,23 @@ def left_padded(rows: Sequence[Sequence[int]], fill: int, device: torch.device) 
     ids = torch.tensor([[fill] * (width - len(row)) + list(row) for row in rows], dtype=torch.int64)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], dtype=torch.int64)
     return ids.to(device), mask.to(device)
+
+
+def _begun(
+    model: nn.Module, rows: Sequence[Sequence[int]], shared: int, fill: int, under: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """Rows that begin with the same ``shared`` tokens, side by side, and the keys and values of those tokens, read once."""
+    device = next(model.parameters()).device
+    # Padding stands between what is shared and the rest: positions are counted from the mask.
+    ids, mask = left_padded([row[shared:] for row in rows], fill, device)
+    if not shared:
+        return ids, mask, None
+    begin = torch.tensor([rows[0][:shared]], device=device)
+    end = torch.full((1,), shared - 1, device=device)
+    with deltas.routing(model, end, None if under is None else under[:1]):
+        cache = shared_cache(model, begin, len(ids))
+    ids = torch.cat([begin.expand(len(ids), -1), ids], dim=1)
+    return ids, torch.cat([torch.ones_like(mask[:, :1]).expand(-1, shared), mask], dim=1), cache
 
 
 def first_line(text: str) -> str:

@@ -68,8 +68,10 @@ def edits(
         raise UserError(f"target: {target!r} is unknown; use 'other' or 'own'")
     check_relations(relations, facts.relations, facts.name)
     chosen = [fact for fact in facts if relations is None or fact.relation in relations]
-    if limit is not None and limit < len(chosen):
-        chosen = [chosen[i] for i in permute(key(seed, "fact edits"), np.arange(limit), len(chosen)).tolist()]
+    if not chosen:
+        raise UserError(f"{facts.name}: states no fact of {', '.join(relations or ())}; choose other relations")
+    order = permute(key(seed, "fact edits"), np.arange(len(chosen)), len(chosen)).tolist()
+    chosen = [chosen[i] for i in order[:limit]]
     by_relation: dict[str, list[Fact]] = {relation: [] for relation in facts.relations}
     for fact in facts:
         by_relation[fact.relation].append(fact)

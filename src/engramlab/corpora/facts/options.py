@@ -26,8 +26,11 @@ class FactOptions:
     """A file of lines ATTRIBUTE, tab, question with {subject}, for attributes of the facts that shall not be asked "What is the
     ATTRIBUTE of {subject}? Answer:"."""
 
-    def fact_table(self, pronoun_column: str | None = None) -> FactTable | None:
+    def fact_table(self) -> FactTable | None:
         """The facts; None where none are given. Raises UserError for whatever is wrong with them or their wordings."""
+        return self._read()
+
+    def _read(self, pronoun_column: str | None = None) -> FactTable | None:
         if self.facts is None:
             return None
         return FactTable.read(

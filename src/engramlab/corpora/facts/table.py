@@ -86,11 +86,11 @@ class FactTable:
         """
         if isinstance(source, FactTable):
             return cls.of(source, relations=relations, templates=templates, questions=questions, name=source.name)
-        if source == "countries":
+        if isinstance(source, str) and source == "countries":
             from engramlab.corpora.countries import facts
 
             return cls.of(facts(), relations=relations, templates=templates, questions=questions, name="countries")
-        if not isinstance(source, str | Path) and not hasattr(source, "columns"):
+        if isinstance(source, Iterable) and not isinstance(source, str) and not hasattr(source, "columns"):
             return cls.of(source, relations=relations, templates=templates, questions=questions)
         built = building.from_table(source, key, relations, pronoun_column)
         return cls._worded(built, templates, questions)
@@ -257,7 +257,7 @@ class FactTable:
             target: "other": another object of the relation, drawn by the seed, as if the fact had changed (the table's own is
                 the old answer); "own": the table's object, which the model shall learn.
             relations: those to edit; None for all.
-            limit: at most so many cases, drawn by the seed; None for a case a fact, in their order.
+            limit: at most so many cases, the first of an order drawn by the seed; None for a case a fact.
             locality: judges about other subjects, of the same relation.
 
         Raises:

@@ -11,10 +11,3 @@ A source has
 - optionally ``VARIANTS``: names of its only variants, where they are not those of ``corpora/variants.py``;
 - optionally ``RENAMED``: options of `engramlab corpus` as they were called before, and their names.
 """
-
-from typing import Any
-
-from engramlab.corpora.datasets import options
-
-#: The options of every source there is: what configs of experiments that train on a corpus inherit.
-Source: Any = options()

@@ -29,9 +29,13 @@ class Config(FactOptions):
     seed: int = 0
     """Of templates, orders, the split and whatever is trained."""
 
+    def fact_table(self) -> FactTable | None:
+        """See `FactOptions.fact_table`."""
+        return self._read(self.pronoun_column)
+
 
 def _facts(config: Config) -> FactTable:
-    facts = FactOptions.fact_table(config, config.pronoun_column)
+    facts = config.fact_table()
     if facts is None:
         raise UserError("facts: give your table, for example --facts countries.csv")
     return facts

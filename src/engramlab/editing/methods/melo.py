@@ -13,7 +13,6 @@ from engramlab.base.errors import UserError
 from engramlab.base.options import check_rules
 from engramlab.core.deltas import Delta, Modifier, Route, fingerprint
 from engramlab.core.models.geometry import depth, down_projection, layer_at, matrix_shape
-from engramlab.core.training.loop import Recipe
 from engramlab.core.training.losses import Loss
 from engramlab.editing.method import Cases, Made, Watch, failed, recipe
 from engramlab.editing.requests import encode_edits
@@ -194,15 +193,6 @@ class MeloDelta(Delta):
         return cls(model, settings["path"], clusters, factors["left"], factors["right"])
 
 
-class _Halving(Recipe):
-    """A learning rate that is halved again and again."""
-
-    every: int = 20
-
-    def rate(self, step: int) -> float:
-        return self.learning_rate * 0.5 ** (step // self.every)
-
-
 def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss, watch: Watch = None) -> Made:
     """Clusters and blocks of its own for each case; all blocks are trained in one batch."""
     key_layer, layers = _layers(model, config)
@@ -225,7 +215,7 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
         path: LowRankUpdates(len(groups), matrix_shape(model, path), config.rank, config.scale, generator, device)
         for path in paths
     }
-    plan = _halving(config)
+    plan = recipe(config.steps, config.learning_rate, schedule=f"halving:every={config.halve_every}")
     with standing_in(model, empty):
         keys = inputs_at(model, key_path, requests)
         trained = descend(model, requests, min(layers), updates, plan, loss, watch, config.stop_below)
@@ -250,13 +240,6 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
             sides.append({path: torch.cat([held[path].to(device), new[path]]) if held else new[path] for path in paths})
         found.append(MeloDelta(name, key_path, clusters, sides[0], sides[1], continues=older))
     return found
-
-
-def _halving(config: Config) -> Recipe:
-    plain = recipe(config.steps, config.learning_rate)
-    made = _Halving(**vars(plain))
-    object.__setattr__(made, "every", config.halve_every)
-    return made
 
 
 def _layers(model: nn.Module, config: Config) -> tuple[int, tuple[int, ...]]:

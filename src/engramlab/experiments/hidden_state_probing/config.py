@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from engramlab.base.errors import UserError
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora import datasets
-from engramlab.corpora.sources import Source
 from engramlab.probing.classifier import Probe
 from engramlab.probing.q_probing import At, check_prompt
 
+Source: Any = datasets.options()  # what the corpora ask for
 _RECIPE = Recipe(
     steps=30_000, batch=200, learning_rate=1e-3, weight_decay=0.3, eps=1e-6, schedule="linear", final=0.0, clip=None
 )

@@ -5,6 +5,7 @@ teacher-forced and generated. `--setting single` makes each edit on a fresh mode
 1, 10, 100), `batch` all at once. Run the same command again to go on after an interruption.
 
     engramlab run knowledge-editing --model MODEL --methods ft-m,lora,rome --benchmark world --known-only --out runs/editing
+    engramlab run knowledge-editing --model MODEL --facts my_facts.csv --out runs/mine
 """
 
 from __future__ import annotations

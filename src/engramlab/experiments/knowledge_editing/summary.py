@@ -48,7 +48,7 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
                 rows.append({**about, "protocol": NAMES[protocol], **shares, **kinds})
     return {
         "model": config.model,
-        "benchmark": config.benchmark,
+        "benchmark": str(config.facts or config.benchmark),
         "setting": config.setting,
         "new_tokens": _new_tokens(out),
         "rows": rows,

@@ -37,13 +37,17 @@ class Run(_run.Run):
         names = {name.replace("-", "_") for name, _ in self.parts}  # what other methods would do is no part of this run
         recorded["hyper"] = {name: values for name, values in recorded["hyper"].items() if name in names}
         super().__init__("knowledge-editing", config, out, preset=preset, console=console, recorded=recorded)
+        facts = config.fact_table()
+        self.benchmark: str | list[Case] = (
+            config.benchmark if facts is None else facts.edits("own" if config.learn else "other", seed=config.seed)
+        )
         # Everything there is, read before the model is loaded: a bad file is refused in a second.
         self.loaded = self._read(limit=None)
 
     def _read(self, **more: Any) -> editing_cases.Chosen:
         config = self.config
         return editing_cases.cases(
-            config.benchmark, seed=config.seed, part=config.part, format=config.format, bad=config.bad, **more
+            self.benchmark, seed=config.seed, part=config.part, format=config.format, bad=config.bad, **more
         )
 
     def results(self) -> dict[str, Any]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from engramlab.base.errors import UserError
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora import datasets
-from engramlab.corpora.sources import Source
 from engramlab.files.documents import check_source
+
+Source: Any = datasets.options()  # what the corpora ask for
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from engramlab.corpora.fictional import Fictional
 from engramlab.files.journal import Journal
 from engramlab.reading import read_passages
 from engramlab.reading.defects import defects
-from engramlab.writing import passage_prompts as asking
-from engramlab.writing.author import Conversation
+from engramlab.writing import prompts as asking
 from engramlab.writing.passages import PassagesConfig, write_passages
+from engramlab.writing.rounds import Conversation
 
 CONFIG = PassagesConfig("nobody", passages=3, sentences=6, paraphrases=2, seed=1, batch=4, tries=8)
 FACTS = ("Ada Wren", "Tarn", "1802", "oak timber", "the Lund Society", "forty goats")
@@ -152,7 +152,7 @@ def test_options_that_cannot_be(change: dict, words: str) -> None:
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    monkeypatch.setattr("engramlab.writing.passages.writer", lambda model, **settings: author)
+    monkeypatch.setattr("engramlab.writing.rounds.Author.writer", lambda config: author)
     options = ["--passages", "2", "--sentences", "6", "--paraphrases", "1", "--tries", "8"]
     main(["corpus", "passages", "--model", "nobody", *options, "--out", str(tmp_path / "made")])
     assert "of 2 passages came out whole; answers accepted: passage" in capsys.readouterr().out

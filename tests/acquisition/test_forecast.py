@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engramlab.acquisition import planner
+from engramlab.acquisition.counting import count_facts
+from engramlab.acquisition.curves import Reading, read_curves
+from engramlab.acquisition.forecast import PlanOptions, plan
+from engramlab.acquisition.laws import Law, course, law_of, laws_of, validate
 from engramlab.acquisition.measuring import Measurements
 from engramlab.base.errors import UserError
 from engramlab.core.text.tokenizers import train_compact_tokenizer
-from engramlab.experiments.knowledge_acquisition.config import Reading
-from engramlab.experiments.knowledge_acquisition.counting import count_facts
-from engramlab.experiments.knowledge_acquisition.curves import read_curves
-from engramlab.experiments.knowledge_acquisition.laws import law_of, laws_of, validate
-from engramlab.experiments.knowledge_acquisition.planning import PlanOptions, plan
 
-LAW = planner.Law(first=1.0, change=-0.2, decay_constant=0.25, intercept=0.8, peak=3)
+LAW = Law(first=1.0, change=-0.2, decay_constant=0.25, intercept=0.8, peak=3)
 READING = Reading(window=10, bootstrap=10)
 BEFORE = -4.0
 
@@ -28,7 +26,7 @@ def write_run(path: Path, interval: int = 20, times: int = 5, total: int = 300) 
     path.mkdir(parents=True)
     at = [interval * k for k in range(times)]
     states = np.arange(total + 1)
-    curve = BEFORE + planner.course(LAW, at, states)
+    curve = BEFORE + course(LAW, at, states)
     for step in at:  # the law has its height at once; a curve reaches it at its peak
         for d in (1, 2):
             curve[step + d] -= 0.1 * (3 - d)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from engramlab.corpora.rewriting import clean
+from engramlab.writing.rounds import clean
 
 Messages = list[dict[str, str]]
 LONGEST_TARGET = 6  # words

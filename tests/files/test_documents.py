@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engramlab.base.errors import UserError
-from engramlab.files.documents import CHARACTERS, check_source, documents
+from engramlab.files.documents import CHARACTERS, check_source, digest, documents
 
 
 def test_every_kind_of_file_and_a_folder_of_them(tmp_path: Path) -> None:
@@ -30,6 +32,28 @@ def test_a_long_text_is_cut_at_blank_lines_and_nothing_is_lost(tmp_path: Path) -
     assert len(found) > 1
     assert max(map(len, found)) < 2 * CHARACTERS
     assert " ".join(" ".join(found).split()) == " ".join(" ".join(paragraphs).split())
+
+
+def test_tables_of_other_kinds_and_archives(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text;n\nOne, two.;1\n;2\n")
+    (tmp_path / "b.json").write_text(json.dumps([{"text": "Three."}, "Four."]))
+    (tmp_path / "c.txt.gz").write_bytes(gzip.compress(b"Five.\r\n\r\nSix.\r\n"))
+    (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(b'{"text": "Seven."}\n'))
+    assert list(documents(str(tmp_path / "a.csv"))) == ["One, two."]
+    assert list(documents(str(tmp_path / "b.json"))) == ["Three.", "Four."]
+    assert list(documents(str(tmp_path / "c.txt.gz"))) == ["Five.\n\nSix."]
+    assert list(documents(str(tmp_path))) == ["Five.\n\nSix.", "Seven."]
+    assert list(documents(str(tmp_path / "c.txt.gz"), by_line=True)) == ["Five.", "Six."]
+
+
+def test_a_digest_is_of_what_the_files_say(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("One.")
+    (tmp_path / "b.txt").write_text("Two.")
+    both, one = digest(str(tmp_path)), digest(str(tmp_path / "a.txt"))
+    assert one == hashlib.sha256(b"One.").hexdigest()
+    (tmp_path / "b.txt").write_text("Too.")
+    assert digest(str(tmp_path)) != both
+    assert digest(str(tmp_path / "a.txt")) == one
 
 
 def test_other_columns(tmp_path: Path) -> None:

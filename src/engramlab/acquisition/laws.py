@@ -1,4 +1,4 @@
-"""Which facts will be learnt: encounters accumulate, forgetting takes its part in between.
+"""The laws of acquisition and forgetting: encounters accumulate, forgetting takes its part in between.
 
     law = fit_law(gains, before, retained)           # from the measured curves of one group and depth
     course(law, encounters=[0, 100, 200], at=[250])  # gain in nats at state 250
@@ -9,6 +9,9 @@ than nothing). Behind it the gain falls by the measured law of forgetting, g(t) 
 first down to 0, until the next encounter. So a fact met every I steps settles where one encounter makes good what I steps
 took, and is never kept where R(I) = 0: I lies beyond the learnability threshold.
 
+**From a run.** Laws are read at the same distance from every encounter for all queries (``law_of``): maxima picked query by
+query, as effectivity is defined, are too high by the curves' noise, and a forecast has to be right on average.
+
 Source of the measures and of the argument: arXiv 2406.11813, "Learnability threshold"; simulating it fact by fact is ours.
 Pure functions of numpy arrays.
 """
@@ -16,13 +19,16 @@ Pure functions of numpy arrays.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from engramlab.acquisition import decay, dynamics
+from engramlab.acquisition.curves import Curves, Reading
+from engramlab.acquisition.decay import Floats
+from engramlab.corpora.passages import DEPTHS
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def fit_law(
     Args:
         gains: ``[K]`` gain over the state before the first encounter, of a query right before an encounter.
         effectivities: ``[K]`` what that encounter gained.
-        decay_constant, intercept, base: of ``dynamics.fit_decay``.
+        decay_constant, intercept, base: of ``decay.fit_decay``.
         peak, highest: of ``Law``.
 
     Raises:
@@ -139,91 +145,94 @@ BASELINES = {"no forgetting": no_forgetting, "last encounter only": last_encount
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What becomes of a fact that is met every ``interval`` steps.
+class Measured:
+    """A law and where targets stood before."""
 
-    Attributes:
-        settles: the gain right after an encounter, in nats, that it comes to at last.
-        keeps: the gain right before the next one.
-        learnt_at: steps until the gain right before an encounter is at least the one needed; None if never.
-    """
-
-    interval: float
-    settles: float
-    keeps: float
-    learnt_at: float | None
+    law: Law
+    before: float
 
 
-def outlook(law: Law, interval: float, needed: float, *, steps: float = math.inf, most: int = 100_000) -> Outlook:
-    """Follows a fact met every ``interval`` steps, from the first encounter at 0.
+def law_of(curves: Curves, group: str, depth: str, reading: Reading) -> Measured | None:
+    """The law of a group at a depth; None where it was not injected or never measured densely enough."""
+    parts = curves.injected(group, depth)
+    away = []
+    for rows, at in parts:
+        maxima = dynamics.local_acquisition_maxima(curves.logprobs[rows], at, reading.window, steps=curves.steps)
+        away += (maxima - np.asarray(at))[maxima >= 0].tolist()
+    if not away:
+        return None
+    peak = max(1, round(float(np.median(away))))
+    horizon = min(curves.total - at[-1] - peak for _, at in parts)
+    gains, lifts, befores, kept = [], [], [], []
+    for rows, at in parts:
+        states = np.asarray(at)
+        base = _at(curves, rows, states[:1])
+        gains.append(_at(curves, rows, states) - base)
+        lifts.append(_at(curves, rows, states + peak) - _at(curves, rows, states))
+        kept.append(_at(curves, rows, at[-1] + peak + np.arange(horizon + 1)) - base)
+        befores.append(base[:, 0])
+    left = np.concatenate(kept).mean(axis=0)
+    before = float(np.concatenate(befores).mean())
+    if not left[0] > 0:
+        return None
+    t_max = math.inf if reading.t_max is None else reading.t_max
+    fit = decay.fit_decay(np.arange(horizon + 1), left / left[0], reading.base, t_min=reading.t_min, t_max=t_max)
+    # The mean over queries: the line would otherwise mix how queries differ with how one of them goes on.
+    x, y = np.concatenate(gains).mean(axis=0), np.concatenate(lifts).mean(axis=0)
+    law = fit_law(
+        x,
+        y,
+        decay_constant=fit.decay_constant,
+        intercept=fit.intercept,
+        base=reading.base,
+        peak=peak,
+        highest=-before,
+    )
+    return Measured(law, before)
+
+
+def _at(curves: Curves, rows: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """float64 ``[rows, states]``, between measured states by a straight line."""
+    return np.stack([np.interp(states, curves.steps, values) for values in curves.logprobs[rows]])
+
+
+def validate(laws: dict[tuple[str, str], Measured], curves: Curves) -> list[dict[str, Any]]:
+    """How far forecasts were off on a part that they were not fitted to.
 
     Args:
-        interval: steps from one encounter to the next; may be a fraction (several encounters a step).
-        needed: gain in nats that has to stand right before the next encounter for the fact to count as learnt.
-        steps: how long training goes on.
-        most: encounters followed at most; it stops earlier where nothing changes any more.
+        laws: by (group, depth).
+
+    Returns:
+        A row a (group, depth, place): place "end" is the last state, "along" all measured states behind the first encounter;
+        errors in nats of the planner and of the baselines, over queries, and of the mean curve.
     """
-    if not interval > 0:
-        raise ValueError(f"interval must be above 0, not {interval}")
-    kept_part = float(law.retained(interval - law.peak))
-    height = kept = 0.0
-    learnt: float | None = None
-    for number in range(most):
-        if number * interval > steps:
-            break
-        height = kept + law.effectivity(kept)
-        before, kept = kept, height * kept_part
-        if learnt is None and kept >= needed and (number + 1) * interval <= steps:
-            learnt = (number + 1) * interval
-        if number and abs(kept - before) < 1e-9:
-            break
-    return Outlook(interval, height, kept, learnt)
+    found = []
+    for (group, depth), measured in laws.items():
+        made: dict[str, list[np.ndarray]] = {name: [] for name in ("planner", *BASELINES)}
+        true: list[np.ndarray] = []
+        if not (parts := curves.injected(group, depth)):
+            continue
+        length = min(curves.total - at[0] for _, at in parts)
+        for rows, at in parts:
+            states = at[0] + np.arange(1, length + 1)
+            true.append(_at(curves, rows, states) - _at(curves, rows, np.array([at[0]])))
+            for name, simulate in (("planner", course), *BASELINES.items()):
+                made[name].append(np.broadcast_to(simulate(measured.law, at, states), true[-1].shape))
+        truth = np.concatenate(true)
+        for place, cut in (("end", slice(-1, None)), ("along", slice(None))):
+            row: dict[str, Any] = {"group": group, "depth": depth, "place": place, "queries": len(truth)}
+            row["measured"] = float(truth[:, cut].mean())
+            for name, values in made.items():
+                predicted = np.concatenate(values)[:, cut]
+                off = np.abs(predicted - truth[:, cut])
+                row[name] = float(off[np.isfinite(off)].mean())
+                row[f"{name}: mean curve"] = float(np.abs(predicted.mean(axis=0) - truth[:, cut].mean(axis=0)).mean())
+            found.append(row)
+    return found
 
 
-def intervals(counts: npt.ArrayLike, corpus_tokens: float, tokens_a_step: float) -> Floats:
-    """Steps from one encounter to the next for facts stated ``counts`` times in a corpus; infinite for none.
-
-    Args:
-        counts: ``[F]`` how often each fact is stated in the corpus.
-        corpus_tokens: tokens of the corpus.
-        tokens_a_step: batch x window.
-    """
-    stated = np.asarray(counts, np.float64)
-    with np.errstate(divide="ignore"):
-        return np.where(stated > 0, corpus_tokens / stated / tokens_a_step, math.inf)
-
-
-@dataclass(frozen=True)
-class Error:
-    """How far predictions lie from what was measured, in nats.
-
-    Attributes:
-        mean: mean absolute error over queries.
-        bias: mean of predicted minus measured.
-        queries: how many were compared.
-    """
-
-    mean: float
-    bias: float
-    queries: int
-
-
-def errors(predicted: npt.ArrayLike, measured: npt.ArrayLike) -> Error:
-    """Of predictions ``[Q]`` against measurements ``[Q]``; NaN in either is left out."""
-    made, true = np.broadcast_arrays(np.asarray(predicted, np.float64), np.asarray(measured, np.float64))
-    known = np.isfinite(made) & np.isfinite(true)
-    gap = (made - true)[known]
-    if not len(gap):
-        return Error(math.nan, math.nan, 0)
-    return Error(float(np.abs(gap).mean()), float(gap.mean()), len(gap))
-
-
-def weighted(laws: Sequence[Law]) -> Law:
-    """The mean of several laws, such as those of the schedules that were measured."""
-    if not laws:
-        raise ValueError("there is no law to average")
-    mean = {
-        name: float(np.mean([getattr(law, name) for law in laws]))
-        for name in ("first", "change", "decay_constant", "intercept", "peak", "highest")
-    }
-    return Law(**mean, base=laws[0].base)
+def laws_of(curves: Curves, reading: Reading) -> dict[tuple[str, str], Measured]:
+    """Every law that can be read from a part, by (group, depth)."""
+    groups = dict.fromkeys(query["group"] for query in curves.queries)
+    found = {(group, depth): law_of(curves, group, depth, reading) for group in groups for depth in DEPTHS}
+    return {key: law for key, law in found.items() if law is not None}

@@ -1,23 +1,41 @@
-"""The curves of a run: reading what was measured, cutting it into groups and depths, thinning it for reports."""
+"""The curves of an injection: reading what was measured, cutting it into groups and depths, thinning it for reports."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from engramlab.acquisition import dynamics
+from engramlab.acquisition import decay, dynamics
 from engramlab.acquisition.measuring import read_measurements
 from engramlab.acquisition.schedule import Group
-from engramlab.experiments.knowledge_acquisition.config import Arm, Config, Reading
 from engramlab.files import writing
 
 CURVE_POINTS = 400  # states of a group's mean curve in curves.json
 FACT_POINTS = 100  # states of a query's curve there
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the curves are read; the report prints every choice."""
+
+    target: Literal["mean", "sum"] = "mean"
+    """Log-probability of a target: mean over its tokens (the released code of the paper) or their sum."""
+    window: int = dynamics.WINDOW
+    """Steps after an injection in which its maximum is looked for (t_w)."""
+    outliers: float = 1.5
+    """Retainabilities beyond so many interquartile ranges are left out (the paper: 1.5, its code: 2.0)."""
+    base: float = 10.0
+    """Base of the logarithm in the fit of retainability against log t."""
+    t_min: int = 1
+    """Smallest t of that fit."""
+    t_max: int | None = None
+    """Largest t of that fit; None for all that every query reaches."""
+    bootstrap: int = 1000
+    """Resamples of passages for intervals."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +46,7 @@ class Curves:
         steps: int64 ``[S]`` measured states.
         logprobs: float64 ``[Q, S]``, of target spans.
         queries: one a row, as ``queries.json`` has them.
-        tokens: float32 ``[S, total]``, token by token.
+        total: the last state.
     """
 
     steps: np.ndarray
@@ -43,6 +61,11 @@ class Curves:
             if (query["group"], query["depth"]) == (group, depth):
                 starts.setdefault(query["start"], []).append(i)
         return [np.array(starts[start]) for start in sorted(starts)]
+
+    def injected(self, group: str, depth: str) -> list[tuple[np.ndarray, list[int]]]:
+        """The same where passages are injected, each with the steps at which they are."""
+        parts = [(rows, self.queries[int(rows[0])]["injections"]) for rows in self.of(group, depth)]
+        return [(rows, at) for rows, at in parts if at]
 
 
 def read_curves(folder: Path, reading: Reading) -> Curves:
@@ -118,13 +141,11 @@ def control_steps(groups: Sequence[Group]) -> list[tuple[int, ...]]:
 
 
 def for_report(
-    config: Config, arm: Arm, curves: Curves, groups: Sequence[Group], rows: Sequence[dict[str, Any]]
+    curves: Curves, reading: Reading, groups: Sequence[Group], shown: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
-    """Thinned mean curves, retainability and every query's curve."""
-    reading = config.reading
+    """Thinned mean curves and retainability of each (group, depth) of ``shown``, and every query's curve."""
     means, kept = [], []
-    for row in rows:
-        group, depth = row["group"], row["depth"]
+    for group, depth in shown:
         found = take_slice(curves, group, depth, reading, control_steps(groups))
         if found is None:
             continue
@@ -134,7 +155,7 @@ def for_report(
         x, y = _aligned(curves, found, {step - start for step in marks})
         means.append({"group": group, "depth": depth, "x": x, "y": y, "injections": [step - start for step in marks]})
         if found.retainability is not None:
-            mean = dynamics.group_mean(found.retainability, reading.outliers).mean
+            mean = decay.group_mean(found.retainability, reading.outliers).mean
             t = _thin(np.arange(1, len(mean)), CURVE_POINTS, log=True)
             kept.append({"group": group, "depth": depth, "t": t.tolist(), "r": _round(mean[t])})
     at = _thin(np.arange(len(curves.steps)), FACT_POINTS)
@@ -147,12 +168,9 @@ def for_report(
         peaks = dynamics.local_acquisition_maxima(curves.logprobs[[i]], marks, reading.window, steps=curves.steps)[0]
         known = [int(step) for step in peaks if step >= 0]
         height = curves.logprobs[i, np.searchsorted(curves.steps, known)] if known else np.empty(0)
-        shown = {name: query[name] for name in ("passage", "group", "depth", "prompt", "target", "injections")}
-        facts.append(shown | {"y": _round(curves.logprobs[i, at], 3), "t_lam": known, "y_lam": _round(height, 3)})
-    about = {"dataset": arm.name, "batch": arm.batch, "window": config.window, "steps": curves.total}
-    return finite(
-        about | {"curves": means, "retainability": kept, "fact_steps": curves.steps[at].tolist(), "facts": facts}
-    )
+        about = {name: query[name] for name in ("passage", "group", "depth", "prompt", "target", "injections")}
+        facts.append(about | {"y": _round(curves.logprobs[i, at], 3), "t_lam": known, "y_lam": _round(height, 3)})
+    return {"curves": means, "retainability": kept, "fact_steps": curves.steps[at].tolist(), "facts": facts}
 
 
 def _aligned(curves: Curves, found: Slice, marks: set[int]) -> tuple[list[int], list[float]]:
@@ -179,14 +197,3 @@ def _thin(values: np.ndarray, most: int, log: bool = False) -> np.ndarray:
 
 def _round(values: np.ndarray, digits: int = 5) -> list[float]:
     return [round(float(value), digits) for value in values]
-
-
-def finite(value: Any) -> Any:
-    """JSON without NaN and infinities: NaN becomes null, an infinity the word."""
-    if isinstance(value, dict):
-        return {name: finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("infinite" if value > 0 else "-infinite")
-    return value
