@@ -5,7 +5,7 @@ import torch
 from tests.support import zoo
 
 from engramlab.core.forward.hooks import grafting, mode, reading
-from engramlab.core.forward.passes import select_positions, shared_cache, target_logits, target_seen
+from engramlab.core.forward.passes import select_positions, shared_cache, target_seen
 from engramlab.core.models import add_lora, known_paths
 from engramlab.core.models.geometry import down_projection, layer_path
 
@@ -20,8 +20,8 @@ def batch(rows: int = 3, width: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
 def test_target_logits_are_the_full_logits_gathered(family):
     model, (ids, keep) = zoo.model(family).eval(), batch()
     full = model(ids).logits[keep]
-    torch.testing.assert_close(target_logits(model, ids, keep), full, rtol=0, atol=1e-5)
-    assert target_logits(model, ids, torch.zeros_like(keep)).shape == (0, 64)
+    torch.testing.assert_close(target_seen(model, ids, keep).logits, full, rtol=0, atol=1e-5)
+    assert target_seen(model, ids, torch.zeros_like(keep)).logits.shape == (0, 64)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen2"])
@@ -39,7 +39,7 @@ def test_a_shared_beginning_is_read_once(family):
 
 def test_gradients_reach_the_whole_model():
     model, (ids, keep) = zoo.model("gpt_neox"), batch()
-    target_logits(model, ids, keep).logsumexp(-1).sum().backward()
+    target_seen(model, ids, keep).logits.logsumexp(-1).sum().backward()
     found = {name: p.grad for name, p in model.named_parameters()}
     model.zero_grad()
     model(ids).logits[keep].logsumexp(-1).sum().backward()
@@ -49,7 +49,7 @@ def test_gradients_reach_the_whole_model():
 
 def test_an_adapter_is_seen_through():
     model, (ids, keep) = add_lora(zoo.model("llama"), rank=2).eval(), batch()
-    torch.testing.assert_close(target_logits(model, ids, keep), model(ids).logits[keep], rtol=0, atol=1e-5)
+    torch.testing.assert_close(target_seen(model, ids, keep).logits, model(ids).logits[keep], rtol=0, atol=1e-5)
 
 
 def test_cleaning_up_after_an_exception():
@@ -58,7 +58,7 @@ def test_cleaning_up_after_an_exception():
     with pytest.raises(RuntimeError, match="inside"), select_positions(model, keep):
         raise RuntimeError("inside")
     with pytest.raises(IndexError):
-        target_logits(model, ids, keep[:, :3])
+        target_seen(model, ids, keep[:, :3])
     assert torch.equal(model(ids).logits, full)
 
 

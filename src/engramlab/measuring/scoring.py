@@ -20,7 +20,7 @@ from engramlab.core.forward import prefixes
 from engramlab.core.forward.decoding import Decoding, greedy
 from engramlab.core.forward.generation import check_second
 from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import shared_cache, target_logits, target_seen
+from engramlab.core.forward.passes import shared_cache, target_seen
 from engramlab.core.models import context_limit, mask_token
 from engramlab.core.text.tokens import GAP, Sequences
 
@@ -146,7 +146,7 @@ def score(
                     others, their_goals, _, _ = _padded(second, rows, device)
                     at_end = torch.from_numpy(last[rows]).to(device)
                     with deltas.routing(model, at_end, under):
-                        said = replace(said, second=target_logits(model, others[:, :-1], their_goals[:, 1:]))
+                        said = replace(said, second=target_seen(model, others[:, :-1], their_goals[:, 1:]).logits)
                 values = evidence(decoding.scores(said), tokens[goals])
                 into = counts[at][wanted[at]]
                 logprobs[into], ranks[into], predicted[into] = (v.cpu().numpy() for v in values)

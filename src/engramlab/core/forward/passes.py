@@ -57,13 +57,6 @@ def early_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def target_logits(
-    model: nn.Module, input_ids: torch.Tensor, keep: torch.Tensor, attention_mask: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Logits ``[n, V]`` at the ``n`` positions where ``keep[B, T]`` is true, in row-major order; see ``target_seen``."""
-    return target_seen(model, input_ids, keep, attention_mask).logits
-
-
 def target_seen(
     model: nn.Module,
     input_ids: torch.Tensor,

@@ -21,7 +21,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
 from engramlab.core.deltas import Delta, routing, together
 from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import target_logits
+from engramlab.core.forward.passes import target_seen
 from engramlab.core.training.losses import Loss, cross_entropy
 from engramlab.editing.requests import Requests, encode_edits
 from engramlab.measuring.asking import Words
@@ -99,7 +99,7 @@ class Course:
         """
         requests = encode_edits(self.tokenizer, cases, device=next(model.parameters()).device)
         with mode(model, False), together(model, deltas), routing(model, requests.prompt_ends, requests.owner):
-            logits = target_logits(model, requests.ids, requests.keep)
+            logits = target_seen(model, requests.ids, requests.keep).logits
         _, ranks, _ = evidence(logits, requests.targets)
         alive = torch.tensor(list(numbers or range(len(cases))))
         seen = _look(-1, alive, -cross_entropy(logits, requests.targets), ranks, requests)
