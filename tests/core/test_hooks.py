@@ -18,7 +18,7 @@ def batch(rows: int = 3, width: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("family", known_paths())
 def test_target_logits_are_the_full_logits_gathered(family):
-    model, (ids, keep) = zoo.model(family).eval(), batch()
+    model, (ids, keep) = zoo.model(family).double().eval(), batch()
     full = model(ids).logits[keep]
     torch.testing.assert_close(target_seen(model, ids, keep).logits, full, rtol=0, atol=1e-5)
     assert target_seen(model, ids, torch.zeros_like(keep)).logits.shape == (0, 64)
@@ -26,7 +26,7 @@ def test_target_logits_are_the_full_logits_gathered(family):
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen2"])
 def test_a_shared_beginning_is_read_once(family):
-    model, (ids, keep) = zoo.model(family).eval(), batch()
+    model, (ids, keep) = zoo.model(family).double().eval(), batch()
     ids[:, :4] = ids[0, :4]
     keep[:, :4] = False
     seen = []
@@ -38,7 +38,7 @@ def test_a_shared_beginning_is_read_once(family):
 
 
 def test_gradients_reach_the_whole_model():
-    model, (ids, keep) = zoo.model("gpt_neox"), batch()
+    model, (ids, keep) = zoo.model("gpt_neox").double(), batch()
     target_seen(model, ids, keep).logits.logsumexp(-1).sum().backward()
     found = {name: p.grad for name, p in model.named_parameters()}
     model.zero_grad()
@@ -48,7 +48,7 @@ def test_gradients_reach_the_whole_model():
 
 
 def test_an_adapter_is_seen_through():
-    model, (ids, keep) = add_lora(zoo.model("llama"), rank=2).eval(), batch()
+    model, (ids, keep) = add_lora(zoo.model("llama").double(), rank=2).eval(), batch()
     torch.testing.assert_close(target_seen(model, ids, keep).logits, model(ids).logits[keep], rtol=0, atol=1e-5)
 
 

@@ -265,7 +265,7 @@ def test_the_target_plays_no_part_in_routing(name, tokenizer):
             end = torch.tensor([ids.shape[1] - 1])
             for _ in range(4):  # whole passes, no cache, the decision at the prompt's end
                 with torch.no_grad(), deltas.routing(m, end):
-                    ids = torch.cat([ids, m(ids).logits[:, -1].argmax(-1)[:, None]], 1)
+                    ids = torch.cat([ids, torch.tensor([[zoo.likeliest(m(ids).logits[0, -1])]])], 1)
             written = ids[0, int(end) + 1 :].tolist()
             if tokenizer.eos_token_id in written:
                 written = written[: written.index(tokenizer.eos_token_id)]

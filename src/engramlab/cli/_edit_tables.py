@@ -6,17 +6,16 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from engramlab.base.progress import Bar
+from engramlab.base.rows import Row
 from engramlab.editing.folders.disk import Saved, State
 from engramlab.editing.judge.preview import holds
 
-Row = dict[str, Any]
 SHOWN = 12  # edits of a file shown one by one
 _ROLES = {
     "reliability": "the edit",

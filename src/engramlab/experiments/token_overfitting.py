@@ -24,6 +24,7 @@ from rich.console import Console
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
 from engramlab.base.progress import Bar
+from engramlab.base.rows import PROTOCOLS, ROLES
 from engramlab.core.training import losses
 from engramlab.editing import cases as editing_cases
 from engramlab.experiments._run import Run
@@ -183,16 +184,16 @@ def _results(run: Run, model: Any, tokenizer: Any, chosen: editing_cases.Chosen)
         name, about = SETTINGS[setting][0], done[setting]
         found = metrics.metrics(judged[setting])
         common = {"method": config.method, "loss": name, "setting": setting}
-        for protocol in metrics.PROTOCOLS:
-            shares = {role: found[protocol][role] for role in (*metrics.ROLES, "mean")}
+        for protocol in PROTOCOLS:
+            shares = {role: found[protocol][role] for role in (*ROLES, "mean")}
             spread = {key: about[key] for key in ("final_loss_spread", "final_loss", "seconds_per_edit")}
             counts = {"cases": found["cases"], "failed": len(about["failed"])}
-            rows.append({**common, "protocol": protocol.replace("_", "-"), **shares, **spread, **counts})
+            rows.append({**common, "protocol": protocol, **shares, **spread, **counts})
         if setting != "full" and judged[setting] and judged.get("full"):
             compared = metrics.difference(judged[setting], judged["full"], seed=config.seed)
             for protocol, by_role in compared.items():
                 differences += [
-                    {**common, "protocol": protocol.replace("_", "-"), "role": role, **values}
+                    {**common, "protocol": protocol, "role": role, **values}
                     for role, values in by_role.items()
                     if values is not None
                 ]
