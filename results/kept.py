@@ -12,7 +12,9 @@ Kept = tuple[dict[str, Any], dict[str, Any]]  # a run's summary and config
 
 def load(name: str) -> Kept:
     folder = HERE / name
-    return json.loads((folder / "summary.json").read_text()), json.loads((folder / "config.json").read_text())
+    # Runs spell the protocol in two ways; the tables are named after the older one.
+    text = (folder / "summary.json").read_text().replace('"teacher_forced"', '"teacher-forced"')
+    return json.loads(text), json.loads((folder / "config.json").read_text())
 
 
 def share(value: float) -> str:

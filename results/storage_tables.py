@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from statistics import mean
 
-from engramlab.report.paper import ATTRIBUTES, SOURCE, published
 from kept import Kept, load, made_by, share, table
 
+from engramlab.base.rows import ATTRIBUTES
+from engramlab.report.parts.paper import SOURCE, published
 from engramlab.sweeps.summary import correlations
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
-from engramlab.corpora.passages import DEPTHS, PassageRecord, all_queries, to_json, to_jsonl
+from engramlab.base.rows import DEPTHS
+from engramlab.corpora.passages import PassageRecord, all_queries, to_json, to_jsonl
 from engramlab.reading import names, read_passages
 from engramlab.reading.defects import KINDS, count, defects
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.report.test_page import HOSTILE, Page, render, strings
 from tests.support.synthetic import write_json
 
 from engramlab.base.errors import UserError
-from engramlab.report import print_summary
+from engramlab.report import print_summary, write_report
 from engramlab.report.parts.cases import MOST_CASES, leaves
 from engramlab.report.parts.judged import gain
 from engramlab.report.rows import read_runs
@@ -105,6 +106,20 @@ def test_the_two_protocols_stand_apart(demo: Page) -> None:
     assert "rises for 1 of 1 and falls for 0" in demo.text
     assert "Each edit by itself FT-M OVERTONE 3 1 0.123" in demo.text
     assert "These runs make no sequence of edits." in demo.text
+
+
+def test_runs_from_before_the_two_spellings_became_one_give_the_same_page(tmp_path: Path) -> None:
+    pages = []
+    methods = {"ft-m": ("cross-entropy", "overtone"), "grace": ("none",)}
+    for name, write in (("editing", partial(write_run, methods=methods)), ("course", write_course)):
+        for spelling in ("teacher-forced", "teacher_forced"):
+            path = write(tmp_path / spelling / name) / "summary.json"
+            path.write_text(path.read_text().replace("teacher-forced", spelling))
+            page = write_report([path.parent], tmp_path / "page.html").read_text()
+            pages.append((page.replace(str(path.parent), ""), printed(path.parent, 100)))
+    assert pages[0] == pages[1]
+    assert pages[2] == pages[3]
+    assert all("teacher-forced (%)" in shown for _, shown in pages)
 
 
 def test_failures_and_skipped_records_have_their_reasons(demo: Page) -> None:

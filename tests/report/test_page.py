@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tests.support.synthetic import write_json, write_run
 
+from engramlab.base import registry
 from engramlab.base.errors import UserError
-from engramlab.report import write_report
+from engramlab.report import experiments, print_summary, write_report
 
 TAGS = "</script><script>alert(1)</script> <img src=x onerror=alert(2)> 北京"
 HOSTILE = TAGS + " Zoë & \"q\" 'q' \u2028 \ud800 {{7*7}}"
@@ -214,6 +217,25 @@ def test_an_experiment_without_sections_still_has_its_rows(tmp_path: Path) -> No
         page = render(tmp_path, run)
         assert "multi5+permute finetune test work_city 0.93" in page.text
         assert "Finetuning: loss on the answers" in page.text
+
+
+def test_the_page_of_an_experiment_is_one_file(tmp_path: Path) -> None:
+    folder = tmp_path / "from outside"
+    folder.mkdir()
+    (folder / "some_other.py").write_text(
+        "from engramlab.report.parts.blocks import Section, Table, Text\n"
+        "def headline(runs): return f'{len(runs)} run of another kind'\n"
+        "def sections(runs): return [Section('Its own section', [Text('Said here.')])]\n"
+        "def terminal(summary): return [Table(['its', 'own'], [['a', 'b']])]\n"
+    )
+    run = write_run(tmp_path / "run", experiment="some-other")
+    with registry.added(experiments, folder):
+        page = write_report([run], tmp_path / "page.html").read_text()
+        assert all(words in page for words in ("1 run of another kind", "Its own section", "Said here."))
+        out = io.StringIO()
+        print_summary({"experiment": "some-other"}, Console(file=out))
+        assert out.getvalue().split()[:2] == ["its", "own"]
+    assert "Its own section" not in write_report([run], tmp_path / "page.html").read_text()
 
 
 def test_the_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

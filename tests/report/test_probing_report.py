@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 from tests.report.test_page import HOSTILE, Page, render, strings
-from tests.support.synthetic import BIOS, write_json
+from tests.support.synthetic import write_json
 
+from engramlab.base.rows import ATTRIBUTES
 from engramlab.report import print_summary
 from engramlab.report.experiments import hidden_state_probing as report
 from engramlab.report.rows import read_runs
@@ -22,7 +23,7 @@ def summary(datasets: dict[str, float] = DATASETS, *, extraction: bool = True, t
     rows = []
     for dataset, level in datasets.items():
         for probe, places in (("Q", [None]), ("P", range(6))):
-            for target, attributes in (("first", BIOS), ("whole", BIOS[1:])):
+            for target, attributes in (("first", ATTRIBUTES), ("whole", ATTRIBUTES[1:])):
                 for attribute in attributes:
                     for place in places:
                         for control in (False, True):
@@ -36,10 +37,10 @@ def summary(datasets: dict[str, float] = DATASETS, *, extraction: bool = True, t
     for seen in ([], ["birth_date"], ["university", "major"], ["birth_date", "birth_city", "university"]):
         closer += [
             {"dataset": "couple2", "part": "couple2", "target": target, "attribute": attribute, "seen": seen,
-             "partner": BIOS[BIOS.index(attribute) ^ 1], "second": BIOS.index(attribute) % 2 == 1,
+             "partner": ATTRIBUTES[ATTRIBUTES.index(attribute) ^ 1], "second": ATTRIBUTES.index(attribute) % 2 == 1,
              "accuracy": 0.9 if "birth_date" in seen and attribute == "birth_city" else 0.2, "examples": 40}
             for target in ("first", "whole")
-            for attribute in BIOS
+            for attribute in ATTRIBUTES
             if attribute not in seen
         ]  # fmt: skip
     rho = (

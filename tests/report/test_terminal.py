@@ -40,3 +40,8 @@ def test_a_narrow_terminal_gets_two_tables(tmp_path: Path) -> None:
 def test_markup_is_text_and_nothing_is_said_to_be_nothing(tmp_path: Path) -> None:
     assert "[red]x[/red]" in printed(summary(tmp_path, scores={"[red]x[/red]": 0.5}))
     assert "unfinished" in printed({})
+
+
+def test_an_experiment_without_tables_of_its_own_prints_its_rows() -> None:
+    lines = printed({"experiment": "some-other", "rows": [{"size": "tiny", "label": "x", "bits": 0.5}]}).split()
+    assert [word for word in lines if not word.startswith("─")] == ["size", "bits", "tiny", "0.5"]

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-BIOS = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
+from engramlab.base.rows import ATTRIBUTES
+
 CONTRAST = {"single": 0.06, "multi5+permute": 0.87}
 
 
@@ -16,7 +17,7 @@ def write_run(
     path: Path,
     scores: Mapping[str, float] = CONTRAST,
     *,
-    attributes: Sequence[str] = BIOS,
+    attributes: Sequence[str] = ATTRIBUTES,
     modes: Sequence[str] = ("finetune",),
     finished: bool = True,
     experiment: str = "knowledge-extraction",

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from engramlab.base import bootstrap
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
@@ -188,18 +190,18 @@ def bootstrap_decay(
     t = np.arange(len(array))
     use = (t >= max(t_min, 1)) & (t <= t_max)
     t, array = t[use], array[use]
-    draw = np.random.Generator(np.random.PCG64(seed))
     constants, thresholds = np.full(samples, np.nan), np.full(samples, np.nan)
-    for k in range(samples if members else 0):
-        chosen = np.concatenate([members[c] for c in draw.integers(len(members), size=len(members))])
+    for k, drawn in enumerate(bootstrap.draws(len(members), samples if members else 0, seed)):
+        chosen = np.concatenate([members[c] for c in drawn])
         fit = fit_decay(t, group_mean(array[:, chosen].T, factor).mean, base)
         constants[k], thresholds[k] = fit.decay_constant, fit.log10_threshold_tokens(1, 1)
     known = ~np.isnan(constants)
     stderr = float(constants[known].std(ddof=1)) if known.sum() > 1 else math.nan
-    low, high = _interval(thresholds[known], level)
-    return DecayBootstrap(
-        constants, thresholds, stderr, _interval(constants[known], level), (_power(10, low), _power(10, high)), level
-    )
+    ends = bootstrap.ends_of(level)
+    # A threshold may be infinite, and NaN only where the constant is.
+    low, high = bootstrap.interval(thresholds[known], ends, observed=True)
+    spread = bootstrap.interval(constants, ends, observed=True)
+    return DecayBootstrap(constants, thresholds, stderr, spread, (_power(10, low), _power(10, high)), level)
 
 
 def _fences(rows: Floats, factor: float) -> tuple[Floats, Floats]:
@@ -230,11 +232,3 @@ def _power(base: float, exponent: float) -> float:
         return base**exponent
     except OverflowError:
         return math.inf
-
-
-def _interval(values: Floats, level: float) -> tuple[float, float]:
-    if not len(values):
-        return math.nan, math.nan
-    # An observed value, not one between two: a threshold may be infinite.
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return float(low), float(high)

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from engramlab.acquisition import decay, dynamics
 from engramlab.acquisition.curves import Curves, Reading
 from engramlab.acquisition.decay import Floats
-from engramlab.corpora.passages import DEPTHS
+from engramlab.base.rows import DEPTHS
 
 
 @dataclass(frozen=True)

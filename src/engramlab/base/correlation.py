@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from engramlab.base import bootstrap
+
 REPLICATES = 10_000
 FEWEST = 3  # points that have an order to speak of
 
@@ -22,11 +24,10 @@ def spearman(
     xs, ys = np.asarray(x, float), np.asarray(y, float)
     if len(xs) < FEWEST or not np.ptp(xs) or not np.ptp(ys):
         return None, None, None
-    chosen = np.random.default_rng(seed).integers(0, len(xs), (replicates, len(xs)))
+    chosen = bootstrap.draws(len(xs), replicates, seed)
     drawn = _correlation(rankdata(xs[chosen], axis=1), rankdata(ys[chosen], axis=1))
-    drawn = drawn[np.isfinite(drawn)]  # a draw of one point again and again has no order
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return float(_correlation(rankdata(xs)[None], rankdata(ys)[None])[0]), float(low), float(high)
+    low, high = bootstrap.interval(drawn)  # without NaN: a draw of one point again and again has no order
+    return float(_correlation(rankdata(xs)[None], rankdata(ys)[None])[0]), low, high
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:

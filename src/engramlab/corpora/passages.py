@@ -21,7 +21,6 @@ from typing import Any
 
 from engramlab.base.facts import Query
 
-DEPTHS = ("memorization", "semantic", "compositional")
 ROLE = "acquisition"
 
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import draw, key, permute
+from engramlab.base.rows import ATTRIBUTES
 from engramlab.corpora.layout import Integers, Pieces
 from engramlab.corpora.templates import pool
 
-ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
 COUPLES = ((0, 1), (2, 3), (4, 5))  # birth date -> birth city, university -> major, employer -> work city
 
 MONTHS = (

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from engramlab.base import bootstrap
+from engramlab.base.rows import Row
 from engramlab.probing.examples import Tasks
 
 REPLICATES = 1000
-_AT_ONCE = 4_000_000  # resampling weights held in memory
 
 
-def judge(
-    tasks: Tasks, predicted: np.ndarray, subjects: np.ndarray, train: np.ndarray, *, seed: int = 0
-) -> list[dict[str, Any]]:
+def judge(tasks: Tasks, predicted: np.ndarray, subjects: np.ndarray, train: np.ndarray, *, seed: int = 0) -> list[Row]:
     """One row a task and place.
 
     Args:
@@ -36,7 +33,7 @@ def judge(
     sums = np.zeros((right.shape[0] * right.shape[2], len(people)))
     for k, place in np.ndindex(right.shape[0], right.shape[2]):
         sums[k * right.shape[2] + place] = np.bincount(owner, right[k, :, place], len(people))
-    low, high = _interval(sums, np.bincount(owner, minlength=len(people)), seed)
+    low, high = bootstrap.intervals(bootstrap.ratios(sums, np.bincount(owner, minlength=len(people)), REPLICATES, seed))
     for k, task in enumerate(tasks.tasks):
         counts = np.bincount(tasks.labels[k, train], minlength=task.classes)
         reachable = counts[gold[k]] > 0
@@ -59,14 +56,3 @@ def judge(
                 }
             )
     return rows
-
-
-def _interval(sums: np.ndarray, counts: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """2.5 % and 97.5 % points of ``sums[m, people] / counts[people]`` over people drawn again with replacement."""
-    rng, people = np.random.default_rng(seed), len(counts)
-    shares, size = [], max(1, _AT_ONCE // people)
-    for start in range(0, REPLICATES, size):
-        weights = rng.multinomial(people, np.full(people, 1 / people), min(size, REPLICATES - start)).T
-        shares.append((sums @ weights) / (counts @ weights))
-    low, high = np.quantile(np.concatenate(shares, axis=1), (0.025, 0.975), axis=1)
-    return low, high

@@ -7,9 +7,7 @@ Runs of an experiment without such a file still get their rows, curves and confi
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,17 +18,21 @@ from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
 import engramlab.report.experiments as package
+from engramlab.base import registry
 from engramlab.base.errors import UserError
+from engramlab.base.rows import Row
 from engramlab.files.writing import write_text
 from engramlab.report.parts.blocks import Block, Details, Section, Table, Text
-from engramlab.report.parts.training import duration, missing, training_section
+from engramlab.report.parts.training import missing, training_section
+from engramlab.report.parts.words import duration
 from engramlab.report.rows import Run, distinct, number, pretty, read_runs
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
     """Read the run folders and write one self-contained HTML file, whole or not at all; returns `out`.
 
-    Raises UserError when a folder is missing, holds no run or a broken file, or when `out` cannot be written.
+    Raises:
+        UserError: a folder is missing, holds no run or a broken file, or `out` cannot be written.
     """
     out = Path(out)
     if out.is_dir():
@@ -75,20 +77,22 @@ def render(runs: Sequence[Run]) -> str:
 
 def sections_module(experiment: str) -> ModuleType | None:
     """The module that serves an experiment, or None. Only files of this folder are imported."""
-    name = experiment.replace("-", "_")
-    if name not in {found.name for found in pkgutil.iter_modules(package.__path__)}:
+    if experiment not in registry.names(package):
         return None
-    module = importlib.import_module(f"{package.__name__}.{name}")
+    module = registry.load(package, experiment, "report")
     return module if hasattr(module, "headline") and hasattr(module, "sections") else None
 
 
 def any_experiment(runs: Sequence[Run]) -> list[Section]:
     """What can be shown of runs whose experiment has no sections of its own: rows and training."""
-    rows = [row for run in runs for row in run.rows]
-    columns = [column for column in distinct(key for row in rows for key in row) if column != "label"]
-    cells = [[_cell(row.get(column, "–")) for column in columns] for row in rows]
-    tables = [Table(columns, cells)] if rows else []
+    tables = every_row([row for run in runs for row in run.rows])
     return [Section("Measurements", tables, missing(runs)), training_section(runs)]
+
+
+def every_row(rows: Sequence[Row]) -> list[Table]:
+    """Rows as they are: a table of all their columns; none without rows."""
+    columns = [column for column in distinct(key for row in rows for key in row) if column != "label"]
+    return [Table(columns, [[_cell(row.get(column, "–")) for column in columns] for row in rows])] if rows else []
 
 
 def _cell(value: object) -> str:

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.errors import UserError
-
-Row = dict[str, Any]
+from engramlab.base.rows import Row
 
 
 @dataclass(frozen=True)
 class Run:
     """What one run folder holds.
 
-    rows: final measurements, one a dataset × mode × group × attribute, with `run` (name) and `label` added.
-    training: one row a dataset × stage: steps, tokens, loss, seconds.
-    curves: rows along training, in step order, with `run`, `dataset`, `label` and `stage` added.
-    examples: by dataset label, `entries` (texts) and `answers`.
-    notes: what could not be read, one sentence each.
+    Attributes:
+        rows: final measurements, one a dataset × mode × group × attribute, with `run` (name) and `label` added.
+        training: one row a dataset × stage: steps, tokens, loss, seconds.
+        curves: rows along training, in step order, with `run`, `dataset`, `label` and `stage` added.
+        examples: by dataset label, `entries` (texts) and `answers`.
+        notes: what could not be read, one sentence each.
     """
 
     path: Path
@@ -69,6 +69,11 @@ def people(group: object, kind: object = None) -> str:
     return f"P_{group}" + (f" ({kind})" if kind else "")
 
 
+def words(name: object) -> str:
+    """`birth_date` as a page says it: birth date."""
+    return str(name).replace("_", " ")
+
+
 def distinct(values: Iterable[Any]) -> list[Any]:
     """The values without repetition, in order of first appearance."""
     return list(dict.fromkeys(values))
@@ -77,7 +82,8 @@ def distinct(values: Iterable[Any]) -> list[Any]:
 def read_runs(paths: Sequence[Path]) -> list[Run]:
     """Read several run folders; names are the folder names, or the whole paths where folder names clash.
 
-    Raises UserError for an empty list, a folder given twice, or a folder that `read_run` refuses.
+    Raises:
+        UserError: an empty list, a folder given twice, or a folder that `read_run` refuses.
     """
     folders = [Path(path) for path in paths]
     if not folders:
@@ -96,7 +102,8 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 def read_run(path: Path, name: str = "") -> Run:
     """Read one run folder, finished or not.
 
-    Raises UserError when the folder does not exist, holds no run, or holds a JSON file that cannot be read.
+    Raises:
+        UserError: the folder does not exist, holds no run, or holds a JSON file that cannot be read.
     """
     path = Path(path)
     if not path.is_dir():
@@ -148,7 +155,11 @@ def read_run(path: Path, name: str = "") -> Run:
 
 
 def read_json(path: Path) -> Row:
-    """The object in a JSON file, {} when the file is absent. Raises UserError when it holds no object."""
+    """The object in a JSON file, {} when the file is absent.
+
+    Raises:
+        UserError: it holds no object.
+    """
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:

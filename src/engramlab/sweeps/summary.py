@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from engramlab.base.correlation import spearman
+from engramlab.base.rows import Row
 from engramlab.files import writing
 from engramlab.sweeps.cells import Sweep
 from engramlab.sweeps.work import Outcome
 
-Row = dict[str, Any]
 _NOT_MEASURED = ("cell", "seed")
 
 

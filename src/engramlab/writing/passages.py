@@ -24,8 +24,9 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.base.progress import Bar
 from engramlab.base.random_access import key
+from engramlab.base.rows import DEPTHS
 from engramlab.corpora.fictional import QUERIES, Fictional
-from engramlab.corpora.passages import DEPTHS, ROLE, PassageRecord, to_jsonl
+from engramlab.corpora.passages import ROLE, PassageRecord, to_jsonl
 from engramlab.files import runs, writing
 from engramlab.writing import prompts as asking
 from engramlab.writing.rounds import Author, Conversation, Rounds, Writer, finished, generating

@@ -25,6 +25,7 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Query
+from engramlab.base.rows import Row
 from engramlab.core.deltas import Delta, together
 from engramlab.editing.judge.metrics import difference, fluency, metrics
 from engramlab.measuring.answers import is_answer, normalise, same_answer
@@ -46,8 +47,6 @@ __all__ = [
     "same_answer",
 ]
 
-#: One judged query, see ``judge``.
-Row = dict[str, Any]
 MOST_NEW_TOKENS = 24
 
 

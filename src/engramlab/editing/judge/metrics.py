@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from engramlab.base import bootstrap
 from engramlab.base.errors import UserError
+from engramlab.base.rows import PROTOCOLS, ROLES
 
-ROLES = ("reliability", "generality", "portability", "locality")
-PROTOCOLS = ("teacher_forced", "generated")
 BY_KIND = ("portability", "locality")
 
 
@@ -74,10 +74,7 @@ def difference(
     cases = sorted({str(r["case"]) for r in rows_a} & {str(r["case"]) for r in rows_b})
     if not cases:
         raise UserError("these results have no case in common: a difference is taken case by case")
-    drawn = np.random.default_rng(seed).integers(len(cases), size=(samples, len(cases)))
-    # How often each case was drawn: sums over resamples are then one product.
-    flat = (drawn + np.arange(samples)[:, None] * len(cases)).ravel()
-    times = np.bincount(flat, minlength=samples * len(cases)).reshape(samples, len(cases)).astype(np.float64)
+    times = bootstrap.times(bootstrap.draws(len(cases), samples, seed))
     found: dict[str, dict[str, dict[str, Any] | None]] = {}
     for protocol in PROTOCOLS:
         found[protocol], points, clouds, used = {}, [], [], np.zeros(len(cases), dtype=bool)
@@ -142,6 +139,5 @@ def _mean(values: Iterable[float]) -> float | None:
 
 
 def _interval(point: float, cloud: np.ndarray, cases: int) -> dict[str, Any]:
-    known = cloud[~np.isnan(cloud)]
-    low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (math.nan, math.nan)
-    return {"difference": point, "low": float(low), "high": float(high), "cases": cases}
+    low, high = bootstrap.interval(cloud)
+    return {"difference": point, "low": low, "high": high, "cases": cases}

@@ -12,8 +12,9 @@ import numpy as np
 from engramlab.acquisition import decay
 from engramlab.acquisition.curves import Curves, Reading, Slice, control_steps, for_report, read_curves, take_slice
 from engramlab.acquisition.schedule import Group
+from engramlab.base import bootstrap
 from engramlab.base.random_access import key as random_key
-from engramlab.corpora.passages import DEPTHS
+from engramlab.base.rows import DEPTHS
 from engramlab.experiments.knowledge_acquisition.config import Config, PartConfig
 from engramlab.files import writing
 
@@ -122,16 +123,15 @@ def _resampled(values: np.ndarray, clusters: Sequence[str], samples: int, seed: 
     known = ~np.isnan(values)
     sums = np.bincount(owner, np.where(known, values, 0.0))
     counts = np.bincount(owner, known.astype(np.float64))
-    draws = np.random.Generator(np.random.PCG64(seed)).integers(len(sums), size=(samples, len(sums)))
-    draws = np.concatenate([np.arange(len(sums))[None, :], draws])
+    draws = np.concatenate([np.arange(len(sums))[None, :], bootstrap.draws(len(sums), samples, seed)])
     with np.errstate(invalid="ignore"):
         return np.asarray(sums[draws].sum(axis=1) / counts[draws].sum(axis=1))
 
 
 def _interval(name: str, means: np.ndarray) -> dict[str, Any]:
     """A mean with its percentile interval from what ``_resampled`` gave."""
-    low, high = np.nanquantile(means[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return {name: float(means[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+    low, high = bootstrap.interval(means[1:], bootstrap.ends_of(LEVEL))
+    return {name: float(means[0]), f"{name}_low": low, f"{name}_high": high}
 
 
 def _decay(found: Slice, reading: Reading, batch: int, window: int, seed: int) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from engramlab.editing.judge.metrics import BY_KIND, PROTOCOLS, ROLES, difference, metrics
+from engramlab.base.rows import PLAIN_LOSS, PROTOCOLS, ROLES
+from engramlab.editing.judge.metrics import BY_KIND, difference, metrics
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
 from engramlab.files import writing
-
-NAMES = {"teacher_forced": "teacher-forced", "generated": "generated"}
 
 
 def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loaded: Any) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
                     for kind, shares in found["kinds"][role].items()
                 }
                 shares = {role: found[protocol][role] for role in (*ROLES, "mean")}
-                rows.append({**about, "protocol": NAMES[protocol], **shares, **kinds})
+                rows.append({**about, "protocol": protocol, **shares, **kinds})
     return {
         "model": config.model,
         "benchmark": str(config.facts or config.benchmark),
@@ -62,8 +61,8 @@ def _differences(by_unit: dict[tuple[str, str], dict[int, list[dict[str, Any]]]]
     """Every other loss against cross-entropy, by method and number of edits, with bootstrap intervals over cases."""
     found = []
     for (name, loss), of_counts in by_unit.items():
-        plain = by_unit.get((name, "cross-entropy"))
-        if plain is None or loss == "cross-entropy":
+        plain = by_unit.get((name, PLAIN_LOSS))
+        if plain is None or loss == PLAIN_LOSS:
             continue
         for count in sorted(set(of_counts) & set(plain)):
             made = difference(of_counts[count], plain[count], seed=seed)
@@ -74,7 +73,7 @@ def _differences(by_unit: dict[tuple[str, str], dict[int, list[dict[str, Any]]]]
                             "method": name,
                             "loss": loss,
                             "edits": count,
-                            "protocol": NAMES[protocol],
+                            "protocol": protocol,
                             "role": role,
                         }
                         found.append({**about, **interval})

@@ -7,7 +7,8 @@ from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
-from engramlab.corpora.passages import DEPTHS, PassageRecord
+from engramlab.base.rows import DEPTHS
+from engramlab.corpora.passages import PassageRecord
 from engramlab.files.tables import cut
 from engramlab.reading import fields
 

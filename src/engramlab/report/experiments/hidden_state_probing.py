@@ -13,13 +13,13 @@ from typing import Any
 from plotly import graph_objects as go
 
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
-from engramlab.report.parts.figures import GREY, INK, Bar, bars, percent, plain, style, styles
+from engramlab.report.parts.figures import GREY, Bar, bars, legend_mark, percent, plain, share_axes, style, styles
 from engramlab.report.parts.maps import Map, Scale, heat, pick
 from engramlab.report.parts.paper import SOURCE
 from engramlab.report.parts.training import missing
-from engramlab.report.rows import Row, Run, distinct, number
+from engramlab.report.parts.words import TARGETS, interval
+from engramlab.report.rows import Row, Run, distinct, number, words
 
-TARGETS = {"whole": "whole value", "first": "first token"}
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "star", "x")
 _MOST_MAPS = 4  # datasets under one another; more go behind a menu
 
@@ -41,7 +41,7 @@ def headline(runs: Sequence[Run]) -> str:
     best = max(rows, key=lambda row: row["accuracy"] - row["majority"])
     where = "the name alone" if best["probe"] == "Q" else "what stands before the first attribute"
     return (
-        f"Read best of held-out subjects from {where}: the {TARGETS[best['target']]} of {_words(best['attribute'])} "
+        f"Read best of held-out subjects from {where}: the {TARGETS[best['target']]} of {words(best['attribute'])} "
         f"({_name(best, runs)}), {percent(best['accuracy'])} where the commonest class has {percent(best['majority'])}."
     )
 
@@ -66,7 +66,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
             TARGETS[r["target"]],
             "classes in P_train" if "reachable" in r["measure"] else "all",
             str(r["points"]),
-            _rho(r),
+            interval(r, "rho", 2, ""),
         ]
         for r in summary.get("spearman", ())
     ]
@@ -86,7 +86,7 @@ def _narrow(rows: Sequence[Row], controls: Mapping[tuple[Any, ...], Row], title:
         accuracy, interval, majority, shuffled, *_, extraction = (
             part.removesuffix(" %") for part in _numbers(row, controls)
         )
-        line = [*([row["part"]] if several else []), _words(row["attribute"]), row["target"]]
+        line = [*([row["part"]] if several else []), words(row["attribute"]), row["target"]]
         line += [f"{accuracy} ({interval})", majority]
         cells.append([*line, *([shuffled] if controls else []), *([extraction] if extracted else [])])
     return Table(heads, cells, title, 2 + several)
@@ -117,13 +117,6 @@ def _controls(rows: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
     return {_task(row): row for row in rows if row["control"]}
 
 
-def _rho(row: Mapping[str, Any]) -> str:
-    if row["rho"] is None:
-        return "–"
-    low, high = row.get("low"), row.get("high")
-    return f"{row['rho']:.2f}" + ("" if low is None else f" ({low:.2f} to {high:.2f})")
-
-
 def _rows(runs: Sequence[Run]) -> list[Row]:
     return [row for run in runs for row in run.rows if number(row.get("accuracy")) is not None]
 
@@ -132,15 +125,11 @@ def _name(row: Row, runs: Sequence[Run]) -> str:
     return f"{row['part']} ({row['run']})" if len(runs) > 1 else str(row["part"])
 
 
-def _words(attribute: str) -> str:
-    return attribute.replace("_", " ")
-
-
 def _together(runs: Sequence[Run]) -> Section:
     """Extraction against Q-probing: one point a dataset and attribute."""
     title = "Q-probing and extraction"
     figures, texts = [], []
-    for target, words in TARGETS.items():
+    for target, what in TARGETS.items():
         rows = [
             row
             for row in _rows(runs)
@@ -148,11 +137,13 @@ def _together(runs: Sequence[Run]) -> Section:
             and number(row.get("extraction")) is not None
         ]
         if rows:
-            figures.append((f"P_test, {words}", _cloud(rows, runs, words)))
+            figures.append((f"P_test, {what}", _cloud(rows, runs, what)))
     for run in runs:
         for row in run.summary.get("spearman", ()):
             which = ", of subjects whose class occurs in P_train" if "reachable" in row["measure"] else ""
-            texts.append(f"{TARGETS[row['target']]}{which}: ρ = {_rho(row)} ({row['points']} points, run {run.name})")
+            texts.append(
+                f"{TARGETS[row['target']]}{which}: ρ = {interval(row, 'rho', 2, '')} ({row['points']} points, run {run.name})"
+            )
     if not figures:
         why = "No extraction accuracy stands beside these numbers: only finished knowledge-extraction runs have it."
         if not any(row["probe"] == "Q" for row in _rows(runs)):
@@ -166,7 +157,7 @@ def _together(runs: Sequence[Run]) -> Section:
     return Section(title, [Figures(figures, note)])
 
 
-def _cloud(rows: Sequence[Row], runs: Sequence[Run], words: str) -> go.Figure:
+def _cloud(rows: Sequence[Row], runs: Sequence[Run], what: str) -> go.Figure:
     figure = go.Figure()
     colours = styles(distinct(row["part"] for row in _rows(runs)))
     attributes = distinct(row["attribute"] for row in rows)
@@ -188,21 +179,15 @@ def _cloud(rows: Sequence[Row], runs: Sequence[Run], words: str) -> go.Figure:
                 "line": {"width": 1, "color": "white"},
             },
             hovertext=[
-                f"{plain(_name(row, runs))}, {plain(_words(row['attribute']))}: Q {percent(row['accuracy'])}, "
+                f"{plain(_name(row, runs))}, {plain(words(row['attribute']))}: Q {percent(row['accuracy'])}, "
                 f"extraction {percent(row['extraction'])}"
                 for row in of
             ],
             hoverinfo="text",
         )
     for attribute in attributes:
-        figure.add_scatter(
-            x=[None], y=[None], mode="markers", name=plain(_words(attribute)),
-            marker={"symbol": symbols[attribute], "color": INK, "size": 10},
-        )  # fmt: skip
-    style(figure, height=520)
-    figure.update_xaxes(title=f"Q-probing, {words}", range=[-4, 104], ticksuffix=" %", dtick=20)
-    figure.update_yaxes(title="extraction", range=[-4, 104], ticksuffix=" %", dtick=20)
-    return figure
+        legend_mark(figure, words(attribute), symbols[attribute], 10)
+    return share_axes(figure, f"Q-probing, {what}", "extraction", height=520)
 
 
 def _q(runs: Sequence[Run]) -> Section:
@@ -213,13 +198,13 @@ def _q(runs: Sequence[Run]) -> Section:
         return Section(title, [], missing(runs))
     colours = styles(distinct(row["part"] for row in _rows(runs)))
     figures = []
-    for target, words in TARGETS.items():
+    for target, what in TARGETS.items():
         groups = []
         for name in distinct(_name(row, runs) for row in rows):
             members = []
             for row in rows:
                 if _name(row, runs) == name and row["target"] == target:
-                    label = _words(row["attribute"]) + (", shuffled labels" if row["control"] else "")
+                    label = words(row["attribute"]) + (", shuffled labels" if row["control"] else "")
                     colour = GREY if row["control"] else colours[row["part"]][0]
                     hover = f"{name}, {label}: {percent(row['accuracy'])}, majority {percent(row['majority'])}"
                     members.append(
@@ -228,7 +213,7 @@ def _q(runs: Sequence[Run]) -> Section:
             if members:
                 groups.append((name, members))
         if groups:
-            figures.append((words, bars(groups, "held-out subjects", bar="probe", ring="commonest class of P_train")))
+            figures.append((what, bars(groups, "held-out subjects", bar="probe", ring="commonest class of P_train")))
     note = "Whiskers are 95 % bootstrap intervals over subjects; rings are the accuracy of P_train's commonest class."
     return Section(title, [Figures(figures, note)])
 
@@ -267,7 +252,7 @@ def _map(name: str, rows: Sequence[Row], target: str) -> Map:
     attributes = distinct(row["attribute"] for row in of)
     found = {(row["attribute"], row["position"]): row["accuracy"] for row in of}
     values = [[found.get((attribute, place), float("nan")) for place in places] for attribute in attributes]
-    return Map(name, [_words(attribute) for attribute in attributes], places, values)
+    return Map(name, [words(attribute) for attribute in attributes], places, values)
 
 
 def _closer(runs: Sequence[Run]) -> Section:
@@ -280,11 +265,11 @@ def _closer(runs: Sequence[Run]) -> Section:
     for name in distinct(_name(row, runs) for row in rows):
         of = [row for row in rows if _name(row, runs) == name]
         figures = []
-        for target, words in TARGETS.items():
+        for target, what in TARGETS.items():
             chosen = [row for row in of if row["target"] == target]
             if chosen:
-                figures.append((f"{name}, {words}: the partner seen or not", _pairs(chosen)))
-                figures.append((f"{name}, {words}: every set", _subsets(chosen)))
+                figures.append((f"{name}, {what}: the partner seen or not", _pairs(chosen)))
+                figures.append((f"{name}, {what}: every set", _subsets(chosen)))
         blocks.append(Figures(figures))
     blocks.append(
         Text(
@@ -300,16 +285,16 @@ def _pairs(rows: Sequence[Row]) -> go.Figure:
     for attribute in distinct(row["attribute"] for row in rows):
         of_it = [row for row in rows if row["attribute"] == attribute]
         partner, members = of_it[0]["partner"], []
-        for seen, words, colour in ((True, "seen", "#0072B2"), (False, "not seen", "#E69F00")):
+        for seen, said, colour in ((True, "seen", "#0072B2"), (False, "not seen", "#E69F00")):
             of = [row for row in of_it if (partner in row["seen"]) == seen]
             count = sum(row["examples"] for row in of)
             if count and partner:
                 share = sum(row["accuracy"] * row["examples"] for row in of) / count
                 hover = f"{percent(share)} of {count} places"
-                members.append(Bar(f"{_words(partner)} {words}", share, colour, hover=hover))
+                members.append(Bar(f"{words(partner)} {said}", share, colour, hover=hover))
         if members:
             which = "second" if of_it[0]["second"] else "first"
-            groups.append((f"{_words(attribute)} ({which} of its pair)", members))
+            groups.append((f"{words(attribute)} ({which} of its pair)", members))
     return bars(groups, "entries of held-out subjects", bar="P-probing")
 
 
@@ -320,8 +305,8 @@ def _subsets(rows: Sequence[Row]) -> go.Figure:
     figure = go.Figure()
     figure.add_heatmap(
         z=[[found.get((attribute, one)) for attribute in asked] for one in sets],
-        x=[plain(_words(attribute), 18) for attribute in asked],
-        y=[f"{k} " + plain(", ".join(map(_words, one)) or "nothing", 60) for k, one in enumerate(sets)],
+        x=[plain(words(attribute), 18) for attribute in asked],
+        y=[f"{k} " + plain(", ".join(map(words, one)) or "nothing", 60) for k, one in enumerate(sets)],
         zmin=0,
         zmax=1,
         colorscale="Blues",
@@ -340,7 +325,7 @@ def _every_row(runs: Sequence[Run]) -> Section:
             _name(row, runs),
             row["probe"],
             TARGETS[row["target"]],
-            _words(row["attribute"]),
+            words(row["attribute"]),
             "–" if row["position"] is None else str(row["position"]),
             str(row["classes"]),
             *_numbers(row, controls),
@@ -357,7 +342,7 @@ def _every_row(runs: Sequence[Run]) -> Section:
 
 def _skipped(runs: Sequence[Run]) -> Section:
     rows = [
-        [run.name, row["dataset"], TARGETS[row["target"]], _words(row["attribute"]), row["reason"]]
+        [run.name, row["dataset"], TARGETS[row["target"]], words(row["attribute"]), row["reason"]]
         for run in runs
         for row in run.summary.get("skipped", ())
     ]

@@ -6,20 +6,22 @@ Source of the measures: arXiv 2406.11813. Log-probabilities are natural; a gain 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from plotly import graph_objects as go
 
+from engramlab.base.rows import DEPTHS
 from engramlab.report.parts.acquired_facts import facts_section
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
-from engramlab.report.parts.figures import Line, curves, plain, style
+from engramlab.report.parts.figures import DASHES, Line, curves, plain, style
 from engramlab.report.parts.training import missing, table_by_run, training_section
+from engramlab.report.parts.words import big, fixed, interval, signed
 from engramlab.report.rows import Row, Run, distinct, number, read_json
 
-DEPTHS = ("memorization", "semantic", "compositional")
-SCHEDULES = {"duplicate": "#D55E00", "paraphrase": "#0072B2", "once": "#009E73", "never": "#767676"}
+_COLOURS = {"duplicate": "#D55E00", "paraphrase": "#0072B2", "once": "#009E73", "never": "#767676"}
+_VERDICTS = ("not so here", "so here")
 _PARTS_SHOWN = 6  # parts whose curves are drawn; tables have all
 
 
@@ -55,6 +57,19 @@ def read_parts(runs: Sequence[Run]) -> list[Part]:
     return found
 
 
+def _measured(parts: Sequence[Part]) -> Iterator[tuple[list[str], Row]]:
+    """The rows of some parts with the first cells of their line: part, group and depth."""
+    for part in parts:
+        for group in part.groups:
+            for depth in DEPTHS:
+                if row := part.row(group, depth):
+                    yield [part.label, group, depth], row
+
+
+def _named(group: str, part: Part, parts: Sequence[Part]) -> str:
+    return group if len(parts) == 1 else f"{group}, {part.label}"
+
+
 def headline(runs: Sequence[Run]) -> str:
     """One sentence: what an encounter gains at each depth, and how long an interval may be."""
     parts = read_parts(runs)
@@ -64,9 +79,9 @@ def headline(runs: Sequence[Run]) -> str:
         values = [number(part.row(group, depth).get("effectivity")) for depth in DEPTHS]
         if not any(value is not None for value in values):
             continue
-        gains = ", ".join(f"{depth} {_signed(value)}" for depth, value in zip(DEPTHS, values, strict=True))
+        gains = ", ".join(f"{depth} {signed(value)}" for depth, value in zip(DEPTHS, values, strict=True))
         threshold = number(part.row(group, "memorization").get("threshold_steps"))
-        after = f"; forgotten after about {_big(threshold)} steps" if threshold is not None else ""
+        after = f"; forgotten after about {big(threshold)} steps" if threshold is not None else ""
         texts.append(
             (f"{part.label}: " if len(parts) > 1 else "") + f"one encounter ({group}) gains {gains} nats{after}"
         )
@@ -99,16 +114,9 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
         return [*([str(row["dataset"])] if several else []), str(row["group"]), str(row["depth"])]
 
     measured = ("effectivity", "effectivity_net")
-    gains = [
-        [*first(row), *(_interval(row, name) for name in measured), _signed(number(row.get("final_gain")))]
-        for row in rows
-    ]
+    gains = [[*first(row), *(interval(row, name) for name in measured), signed(row.get("final_gain"))] for row in rows]
     columns = [*lead, "group", "depth", "effectivity", "above the control", "gain at the end"]
-    decays = [
-        [*first(row), _decay(row), _fixed(number(row.get("r_squared"))), _threshold(row)]
-        for row in rows
-        if "decay_constant" in row
-    ]
+    decays = [[*first(row), *_decay(row), _threshold(row)] for row in rows if "decay_constant" in row]
     what = "How it is forgotten"
     return [
         Table(columns, gains, "What an encounter gains (nats, 95 % interval)", len(lead) + 2),
@@ -127,8 +135,7 @@ def _rise_and_fall(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
         for depth in DEPTHS:
             found = [curve for curve in part.curves.get("curves") or [] if curve["depth"] == depth]
             lines = [
-                Line(curve["group"], curve["x"], curve["y"], SCHEDULES.get(curve["group"], "#000000"))
-                for curve in found
+                Line(curve["group"], curve["x"], curve["y"], _COLOURS.get(curve["group"], "#000000")) for curve in found
             ]
             if not lines:
                 continue
@@ -158,8 +165,8 @@ def _effectivity(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
             figure.add_bar(
                 x=names,
                 y=values,
-                name=plain(group if len(parts) == 1 else f"{group}, {part.label}", 44),
-                marker={"color": SCHEDULES.get(group, "#000000"), "pattern": {"shape": shades[k % len(shades)]}},
+                name=plain(_named(group, part, parts), 44),
+                marker={"color": _COLOURS.get(group, "#000000"), "pattern": {"shape": shades[k % len(shades)]}},
                 error_y={"type": "data", "array": high, "arrayminus": low, "color": "#222"},
             )
     blocks: list[Block] = []
@@ -171,41 +178,24 @@ def _effectivity(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
         if any("never" in part.groups for part in parts):
             note += " never: the control, which is not injected; what a maximum over a window gains by chance."
         blocks.append(Figures([("", figure)], note))
-        by_encounter = _by_encounter(parts)
-        if by_encounter:
+        if turns := _by_encounter(parts):
             blocks.append(
-                Figures(by_encounter, "Effectivity of each encounter in turn; the first one gains most in the paper.")
+                Figures(turns, "Effectivity of each encounter in turn; the first one gains most in the paper.")
             )
     lines: list[list[str]] = []
-    for part in parts:
-        for group in part.groups:
-            for depth in DEPTHS:
-                row = part.row(group, depth)
-                if row:
-                    cells = [part.label, group, depth, _interval(row, "effectivity"), _interval(row, "effectivity_net")]
-                    first = row.get("by_encounter") or [None]
-                    cells += [_signed(number(first[0])), _signed(number(first[-1]))]
-                    cells += [_fixed(number(row.get("before"))), _fixed(number(row.get("after")))]
-                    lines.append([*cells, _signed(number(row.get("final_gain"))), str(row.get("queries"))])
+    for start, row in _measured(parts):
+        each = row.get("by_encounter") or [None]
+        cells = [interval(row, "effectivity"), interval(row, "effectivity_net"), signed(each[0]), signed(each[-1])]
+        cells += [fixed(row.get("before")), fixed(row.get("after")), signed(row.get("final_gain"))]
+        lines.append([*start, *cells, str(row.get("queries"))])
     if lines:
-        columns = [
-            "part",
-            "group",
-            "depth",
-            "effectivity",
-            "above the control",
-            "first encounter",
-            "last",
-            "before",
-            "at the end",
-            "gain",
-            "queries",
-        ]
+        columns = ["part", "group", "depth", "effectivity", "above the control", "first encounter", "last", "before"]
+        columns += ["at the end", "gain", "queries"]
         caption = (
             "Log-probabilities in nats: what an encounter gains at its best, how much of that lies above what the control "
             "gains by chance, and where targets stand before and after."
         )
-        blocks.append(_table(parts, columns, lines, caption, 3))
+        blocks.append(table_by_run(parts, columns, lines, caption, 3))
     return Section("Effectivity: what an encounter gains", blocks, missing(runs))
 
 
@@ -218,11 +208,9 @@ def _by_encounter(parts: Sequence[Part]) -> list[tuple[str, go.Figure]]:
                 values = part.row(group, depth).get("by_encounter") or []
                 points = [(i, v) for i, value in enumerate(values, 1) if (v := number(value)) is not None]
                 if len(points) > 1:
-                    name = group if len(parts) == 1 else f"{group}, {part.label}"
-                    dash = ("solid", "dash", "dot", "dashdot")[parts.index(part) % 4]
-                    lines.append(
-                        Line(name, [i for i, _ in points], [v for _, v in points], SCHEDULES.get(group, "#000"), dash)
-                    )
+                    name, dash = _named(group, part, parts), DASHES[parts.index(part) % 4]
+                    xs, ys = [i for i, _ in points], [v for _, v in points]
+                    lines.append(Line(name, xs, ys, _COLOURS.get(group, "#000"), dash))
         if lines:
             figures.append((depth, curves(lines, x="encounter", y="effectivity (nats)")))
     return figures
@@ -237,20 +225,13 @@ def _forgetting(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
             note = f"Part of what all encounters gained that is left t steps after the last maximum{where}; dashed: the fit."
             blocks.append(Figures(figures, note))
     rows = []
-    for part in parts:
-        for group in part.groups:
-            for depth in DEPTHS:
-                row = part.row(group, depth)
-                if "decay_constant" in row:
-                    cells = [part.label, group, depth, _decay(row), _fixed(number(row.get("stderr")), 4)]
-                    cells += [
-                        _fixed(number(row.get("r_squared"))),
-                        _threshold(row),
-                        _tokens(row.get("threshold_tokens")),
-                    ]
-                    cells.append(_fixed(number(row.get("log10_threshold_tokens"))))
-                    cells.append(f"{row.get('undefined')} / {_fixed(number(row.get('outliers_mean')), 1)}")
-                    rows.append([*cells, str(row.get("queries"))])
+    for start, row in _measured(parts):
+        if "decay_constant" in row:
+            cells = [*_decay(row), _threshold(row), big(row.get("threshold_tokens"))]
+            cells.insert(1, fixed(row.get("stderr"), 4))
+            cells.append(fixed(row.get("log10_threshold_tokens")))
+            cells.append(f"{row.get('undefined')} / {fixed(row.get('outliers_mean'), 1)}")
+            rows.append([*start, *cells, str(row.get("queries"))])
     if rows:
         columns = ["part", "group", "depth", "decay constant a", "fit's error", "R²", "threshold, steps", "tokens"]
         columns += ["log₁₀ tokens", "without gain / outliers", "queries"]
@@ -260,7 +241,7 @@ def _forgetting(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
             "reaches 0, the longest interval between encounters at which something is left; it is extrapolated where it "
             "lies beyond the run. Without gain: queries left out because no encounter lifted them; outliers: mean over t."
         )
-        blocks.append(_table(parts, columns, rows, caption, 3))
+        blocks.append(table_by_run(parts, columns, rows, caption, 3))
     return Section("Forgetting: retainability against log t", blocks, missing(runs))
 
 
@@ -269,7 +250,7 @@ def _retained(part: Part, depth: str) -> go.Figure | None:
     for found in part.curves.get("retainability") or []:
         if found["depth"] != depth:
             continue
-        colour = SCHEDULES.get(found["group"], "#000000")
+        colour = _COLOURS.get(found["group"], "#000000")
         points = [(t, r) for t, r in zip(found["t"], found["r"], strict=True) if r is not None]
         if len(points) < 2:
             continue
@@ -294,11 +275,11 @@ def _shapes(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
     """What the paper finds, and whether it is so here: said by numbers, not by eye."""
     rows = []
     for part in parts:
-        for finding, here, verdict in _findings(part):
-            rows.append([part.label, finding, here, verdict])
+        rows += [[part.label, *finding] for finding in _findings(part)]
     columns = ["part", "the paper finds", "here", ""]
     caption = "arXiv 2406.11813 used models of 1 to 7 billion parameters: compare the shape, not the numbers."
-    return Section("Beside the paper", [_table(parts, columns, rows, caption, 1000)] if rows else [], missing(runs))
+    table = table_by_run(parts, columns, rows, caption)
+    return Section("Beside the paper", [table] if rows else [], missing(runs))
 
 
 def _findings(part: Part) -> list[tuple[str, str, str]]:
@@ -309,28 +290,19 @@ def _findings(part: Part) -> list[tuple[str, str, str]]:
         values = [number(part.row(group, depth).get("effectivity")) for depth in DEPTHS]
         if all(value is not None for value in values):
             falling = values[0] >= values[1] >= values[2]  # type: ignore[operator]
-            text = (
-                f"{group}: " + " ≥ ".join(_fixed(value) for value in values)
-                if falling
-                else (f"{group}: " + ", ".join(_fixed(value) for value in values))
-            )
-            found.append(("effectivity: memorization ≥ semantic ≥ compositional", text, _yes(falling)))
+            text = f"{group}: " + (" ≥ " if falling else ", ").join(map(fixed, values))
+            found.append(("effectivity: memorization ≥ semantic ≥ compositional", text, _VERDICTS[falling]))
     for group in part.groups:
         fits = {depth: number(part.row(group, depth).get("r_squared")) for depth in DEPTHS}
-        shown = [f"{depth} {_fixed(value)}" for depth, value in fits.items() if value is not None]
+        shown = [f"{depth} {fixed(value)}" for depth, value in fits.items() if value is not None]
         if shown and fits["memorization"] is not None:
-            found.append(
-                (
-                    "R falls linearly in log t (R² ≥ 0.8 for memorization)",
-                    f"{group}: {', '.join(shown)}",
-                    _yes(fits["memorization"] >= 0.8),
-                )
-            )
+            finding = "R falls linearly in log t (R² ≥ 0.8 for memorization)"
+            found.append((finding, f"{group}: {', '.join(shown)}", _VERDICTS[fits["memorization"] >= 0.8]))
     for depth in DEPTHS:
         two, one = (number(part.row(group, depth).get("decay_constant")) for group in ("duplicate", "paraphrase"))
         if two is not None and one is not None:
-            text = f"{depth}: duplicates {_fixed(two, 3)}, paraphrases {_fixed(one, 3)}"
-            found.append(("duplicates decay faster than paraphrases", text, _yes(two >= one)))
+            text = f"{depth}: duplicates {fixed(two, 3)}, paraphrases {fixed(one, 3)}"
+            found.append(("duplicates decay faster than paraphrases", text, _VERDICTS[two >= one]))
     return found
 
 
@@ -361,56 +333,16 @@ def _chosen(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
 # words ----------------------------------------------------------------------------------------------------------------
 
 
-def _table(
-    parts: Sequence[Part], columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str, numbers: int
-) -> Table:
-    return table_by_run(parts, columns, rows, caption, numbers)  # type: ignore[arg-type]
-
-
-def _yes(so: bool) -> str:
-    return "so here" if so else "not so here"
-
-
-def _fixed(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}"
-
-
 def _span(row: Row, name: str, end: str) -> float:
     value, bound = number(row.get(name)), number(row.get(f"{name}_{end}"))
     return 0.0 if value is None or bound is None else abs(bound - value)
 
 
-def _interval(row: Row, name: str) -> str:
-    low, high = number(row.get(f"{name}_low")), number(row.get(f"{name}_high"))
-    text = _fixed(number(row.get(name)))
-    return text if low is None or high is None else f"{text} ({low:.2f} to {high:.2f})"
-
-
-def _decay(row: Row) -> str:
-    low, high = number(row.get("decay_low")), number(row.get("decay_high"))
-    text = _fixed(number(row.get("decay_constant")), 3)
-    return text if low is None or high is None else f"{text} ({low:.3f} to {high:.3f})"
+def _decay(row: Row) -> list[str]:
+    return [interval(row, "decay_constant", 3, "decay_"), fixed(row.get("r_squared"))]
 
 
 def _threshold(row: Row) -> str:
-    text = _big(row.get("threshold_steps"))
-    ends = [_big(row.get(f"threshold_steps_{end}")) for end in ("low", "high")]
+    text = big(row.get("threshold_steps"))
+    ends = [big(row.get(f"threshold_steps_{end}")) for end in ("low", "high")]
     return text if "–" in ends else f"{text} ({ends[0]} to {ends[1]})"
-
-
-def _tokens(value: object) -> str:
-    return _big(value)
-
-
-def _big(value: object) -> str:
-    """1234567 as `1,234,567`, 1.2e12 as `1.2e+12`, and an infinity by its name."""
-    if value == "infinite":
-        return "∞"
-    found = number(value)
-    if found is None:
-        return "–"
-    return f"{found:,.0f}" if abs(found) < 1e9 else f"{found:.2g}"

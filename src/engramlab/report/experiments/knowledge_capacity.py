@@ -9,7 +9,8 @@ from plotly import graph_objects as go
 
 from engramlab.report.parts.blocks import Block, Figures, Section, Table
 from engramlab.report.parts.figures import GREY, Line, curves, styles
-from engramlab.report.parts.training import count, missing, training_section
+from engramlab.report.parts.training import missing, training_section
+from engramlab.report.parts.words import count
 from engramlab.report.rows import Row, Run, distinct, number
 
 SOURCE = "arXiv 2404.05405"

@@ -9,25 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from engramlab.base.rows import NO_LOSS, PLAIN_LOSS, PROTOCOLS, protocol_of
 from engramlab.report.parts.blocks import Block, Cases, Figures, Section, Table, Text
 from engramlab.report.parts.cases import leaves
-from engramlab.report.parts.figures import PALETTE, Line, Point, curves, scatter, styles
-from engramlab.report.parts.judged import (
-    ABOUT,
-    NO_LOSS,
-    PROTOCOLS,
-    ROLES,
-    differences,
-    gain,
-    loss_name,
-    method_name,
-    records,
-    share,
-)
+from engramlab.report.parts.figures import DASHES, PALETTE, Line, Point, curves, scatter, styles
+from engramlab.report.parts.judged import ABOUT, HEADS, gain, loss_name, method_name, of_protocol, records, said, share
 from engramlab.report.parts.training import missing, table_by_run
-from engramlab.report.rows import Row, Run, distinct, number
+from engramlab.report.parts.words import count, short
+from engramlab.report.rows import Row, Run, distinct, number, words
 
-PLAIN = "cross-entropy"
 _MOST_RECORDS = 200
 _SETTINGS = {"single": "Each edit by itself", "continual": "One edit after another", "batch": "All edits at once"}
 
@@ -60,7 +50,7 @@ def headline(runs: Sequence[Run]) -> str:
     found = [
         row
         for (run, *_), row in measured.differences.items()
-        if (row["place"], row.get("protocol"), row.get("role")) == (place, "generated", "portability")
+        if (row["place"], protocol_of(row), row.get("role")) == (place, "generated", "portability")
         and str(row.get("loss", "overtone")).startswith("overtone")
         and number(row.get("low")) is not None
     ]
@@ -104,17 +94,17 @@ class Measured:
         self.differences: dict[tuple[str, str, str, Place, str, str], Row] = {}
         for run in runs:
             for row in run.rows:
-                if row.get("protocol") in PROTOCOLS:
+                if name := protocol_of(row):
                     unit = Unit(run.name, str(row.get("method")), str(row.get("loss") or NO_LOSS))
-                    self.rows[unit, _place(run, row), str(row["protocol"])] = row
-            for row in differences(run):
+                    self.rows[unit, _place(run, row), name] = row
+            for row in records(run, "differences"):
                 loss = str(row.get("loss") or "overtone")
                 key = (run.name, str(row.get("method")), loss, _place(run, row))
-                self.differences[(*key, str(row.get("protocol")), str(row.get("role")))] = {**row, "place": key[3]}
+                self.differences[(*key, str(protocol_of(row)), str(row.get("role")))] = {**row, "place": key[3]}
         self.units: list[Unit] = distinct(unit for unit, _, _ in self.rows)
         self.places: list[Place] = sorted(distinct(place for _, place, _ in self.rows))
         losses = distinct(unit.loss for unit in self.units)
-        self.losses = sorted((loss for loss in losses if loss != NO_LOSS), key=lambda loss: loss != PLAIN)
+        self.losses = sorted((loss for loss in losses if loss != NO_LOSS), key=lambda loss: loss != PLAIN_LOSS)
         methods = distinct(unit.method for unit in self.units)
         self.colours = {method: PALETTE[i % len(PALETTE)] for i, method in enumerate(methods)}
 
@@ -134,11 +124,11 @@ def _place(run: Run, row: Row) -> Place:
 def _overview(runs: Sequence[Run]) -> Section:
     rows = []
     for run in runs:
-        cases = [number(row.get("cases")) or 0 for row in run.rows]
+        cases = max((number(row.get("cases")) or 0 for row in run.rows), default=0)
         most = run.summary.get("new_tokens")
         setting = str(run.summary.get("setting", "–"))
         texts = [str(run.summary.get(key, _option(run, key))) for key in ("model", "benchmark")]
-        rows.append([run.name, *texts, setting, f"{max(cases, default=0):,.0f}", "–" if most is None else str(most)])
+        rows.append([run.name, *texts, setting, count(cases), "–" if most is None else str(most)])
     columns = ["run", "model", "benchmark", "setting", "cases", "tokens written at most"]
     return Section("What was edited", [table_by_run(runs, columns, rows, "", numbers_from=4)])
 
@@ -150,7 +140,7 @@ def _option(run: Run, key: str) -> Any:
 
 def _results(runs: Sequence[Run], measured: Measured, protocol: str) -> Section:
     title = {
-        "teacher-forced": "Teacher-forced: the papers' table",
+        "teacher_forced": "Teacher-forced: the papers' table",
         "generated": "Generated: what the model writes by itself",
     }[protocol]
     blocks: list[Block] = []
@@ -171,15 +161,15 @@ def _results(runs: Sequence[Run], measured: Measured, protocol: str) -> Section:
 def _compared(runs: Sequence[Run], measured: Measured, place: Place, protocol: str) -> Table | None:
     """Cross-entropy, another loss and the difference side by side: one row a method and other loss."""
     units = [unit for unit in measured.at(place) if unit.loss != NO_LOSS]
-    others = [loss for loss in measured.losses if loss != PLAIN and any(unit.loss == loss for unit in units)]
+    others = [loss for loss in measured.losses if loss != PLAIN_LOSS and any(unit.loss == loss for unit in units)]
     named = len(others) > 1
     rows = []
     for run, method in distinct((unit.run, unit.method) for unit in units):
         own = [loss for loss in others if Unit(run, method, loss) in units] or others[:1]
         for loss in own or [""]:
             cells = []
-            for role in ROLES:
-                cells.append(share(measured.value(Unit(run, method, PLAIN), place, protocol, role)))
+            for role in HEADS:
+                cells.append(share(measured.value(Unit(run, method, PLAIN_LOSS), place, protocol, role)))
                 if others:
                     cells.append(share(measured.value(Unit(run, method, loss), place, protocol, role)))
                     cells.append(gain(measured.differences.get((run, method, loss, place, protocol, role))))
@@ -189,10 +179,8 @@ def _compared(runs: Sequence[Run], measured: Measured, place: Place, protocol: s
     short = "other" if named else "OT" if others == ["overtone"] else loss_name("".join(others))
     heads = ["CE", short, f"{short} − CE"] if others else ["CE"]
     first = ["run", "method", *(["other loss"] if named else [])]
-    start = len(first) - (len(runs) == 1)
-    table = table_by_run(runs, [*first, *heads * len(ROLES)], rows, f"{place}.", numbers_from=len(first))
-    groups = [("", start), *((role, len(heads)) for role in ROLES.values())]
-    return Table(table.columns, table.rows, table.caption, table.numbers_from, groups)
+    groups = [("", len(first)), *((role, len(heads)) for role in HEADS.values())]
+    return table_by_run(runs, [*first, *heads * len(HEADS)], rows, f"{place}.", len(first), groups)
 
 
 def _without_loss(runs: Sequence[Run], measured: Measured, place: Place, protocol: str) -> Table | None:
@@ -200,11 +188,11 @@ def _without_loss(runs: Sequence[Run], measured: Measured, place: Place, protoco
     if not units:
         return None
     rows = [
-        [unit.run, method_name(unit.method), *(share(measured.value(unit, place, protocol, role)) for role in ROLES)]
+        [unit.run, method_name(unit.method), *(share(measured.value(unit, place, protocol, role)) for role in HEADS)]
         for unit in units
     ]
     caption = f"{place}: methods that minimise no loss of target tokens."
-    return table_by_run(runs, ["run", "method", *ROLES.values()], rows, caption, numbers_from=2)
+    return table_by_run(runs, ["run", "method", *HEADS.values()], rows, caption, numbers_from=2)
 
 
 def _trade(runs: Sequence[Run], measured: Measured) -> Section:
@@ -214,14 +202,14 @@ def _trade(runs: Sequence[Run], measured: Measured) -> Section:
         figures = []
         for protocol in PROTOCOLS:
             points = []
-            for unit in sorted(measured.at(place), key=lambda unit: unit.loss != PLAIN):
+            for unit in sorted(measured.at(place), key=lambda unit: unit.loss != PLAIN_LOSS):
                 x, y = (measured.value(unit, place, protocol, role) for role in ("locality", "portability"))
                 if x is not None and y is not None:
                     name = method_name(unit.method) + (f" · {unit.run}" if len(runs) > 1 else "")
                     mark = "no loss" if unit.loss == NO_LOSS else loss_name(unit.loss)
                     points.append(Point(name, mark, x, y, measured.colours[unit.method]))
             if points:
-                figures.append((f"{place}: {protocol}", scatter(points, x="locality", y="portability")))
+                figures.append((f"{place}: {said(protocol)}", scatter(points, x="locality", y="portability")))
         if figures:
             blocks.append(Figures(figures))
     return Section("Portability against locality", blocks, missing(runs))
@@ -236,7 +224,7 @@ def _continual(runs: Sequence[Run], measured: Measured) -> Section:
     looks = styles([*measured.losses, NO_LOSS])
     for protocol in PROTOCOLS:
         figures = []
-        for role, short in ROLES.items():
+        for role, head in HEADS.items():
             lines = []
             for unit in measured.units:
                 found = [(place.edits, measured.value(unit, place, protocol, role)) for place in places]
@@ -244,13 +232,15 @@ def _continual(runs: Sequence[Run], measured: Measured) -> Section:
                 if points:
                     parts = [method_name(unit.method), *([] if unit.loss == NO_LOSS else [loss_name(unit.loss)])]
                     parts += [unit.run] if len(runs) > 1 else []
-                    dash = ("solid", "dash", "dot", "dashdot")[list(looks).index(unit.loss) % 4]
+                    dash = DASHES[list(looks).index(unit.loss) % 4]
                     colour = measured.colours[unit.method]
                     xs, ys = [edits for edits, _ in points], [value for _, value in points]
                     lines.append(Line(" · ".join(parts), xs, ys, colour, dash))
             if lines:
                 name = role if role != "mean" else "mean of the four"
-                figures.append((f"{name}, {protocol}", curves(lines, x="edits made", y=short, shares=True, log_x=True)))
+                figures.append(
+                    (f"{name}, {said(protocol)}", curves(lines, x="edits made", y=head, shares=True, log_x=True))
+                )
         if figures:
             blocks.append(Figures(figures))
     return Section(title, blocks, missing(runs))
@@ -272,20 +262,18 @@ def _kinds(runs: Sequence[Run], measured: Measured) -> Section:
             rows = []
             for unit in units:
                 shares = [share(measured.value(unit, place, protocol, kind)) for kind in kinds]
-                rows.append([unit.run, method_name(unit.method), _loss(unit), *shares])
+                rows.append([unit.run, method_name(unit.method), _loss(unit.loss), *shares])
             if kinds:
-                names = [kind.partition(":")[2].replace("_", " ") or "–" for kind in kinds]
-                table = table_by_run(
-                    runs, ["run", "method", "loss", *names], rows, f"{place}: {protocol}.", numbers_from=3
-                )
+                names = [words(kind.partition(":")[2]) or "–" for kind in kinds]
                 roles = [kind.partition(":")[0] for kind in kinds]
-                groups = [("", 3 - (len(runs) == 1)), *((role, roles.count(role)) for role in distinct(roles))]
-                blocks.append(Table(table.columns, table.rows, table.caption, table.numbers_from, groups))
+                groups = [("", 3), *((role, roles.count(role)) for role in distinct(roles))]
+                columns, caption = ["run", "method", "loss", *names], f"{place}: {said(protocol)}."
+                blocks.append(table_by_run(runs, columns, rows, caption, 3, groups))
     return Section("Portability and locality by kind of question", blocks, missing(runs))
 
 
-def _loss(unit: Unit) -> str:
-    return "–" if unit.loss == NO_LOSS else loss_name(unit.loss)
+def _loss(name: object) -> str:
+    return "–" if name in (None, "", NO_LOSS) else loss_name(name)
 
 
 def _costs(runs: Sequence[Run], measured: Measured) -> Section:
@@ -293,11 +281,15 @@ def _costs(runs: Sequence[Run], measured: Measured) -> Section:
     for place in measured.places:
         for unit in measured.at(place):
             row = next(measured.rows[key] for key in measured.rows if key[:2] == (unit, place))
-            cases, failed = (number(row.get(key)) for key in ("cases", "failed"))
-            seconds = number(row.get("seconds_per_edit"))
-            cells = ["–" if count is None else f"{count:,.0f}" for count in (cases, failed)]
-            cells.append("–" if seconds is None else f"{seconds:.3g}")
-            rows.append([unit.run, str(place), method_name(unit.method), _loss(unit), *cells])
+            counts = [count(row.get(key)) for key in ("cases", "failed")]
+            cells = [
+                str(place),
+                method_name(unit.method),
+                _loss(unit.loss),
+                *counts,
+                short(row.get("seconds_per_edit")),
+            ]
+            rows.append([unit.run, *cells])
     columns = ["run", "edits", "method", "loss", "cases", "failed", "seconds an edit"]
     tables = [table_by_run(runs, columns, rows, "", numbers_from=4)] if rows else []
     return Section("What the edits cost", tables, missing(runs))
@@ -336,22 +328,21 @@ _FAILED = ("method", "loss", "case", "reason")
 
 def terminal(summary: Row) -> list[Table]:
     """The run's result as tables for the terminal: one a protocol."""
-    rows = [row for row in summary.get("rows") or [] if row.get("protocol") in PROTOCOLS]
-    several = len({row.get("edits") for row in rows}) > 1
+    rows = summary.get("rows") or []
+    several = len({row.get("edits") for row in rows if protocol_of(row)}) > 1
     tables = []
-    for protocol in PROTOCOLS:
+    for name in PROTOCOLS:
         cells = [
             [
                 method_name(row.get("method")),
-                "–" if row.get("loss") in (None, "", NO_LOSS) else loss_name(row["loss"]),
+                _loss(row.get("loss")),
                 *([f"{row.get('edits')}"] if several else []),
-                *(share(row.get(role)) for role in ROLES),
-                "–" if number(row.get("seconds_per_edit")) is None else f"{row['seconds_per_edit']:.3g}",
+                *(share(row.get(role)) for role in HEADS),
+                short(row.get("seconds_per_edit")),
             ]
-            for row in rows
-            if row["protocol"] == protocol
+            for row in of_protocol(rows, name)
         ]
-        columns = ["method", "loss", *(["T"] if several else []), *ROLES.values(), "s/edit"]
+        columns = ["method", "loss", *(["T"] if several else []), *HEADS.values(), "s/edit"]
         if cells:
-            tables.append(Table(columns, cells, f"{protocol} (%)", numbers_from=2))
+            tables.append(Table(columns, cells, f"{said(name)} (%)", numbers_from=2))
     return tables

@@ -6,22 +6,27 @@ trained on, P_test those whose biographies the model has read but whose question
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from rich.text import Text as Cell
+
+from engramlab.base.rows import ATTRIBUTES
 from engramlab.report.parts.blocks import Block, Examples, Figures, Section, Table, Text
 from engramlab.report.parts.figures import GREY, Bar, bars, percent
-from engramlab.report.parts.paper import ATTRIBUTES, BIDIRECTIONAL, SOURCE, Published, published
+from engramlab.report.parts.paper import BIDIRECTIONAL, SOURCE, Published, published
 from engramlab.report.parts.training import dataset_styles, missing, study_section, table_by_run, training_section
-from engramlab.report.rows import Row, Run, distinct, number, people
+from engramlab.report.rows import Row, Run, distinct, label, number, people, words
 
 _MOST_ENTRIES, _MOST_ANSWERS = 6, 24
+_LOW = 0.25  # a share below this is called low: in the paper, datasets either stay under it or leave it far behind
 _NOTE = f"Published figures ({SOURCE}) are for N = 100k people and a model of 124M parameters (bioR: 302M)"
 
 
 def headline(runs: Sequence[Run]) -> str:
     """One sentence: the dataset whose held-out questions are answered best, and the one answered worst."""
-    measured = Measured(runs)
+    measured = Measured([row for run in runs for row in run.rows])
     ranking = measured.ranking()
     if not ranking:
         return missing(runs, "No question was asked")
@@ -37,7 +42,7 @@ def headline(runs: Sequence[Run]) -> str:
 
 def sections(runs: Sequence[Run]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
-    measured = Measured(runs)
+    measured = Measured([row for run in runs for row in run.rows])
     return [
         _exact_match(runs, measured),
         _by_attribute(runs, measured),
@@ -47,6 +52,38 @@ def sections(runs: Sequence[Run]) -> list[Section]:
         training_section(runs),
         _examples(runs),
     ]
+
+
+def terminal(summary: Mapping[str, Any]) -> list[Table]:
+    """Exact match by dataset in percent: P_train, P_test, and P_test by attribute; two tables where one is too wide."""
+    rows = summary.get("rows") or []
+    measured = Measured([{**r, "run": "", "label": label(r.get("dataset", ""), r.get("family"))} for r in rows])
+    keys = sorted(measured.keys, key=lambda key: -measured.values(key, "test").get("", -1.0))
+    if not keys:
+        return []
+    modes = len({mode for _, mode in keys}) > 1
+    first = ["dataset", "mode"] if modes else ["dataset"]
+    names = [list(key if modes else key[:1]) for key in keys]
+
+    def cell(key: Key, group: str, attribute: str = "mean") -> Cell:
+        share = measured.values(key, group, attribute).get("")
+        if share is None:
+            return Cell("-")
+        low = share < _LOW
+        worded = low and (group, attribute) == ("test", "mean")
+        return Cell(f"{100 * share:.1f}" + (" low" if worded else ""), style="red" if low else "")
+
+    overall = [[cell(key, group) for group in ("train", "test")] for key in keys]
+    each = [[cell(key, "test", attribute) for attribute in measured.attributes] for key in keys]
+    title, means = "Questions answered exactly (%)", ["P_train", "P_test"]
+    heads = [attribute.replace("_", "\n") for attribute in measured.attributes]
+
+    def table(what: str, columns: list[str], *parts: list[list[Cell]], narrow: Sequence[Table] = ()) -> Table:
+        lines = [[*name, *(one for part in parts for one in part[i])] for i, name in enumerate(names)]
+        return Table([*first, *columns], lines, f"{title}: {what}", len(first), narrow=narrow)
+
+    narrow = [table("mean", means, overall), table("P_test by attribute", heads, each)]
+    return [table("mean, and P_test by attribute", [*means, *heads], overall, each, narrow=narrow)]
 
 
 @dataclass(frozen=True)
@@ -69,8 +106,8 @@ Key = tuple[str, str]  # dataset label, mode
 class Measured:
     """The exact-match rows of several runs, by (dataset, mode)."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.rows = [row for run in runs for row in run.rows if number(row.get("exact_match")) is not None]
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = [row for row in rows if number(row.get("exact_match")) is not None]
         self.keys: list[Key] = distinct(_key(row) for row in self.rows)
         named = distinct(str(row.get("attribute")) for row in self.rows)
         self.attributes = [attribute for attribute in named if attribute != "mean"]
@@ -182,7 +219,7 @@ def _every_row(runs: Sequence[Run], measured: Measured) -> Table:
                     asked = [number(row.get("questions")) or 0 for row in of]
                     cells = [*map(percent, shares), f"{sum(asked):,.0f}" if any(asked) else "–"]
                     rows.append([run.name, *key, people(group, of[0].get("people") if of else None), *cells])
-    columns = ["run", "dataset", "mode", "people", *map(_words, measured.attributes), "mean", "questions"]
+    columns = ["run", "dataset", "mode", "people", *map(words, measured.attributes), "mean", "questions"]
     return table_by_run(runs, columns, rows, "Exact match by dataset, people and attribute.", numbers_from=4)
 
 
@@ -197,10 +234,10 @@ def _by_attribute(runs: Sequence[Run], measured: Measured) -> Section:
             if spread:
                 low, high = (spread.low, spread.high) if spread.runs > 1 else (None, None)
                 name = measured.name(key)
-                hover = f"{name}, {_words(attribute)}: {spread}"
+                hover = f"{name}, {words(attribute)}: {spread}"
                 members.append(Bar(name, spread.mean, colours[key[0]][0], low, high, hover=hover))
         if members:
-            groups.append((_words(attribute), members))
+            groups.append((words(attribute), members))
     if not groups:
         return Section(title, [], missing(runs))
     note = "Bars are means over runs, whiskers the lowest and the highest run." if len(runs) > 1 else ""
@@ -238,11 +275,11 @@ def _beside_the_paper(runs: Sequence[Run], measured: Measured) -> Section:
             paper = measured.paper(key, attribute)
             if paper:
                 here = str(measured.spread(key, "test", attribute) or "–")
-                rows.append([*key, _words(attribute), here, percent(paper.exact_match), paper.source])
+                rows.append([*key, words(attribute), here, percent(paper.exact_match), paper.source])
     title = "Beside the paper"
-    words = [Text(BIDIRECTIONAL)] if any(mode.startswith("masked ") for _, mode in measured.keys) else []
-    if not rows and words:
-        return Section(title, [*words])
+    said = [Text(BIDIRECTIONAL)] if any(mode.startswith("masked ") for _, mode in measured.keys) else []
+    if not rows and said:
+        return Section(title, [*said])
     if not rows:
         empty = "The paper prints no figure for these datasets." if measured.rows else missing(runs)
         return Section(title, [], empty)
@@ -254,7 +291,7 @@ def _beside_the_paper(runs: Sequence[Run], measured: Measured) -> Section:
         "paper, P_test",
         "source of the paper's figure",
     ]
-    return Section(title, [Table(columns, rows, f"{_NOTE}."), *words])
+    return Section(title, [Table(columns, rows, f"{_NOTE}."), *said])
 
 
 def _examples(runs: Sequence[Run]) -> Section:
@@ -269,7 +306,3 @@ def _examples(runs: Sequence[Run]) -> Section:
                 Examples(title, entries[:_MOST_ENTRIES], answers[:_MOST_ANSWERS], note, opened=len(blocks) < 2)
             )
     return Section("What it read, and what it was asked", blocks, missing(runs, "No examples were written"))
-
-
-def _words(attribute: str) -> str:
-    return attribute.replace("_", " ")

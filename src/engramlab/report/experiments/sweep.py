@@ -12,13 +12,13 @@ from typing import Any
 
 from plotly import graph_objects as go
 
+from engramlab.base.rows import ATTRIBUTES
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
-from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, percent, plain, style
-from engramlab.report.parts.paper import ATTRIBUTES, SOURCE, Published, published
-from engramlab.report.parts.training import duration
-from engramlab.report.rows import Row, Run, distinct, number
+from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, percent, plain, share_axes, style
+from engramlab.report.parts.paper import SOURCE, Published, published
+from engramlab.report.parts.words import TARGETS, duration, interval
+from engramlab.report.rows import Row, Run, distinct, number, words
 
-_TARGETS = {"whole": "whole value", "first": "first token"}
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "star", "x", "cross")
 _LISTED = 200  # rows of a table of means of another experiment
 
@@ -70,7 +70,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     correlations = [row for row in summary.get("correlations", []) if row["rho"] is not None]
     if correlations:
         cells = [
-            [_TARGETS.get(r["target"], r["target"]), str(one["points"]), _interval(one)]
+            [TARGETS.get(r["target"], r["target"]), str(one["points"]), interval(one, "rho", 3, "")]
             for r in correlations
             for one in (r, r.get("by_dataset"))
             if one and one["rho"] is not None
@@ -156,7 +156,7 @@ def _map(run: Run, of: str) -> Section:
     figure = go.Figure(
         go.Heatmap(
             z=[[None if v is None else 100 * v for v in line] for line in values],
-            x=[a.replace("_", " ") for a in [*attributes, "mean"]],
+            x=[words(a) for a in [*attributes, "mean"]],
             y=[plain(row["dataset"]) for row in rows],
             text=[["" if v is None else f"{100 * v:.0f}" for v in line] for line in values],
             texttemplate="%{text}",
@@ -179,24 +179,21 @@ def _same(one: Row, other: Row) -> bool:
 
 
 def _rho(row: Row) -> str:
-    return f"Spearman's rho of {_TARGETS.get(row['target'], row['target'])} Q-probing and extraction {_interval(row)}"
-
-
-def _interval(row: Row) -> str:
-    return f"{row['rho']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    what = TARGETS.get(row["target"], row["target"])
+    return f"Spearman's rho of {what} Q-probing and extraction {interval(row, 'rho', 3, '')}"
 
 
 def _probing(run: Run, of: str) -> Section:
     blocks: list[Block] = []
     for row in run.summary["correlations"]:
-        what = _TARGETS.get(row["target"], row["target"])
+        what = TARGETS.get(row["target"], row["target"])
         chosen = [point for point in run.summary["points"] if point["target"] == row["target"]]
         note = f"{row['points']} points, one a dataset and attribute, means over seeds." + (
             f" {_rho(row)}: 95 % percentile bootstrap over points." if row["rho"] is not None else ""
         )
         averaged = row.get("by_dataset")
         if averaged and averaged["rho"] is not None:
-            note += f" Over the {averaged['points']} datasets, attributes averaged: {_interval(averaged)}."
+            note += f" Over the {averaged['points']} datasets, attributes averaged: {interval(averaged, 'rho', 3, '')}."
         blocks.append(Figures([("", _cloud(chosen, what))], note))
     return Section(f"Where the knowledge sits: Q-probing against extraction{of}", blocks)
 
@@ -207,7 +204,7 @@ def _cloud(points: Sequence[Row], what: str) -> go.Figure:
     looks = zip(cycle(PALETTE), cycle(_SYMBOLS), strict=True)
     for attribute, (colour, symbol) in zip(distinct(point["attribute"] for point in points), looks, strict=False):
         members = [point for point in points if point["attribute"] == attribute]
-        name = plain(attribute.replace("_", " "))
+        name = plain(words(attribute))
         figure.add_scatter(
             x=[100 * point["accuracy"] for point in members],
             y=[100 * point["extraction"] for point in members],
@@ -219,10 +216,7 @@ def _cloud(points: Sequence[Row], what: str) -> go.Figure:
             ],
             hoverinfo="text",
         )
-    style(figure, height=460)
-    figure.update_xaxes(title=f"Q-probing accuracy, {what}", range=[-4, 104], ticksuffix=" %", dtick=20)
-    figure.update_yaxes(title=f"extraction on P_test, {what}", range=[-4, 104], ticksuffix=" %", dtick=20)
-    return figure
+    return share_axes(figure, f"Q-probing accuracy, {what}", f"extraction on P_test, {what}", height=460)
 
 
 def _means(run: Run, of: str) -> Section:
@@ -244,7 +238,7 @@ def _cell(row: Row, column: str) -> str:
 
 def _cells(run: Run, of: str) -> Section:
     cells = run.summary.get("cells", [])
-    rows = [[c["cell"], c["state"], duration(number(c.get("seconds"))), c.get("error") or ""] for c in cells]
+    rows = [[c["cell"], c["state"], duration(c.get("seconds")), c.get("error") or ""] for c in cells]
     if not rows:
         return Section(f"Cells{of}", [Text("The sweep is unfinished; the same command goes on with it.")])
     return Section(f"Cells{of}", [Table(["cell", "state", "training time", "what went wrong"], rows)])

@@ -13,24 +13,16 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from engramlab.base.rows import PLAIN_LOSS, PROTOCOLS
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
 from engramlab.report.parts.figures import Line, curves
-from engramlab.report.parts.judged import (
-    ABOUT,
-    PROTOCOLS,
-    ROLES,
-    differences,
-    gain,
-    method_name,
-    records,
-    share,
-    table_rows,
-)
+from engramlab.report.parts.judged import ABOUT, HEADS, gain, method_name, of_protocol, records, said, share, table_rows
 from engramlab.report.parts.maps import Map, Scale, heat, pick
 from engramlab.report.parts.training import missing, table_by_run
+from engramlab.report.parts.words import short
 from engramlab.report.rows import Row, Run, distinct, number
 
-FULL, PLAIN = "full", "cross-entropy"
+FULL = "full"
 #: How likely a target token was before the edit: name, least probability, colour.
 STARTS = (
     ("likely at the start (10 % or more)", 0.1, "#0072B2"),
@@ -38,7 +30,7 @@ STARTS = (
     ("unlikely at the start (below 0.1 %)", 0.0, "#D55E00"),
 )
 _NAMES = {
-    PLAIN: "cross-entropy",
+    PLAIN_LOSS: "cross-entropy",
     FULL: "OVERTONE",
     "no clip": "OVERTONE without clip",
     "no filter": "OVERTONE without filter",
@@ -52,13 +44,12 @@ def headline(runs: Sequence[Run]) -> str:
     """One sentence: how unevenly tokens end under cross-entropy and under OVERTONE, and what that does to portability."""
     found: dict[str, Row] = {}
     for run in runs:
-        for row in run.rows:
-            if row.get("protocol") == "generated":
-                found.setdefault(str(row.get("setting")), row)
+        for row in of_protocol(run.rows, "generated"):
+            found.setdefault(str(row.get("setting")), row)
     if not found:
         return missing(runs, "No edit was followed")
     texts = []
-    for setting in (PLAIN, FULL):
+    for setting in (PLAIN_LOSS, FULL):
         spread = number(found.get(setting, {}).get("final_loss_spread"))
         portability = number(found.get(setting, {}).get("portability"))
         parts = []
@@ -273,24 +264,18 @@ def _ablation(runs: Sequence[Run]) -> Section:
         for run in runs:
             gains = {
                 (str(row.get("setting")), str(row.get("role"))): row
-                for row in differences(run)
-                if row.get("protocol") == protocol
+                for row in of_protocol(records(run, "differences"), protocol)
             }
-            for row in run.rows:
-                if row.get("protocol") == protocol:
-                    setting = str(row.get("setting"))
-                    cells = [run.name, method_name(row.get("method")), _name(setting)]
-                    for role in ROLES:
-                        cells += [share(row.get(role)), "" if setting == FULL else gain(gains.get((setting, role)))]
-                    spread = number(row.get("final_loss_spread"))
-                    rows.append([*cells, "–" if spread is None else f"{spread:.3g}"])
+            for row in of_protocol(run.rows, protocol):
+                setting = str(row.get("setting"))
+                cells = [run.name, method_name(row.get("method")), _name(setting)]
+                for role in HEADS:
+                    cells += [share(row.get(role)), "" if setting == FULL else gain(gains.get((setting, role)))]
+                rows.append([*cells, short(row.get("final_loss_spread"))])
         if rows:
-            heads = ["%", "to full"] * len(ROLES)
-            columns = ["run", "method", "loss", *heads, "nats apart"]
-            table = table_by_run(runs, columns, rows, ABOUT[protocol], numbers_from=3)
-            start = 3 - (len(runs) == 1)
-            groups = [("", start), *((short, 2) for short in ROLES.values()), ("in the end", 1)]
-            blocks.append(Table(table.columns, table.rows, table.caption, table.numbers_from, groups))
+            columns = ["run", "method", "loss", *["%", "to full"] * len(HEADS), "nats apart"]
+            groups = [("", 3), *((head, 2) for head in HEADS.values()), ("in the end", 1)]
+            blocks.append(table_by_run(runs, columns, rows, ABOUT[protocol], 3, groups))
     if blocks:
         note = (
             "Every row leaves one part of OVERTONE out; differences to OVERTONE in full are in points, with 95\u00a0% "
@@ -325,13 +310,12 @@ def terminal(summary: Row) -> list[Table]:
         rows = [
             [
                 _name(str(row.get("setting"))),
-                *(share(row.get(role)) for role in ROLES),
-                "–" if number(row.get("final_loss_spread")) is None else f"{row['final_loss_spread']:.3g}",
+                *(share(row.get(role)) for role in HEADS),
+                short(row.get("final_loss_spread")),
             ]
-            for row in summary.get("rows") or []
-            if row.get("protocol") == protocol
+            for row in of_protocol(summary.get("rows") or [], protocol)
         ]
         if rows:
-            title = f"{method_name(summary.get('method', ''))}, {protocol} (%)"
-            tables.append(Table(["loss", *ROLES.values(), "nats apart"], rows, title, numbers_from=1))
+            title = f"{method_name(summary.get('method', ''))}, {said(protocol)} (%)"
+            tables.append(Table(["loss", *HEADS.values(), "nats apart"], rows, title, numbers_from=1))
     return tables

@@ -7,11 +7,12 @@ from typing import Any
 
 from plotly import graph_objects as go
 
+from engramlab.base.rows import DEPTHS
 from engramlab.report.parts.blocks import Figures, Section
 from engramlab.report.parts.figures import plain, style
 from engramlab.report.rows import distinct
 
-_DEPTHS = {"memorization": "#0072B2", "semantic": "#D55E00", "compositional": "#009E73"}
+_COLOURS = dict(zip(DEPTHS, ("#0072B2", "#D55E00", "#009E73"), strict=True))
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 MOST = 120  # passages on a page
 
@@ -91,7 +92,7 @@ def _view(queries: Sequence[Mapping[str, Any]], steps: Sequence[int], most: int)
     names = ("x", "y", "name", "hovertext", "line.color", "line.dash")
     traces: dict[str, list[Any]] = {name: [] for name in names}
     peaks: dict[str, list[Any]] = {"x": [], "y": [], "hovertext": []}
-    counts = dict.fromkeys(_DEPTHS, 0)
+    counts = dict.fromkeys(DEPTHS, 0)
     for k in range(most):
         query = queries[k] if k < len(queries) else None
         if query is None:
@@ -104,7 +105,7 @@ def _view(queries: Sequence[Mapping[str, Any]], steps: Sequence[int], most: int)
         traces["y"].append(list(query["y"]))
         traces["name"].append(plain(f"{depth[:4]}.: {query['target']}", 30))
         traces["hovertext"].append(said)
-        traces["line.color"].append(_DEPTHS.get(depth, "#000000"))
+        traces["line.color"].append(_COLOURS.get(depth, "#000000"))
         traces["line.dash"].append(_DASHES[counts.get(depth, 0) % len(_DASHES)])
         counts[depth] = counts.get(depth, 0) + 1
         peaks["x"] += query["t_lam"]

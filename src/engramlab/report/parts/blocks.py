@@ -29,15 +29,19 @@ class Text:
 class Table:
     """A table of text; columns from `numbers_from` on hold numbers and are set flush right.
 
-    `groups` are headings over several columns: (text, how many columns), from the first column on.
+    Attributes:
+        rows: text, and in tables for the terminal `rich.text.Text` too.
+        groups: headings over several columns: (text, how many columns), from the first column on.
+        narrow: tables that say the same to a terminal without room for this one.
     """
 
     kind: ClassVar[str] = "table"
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Any]]
     caption: str = ""
     numbers_from: int = 1000
     groups: Sequence[tuple[str, int]] = ()
+    narrow: Sequence[Table] = ()
 
 
 @dataclass(frozen=True)

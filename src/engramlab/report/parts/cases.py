@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from engramlab.report.parts.judged import ROLES, table_rows
+from engramlab.base.rows import ROLES
+from engramlab.report.parts.judged import HEADS, table_rows
 from engramlab.report.rows import Row, Run, distinct, number
 
 #: Cases shown of each method and loss; fewer where there are many of them, so that the page stays light.
@@ -47,11 +48,10 @@ def leaves(runs: Sequence[Run]) -> dict[str, Any]:
                 "cases": [_case(of_case, known, queries) for of_case in cases.values()],
             }
         )
-    roles = [role for role in ROLES if role != "mean"]
     return {
         "keys": ["run", "method", "loss", "edits"],
-        "roles": roles,
-        "short": {role: ROLES[role].lower().rstrip(".") for role in roles},
+        "roles": list(ROLES),
+        "short": {role: HEADS[role].lower().rstrip(".") for role in ROLES},
         "views": views,
         "queries": queries,
     }

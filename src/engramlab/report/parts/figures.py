@@ -251,15 +251,19 @@ def scatter(points: Sequence[Point], *, x: str, y: str) -> go.Figure:
             showlegend=False,
         )
     for mark in marks:
-        # The legend explains the marks in a neutral colour; names stand at the points.
-        figure.add_scatter(
-            x=[None],
-            y=[None],
-            mode="markers",
-            name=plain(mark),
-            marker={"symbol": symbols[mark], "color": INK, "size": 11},
-        )
-    style(figure, height=420)
+        legend_mark(figure, mark, symbols[mark], 11)  # names stand at the points
+    return share_axes(figure, x, y, height=420)
+
+
+def legend_mark(figure: go.Figure, name: str, symbol: str, size: int) -> None:
+    """What a mark means, said by the legend in a neutral colour."""
+    marker = {"symbol": symbol, "color": INK, "size": size}
+    figure.add_scatter(x=[None], y=[None], mode="markers", name=plain(name), marker=marker)
+
+
+def share_axes(figure: go.Figure, x: str, y: str, height: int) -> go.Figure:
+    """The figure, with two axes of per cent in the common style."""
+    style(figure, height=height)
     figure.update_xaxes(title=x, range=[-4, 104], ticksuffix=" %", dtick=20)
     figure.update_yaxes(title=y, range=[-4, 104], ticksuffix=" %", dtick=20)
     return figure

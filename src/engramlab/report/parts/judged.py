@@ -9,19 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engramlab.base.errors import UserError
+from engramlab.base.rows import ROLES, protocol_of
 from engramlab.report.rows import Row, Run, number
 
 #: What a row is judged by, and how tables call it.
-ROLES = {
-    "reliability": "Rel.",
-    "generality": "Gen.",
-    "portability": "Por.",
-    "locality": "Loc.",
-    "mean": "mean",
-}
-PROTOCOLS = ("teacher-forced", "generated")
+HEADS = dict(zip((*ROLES, "mean"), ("Rel.", "Gen.", "Por.", "Loc.", "mean"), strict=True))
 ABOUT = {
-    "teacher-forced": (
+    "teacher_forced": (
         "Teacher-forced: the share of a target's tokens that are the likeliest ones, given the true tokens before them; for "
         "locality, the share that are what they were before the edit."
     ),
@@ -30,7 +24,6 @@ ABOUT = {
         "locality, it must be what it wrote before the edit."
     ),
 }
-NO_LOSS = "none"
 
 
 def share(value: object) -> str:
@@ -73,15 +66,14 @@ def loss_name(name: object) -> str:
     return ("OVERTONE" if head == "overtone" else head) + colon + rest
 
 
-def indexed(rows: Sequence[Row], *keys: str) -> dict[tuple[Any, ...], Row]:
-    """Rows by the values of these keys; the last one counts."""
-    return {tuple(row.get(key) for key in keys): row for row in rows}
+def of_protocol(rows: Sequence[Row], name: str) -> list[Row]:
+    """The rows of one protocol."""
+    return [row for row in rows if protocol_of(row) == name]
 
 
-def differences(run: Run) -> list[Row]:
-    """A run's differences, those that are objects."""
-    found = run.summary.get("differences")
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+def said(protocol: str) -> str:
+    """`teacher_forced` as a page says it: teacher-forced."""
+    return protocol.replace("_", "-")
 
 
 def records(run: Run, key: str) -> list[Row]:
@@ -93,7 +85,8 @@ def records(run: Run, key: str) -> list[Row]:
 def table_rows(run: Run, pattern: str, select: Callable[[Any], Any] | None = None) -> list[Row]:
     """Rows of a run's Parquet files; `select` may thin each file's table before its rows are made.
 
-    Raises UserError for a file that cannot be read.
+    Raises:
+        UserError: a file cannot be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

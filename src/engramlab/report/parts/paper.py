@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SOURCE = "arXiv 2309.14316v3"
-ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
 _PARAMETERS = {"bioS": "124M", "bioR": "302M"}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from engramlab.report.parts.blocks import Block, Details, Figures, Section, Table
 from engramlab.report.parts.figures import DASHES, Line, curves, styles
+from engramlab.report.parts.words import count, duration, fixed
 from engramlab.report.rows import Row, Run, distinct, number, people, pretty
 
 _TEXTS = {"bio": ("biographies", "#555555"), "qa": ("questions", "#882255")}
@@ -25,16 +26,18 @@ def missing(runs: Sequence[Run], what: str = "Not measured") -> str:
 
 
 def table_by_run(
-    runs: Sequence[Run],
+    runs: Sequence[object],
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
-    caption: str,
-    numbers_from: int,
+    caption: str = "",
+    numbers_from: int = 1000,
+    groups: Sequence[tuple[str, int]] = (),
 ) -> Table:
-    """A table whose first column names the run; with one run there is nothing to name and the column goes."""
+    """A table whose first column names the run (or part); with one there is nothing to name and the column goes."""
     if len(runs) > 1:
-        return Table(columns, rows, caption, numbers_from)
-    return Table(columns[1:], [row[1:] for row in rows], caption, numbers_from - 1)
+        return Table(columns, rows, caption, numbers_from, groups)
+    groups = [(text, wide - (k == 0)) for k, (text, wide) in enumerate(groups)]
+    return Table(columns[1:], [row[1:] for row in rows], caption, numbers_from - 1, groups)
 
 
 def dataset_styles(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
@@ -111,13 +114,12 @@ def _stages(runs: Sequence[Run]) -> list[list[str]]:
             if key not in done:
                 steps = number(row.get("step"))
             speed = tokens / seconds if tokens and seconds else None
-            loss = number(row.get("loss"))
             table.append(
                 [
                     run.name,
                     *(key[0], key[1] if key in done else f"{key[1]} (so far)"),
                     *(count(steps), count(tokens), count(speed), duration(seconds)),
-                    "–" if loss is None else f"{loss:.4f}",
+                    fixed(row.get("loss"), 4),
                 ]
             )
     return table
@@ -171,18 +173,3 @@ def _study_lines(rows: Sequence[Row]) -> list[Line]:
                     Line(f"{texts}, {people(group)}", [x for x, _ in points], [y for _, y in points], colour, dash)
                 )
     return lines
-
-
-def count(value: float | None) -> str:
-    """12345.6 as `12,346`."""
-    return "–" if value is None else f"{value:,.0f}"
-
-
-def duration(seconds: float | None) -> str:
-    """512.3 as `8 min 32 s`."""
-    if seconds is None:
-        return "–"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
