@@ -19,7 +19,8 @@ import numpy as np
 
 from engramlab.core.text import tokenizers
 from engramlab.core.text.assembly import TokenTable
-from engramlab.corpora.bios import BiosConfig, bios
+from engramlab.corpora.sources.bios import Config as BiosConfig
+from engramlab.corpora.sources.bios import bios
 
 BATCH = 4096
 
@@ -38,7 +39,7 @@ def as_text(corpus: Any, entries: np.ndarray) -> list[str]:
 def worker(side: str, people: int, variant: str, folder: str, seconds: float, rank: int, out: Any, start: Any) -> None:
     from transformers import AutoTokenizer
 
-    corpus = bios(BiosConfig(people=people, variant=variant))
+    corpus = bios(BiosConfig(people=people), variant)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     table = TokenTable(corpus, tokenizer)
     rng = np.random.default_rng(rank)
@@ -88,7 +89,7 @@ def main() -> None:
 
     import tempfile
 
-    corpus = bios(BiosConfig(people=args.people, variant=args.variant))
+    corpus = bios(BiosConfig(people=args.people), args.variant)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = gpt2_style_tokenizer(corpus, args.vocabulary)
         tokenizer.save_pretrained(folder)

@@ -17,11 +17,13 @@ import numpy as np
 
 from engramlab.core import models
 from engramlab.core.forward import generation
+from engramlab.core.forward.decoding import beam
 from engramlab.core.text import batches, tokenizers, tokens
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.training import loop as training
-from engramlab.corpora.bios import BiosConfig, bios, bios_questions
 from engramlab.corpora.people import Pools
+from engramlab.corpora.sources.bios import Config as BiosConfig
+from engramlab.corpora.sources.bios import bios, bios_questions
 from engramlab.measuring import scoring
 
 
@@ -65,7 +67,9 @@ def main() -> None:
 
     def tight(beams: int = 1) -> np.ndarray:
         return written(
-            generation.generate(model, tokenizer, prompts, max_new_tokens=longest, batch=args.batch, beams=beams)
+            generation.generate(
+                model, tokenizer, prompts, decoding=beam.Config(beams), max_new_tokens=longest, batch=args.batch
+            )
         )
 
     def usual() -> np.ndarray:

@@ -28,17 +28,19 @@ import numpy as np
 import torch
 
 from engramlab.acquisition.dynamics import measured_steps, span_logprobs
-from engramlab.acquisition.measuring import Asked, measure, prepare
+from engramlab.acquisition.measuring import measure
 from engramlab.core import models
 from engramlab.core.forward import prefixes
 from engramlab.core.text import tokenizers
 from engramlab.core.text.batches import IGNORE, Batch
+from engramlab.core.text.tokens import EncodedQueries, encode_queries
 from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.corpora.fictional import Fictional
-from engramlab.corpora.passages import all_queries, read_passages
+from engramlab.corpora.passages import all_queries
+from engramlab.reading import read_passages
 
 
-def forward_tokens(asked: Asked, budget: int) -> tuple[int, int]:
+def forward_tokens(asked: EncodedQueries, budget: int) -> tuple[int, int]:
     """Padded tokens that go through the model in one measurement, and how many forward passes they make."""
     sequences = asked.sequences
     wanted = np.flatnonzero(sequences.marks > 0)
@@ -54,7 +56,7 @@ def forward_tokens(asked: Asked, budget: int) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def reference(model: Any, asked: Asked, batch: int) -> tuple[np.ndarray, int, int]:
+def reference(model: Any, asked: EncodedQueries, batch: int) -> tuple[np.ndarray, int, int]:
     """Mean log-probability of each target, the tokens and the passes it took."""
     sequences = asked.sequences
     device = next(model.parameters()).device
@@ -81,7 +83,7 @@ def reference(model: Any, asked: Asked, batch: int) -> tuple[np.ndarray, int, in
     return means, total, passes
 
 
-def overhead(model: Any, tokenizer: Any, asked: Asked, rows: int, budget: int, rounds: int) -> None:
+def overhead(model: Any, tokenizer: Any, asked: EncodedQueries, rows: int, budget: int, rounds: int) -> None:
     """Prints how much measuring adds to training with steps of ``rows`` x 512 tokens."""
     text = np.random.default_rng(0).integers(0, len(tokenizer), size=(rows, 512))
     ids = torch.from_numpy(text)
@@ -130,10 +132,10 @@ def main() -> None:
         model = models.build(args.size, tokenizer, context=512)
     model.eval()
     if args.overhead:
-        some = prepare(tokenizer, queries[:: args.overhead], straddling="keep")
+        some = encode_queries(tokenizer, queries[:: args.overhead])
         overhead(model, tokenizer, some, 128 // args.overhead, args.budget, args.rounds)
         return
-    asked = prepare(tokenizer, queries, straddling="keep")
+    asked = encode_queries(tokenizer, queries)
     plain = int(asked.sequences.lengths.sum())
     work, passes = forward_tokens(asked, args.budget)
     print(f"{len(asked.queries)} queries, {plain:,} tokens without padding, {int(asked.offsets[-1]):,} target tokens")

@@ -25,7 +25,8 @@ from engramlab.core import models
 from engramlab.core.text import tokenizers, tokens
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.training.loop import Recipe
-from engramlab.corpora.bios import BiosConfig, bios
+from engramlab.corpora.sources.bios import Config as BiosConfig
+from engramlab.corpora.sources.bios import bios
 from engramlab.probing import fitting, p_probing, q_probing
 from engramlab.probing.classifier import Probe
 from engramlab.probing.examples import Examples, Task, Tasks
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
 
-    corpus = bios(BiosConfig(people=args.people, variant="multi5+permute"))
+    corpus = bios(BiosConfig(people=args.people), "multi5+permute")
     tokenizer = tokenizers.train_compact_tokenizer((corpus.passage(i).text for i in range(len(corpus))), 4096)
     model = models.build(args.size, tokenizer, context=128)
     start = tokens.start_tokens(tokenizer)

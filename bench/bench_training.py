@@ -24,7 +24,8 @@ from engramlab.core import models
 from engramlab.core.text import batches, tokenizers, tokens
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.training import loop as training
-from engramlab.corpora.bios import BiosConfig, bios
+from engramlab.corpora.sources.bios import Config as BiosConfig
+from engramlab.corpora.sources.bios import bios
 
 
 class Replay:

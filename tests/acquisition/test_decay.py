@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from engramlab.acquisition.dynamics import bootstrap_decay, fit_decay, group_mean, inliers
+from engramlab.acquisition.decay import bootstrap_decay, fit_decay, group_mean, inliers
 
 VALUES = arrays.arrays(
     np.float64,

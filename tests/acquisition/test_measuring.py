@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from engramlab.acquisition.dynamics import span_logprobs
-from engramlab.acquisition.measuring import Measurements, measure, prepare, read_measurements
+from engramlab.acquisition.measuring import Measurements, measure, read_measurements
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.core import models
 from engramlab.core.text.tokenizers import train_compact_tokenizer
-from engramlab.core.text.tokens import start_tokens
+from engramlab.core.text.tokens import encode_queries, start_tokens
 
 QUERIES = [
     Query("the sun shines on the", "moon", id="a"),
@@ -46,7 +46,7 @@ def naive(model, tokenizer, query: Query) -> list[float]:
 
 
 def test_every_target_token_s_log_probability_as_in_a_loop(model, tokenizer) -> None:
-    asked = prepare(tokenizer, QUERIES)
+    asked = encode_queries(tokenizer, QUERIES)
     got = measure(model, asked)
     assert got.dtype == np.float32
     for q, query in enumerate(QUERIES):
@@ -58,34 +58,10 @@ def test_every_target_token_s_log_probability_as_in_a_loop(model, tokenizer) -> 
 
 def test_the_model_keeps_its_mode_and_gradients(model, tokenizer) -> None:
     model.train()
-    measure(model, prepare(tokenizer, QUERIES))
+    measure(model, encode_queries(tokenizer, QUERIES))
     assert model.training
     assert all(p.requires_grad for p in model.parameters())
     model.eval()
-
-
-def test_targets_that_are_no_suffix_are_named_kept_or_dropped(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    from engramlab.acquisition import measuring
-
-    encode = measuring.encode_queries
-    monkeypatch.setattr(measuring, "encode_queries", lambda *a: replace(encode(*a), straddling=(1,)))
-    with pytest.raises(UserError, match=r"query b: .*no suffix.*1 queries are so, of 3.*--straddling keep"):
-        prepare(tokenizer, QUERIES)
-    kept = prepare(tokenizer, QUERIES, straddling="keep")
-    assert (len(kept.queries), kept.straddling) == (3, ("b",))
-    dropped = prepare(tokenizer, QUERIES, straddling="drop")
-    assert [q.id for q in dropped.queries] == ["a", "c"]
-    assert dropped.numbers.tolist() == [0, 2]
-    assert dropped.offsets.tolist() == [0, 1, 3]
-
-
-def test_queries_that_cannot_be_measured(tokenizer) -> None:
-    with pytest.raises(UserError, match="no queries"):
-        prepare(tokenizer, [])
-    with pytest.raises(UserError, match=r"query c: has 8 tokens, but the window is 5"):
-        prepare(tokenizer, QUERIES, context=5)
 
 
 # files ----------------------------------------------------------------------------------------------------------------
@@ -111,9 +87,15 @@ def test_what_was_added_comes_back_one_row_group_a_step(tmp_path) -> None:
     assert pq.ParquetFile(tmp_path / "measured.parquet").num_row_groups == 5
 
 
+@pytest.mark.parametrize("one_file", [False, True], ids=["on the way", "after all became one file"])
 @pytest.mark.parametrize("gone_on_from", [-1, 0, 1, 2, 3])
-def test_a_killed_run_loses_nothing_before_its_checkpoint(tmp_path, gone_on_from: int) -> None:
-    filled(tmp_path, range(5), flush_at=(1, 3))  # killed: step 4 was never written
+def test_a_killed_run_loses_nothing_before_its_checkpoint(tmp_path, gone_on_from: int, one_file: bool) -> None:
+    before = filled(tmp_path, range(5), flush_at=(1, 3))  # killed: step 4 was never written
+    if one_file:
+        before.finish()
+        filled(tmp_path / "again", range(2)).flush()  # a part that the kill left beside the file that has it too
+        (part,) = (tmp_path / "again").iterdir()
+        part.rename(tmp_path / part.name)
     (tmp_path / "part-000000004-000000004.parquet.partial").write_bytes(b"half")
     kept = Measurements(tmp_path)
     kept.rewind(gone_on_from)
@@ -142,5 +124,5 @@ def test_measurements_that_cannot_be_written_are_one_sentence(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     kept = Measurements(tmp_path / "file" / "measured")
     kept.add(0, np.zeros(2, np.float32))
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot write"):
         kept.flush()

@@ -5,8 +5,7 @@ import torch
 from tests.support import zoo
 
 from engramlab.base.errors import UserError
-from engramlab.core.models import MODULE_PATHS, module_paths
-from engramlab.core.models.adapters import add_lora, disabled, unwrap
+from engramlab.core.models import add_lora, known_paths, module_paths, unwrap
 from engramlab.core.text.batches import OneEntryARow, Order, Rows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training.loop import Recipe, TrainState, train
@@ -26,7 +25,7 @@ def keys_and_values(model) -> tuple[torch.Tensor, torch.Tensor]:
     return cache.layers[0].keys, cache.layers[0].values
 
 
-@pytest.mark.parametrize("family", MODULE_PATHS)
+@pytest.mark.parametrize("family", known_paths())
 @pytest.mark.parametrize("embedding_rank", [0, 3, "full"])
 def test_the_update_starts_at_zero(family, embedding_rank):
     model = zoo.model(family).eval()
@@ -37,7 +36,7 @@ def test_the_update_starts_at_zero(family, embedding_rank):
     assert torch.equal(wrapped(IDS).logits, before)
 
 
-@pytest.mark.parametrize("family", MODULE_PATHS)
+@pytest.mark.parametrize("family", known_paths())
 def test_only_the_update_trains_and_it_leaves_keys_alone(family):
     wrapped = add_lora(zoo.model(family), rank=4)
     base = {name: p.clone() for name, p in wrapped.named_parameters() if "lora" not in name}
@@ -45,7 +44,7 @@ def test_only_the_update_trains_and_it_leaves_keys_alone(family):
     finetune(wrapped)
     for name, p in wrapped.named_parameters():
         assert name not in base or torch.equal(p, base[name])
-    with torch.no_grad(), disabled(wrapped):
+    with torch.no_grad(), wrapped.disable_adapter():
         keys, values = keys_and_values(wrapped)
         logits = wrapped(IDS).logits
     with torch.no_grad():
@@ -95,7 +94,7 @@ def test_a_fully_trained_embedding_moves_where_it_is_read_and_is_saved(tmp_path)
 
 
 @pytest.mark.parametrize("embedding_rank", [3, "full"])
-@pytest.mark.parametrize("family", MODULE_PATHS)
+@pytest.mark.parametrize("family", known_paths())
 def test_unwrapping_gives_the_model_back(family, embedding_rank):
     model = zoo.model(family).eval()
     frozen = next(model.parameters()).requires_grad_(False)
@@ -135,5 +134,5 @@ def test_factors_are_of_the_seed_alone():
 
 
 def test_a_family_without_a_row():
-    with pytest.raises(UserError, match="architecture family 'opt' has no row"):
+    with pytest.raises(UserError, match="architecture 'opt' is of no family"):
         add_lora(zoo.model("opt", ffn_dim=64, word_embed_proj_dim=32), rank=2)

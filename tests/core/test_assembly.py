@@ -10,15 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import zoo
+from tests.support.questions import questions_of
 
 from engramlab.core.text import tokens
 from engramlab.core.text.assembly import TokenTable, gather
 from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.core.text.tokens import GAP, token_span
-from engramlab.corpora.bios import BiosConfig, bios, bios_questions
 from engramlab.corpora.layout import Layout
 from engramlab.corpora.people import Pools
-from engramlab.corpora.tables import TableConfig, table, table_questions
+from engramlab.corpora.sources.bios import Config as BiosConfig
+from engramlab.corpora.sources.bios import bios, bios_questions
+from engramlab.corpora.sources.tables import Config as TableConfig
+from engramlab.corpora.sources.tables import table
 from engramlab.corpora.variants import SIXTEEN
 
 SMALL = Pools(6, 6, 8, 6, 8, 8, 6, 8)
@@ -28,7 +31,7 @@ TOKENIZERS = {**zoo.ZOO, "compact": lambda texts: train_compact_tokenizer(texts,
 
 
 def small(variant: str, seed: int = 0):
-    return bios(BiosConfig(20, variant, seed, pools=SMALL, templates=3))
+    return bios(BiosConfig(people=20, seed=seed, pools=SMALL, first_templates=3), variant)
 
 
 def texts(corpus, entries) -> list[str]:
@@ -87,7 +90,7 @@ def test_questions(kind, any_tokenizer):
 
 @pytest.mark.parametrize("kind", ["gpt2", "compact"], indirect=True)
 def test_all_names_values_and_templates(kind, any_tokenizer):
-    corpus = bios(BiosConfig(100_000, "multi5+permute", seed=3))
+    corpus = bios(BiosConfig(people=100_000, seed=3), "multi5+permute")
     assert check(corpus, any_tokenizer, np.random.default_rng(1).integers(len(corpus), size=50)).fallback is None
 
 
@@ -122,8 +125,10 @@ class Facts:
             with facts.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([("name", "one", "two"), *self.rows])
             templates.write_text("\n".join(self.templates), encoding="utf-8")
-            corpus = table(TableConfig(facts, self.variant, self.seed, templates=templates if self.templates else None))
-        return corpus, table_questions(corpus)
+            corpus = table(
+                TableConfig(facts, seed=self.seed, templates=templates if self.templates else None), self.variant
+            )
+        return corpus, questions_of(corpus)
 
 
 value = st.sampled_from(NASTY)

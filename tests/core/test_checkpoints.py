@@ -8,7 +8,7 @@ import torch
 from tests.support import zoo
 
 from engramlab.base.errors import UserError
-from engramlab.core.models.adapters import add_lora
+from engramlab.core.models import add_lora
 from engramlab.core.text.batches import Mixed, OneEntryARow, Order, Packed, Rows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import checkpoints

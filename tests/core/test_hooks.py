@@ -6,8 +6,7 @@ from tests.support import zoo
 
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import select_positions, target_logits
-from engramlab.core.models import MODULE_PATHS
-from engramlab.core.models.adapters import add_lora
+from engramlab.core.models import add_lora, known_paths
 
 
 def batch(rows: int = 3, width: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
@@ -16,7 +15,7 @@ def batch(rows: int = 3, width: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, torch.rand((rows, width), generator=generator) < 0.5
 
 
-@pytest.mark.parametrize("family", MODULE_PATHS)
+@pytest.mark.parametrize("family", known_paths())
 def test_target_logits_are_the_full_logits_gathered(family):
     model, (ids, keep) = zoo.model(family).eval(), batch()
     full = model(ids).logits[keep]

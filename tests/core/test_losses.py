@@ -41,7 +41,9 @@ def test_every_loss_keeps_its_contract(name):
 
 
 def test_unknown_names():
-    with pytest.raises(UserError, match="loss 'overtone2' is unknown; choose one of: cross-entropy"):
+    with pytest.raises(
+        UserError, match="loss 'overtone2' is unknown; did you mean 'overtone'\\? There are: cross-entropy"
+    ):
         losses.get("overtone2")
     with pytest.raises(UserError, match="'cross-entropy' has no setting 'mixing'; it has no settings"):
         losses.get("cross-entropy", mixing=0.5)

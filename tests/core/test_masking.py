@@ -191,7 +191,7 @@ def test_a_restored_stream_goes_on_the_same(tokenizer, before, kind):
 # the model ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=models.FAMILIES)
+@pytest.fixture(scope="module", params=models.buildable())
 def both_ways(request, tokenizer):
     return models.build("tiny", tokenizer, family=request.param, context=64, masked=True, seed=1).eval()
 
@@ -223,7 +223,7 @@ def test_saved_it_is_the_same_model(both_ways, tokenizer, tmp_path):
     rows = torch.randint(3, len(tokenizer) - 1, (2, 9))
     torch.testing.assert_close(logits(loaded, rows), logits(both_ways, rows))
     assert models.mask_token(loaded) == again.mask_token_id
-    assert models.objective(str(tmp_path)) == "masked"
+    assert models.about(str(tmp_path)).objective == "masked"
 
 
 def test_the_loss_is_that_of_each_row_alone_at_its_hidden_tokens(both_ways, tokenizer):

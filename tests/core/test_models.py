@@ -30,7 +30,7 @@ class Vocabulary:
 # building -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", models.FAMILIES)
+@pytest.mark.parametrize("family", models.buildable())
 @pytest.mark.parametrize(
     ("size", "millions"),
     [("tiny", 7.2), ("small", 17.6), ("gpt2-small", 123.6), ("gpt2-bior", 300), ("gpt2-682m", 707)],
@@ -55,7 +55,7 @@ def test_gpt_neox_is_gpt2_with_rotary_positions(tokenizer):
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("family", models.FAMILIES)
+@pytest.mark.parametrize("family", models.buildable())
 def test_weights_are_of_the_seed_alone(tokenizer, family):
     before = torch.get_rng_state()
     first = models.build("tiny", tokenizer, family=family, seed=1)
@@ -80,7 +80,7 @@ def test_unknown_sizes_and_families(tokenizer):
         models.build("tiny", tokenizer, family="opt")
 
 
-@pytest.mark.parametrize("family", models.MODULE_PATHS)
+@pytest.mark.parametrize("family", models.known_paths())
 def test_module_paths_lead_somewhere(family):
     model = zoo.model(family)
     paths = models.module_paths(model)
@@ -98,7 +98,7 @@ def test_module_paths_lead_somewhere(family):
 
 def test_a_family_without_a_row():
     model = zoo.model("opt", ffn_dim=64, word_embed_proj_dim=32)
-    with pytest.raises(UserError, match="architecture family 'opt' has no row in engramlab.core.models.MODULE_PATHS"):
+    with pytest.raises(UserError, match="architecture 'opt' is of no family in engramlab/core/models/families"):
         models.module_paths(model)
 
 
@@ -316,3 +316,52 @@ def test_a_size_by_its_shape():
     for name in ("0x64", "4x100", "4x", "x64", "4x64x2"):
         with pytest.raises(UserError, match="model size"):
             models.shape(name)
+
+
+def test_what_a_name_tells_before_anything_is_loaded(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", None)  # a size has no config to read
+    for name in ("tiny", "4x256"):
+        assert models.about(name).from_scratch
+        assert models.about(name).context(123) == 123
+    assert not models.about("owner/4x256").from_scratch
+    monkeypatch.undo()
+    about = models.about(str(saved))
+    assert not about.from_scratch
+    assert (about.context(512), about.vocabulary, about.objective) == (64, len(models_tokenizer()), "causal")
+    with pytest.raises(UserError, match="there is no such folder"):
+        models.about("./nowhere").context(512)
+
+
+def test_a_revision_is_split_off_before_its_context_is_read(tmp_path, tokenizer, monkeypatch):
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / ("0" * 40)
+    (tmp_path / "models--owner--name" / "refs").mkdir(parents=True)
+    (tmp_path / "models--owner--name" / "refs" / "step1000").write_text("0" * 40)
+    models.build("tiny", tokenizer, context=48).config.save_pretrained(snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert models.about("owner/name@step1000").context(512) == 48
+
+
+@pytest.mark.parametrize("family", models.buildable())
+def test_a_family_learns(family, tokenizer):
+    """The contract of a family that can be built: any size of it, and its loss falls."""
+    model = models.build("1x16", tokenizer, family=family, context=32)
+    assert models.context_limit(model) == 32
+    assert model.config.model_type in models.family(family).MODEL_TYPES
+    assert models.module_paths(model) == models.family(family).PATHS
+    ids = torch.arange(3, 19)[None]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(20):
+        loss = model(ids, labels=ids).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 1
+
+
+def test_what_cannot_be_built_is_refused_before_any_work():
+    models.check("owner/name", "whatever")  # no size: what family it is, its own config says
+    for name, family, message in (("4x100", "llama", "multiple of 8"), ("tiny", "gpt2", "family 'gpt2' is unknown")):
+        with pytest.raises(UserError, match=message):
+            models.check(name, family)

@@ -15,7 +15,7 @@ from engramlab.core.text.batches import OneEntryARow, Order, Rows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import Recipe, TrainState, train
-from engramlab.core.training.stages import train_stage
+from engramlab.core.training.stage import Stage
 from engramlab.files import writing
 
 RECIPE = Recipe(steps=8, batch=6, learning_rate=1e-2, warmup=1, micro_batch=2)
@@ -26,6 +26,14 @@ def make(accelerator: Accelerator) -> tuple[torch.nn.Module, OneEntryARow]:
     order = Order(20, 1, rank=accelerator.process_index, world=accelerator.num_processes)
     rows = Rows(Sequences.of(texts, [[0] * (len(text) - 1) + [1] for text in texts]))
     return zoo.model("gpt_neox"), OneEntryARow(rows, order, start=[0], end=1, length=16, answers_only=True)
+
+
+def objective_of_a_share(accelerator: Accelerator) -> list[float]:
+    """A point drawn to the mean of six, each process seeing its share of them."""
+    points = torch.arange(6.0)[accelerator.process_index :: accelerator.num_processes]
+    point = torch.nn.ParameterList([torch.nn.Parameter(torch.tensor([9.0]))])
+    state = TrainState(point, RECIPE, accelerator=accelerator)
+    return [step.loss for step in train(state, objective=lambda: (point[0] - points).square().mean())]
 
 
 def work(folder: Path, rank: int = 0, port: int = 0) -> None:
@@ -48,20 +56,18 @@ def work(folder: Path, rank: int = 0, port: int = 0) -> None:
     checkpoints.load(folder / "checkpoints" / "step-00000004", state, stream)
     steps += train(state, stream)
     model, stream = make(accelerator)
-    record = train_stage(
-        folder / "stage",
-        model,
-        stream,
-        RECIPE,
-        accelerator=accelerator,
-        label="stage",
-        minutes_between_checkpoints=0,
-        finish=lambda: {"processes": accelerator.num_processes},
-    )
+    state = TrainState(model, RECIPE, accelerator=accelerator)
+    with Stage(folder / "stage", state, stream, label="stage", minutes=0) as stage:
+        for _ in stage:
+            pass
+        if stage.main:
+            stage.record["processes"] = accelerator.num_processes
+    mean = objective_of_a_share(accelerator)
     if accelerator.is_main_process:
         numbers = [[s.loss, s.gradient_norm, s.tokens, s.targets] for s in steps]
         norms = [p.detach().norm().item() for p in model.parameters()]
-        (folder / "result.json").write_text(json.dumps({"steps": numbers, "record": record, "norms": norms}))
+        result = {"steps": numbers, "record": stage.record, "norms": norms, "mean": mean}
+        (folder / "result.json").write_text(json.dumps(result))
     if port:
         with pytest.raises(UserError, match="batch 5 cannot be shared evenly by 2 processes"):
             TrainState(model, Recipe(batch=5), accelerator=accelerator)
@@ -86,6 +92,7 @@ def test_two_processes_train_as_one(tmp_path):
         assert a == pytest.approx(b, rel=1e-5)
     assert pair["record"]["loss"] == pytest.approx(alone["record"]["loss"], rel=1e-5)
     assert pair["record"]["tokens"] == alone["record"]["tokens"]
+    assert pair["mean"] == pytest.approx(alone["mean"], rel=1e-5)
     assert pair["norms"] == pytest.approx(alone["norms"], rel=1e-4)
     model, stream = make(Accelerator(cpu=True))
     with pytest.raises(UserError, match="was saved by 2 processes and cannot go on with 1"):

@@ -99,13 +99,30 @@ def test_a_space_that_is_a_token_is_scored_only_with_the_end_token():
     assert closed.ids[-1] == tokenizer.eos_token_id
 
 
-def test_straddling_queries_are_reported():
+def test_straddling_queries_are_refused_kept_or_dropped():
     tokenizer = zoo.ZOO["words-and-punctuation"](zoo.SENTENCES)
-    queries = [Query("The capital of France is", "Paris"), Query("The capital of France", ", Paris")]
-    encoded = encode_queries(tokenizer, queries)
-    assert encoded.straddling == (1,)
+    queries = [Query("The capital of France is", "Paris"), Query("The capital of France", ", Paris", id="b")]
+    encoded = encode_queries(tokenizer, [*queries, queries[0]])
+    assert encoded.straddling == ("b",)
     second = slice(encoded.sequences.offsets[1], encoded.sequences.offsets[2])
     assert encoded.sequences.marks[second].tolist() == [0, 0, 0, 1, 1]
+    assert encoded.offsets.tolist() == [0, 1, 3, 4]
+    dropped = encode_queries(tokenizer, [*queries, queries[0]], straddling="drop")
+    assert (dropped.numbers.tolist(), dropped.straddling, len(dropped.queries)) == ([0, 2], ("b",), 2)
+    assert dropped.sequences.row(1).tolist() == encoded.sequences.row(2).tolist()
+    assert dropped.prompt_ends.tolist() == encoded.prompt_ends[[0, 2]].tolist()
+    with pytest.raises(UserError, match=r"query b: .*no suffix.*1 queries are so, of 2.*--straddling keep"):
+        encode_queries(tokenizer, queries, straddling="refuse")
+    with pytest.raises(UserError, match="every query was dropped"):
+        encode_queries(tokenizer, queries[1:], straddling="drop")
+
+
+def test_a_query_has_to_fit_the_context(any_tokenizer):
+    queries = [Query("A", "B", id="a"), Query("The capital of France is", "Paris", id="c")]
+    longest = int(encode_queries(any_tokenizer, queries).sequences.lengths[1])
+    assert len(encode_queries(any_tokenizer, queries, context=longest).queries) == 2
+    with pytest.raises(UserError, match=rf"query c: has {longest} tokens, but the window is {longest - 1}"):
+        encode_queries(any_tokenizer, queries, context=longest - 1)
 
 
 def test_no_queries():

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from tests.support import zoo
 from engramlab.base.errors import UserError
 from engramlab.core.text.batches import IGNORE, Batch, OneEntryARow, Order, Packed, Rows
 from engramlab.core.text.tokens import Sequences
+from engramlab.core.training import schedules
 from engramlab.core.training.loop import NonFiniteLoss, Recipe, TrainState, train
 
 FAMILIES = ["gpt_neox", "llama"]
@@ -175,6 +177,28 @@ def test_schedules():
     assert {Recipe(steps=100, learning_rate=3.0, schedule="constant").rate(step) for step in range(100)} == {3.0}
     rates = [cosine.rate(step) for step in range(10, 110)]
     assert rates == sorted(rates, reverse=True)
+    halving = Recipe(steps=9, learning_rate=1.0, schedule="halving:every=3")
+    assert [halving.rate(step) for step in range(7)] == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("schedule", schedules.SCHEDULES)
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_a_schedule_begins_at_the_highest_rate_and_can_be_gone_on_with(schedule, warmup):
+    whole = Recipe(steps=40, learning_rate=3.0, warmup=warmup, schedule=schedule)
+    assert whole.rate(warmup) == 3.0
+    rest = replace(whole, steps=7, schedule_start=25, schedule_steps=40)
+    assert [rest.rate(step) for step in range(20)] == [whole.rate(25 + step) for step in range(20)]
+
+
+def test_a_schedule_that_there_is_not():
+    with pytest.raises(
+        UserError, match=r"schedule 'cosin' is unknown; did you mean 'cosine'\? There are: cosine, linear"
+    ):
+        Recipe(schedule="cosin")
+    with pytest.raises(UserError, match="schedule 'linear' has no setting 'every'; it has no settings"):
+        Recipe(schedule="linear:every=3")
+    with pytest.raises(UserError, match="schedule 'halving': every must be at least 1, not 0"):
+        Recipe(schedule="halving:every=0")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +215,7 @@ def test_schedules():
         ({"final": 1.5}, "recipe: final must be between 0 and 1"),
         ({"clip": 0.0}, "recipe: clip must be above 0, or None"),
         ({"micro_batch": 0}, "recipe: micro_batch must be at least 1, or None"),
-        ({"loss": "crossentropy"}, "loss 'crossentropy' is unknown; choose one of: cross-entropy"),
+        ({"loss": "crossentropy"}, r"loss 'crossentropy' is unknown; did you mean 'cross-entropy'\?"),
     ],
 )
 def test_recipes_that_make_no_sense(change, message):

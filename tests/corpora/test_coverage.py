@@ -4,11 +4,14 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+from tests.support.questions import questions_of
 
-from engramlab.corpora.bios import BiosConfig, bios, bios_questions
 from engramlab.corpora.layout import CHUNK
 from engramlab.corpora.people import Pools
-from engramlab.corpora.tables import TableConfig, table, table_questions
+from engramlab.corpora.sources.bios import Config as BiosConfig
+from engramlab.corpora.sources.bios import bios, bios_questions
+from engramlab.corpora.sources.tables import Config as TableConfig
+from engramlab.corpora.sources.tables import table
 
 SMALL = Pools(6, 5, 8, 10, 6, 5, 4, 7)
 
@@ -28,9 +31,9 @@ def contexts(layouts, pieces):
 
 def corpora():
     for variant in ("single", "single+fullname", "multi5+permute", "multi3+permute+fullname", "single+fullname+CEL"):
-        yield variant, bios(BiosConfig(people=100, variant=variant, pools=SMALL))
+        yield variant, bios(BiosConfig(people=100, pools=SMALL), variant)
     yield "questions", bios_questions(bios(BiosConfig(people=100, pools=SMALL)))
-    yield "paper", bios(BiosConfig(people=10, variant="single"))
+    yield "paper", bios(BiosConfig(people=10), "single")
 
 
 @pytest.mark.parametrize(("name", "made"), corpora())
@@ -69,8 +72,8 @@ def test_tables_with_odd_templates(tmp_path, templates, variant):
     facts.write_text(TABLE, encoding="utf-8")
     if templates:
         (tmp_path / "t.txt").write_text(templates, encoding="utf-8")
-    made = table(TableConfig(facts, variant=variant, templates=tmp_path / "t.txt" if templates else None))
-    for some in (made, table_questions(made), table_questions(made, {"code": "{subject}: code? Answer:"})):
+    made = table(TableConfig(facts, templates=tmp_path / "t.txt" if templates else None), variant)
+    for some in (made, questions_of(made), questions_of(made, {"code": "{subject}: code? Answer:"})):
         before, after = contexts(some.coverage(), some.pieces)
         assert set(before) >= set(range(1, len(some.pieces)))
         _, seen_after = contexts([some.layout(np.arange(len(some)))], some.pieces)

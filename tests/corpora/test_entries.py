@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from engramlab.base.errors import UserError
-from engramlab.corpora.bios import BiosConfig, bios
 from engramlab.corpora.layout import passages
 from engramlab.corpora.people import ATTRIBUTES, Pools
+from engramlab.corpora.sources.bios import Config as BiosConfig
+from engramlab.corpora.sources.bios import bios
 from engramlab.corpora.variants import SIXTEEN, parse_variant
 
 ALL = (*SIXTEEN, "couple1", "couple2+fullname", "multi3+permute+CEL", "single+fullname+CEL", "couple5+CEL")
@@ -18,7 +19,7 @@ PEOPLE = 40
 
 
 def corpus(variant, **options):
-    return bios(BiosConfig(**{"people": PEOPLE, "variant": variant, **options}))
+    return bios(BiosConfig(**{"people": PEOPLE, **options}), variant)
 
 
 def everything(made):
@@ -219,7 +220,7 @@ def test_celebrities_in_other_words_and_another_format(first):
         celebrities=40,
         celebrity_entries="multi5+permute+fullname",
         celebrity_templates="other",
-        templates=first,
+        first_templates=first,
     )
     assert str(made.groups[1].variant) == "multi5+permute+fullname"
     for a, (mine, theirs) in enumerate(zip(made.groups[0].templates, made.groups[1].templates, strict=True)):
@@ -242,7 +243,7 @@ def test_all_templates_are_used_and_fewer_on_request():
     used = set(np.unique(made.layout(np.arange(len(made))).pieces).tolist())
     literals = {p for a in range(1, 6) for p in made.sentences.before[a][3:].ravel().tolist()}
     assert literals <= used
-    few = corpus("multi5", people=100, templates=2)
+    few = corpus("multi5", people=100, first_templates=2)
     assert len({sentences(few, i)[1] for i in range(500)}) <= 2
 
 
@@ -260,13 +261,13 @@ def test_small_pools():
         ({"people": 200, "pools": Pools(5, 5, 5)}, "200 people"),
         ({"people": 100, "pools": Pools(5, 5, 5), "variant": "single+CEL"}, "200 people"),
         ({"people": 0}, "people: cannot be 0"),
-        ({"celebrities": 5}, "write variant single+CEL"),
-        ({"celebrity_entries": "multi2"}, "celebrity_entries: is for variants with"),
+        ({"celebrities": 5}, "celebrities: is for +CEL variants, such as single+CEL"),
+        ({"celebrity_entries": "multi2"}, "celebrity_entries: is for +CEL variants"),
         ({"celebrity_entries": "multi2+CEL", "variant": "single+CEL"}, "leave"),
         ({"celebrity_entries": "mutli2", "variant": "single+CEL"}, "celebrity_entries: variant"),
-        ({"celebrity_templates": "other", "templates": 30, "variant": "single+CEL"}, "at most"),
+        ({"celebrity_templates": "other", "first_templates": 30, "variant": "single+CEL"}, "at most"),
         ({"celebrities": -5, "variant": "single+CEL"}, "celebrities: cannot be -5"),
-        ({"templates": 0}, "templates: must be at least 1"),
+        ({"first_templates": 0}, "templates: must be at least 1"),
     ],
 )
 def test_bad_configs_are_refused(options, message):
@@ -280,7 +281,7 @@ def test_twenty_million_people_stream_from_nothing():
 
     def peak(people):
         tracemalloc.start()
-        made = bios(BiosConfig(people=people, variant="multi5+permute", seed=5))
+        made = bios(BiosConfig(people=people, seed=5), "multi5+permute")
         for start in np.linspace(0, len(made) - 4096, 12, dtype=np.int64):
             made.layout(np.arange(start, start + 4096))
         used = tracemalloc.get_traced_memory()[1]
@@ -289,17 +290,17 @@ def test_twenty_million_people_stream_from_nothing():
 
     peak(1000)
     assert peak(20_000_000) < 1.1 * peak(20_000) + 100_000
-    made = bios(BiosConfig(people=20_000_000, variant="multi5+permute", seed=5))
+    made = bios(BiosConfig(people=20_000_000, seed=5), "multi5+permute")
     begin = time.perf_counter()
     text = made.passage(5 * 20_000_000 - 1).text
     assert time.perf_counter() - begin < 0.2
     assert text.startswith(made.population.name(19_999_999))
-    small = bios(BiosConfig(people=20, variant="multi5+permute", seed=5))
+    small = bios(BiosConfig(people=20, seed=5), "multi5+permute")
     assert small.passage(4 * 20 + 19).text == made.passage(4 * 20_000_000 + 19).text
 
 
 def test_layouts_are_made_fast():
-    made = bios(BiosConfig(people=1_000_000, variant="multi5+permute"))
+    made = bios(BiosConfig(people=1_000_000), "multi5+permute")
     entries = np.random.default_rng(0).integers(0, len(made), 4096)
     times = []
     for _ in range(7):

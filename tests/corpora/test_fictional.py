@@ -7,11 +7,13 @@ from collections import Counter
 import pytest
 
 from engramlab.base.errors import UserError
-from engramlab.corpora.defects import defects
+from engramlab.base.rows import DEPTHS
 from engramlab.corpora.fictional import Background, Fictional
 from engramlab.corpora.fictional_world import KINDS, RELATIONS, SCHEMAS, WORDINGS, wordings
-from engramlab.corpora.passages import DEPTHS, all_queries, read_passages, to_jsonl
+from engramlab.corpora.passages import all_queries, to_jsonl
 from engramlab.corpora.templates import pool, read_data
+from engramlab.reading import read_passages
+from engramlab.reading.defects import defects
 
 SOME = range(60)
 

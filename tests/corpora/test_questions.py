@@ -6,14 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engramlab.base.errors import UserError
-from engramlab.corpora.bios import BiosConfig, bios, bios_questions
 from engramlab.corpora.people import ATTRIBUTES
 from engramlab.corpora.questions import QuestionCorpus, Split
+from engramlab.corpora.sources.bios import Config as BiosConfig
+from engramlab.corpora.sources.bios import bios, bios_questions
 
 
 @pytest.fixture
 def people():
-    return bios(BiosConfig(people=30, variant="single+CEL", celebrities=5))
+    return bios(BiosConfig(people=30, celebrities=5), "single+CEL")
 
 
 def test_the_wording_of_the_paper(people):

@@ -1,4 +1,4 @@
-"""bioR without a model: what is asked, which answers count, and stored texts as a corpus."""
+"""bioR without a model: which answers count, and stored texts as a corpus."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from engramlab.corpora.layout import NAME
 from engramlab.corpora.people import ATTRIBUTES, People
 from engramlab.corpora.questions import Split
 from engramlab.corpora.rewriting import (
-    FACTS,
     Reading,
     RewrittenCorpus,
-    clean,
-    conversation,
     people_table,
     read,
     rewritten,
@@ -36,19 +33,6 @@ TEXT = (
 
 def quotes(text: str, reading: Reading) -> list[tuple[str, int]]:
     return [(text[start:end], mark) for start, end, mark in reading.spans]
-
-
-def test_a_conversation_lists_every_fact_once_in_an_order_of_its_own() -> None:
-    orders = set()
-    for key in range(20):
-        *example, asked = conversation(NAME_, "she", VALUES, key)
-        assert [message["role"] for message in example] == ["user", "assistant"]
-        facts = [FACTS[a].format(name=NAME_, value=value) for a, value in zip(ATTRIBUTES, VALUES, strict=True)]
-        assert all(asked["content"].count(fact) == 1 for fact in facts)
-        orders.add(tuple(sorted(range(6), key=lambda a: asked["content"].index(facts[a]))))
-    assert len(orders) > 15
-    assert conversation(NAME_, "she", VALUES, 3) == conversation(NAME_, "she", VALUES, 3)
-    assert conversation(NAME_, "she", VALUES, 3, example=False) == conversation(NAME_, "she", VALUES, 3)[-1:]
 
 
 def test_reading_finds_each_value_and_every_mention_of_the_name() -> None:
@@ -94,21 +78,6 @@ def test_a_value_inside_another_is_not_its_mention() -> None:
     assert ("Princeton", 3) in quotes(text, read(text, NAME_, values))
 
 
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        ("One.\n\n Two", "One."),
-        ("  One\ntwo.  ", "One two."),
-        ('She said "no." Then', 'She said "no."'),
-        ("no sentence", ""),
-        ("", ""),
-        ("The year 19.5 was", ""),
-    ],
-)
-def test_clean_keeps_whole_sentences(answer: str, text: str) -> None:
-    assert clean(answer) == text
-
-
 def made(entries: int = 3, skip: tuple[int, ...] = ()) -> tuple[RewrittenCorpus, People, list[str]]:
     """Texts about five people, but for the items `skip`."""
     people = People(5, 1)
@@ -127,7 +96,7 @@ def made(entries: int = 3, skip: tuple[int, ...] = ()) -> tuple[RewrittenCorpus,
     spans = [read(text, *facts[item % 5]).spans for text, item in zip(texts, items, strict=True)]
     subjects = [item % 5 for item in items]
     return (
-        RewrittenCorpus(people_table(Path("x"), profiles), texts, subjects, spans, np.arange(len(items))),
+        RewrittenCorpus(people_table(profiles), texts, subjects, spans, np.arange(len(items))),
         people,
         texts,
     )

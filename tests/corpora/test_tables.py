@@ -6,11 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.support.questions import questions_of
 
 from engramlab.base.errors import UserError
 from engramlab.corpora.layout import passages
 from engramlab.corpora.questions import Split
-from engramlab.corpora.tables import TableConfig, table, table_questions
+from engramlab.corpora.sources.tables import Config as TableConfig
+from engramlab.corpora.sources.tables import dataset, table
 from engramlab.files.tables import read_table
 
 COUNTRIES = """country,capital,currency_code,calling code
@@ -33,7 +35,7 @@ def everything(made):
 
 
 def test_a_table_goes_down_the_road_of_bios(countries):
-    made = table(TableConfig(countries, variant="multi3+permute"))
+    made = table(TableConfig(countries), "multi3+permute")
     assert made.attributes == ("capital", "currency_code", "calling code")
     assert len(made) == 9
     for passage, subject in zip(everything(made), made.subject(np.arange(9)).tolist(), strict=True):
@@ -49,7 +51,7 @@ def test_a_table_goes_down_the_road_of_bios(countries):
                 assert quote == made.population.value(subject, made.attributes.index(span.relation))
         assert "_" not in passage.text
         assert ".." not in passage.text
-    questions = table_questions(made, split=Split(3))
+    questions = questions_of(made, split=Split(3))
     assert questions.query(5).prompt == "What is the calling code of United States? Answer:"
     assert questions.query(7).prompt == "What is the currency code of São Tomé? Answer:"
     assert {questions.query(i).group for i in range(9)} == {"train", "test"}
@@ -59,7 +61,7 @@ def test_a_table_goes_down_the_road_of_bios(countries):
 
 def test_couples_of_an_odd_number_of_attributes(countries):
     orders = set()
-    for passage in everything(table(TableConfig(countries, variant="couple5"))):
+    for passage in everything(table(TableConfig(countries), "couple5")):
         said = [span.relation for span in passage.spans if span.kind == "object"]
         assert said.index("currency_code") == said.index("capital") + 1
         orders.add(tuple(said))
@@ -75,7 +77,7 @@ def test_key_and_attributes_can_be_chosen(countries):
 def test_pronouns_from_a_column(tmp_path):
     path = tmp_path / "people.csv"
     path.write_text("name,field,born,pronoun\nMarie Curie,physics,1867,She\nAlan Turing,logic,1912,he\n")
-    made = table(TableConfig(path, variant="multi2", pronoun_column="pronoun"))
+    made = table(TableConfig(path, pronoun_column="pronoun"), "multi2")
     assert made.attributes == ("field", "born")
     for passage in everything(made):
         assert sum(span.kind == "subject" for span in passage.spans) == 1
@@ -136,17 +138,17 @@ def test_own_templates_and_questions(tmp_path, countries):
     (folder / "capital.txt").write_text("{subject} [is|are] governed from {value}.\n")
     (folder / "default.txt").write_text("{subject's} {attribute} reads {value}.\n")
     (tmp_path / "q.txt").write_text("capital\tFrom where is {subject} governed? Answer:\n\n")
-    made = table(TableConfig(countries, variant="single", templates=folder, questions=tmp_path / "q.txt"))
+    made = table(TableConfig(countries, templates=folder, questions=tmp_path / "q.txt"), "single")
     assert made.passage(0).text == (
         "France is governed from Paris. France's currency code reads EUR. France's calling code reads 33."
     )
     assert made.passage(1).text.startswith("United States is governed from Washington, D.C. United States's")
-    questions = table_questions(made, tmp_path / "q.txt")
+    questions = dataset(TableConfig(countries, templates=folder, questions=tmp_path / "q.txt"), "single").questions
     assert questions.query(0).prompt == "From where is France governed? Answer:"
     assert questions.query(1).prompt == "What is the currency code of France? Answer:"
     one = tmp_path / "one.txt"
     one.write_text("{subject} has {value}.\n")
-    made = table(TableConfig(countries, variant="single", templates=one))
+    made = table(TableConfig(countries, templates=one), "single")
     assert made.passage(0).text == "France has Paris. France has EUR. France has 33."
 
 
@@ -219,8 +221,6 @@ def test_bad_parquet_cells_name_their_record(tmp_path):
         ({"attributes": ("capital", "capital")}, ["'capital' is there twice"]),
         ({"attributes": ("country",)}, ["'country' is there twice, or is the key"]),
         ({"pronoun_column": "prnoun"}, ["no column 'prnoun'"]),
-        ({"variant": "multi+permuet"}, ["'multi5+permute'"]),
-        ({"variant": "single+CEL"}, ["+CEL"]),
         ({"templates": "missing"}, ["missing: cannot be read"]),
         ({"questions": "missing"}, ["missing: cannot be read"]),
     ],
@@ -230,6 +230,15 @@ def test_bad_options_are_refused(countries, options, parts):
         table(TableConfig(countries, **options))
     for part in parts:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("variant", "part"), [("multi+permuet", "'multi5+permute'"), ("single+CEL", "+CEL"), ("single+TEXT", "+TEXT")]
+)
+def test_bad_variants_are_refused(countries, variant, part):
+    with pytest.raises(UserError) as error:
+        table(TableConfig(countries), variant)
+    assert part in str(error.value)
 
 
 def test_bad_templates_and_questions_are_refused(tmp_path, countries):
@@ -248,7 +257,7 @@ def test_bad_templates_and_questions_are_refused(tmp_path, countries):
     questions = tmp_path / "q.txt"
     for text, message in (
         ("capital Where is {subject}?", r"q\.txt, line 1: write ATTRIBUTE, a tab"),
-        ("captial\tWhere is {subject}?", "'captial': no such attribute"),
+        ("captial\tWhere is {subject}?", "line 1: 'captial' is no attribute; did you mean 'capital'"),
         ("capital\tWhere is it?", "exactly once"),
     ):
         questions.write_text(text)
@@ -259,6 +268,6 @@ def test_bad_templates_and_questions_are_refused(tmp_path, countries):
 def test_a_large_table_is_quick(tmp_path):
     path = tmp_path / "large.csv"
     path.write_text("id,a,b\n" + "".join(f"entity {i},value {i % 977},{i}\n" for i in range(30_000)))
-    made = table(TableConfig(path, variant="multi2+permute"))
+    made = table(TableConfig(path), "multi2+permute")
     assert sum(len(layout) for layout in made.coverage()) < 20 * 30_000
     assert len(made.layout(np.arange(60_000))) == 60_000

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 
 from engramlab.base.errors import UserError
-from engramlab.corpora.bios import bios_templates
 from engramlab.corpora.people import ATTRIBUTES
+from engramlab.corpora.sources.bios import bios_templates
 from engramlab.corpora.templates import PRONOUNS, Template, parse_templates, pool, read_data
 
 SIZES = {

@@ -9,11 +9,13 @@ from engramlab.corpora.variants import CELEBRITY, MAX_ENTRIES, SIXTEEN, Variant,
 
 numbers = st.integers(1, MAX_ENTRIES)
 flags = {"fullname": st.booleans(), "celebrities": st.booleans()}
+other_flags = {"fullname": st.booleans(), "text": st.booleans()}
 variants = st.one_of(
     st.builds(Variant, st.just("single"), st.just(1), permute=st.booleans(), **flags),
     st.builds(Variant, st.just("single"), numbers, permute=st.just(True), **flags),
     st.builds(Variant, st.just("multi"), numbers, permute=st.booleans(), **flags),
     st.builds(Variant, st.just("couple"), numbers, **flags),
+    st.builds(Variant, st.just("couple"), numbers, **other_flags),
 )
 
 
@@ -52,6 +54,7 @@ def test_what_names_mean():
         ("couples2", "couple2"),
         ("multi5+fullnam", "multi5+fullname"),
         ("single+cel", "single+CEL"),
+        ("single+txt", "single+TEXT"),
     ],
 )
 def test_a_wrong_name_is_refused_with_the_nearest(wrong, right):

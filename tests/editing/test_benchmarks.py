@@ -534,7 +534,6 @@ def test_csv_and_tsv(tmp_path):
     assert loaded.format == "plain"
     assert [case.edits[0].query.prompt for case in loaded.cases] == ["The capital of France is", "A is"]
     assert len(loaded.cases[0].edits[0].judges) == 2
-    assert loaded.without_subject == ["1"]
     loaded = load(write(tmp_path, "prompt\ttarget\nThe capital, of France, is\tRome\n", "edits.tsv"))
     assert loaded.cases[0].edits[0].query.prompt == "The capital, of France, is"
 
@@ -561,7 +560,7 @@ def test_broken_lines_and_ragged_rows_are_records_too(tmp_path):
     with pytest.raises(UserError, match=r"record 1 \(line 2\): not JSON"):
         load(path)
     path = write(tmp_path, "prompt,target\na,b\na,b,c\n", "edits.csv")
-    with pytest.raises(UserError, match=r"record 1 \(line 3\): 3 cells, but 2 columns"):
+    with pytest.raises(UserError, match=r"record 1 \(line 3\): 3 cells, but the header has 2 columns"):
         load(path)
 
 
@@ -580,10 +579,10 @@ def test_ids_are_made_unique(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "options", "message"),
     [
-        ("a.txt", "x", {}, "ends in '.txt'; use one of .json"),
+        ("a.txt", "x", {}, "ends in '.txt'; use one of .csv"),
         ("a.json", "", {}, "not JSON"),
         ("a.json", "[]", {}, "no records"),
-        ("a.csv", "", {}, "no records"),
+        ("a.csv", "", {}, "first line must name the columns"),
         ("a.csv", "prompt,,target\na,b,c\n", {}, "column 2 has no name"),
         ("a.csv", "prompt,prompt\na,b\n", {}, "two columns"),
         ("a.csv", 'prompt,target\n"a,b\n', {}, "line"),
@@ -612,7 +611,7 @@ def test_files_that_are_not_there_or_not_text(tmp_path):
     with pytest.raises(UserError, match="is a folder"):
         load(tmp_path)
     (tmp_path / "latin.json").write_bytes('[\n"é"]'.encode("latin-1"))
-    with pytest.raises(UserError, match="line 2: not UTF-8"):
+    with pytest.raises(UserError, match="line 2: byte 3 .* is not UTF-8"):
         load(tmp_path / "latin.json")
 
 
@@ -637,7 +636,7 @@ def test_hub_file_and_splits(tmp_path, monkeypatch):
         return splits[split] if split else splits
 
     fake = types.SimpleNamespace(DownloadConfig=lambda local_files_only: None, load_dataset=load_dataset)
-    monkeypatch.setattr("engramlab.core.models.hub_answers", lambda: True)
+    monkeypatch.setattr("engramlab.files.hub.hub_answers", lambda: True)
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     monkeypatch.setitem(sys.modules, "datasets", fake)
     assert len(load("hub:a/b:c/d.json").cases) == 1
@@ -661,7 +660,7 @@ def test_hub_file_and_splits(tmp_path, monkeypatch):
 )
 def test_sample_files(file, format, count):
     loaded = load(SAMPLES / file)
-    assert (loaded.format, len(loaded.cases), loaded.skipped, loaded.without_subject) == (format, count, [], [])
+    assert (loaded.format, len(loaded.cases), loaded.skipped) == (format, count, [])
     for case in loaded.cases:
         check(case)
         assert any(edit.judges for edit in case.edits)

@@ -390,11 +390,6 @@ def test_melo_edits_may_share_a_block(tokenizer):
         melo.edit(deep, tokenizer, EDITS[1:], melo.Config(key_layer=0, layers=(2,)), CE)
 
 
-def test_melo_halves_its_learning_rate():
-    recipe = melo._halving(melo.Config(halve_every=3, learning_rate=1.0, steps=9))
-    assert [recipe.rate(step) for step in range(7)] == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25]
-
-
 def naive_ties(updates, weights, density):
     flat = [list(u.flatten().tolist()) for u in updates]
     for u in flat:

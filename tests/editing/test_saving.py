@@ -26,8 +26,8 @@ from engramlab.base.facts import Edit, Query
 from engramlab.core import deltas, models
 from engramlab.core.deltas.files import digest_of
 from engramlab.editing import method
-from engramlab.editing.folders import disk as folders
 from engramlab.editing.folders import saving
+from engramlab.files.locks import held
 
 Weights = dict[str, str]
 
@@ -340,7 +340,7 @@ def test_what_cannot_be_saved(plain: Any, tmp_path: Path) -> None:
 
 def test_two_processes_do_not_change_one_folder(plain: Any, tmp_path: Path) -> None:
     edited(plain(), tmp_path / "e", "ft-m")
-    with folders.held(tmp_path / "e"), pytest.raises(UserError, match="is being changed by another process"):
+    with held(tmp_path / "e"), pytest.raises(UserError, match="is in use by another process"):
         saving.undo(tmp_path / "e")
 
 

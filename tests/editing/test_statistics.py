@@ -207,6 +207,6 @@ def test_what_is_refused(tokenizer: Any, tmp_path: Path) -> None:
     refuse("63 are too few for the second moment of 64 inputs", "sampled", 63)
     refuse("has only .* tokens; 100000 were asked for", text_file(tmp_path), 100_000)
     refuse("cannot be read", str(tmp_path / "none.txt"), 300)
-    refuse("line 2: no JSON object with a string under 'text'", str(bad), 300)
+    refuse("line 2: has no key 'text'; it has body", str(bad), 300)
     refuse("no column 'text'; it has body", str(table), 300)
-    refuse("could not be fetched|pip install datasets", "hub:nobody/nothing", 300)
+    refuse("could not be fetched|needs the package datasets", "hub:nobody/nothing", 300)

@@ -12,7 +12,8 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Query
 from engramlab.core.text.tokens import join
 from engramlab.corpora import countries as table
-from engramlab.editing.benchmarks.world import together, world
+from engramlab.editing.benchmarks.world import world
+from engramlab.editing.cases import together
 
 CASES = world()
 EDITS = [case.edits[0] for case in CASES]

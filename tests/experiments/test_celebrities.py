@@ -13,7 +13,7 @@ from rich.console import Console
 from engramlab.base.errors import UserError
 from engramlab.experiments import knowledge_extraction as extraction
 from engramlab.experiments.knowledge_extraction.config import Finetune
-from engramlab.experiments.knowledge_extraction.shared import Work
+from engramlab.experiments.knowledge_extraction.shared import Run
 from engramlab.experiments.knowledge_extraction.work import Part
 from engramlab.report.page import write_report
 
@@ -40,8 +40,8 @@ def text(tmp_path: Path) -> Path:
 
 
 def part(config: extraction.Config, folder: Path) -> Part:
-    work = Work(config, folder, Console(quiet=True))
-    made = Part(work, work.datasets[0])
+    run = Run(config, folder, console=Console(quiet=True))
+    made = Part(run, run.datasets[0])
     made.check()
     return made
 
@@ -53,13 +53,13 @@ def names(one: Part, subjects) -> set[str]:
 def read(one: Part, rows: int) -> tuple[list[str], np.ndarray]:
     """The texts of pretraining rows, and which stream each came from."""
     batch = one._entries().take(rows)
-    texts = [one.work.tokenizer.decode(row, skip_special_tokens=True).strip() for row in batch.input_ids.tolist()]
+    texts = [one.run.tokenizer.decode(row, skip_special_tokens=True).strip() for row in batch.input_ids.tolist()]
     return texts, batch.source
 
 
 @pytest.mark.parametrize("share", [1 / 6, 0.5])
 def test_the_minority_has_its_share_of_the_rows(tmp_path: Path, share: float) -> None:
-    one = part(replace(SMALLEST, minority_share=share), tmp_path)
+    one = part(replace(SMALLEST, minority_share=share), tmp_path / "part")
     texts, source = read(one, 3000)
     minority, famous = names(one, range(12)), names(one, range(12, 21))
     assert not minority & famous
@@ -74,12 +74,12 @@ def test_the_minority_has_its_share_of_the_rows(tmp_path: Path, share: float) ->
 
 def test_the_share_holds_in_packed_and_in_mixed_training(tmp_path: Path) -> None:
     config = replace(SMALLEST, layout="packed", model=extraction.Model(context=96), minority_share=0.25)
-    one = part(config, tmp_path)
+    one = part(config, tmp_path / "part")
     batch = one._entries().take(2000)
     assert (batch.source == 0).mean() == pytest.approx(0.25, abs=0.03)
     assert batch.input_ids.shape == (2000, 96)
     minority = names(one, range(12))
-    texts = [one.work.tokenizer.decode(row) for row in batch.input_ids[batch.source == 1].tolist()]
+    texts = [one.run.tokenizer.decode(row) for row in batch.input_ids[batch.source == 1].tolist()]
     assert not any(name in text for text in texts[:300] for name in minority)
 
 
@@ -112,7 +112,7 @@ def test_only_celebrities_questions_are_trained_on_and_everybody_is_asked(tmp_pa
 
 def test_formats_that_differ_stand_in_the_name(tmp_path: Path) -> None:
     config = replace(SMALLEST, celebrity_entries="single+fullname", celebrity_templates="other")
-    one = part(config, tmp_path)
+    one = part(config, tmp_path / "part")
     assert one.data.name == "single+CEL=single+fullname+other-templates"
     assert len(one.entries) == 12 + 9
     texts, source = read(one, 200)
@@ -132,11 +132,11 @@ def test_text_is_read_at_the_same_share_and_half_of_the_people_trained_on(
         minority_share=0.25,
         model=extraction.Model(context=96),
     )
-    one = part(config, tmp_path)
+    one = part(config, tmp_path / "part")
     source = one._entries().take(2000).source
     assert (source == 0).mean() == pytest.approx(0.25, abs=0.03)
     batch = one._entries().take(400)
-    texts = [one.work.tokenizer.decode(row, skip_special_tokens=True) for row in batch.input_ids.tolist()]
+    texts = [one.run.tokenizer.decode(row, skip_special_tokens=True) for row in batch.input_ids.tolist()]
     minority, whole = names(one, range(12)), " ".join(text.read_text().split())
     for row, where in zip(texts, batch.source, strict=True):
         assert any(name in row for name in minority) == (where == 0)

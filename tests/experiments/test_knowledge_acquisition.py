@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from engramlab.base.errors import UserError
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe
 from engramlab.experiments import knowledge_acquisition as acquisition
-from engramlab.experiments.knowledge_acquisition import stage, work
-from engramlab.experiments.knowledge_acquisition.rates import continued
-from engramlab.files import runs
+from engramlab.experiments.knowledge_acquisition import part
+from engramlab.experiments.knowledge_acquisition.setup import Run, groups_of
+from engramlab.files.journal import read_rows
 
 TINY = acquisition.PRESETS["tiny"]
 SMALLEST = replace(
@@ -89,8 +90,8 @@ def test_every_depth_and_state_is_measured_and_a_second_run_does_nothing(here: P
     assert np.isfinite(values).all()
     # The kept numbers are the model's: state 0 is the pretrained checkpoint's.
     model, _tokenizer = models.load(str(here / "run/tiny/pretrain/state-4"))
-    job = work.Work(config, here / "run", console=_quiet())
-    assert np.allclose(values[0], measure(model, job.readers["scratch"].asked), atol=1e-5)
+    shared = Run(config, here / "run", console=_quiet())
+    assert np.allclose(values[0], measure(model, shared.tokenised("tiny").asked), atol=1e-5)
     once = next(r for r in summary["rows"] if r["group"] == "once")
     assert len(once["by_encounter"]) == 1
     assert once["decay_constant"] is not None
@@ -117,23 +118,34 @@ def _quiet():
     return Console(file=io.StringIO())
 
 
-@pytest.mark.parametrize("kill_at", [2, 7])
-def test_a_killed_run_goes_on_to_the_same_numbers(here: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int) -> None:
-    whole = acquisition.run(SMALLEST, here / "whole")
-    original = work.measure
+@pytest.mark.parametrize("minutes", [0.0, 99.0], ids=["with checkpoints", "without"])
+@pytest.mark.parametrize("moment", ["first state", "on the way", "last state", "before one file", "before the record"])
+def test_a_killed_run_goes_on_to_the_same_numbers(
+    here: Path, monkeypatch: pytest.MonkeyPatch, moment: str, minutes: float
+) -> None:
+    config = replace(SMALLEST, checkpoint_minutes=minutes)
+    whole = acquisition.run(config, here / "whole")
+    kills_at = {"first state": 1, "on the way": 7, "last state": 12}.get(moment, 99)
     calls = {"n": 0}
 
-    def killed(*args, **kwargs):
+    def measured(*args):
         calls["n"] += 1
-        if calls["n"] == kill_at + 1:
+        if calls["n"] == kills_at:
             raise KeyboardInterrupt
-        return original(*args, **kwargs)
+        return measure(*args)
 
-    monkeypatch.setattr(work, "measure", killed)
-    with pytest.raises(KeyboardInterrupt):
-        acquisition.run(SMALLEST, here / "broken")
-    monkeypatch.setattr(work, "measure", original)
-    again = acquisition.run(SMALLEST, here / "broken")
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part, "measure", measured)
+        if moment == "before one file":
+            patch.setattr(part.Measurements, "finish", killed)
+        if moment == "before the record":
+            patch.setattr(part.Part, "_optimizer_note", killed)
+        with pytest.raises(KeyboardInterrupt):
+            acquisition.run(config, here / "broken")
+    again = acquisition.run(config, here / "broken")
     assert again["rows"] == whole["rows"]
     for name in ("whole", "broken"):
         assert list((here / name / "tiny/injection/measured").iterdir()) == [
@@ -142,8 +154,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(here: Path, monkeypatch: pytes
     first, second = (read_measurements(here / name / "tiny/injection/measured") for name in ("whole", "broken"))
     assert np.array_equal(first[1], second[1])
     losses = [
-        [row["loss"] for row in runs.read_rows(here / name / "tiny/injection/metrics.jsonl")]
-        for name in ("whole", "broken")
+        [row["loss"] for row in read_rows(here / name / "tiny/injection/metrics.jsonl")] for name in ("whole", "broken")
     ]
     assert losses[0] == losses[1]
 
@@ -152,17 +163,16 @@ def test_moments_and_rate_go_on_where_pretraining_stopped(here: Path, monkeypatc
     """Pretraining on and a run without any injection in its first steps are one and the same training."""
     config = replace(SMALLEST, stage=(0.5, 1.0), pretrain=replace(SMALLEST.pretrain, steps=8), schedule="once")
     acquisition.run(config, here / "run")
-    pretraining = [row["loss"] for row in runs.read_rows(here / "run/tiny/pretrain/metrics.jsonl")]
-    job = work.Work(config, here / "run", console=_quiet())
-    job.read_stream()
-    arm = job.arms[0]
-    origin = work.origin_of(str(here / "run/tiny/pretrain/state-4"))
+    pretraining = [row["loss"] for row in read_rows(here / "run/tiny/pretrain/metrics.jsonl")]
+    shared = Run(config, here / "run", console=_quiet())
+    shared.read_stream()
+    job = part.Part(shared, shared.parts[0])
+    origin = part.origin_of(str(here / "run/tiny/pretrain/state-4"))
     assert origin is not None
     assert origin.step == 4
     model, _ = models.load(str(here / "run/tiny/pretrain/state-4"))
-    recipe = job._recipe(arm, origin)
-    packed = job._packed(job.readers["scratch"])
-    state = job._begin(arm, model, recipe, origin, packed)
+    packed = job.packed()
+    state = job.begin(model, job.recipe(origin), origin, packed)
     from engramlab.core.training.loop import train
 
     losses = [step.loss for step, _ in zip(train(state, packed), range(4), strict=False)]
@@ -172,12 +182,13 @@ def test_moments_and_rate_go_on_where_pretraining_stopped(here: Path, monkeypatc
 
 
 def test_learning_rates_continue_or_hold() -> None:
-    origin = Recipe(steps=10, batch=2, learning_rate=1.0, schedule="linear", final=0.0, warmup=0)
-    on = continued(origin, 4, steps=6, batch=8, hold=False, micro_batch=None)
-    held = continued(origin, 4, steps=6, batch=8, hold=True, micro_batch=None)
-    assert [on.rate(s) for s in range(6)] == [origin.rate(4 + s) for s in range(6)]
+    origin = Recipe(steps=10, batch=2, learning_rate=1.0, schedule="linear", final=0.0, warmup=2)
+    on = replace(part.continued(origin, 4), steps=6, batch=8)
+    assert [on.rate(s) for s in range(9)] == [origin.rate(4 + s) for s in range(9)]
+    again = replace(part.continued(on, 3), steps=2)
+    assert [again.rate(s) for s in range(2)] == [origin.rate(7 + s) for s in range(2)]
+    held = replace(part.held(origin, origin.rate(4)), steps=6)
     assert {held.rate(s) for s in range(6)} == {origin.rate(4)}
-    assert (on.batch, on.steps) == (8, 6)
 
 
 def test_another_checkpoint_is_warmed_up_first_and_the_run_says_so(here: Path) -> None:
@@ -211,29 +222,18 @@ def test_batches_at_equal_tokens_and_sparse_measuring(here: Path) -> None:
 
 def test_equal_tokens_between_injections_keep_the_density_of_passages(tmp_path: Path) -> None:
     config = replace(TINY, batch=(8, 32), interval=(80,), after=160)
-    assert [(arm.interval, arm.after, arm.stagger) for arm in config.arms()] == [(80, 160, 40), (20, 40, 10)]
+    assert [(part.interval, part.after, part.stagger) for part in config.parts()] == [(80, 160, 40), (20, 40, 10)]
+    material = SimpleNamespace(records=[SimpleNamespace(paraphrases=("",) * 9)] * 130, control=10)
     starts = {
-        arm.name: sorted({g.start for g in work.Work._groups(_with(config), arm) if g.steps}) for arm in config.arms()
+        part.name: sorted({g.start for g in groups_of(config, part, material) if g.steps}) for part in config.parts()
     }
     assert max(starts["tiny-batch8"]) < 80
     assert max(starts["tiny-batch32"]) < 20
 
 
-def _with(config):
-    """What `_groups` needs of a run, without its tokenizer and plans."""
-    from types import SimpleNamespace
-
-    records = [SimpleNamespace(paraphrases=("",) * 9)] * 130
-    return SimpleNamespace(config=config, material=SimpleNamespace(records=records, control=10))
-
-
 def test_a_loss_that_explodes_stops_the_run(here: Path) -> None:
     with pytest.raises(UserError, match=r"the loss (rose|became)"):
         acquisition.run(replace(SMALLEST, learning_rate=(30.0,), after=30), here / "run")
-    totals = {"calm": [], "last": []}
-    with pytest.raises(stage.Exploded, match="step 15"):
-        for step, loss in enumerate([2.0] * 10 + [6.0] * 5, 1):
-            stage._watch(totals, loss, step, 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -251,9 +251,11 @@ def test_a_loss_that_explodes_stops_the_run(here: Path) -> None:
         ({"model": ("./nowhere",)}, "nowhere"),
         ({"model": ("huge",)}, "named size"),
         ({"vocabulary": 10}, "vocabulary"),
-        ({"stage": (0.0,)}, "stage"),
+        ({"stage": (0.0,)}, "stage must be above 0"),
+        ({"batch": (0,)}, "batch must be at least 1"),
+        ({"reading": acquisition.Reading(base=1.0)}, "reading.base must be above 1, not 1.0"),
         ({"passages": 4}, "has 4 and 1 of them are the control; choose at most 3"),
-        ({"passages": 0}, "passages: must be at least 1"),
+        ({"passages": 0}, "passages must be at least 1, not 0"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(here: Path, change: dict, words: str) -> None:
@@ -263,9 +265,9 @@ def test_what_cannot_work_is_refused_before_anything_is_written(here: Path, chan
 
 
 def test_some_passages_of_a_file_with_its_control(here: Path) -> None:
-    job = work.Work(replace(SMALLEST, passages=2), here / "run", console=_quiet())
-    assert [record.id for record in job.material.records] == ["mr0", "mr1", "mr3"]
-    assert [group.passages for group in job.groups["tiny"]] == [(0, 1), (2,)]
+    shared = Run(replace(SMALLEST, passages=2), here / "other", console=_quiet())
+    assert [record.id for record in shared.material.records] == ["mr0", "mr1", "mr3"]
+    assert [group.passages for group in shared.groups["tiny"]] == [(0, 1), (2,)]
 
 
 def test_a_folder_of_another_schedule_is_refused(here: Path) -> None:
@@ -298,7 +300,7 @@ def test_the_tiny_preset_fits(tmp_path: Path) -> None:
     from engramlab.experiments.knowledge_acquisition.config import check
 
     check(TINY)
-    job = work.Work(TINY, tmp_path / "run", console=_quiet())
-    plan = next(iter(job.plans.values()))
+    shared = Run(TINY, tmp_path / "run", console=_quiet())
+    plan = next(iter(shared.plans.values()))
     assert max(len(plan.at(step)) for step in plan.steps) <= 8
     assert len({e.passage for e in plan.encounters}) == 120

@@ -21,7 +21,7 @@ from engramlab.core.training.loop import Recipe
 from engramlab.corpora.people import Pools
 from engramlab.experiments import knowledge_capacity as capacity
 from engramlab.experiments.knowledge_capacity import bits
-from engramlab.experiments.knowledge_capacity.work import Work
+from engramlab.experiments.knowledge_capacity.work import Run
 from engramlab.report.page import write_report
 
 TINY = capacity.PRESETS["tiny"]
@@ -40,7 +40,7 @@ SMALLEST = replace(
 class Knowing(nn.Module):
     """A language model to which exactly these texts (token rows, one may stand there twice) are possible, each as likely."""
 
-    def __init__(self, work: Work, texts: list[list[int]]) -> None:
+    def __init__(self, work: Run, texts: list[list[int]]) -> None:
         super().__init__()
         self.texts, self.vocabulary = texts, len(work.tokenizer)
         self.config = SimpleNamespace(max_position_embeddings=512, model_type="gpt_neox")
@@ -104,19 +104,19 @@ def test_guessing_is_worth_nothing_even_where_a_value_begins_another() -> None:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Work, list[list[int]]]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[list[int]]]:
     """A world so small that all its texts can be written down: 24 names, no more than two values of anything."""
     config = replace(
         SMALLEST, people=(6,), texts="once", pools=Pools(2, 3, 4, 1, 2, 2, 2, 2), sizes=("1x8",), exposures=1
     )
-    work = Work(config, tmp_path_factory.mktemp("world"), Console(quiet=True))
+    work = Run(config, tmp_path_factory.mktemp("world"), console=Console(quiet=True))
     corpus = work.corpus(6, "single")
     return work, [
         [work.end, *work.tokenizer(corpus.passage(i).text, add_special_tokens=False)["input_ids"]] for i in range(6)
     ]
 
 
-def _alternatives(work: Work, texts: list[list[int]], attribute: str, right: Callable[[int], bool]) -> list[list[int]]:
+def _alternatives(work: Run, texts: list[list[int]], attribute: str, right: Callable[[int], bool]) -> list[list[int]]:
     """Texts in which this attribute of the people it is wrong about is any of the pool's, each as often."""
     corpus = work.corpus(6, "single")
     a = corpus.attributes.index(attribute)
@@ -131,7 +131,7 @@ def _alternatives(work: Work, texts: list[list[int]], attribute: str, right: Cal
     return found
 
 
-def test_a_model_that_knows_everything_has_all_the_bits(world: tuple[Work, list[list[int]]]) -> None:
+def test_a_model_that_knows_everything_has_all_the_bits(world: tuple[Run, list[list[int]]]) -> None:
     work, texts = world
     found = work.measure(Knowing(work, texts), 6, 6)
     assert found["loss_name"] == pytest.approx(math.log(6), abs=1e-5)
@@ -142,7 +142,7 @@ def test_a_model_that_knows_everything_has_all_the_bits(world: tuple[Work, list[
 
 
 def test_a_model_that_knows_half_of_the_people_s_majors_has_half_of_those_bits(
-    world: tuple[Work, list[list[int]]],
+    world: tuple[Run, list[list[int]]],
 ) -> None:
     work, texts = world
     for known in (0, 3):
@@ -156,7 +156,7 @@ def test_a_model_that_knows_half_of_the_people_s_majors_has_half_of_those_bits(
 def test_losses_are_those_of_a_loop_over_characters(tmp_path: Path) -> None:
     """A random model, every value found in the text by its span, one token after the other."""
     config = replace(SMALLEST, permute=True)
-    work = Work(config, tmp_path, Console(quiet=True))
+    work = Run(config, tmp_path, console=Console(quiet=True))
     model = models.build("1x8", work.tokenizer, context=96, seed=3).eval()
     with torch.no_grad():
         for p in model.parameters():
@@ -206,7 +206,7 @@ def test_a_small_run_its_report_and_going_on(tmp_path: Path) -> None:
 
 def test_exposures_in_packed_rows(tmp_path: Path) -> None:
     """The number of steps covers so many entries, whatever the layout: mean length and an end token each."""
-    work = Work(replace(SMALLEST, layout="packed", exposures=100), tmp_path, Console(quiet=True))
+    work = Run(replace(SMALLEST, layout="packed", exposures=100), tmp_path, console=Console(quiet=True))
     corpus = work.corpus(12, "multi100")
     total = sum(len(work.tokenizer(corpus.passage(i).text)["input_ids"]) for i in range(1200))
     assert work.steps(12) == pytest.approx(total / (6 * 96), abs=1)

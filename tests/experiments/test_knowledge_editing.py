@@ -105,17 +105,17 @@ def test_continual_edits_resume_to_the_same_numbers(
     whole = knowledge_editing.run(asked, tmp_path / "whole")
     assert [r["edits"] for r in whole["rows"]] == [1, 1, 3, 3]
 
-    save = sequence.Task._save
+    save = sequence.Part._save
 
     def killed(self: Any, state: dict[str, Any]) -> None:
         save(self, state)
         if state["done"] == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sequence.Task, "_save", killed)
+    monkeypatch.setattr(sequence.Part, "_save", killed)
     with pytest.raises(KeyboardInterrupt):
         knowledge_editing.run(asked, tmp_path / "cut")
-    monkeypatch.setattr(sequence.Task, "_save", save)
+    monkeypatch.setattr(sequence.Part, "_save", save)
     again = knowledge_editing.run(asked, tmp_path / "cut")
     assert numbers(again) == numbers(whole)
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
@@ -131,7 +131,7 @@ def test_a_killed_single_run_goes_on(
 ) -> None:
     asked = config(model, benchmark, methods=("ft-m",), at_once=1)
     whole = knowledge_editing.run(asked, tmp_path / "whole")
-    each, calls = sequence.Task.each, []
+    each, calls = sequence.Part.each, []
 
     def killed(self: Any, cases: Any) -> Any:
         calls.append(cases)
@@ -139,7 +139,7 @@ def test_a_killed_single_run_goes_on(
             raise KeyboardInterrupt
         return each(self, cases)
 
-    monkeypatch.setattr(sequence.Task, "each", killed)
+    monkeypatch.setattr(sequence.Part, "each", killed)
     with pytest.raises(KeyboardInterrupt):
         knowledge_editing.run(asked, tmp_path / "cut")
     assert numbers(knowledge_editing.run(asked, tmp_path / "cut")) == numbers(whole)

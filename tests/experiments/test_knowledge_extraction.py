@@ -19,7 +19,8 @@ from engramlab.core.forward import generation
 from engramlab.core.training.loop import Recipe
 from engramlab.experiments import knowledge_extraction as extraction
 from engramlab.experiments.knowledge_extraction.config import Finetune
-from engramlab.files import runs, writing
+from engramlab.files import writing
+from engramlab.files.journal import read_rows
 from engramlab.report.page import write_report
 
 TINY = extraction.PRESETS["tiny"]
@@ -37,7 +38,7 @@ def losses(folder: Path) -> dict[str, list[float]]:
     """Losses of every stage of a run, by stage."""
     found = {}
     for path in sorted(folder.glob("*/*/metrics.jsonl")):
-        found[str(path.parent.relative_to(folder))] = [r["loss"] for r in runs.read_rows(path) if "loss" in r]
+        found[str(path.parent.relative_to(folder))] = [r["loss"] for r in read_rows(path) if "loss" in r]
     return found
 
 
@@ -53,7 +54,7 @@ def test_every_group_and_attribute_is_asked_and_reported(tmp_path: Path) -> None
             assert {r["questions"] for r in of} == {6, 36}
             assert of[-1]["exact_match"] == pytest.approx(np.mean([r["exact_match"] for r in of[:-1]]))
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
-    along = [r for r in runs.read_rows(tmp_path / "run/single/finetune/metrics.jsonl") if "corpus" in r]
+    along = [r for r in read_rows(tmp_path / "run/single/finetune/metrics.jsonl") if "corpus" in r]
     assert {(r["corpus"], r["group"]) for r in along} == {(c, g) for c in ("bio", "qa") for g in ("train", "test")}
     page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
     assert "multi2+permute" in page

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 
 from engramlab.base import errors
 from engramlab.base.errors import UserError
-from engramlab.files import runs, writing
-from engramlab.files.runs import Metrics, Run, read_rows
+from engramlab.files import locks, runs, writing
+from engramlab.files.journal import Journal, read_rows
+from engramlab.files.runs import Run
 from engramlab.files.writing import read_json, write_folder, write_json, write_text
 
 
@@ -129,7 +130,11 @@ def test_what_a_killed_process_leaves_behind_is_no_content(tmp_path):
     (tmp_path / ".lock").touch()
     (tmp_path / "config.json.partial").write_text("{")
     opened(tmp_path).close()
+    (tmp_path / "part" / "step-1.12-ab.partial").mkdir(parents=True)
+    (tmp_path / "part" / "step-1.12-ab.partial" / "rest").touch()
+    opened(tmp_path).close()
     assert read_json(tmp_path / "config.json")["experiment"] == "reading"
+    assert sorted(p.name for p in tmp_path.rglob("*")) == [".lock", "config.json", "part"]
 
 
 def test_one_process_at_a_time(tmp_path):
@@ -170,9 +175,10 @@ def test_a_folder_is_old_or_new_but_never_half(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_folder(folder, fails)
     assert [p.name for p in tmp_path.rglob("*")] == ["model", "old"]
-    (tmp_path / "model.partial").mkdir()  # left by a process that was killed
-    (tmp_path / "model.partial" / "rest").touch()
-    write_folder(folder, lambda f: (f / "new").write_text("new"))
+    names = []
+    for _ in range(2):  # two that write at once have a place each
+        write_folder(folder, lambda f: (names.append(f.name), (f / "new").write_text("new")))
+    assert len(set(names)) == 2
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["model", "new"]
 
 
@@ -190,7 +196,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk(small_disk):
     write_text(small_disk / "kept", "kept")
-    metrics = Metrics(small_disk / "metrics.jsonl")
+    metrics = Journal(small_disk / "metrics.jsonl")
     metrics.add(step=1)
     big = "x" * 200_000
     message = "the disk is full while writing .*; free some space and run the same command again"
@@ -218,8 +224,8 @@ def test_a_folder_that_may_not_be_written_to(small_disk):
     for fails in (
         lambda: opened(small_disk / "run"),
         lambda: opened(small_disk / "other"),
-        lambda: Metrics(small_disk / "new" / "metrics.jsonl"),
-        lambda: Metrics(small_disk / "metrics.jsonl").add(step=1),
+        lambda: Journal(small_disk / "new" / "metrics.jsonl"),
+        lambda: Journal(small_disk / "metrics.jsonl").add(step=1),
         lambda: write_json(small_disk / "x.json", 1),
         lambda: write_folder(small_disk / "x", lambda f: None),
     ):
@@ -231,7 +237,7 @@ def test_a_folder_that_may_not_be_written_to(small_disk):
 
 
 def test_rewinding_drops_what_will_be_written_again(tmp_path):
-    metrics = Metrics(tmp_path / "stage" / "metrics.jsonl")
+    metrics = Journal(tmp_path / "stage" / "metrics.jsonl")
     assert read_rows(metrics.path) == []
     metrics.rewind(0)
     assert not metrics.path.exists()
@@ -259,7 +265,7 @@ def test_the_commit_is_of_our_own_checkout(tmp_path):
         (package / room).mkdir(parents=True)
         (package / room / "__init__.py").touch()
     (package / "__init__.py").touch()
-    for module in (errors, runs, writing):
+    for module in (errors, locks, runs, writing):
         shutil.copy(module.__file__, package / module.__name__.split(".")[1])
     git = ["git", "-C", str(tmp_path / "theirs"), "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):

@@ -13,13 +13,15 @@ from transformers import GenerationConfig
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.core import deltas
+from engramlab.core.forward.decoding import beam
 from engramlab.core.forward.generation import generate
-from engramlab.core.models.adapters import add_lora
+from engramlab.core.models import add_lora
 from engramlab.core.text.batches import OneEntryARow, Order, Rows
 from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.core.text.tokens import GAP, Sequences, encode_queries
 from engramlab.core.training.loop import Recipe, TrainState, train
-from engramlab.measuring.scoring import Scores, score, score_queries
+from engramlab.measuring import estimators
+from engramlab.measuring.scoring import Scores, score
 
 FAMILIES = ["gpt2", "gpt_neox", "llama", "qwen2"]
 
@@ -276,6 +278,10 @@ PLACES = ["Paris", "Rome", "Oslo", "Bern", "Lima", "São Tomé", "Washington, D.
 QUERIES = [Query(f"Where is number {i}? Answer:", PLACES[i * 5 % len(PLACES)], id=str(i)) for i in range(24)]
 
 
+def exact_match(model, tokenizer):
+    return estimators.load("exact-match").estimate(model, tokenizer, QUERIES, None).astype(bool)
+
+
 @pytest.fixture(scope="module", params=["compact", "digits", "unigram-first"])
 def trained(request):
     """A model that has learnt some answers and not others, and its tokenizer."""
@@ -290,7 +296,7 @@ def trained(request):
     stream = OneEntryARow(Rows(rows), Order(24, 0), start=[], end=end, length=64)
     for step in train(TrainState(model, Recipe(steps=400, batch=8, learning_rate=5e-3)), stream):
         if step.number % 10 == 0:
-            share = score_queries(model, tokenizer, QUERIES, end=True)[0].exact().mean()
+            share = exact_match(model, tokenizer).mean()
             if 0.3 < share < 0.9:
                 break
     return model, tokenizer
@@ -298,7 +304,7 @@ def trained(request):
 
 def test_exact_is_what_the_model_writes(trained):
     model, tokenizer = trained
-    exact = score_queries(model, tokenizer, QUERIES, end=True)[0].exact()
+    exact = exact_match(model, tokenizer)
     assert 0 < exact.sum() < len(exact)
     written = generate(model, tokenizer, [query.prompt for query in QUERIES], max_new_tokens=20, batch=7)
     assert [answer == query.target for answer, query in zip(written, QUERIES, strict=True)] == exact.tolist()
@@ -325,8 +331,10 @@ def test_beam_search_finds_answers_at_least_as_likely(trained):
     model, tokenizer = trained
 
     def likelihood(beams: int) -> float:
-        answers = generate(model, tokenizer, [query.prompt for query in QUERIES], beams=beams, max_new_tokens=20)
+        answers = generate(
+            model, tokenizer, [query.prompt for query in QUERIES], decoding=beam.Config(beams), max_new_tokens=20
+        )
         written = [Query(query.prompt, answer) for query, answer in zip(QUERIES, answers, strict=True)]
-        return score_queries(model, tokenizer, written, end=True)[0].mean_logprob().mean()
+        return score(model, encode_queries(tokenizer, written, end=True).sequences).mean_logprob().mean()
 
     assert likelihood(4) >= likelihood(1) - 0.01

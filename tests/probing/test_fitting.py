@@ -47,7 +47,7 @@ def tasks(n: int = 20) -> Tasks:
 
 
 def fitted(
-    folder: Path, model: nn.Module, probe: Probe, asked: Tasks, monkeypatch: pytest.MonkeyPatch
+    folder: Path, model: nn.Module, probe: Probe, asked: Tasks, monkeypatch: pytest.MonkeyPatch, **more: Any
 ) -> tuple[Probes, Any]:
     """Trained probes, and what they read in everything."""
     kept: list[Probes] = []
@@ -65,7 +65,7 @@ def fitted(
         "accelerator": Accelerator(),
         "finish": finish,
         "label": "t",
-    }
+    } | more
     fitting.fit(folder, model, examples(1 if probe.norm == "batch" else 2), asked, probe, **given)
     return kept[0], read[0]
 
@@ -184,9 +184,8 @@ def test_a_killed_fit_goes_on_to_the_same_probes(tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "hidden_states", dies)
-        patch.setattr("engramlab.core.training.stages._due", lambda *_: True)
         with pytest.raises(KeyboardInterrupt):
-            fitted(tmp_path / "cut", model, probe, tasks(), patch)
+            fitted(tmp_path / "cut", model, probe, tasks(), patch, minutes_between_checkpoints=0.0)
     again, found = fitted(tmp_path / "cut", model, probe, tasks(), monkeypatch)
     assert (found == read).all()
     for p, q in zip(again.parameters(), whole.parameters(), strict=True):

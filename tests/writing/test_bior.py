@@ -22,22 +22,25 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from engramlab.base.errors import UserError
 from engramlab.cli import main
 from engramlab.core import models
-from engramlab.core.forward.sampling import sample
+from engramlab.core.forward.decoding import sampling
+from engramlab.core.forward.generation import answer
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.corpora.people import ATTRIBUTES, People
 from engramlab.corpora.rewriting import rewritten
-from engramlab.writing.author import Conversation
-from engramlab.writing.bior import BiorConfig, write_bior
+from engramlab.writing.bior import FACTS, BiorConfig, conversation, write_bior
+from engramlab.writing.rounds import Conversation, clean
 
+NAME = "Anya Briar Forger"
+VALUES = ("October 2, 1996", "Princeton, NJ", "Reed College", "Ecology", "Dow", "Midland, MI")
 CONFIG = BiorConfig("nobody", people=9, entries=3, seed=4, batch=4, tries=30)
 
 
 def copyist(conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
     """Writes the facts down, and forgets one of them in two answers of three: an author that takes no model."""
     answers = []
-    for conversation, seed in zip(conversations, seeds, strict=True):
-        facts = [line[2:] for line in conversation[-1]["content"].splitlines()[1:]]
+    for messages, seed in zip(conversations, seeds, strict=True):
+        facts = [line[2:] for line in messages[-1]["content"].splitlines()[1:]]
         answers.append(" ".join(facts if seed % 3 == 0 else facts[1:]))
     return answers
 
@@ -56,6 +59,34 @@ write_bior(CONFIG, {out!r}, write=slowly)
 def tables(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {path.stem: pq.read_table(path).to_pylist() for path in folder.glob("*.parquet")}
     return found | {"dataset": json.loads((folder / "dataset.json").read_text())}
+
+
+def test_a_conversation_lists_every_fact_once_in_an_order_of_its_own() -> None:
+    orders = set()
+    for key in range(20):
+        *example, asked = conversation(NAME, "she", VALUES, key)
+        assert [message["role"] for message in example] == ["user", "assistant"]
+        facts = [FACTS[a].format(name=NAME, value=value) for a, value in zip(ATTRIBUTES, VALUES, strict=True)]
+        assert all(asked["content"].count(fact) == 1 for fact in facts)
+        orders.add(tuple(sorted(range(6), key=lambda a: asked["content"].index(facts[a]))))
+    assert len(orders) > 15
+    assert conversation(NAME, "she", VALUES, 3) == conversation(NAME, "she", VALUES, 3)
+    assert conversation(NAME, "she", VALUES, 3, example=False) == conversation(NAME, "she", VALUES, 3)[-1:]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("One.\n\n Two", "One."),
+        ("  One\ntwo.  ", "One two."),
+        ('She said "no." Then', 'She said "no."'),
+        ("no sentence", ""),
+        ("", ""),
+        ("The year 19.5 was", ""),
+    ],
+)
+def test_clean_keeps_whole_sentences(answer: str, text: str) -> None:
+    assert clean(answer) == text
 
 
 def test_a_killed_run_goes_on_to_the_same_corpus(tmp_path: Path) -> None:
@@ -125,6 +156,10 @@ def test_another_config_or_folder_is_refused(tmp_path: Path) -> None:
         replace(CONFIG, tries=0)
 
 
+def sample(model, tokenizer, prompts, seeds, *, max_new_tokens, **options):
+    return answer(model, tokenizer, prompts, seeds, sampling.Config(**options), max_new_tokens=max_new_tokens)
+
+
 def random_chat_model(folder: Path) -> Path:
     """A model that has learned nothing, with a chat template."""
     tokenizer = train_compact_tokenizer(["Nobody was born in Nowhere, NJ, in 1996 or later."] * 9, 300)
@@ -152,8 +187,8 @@ def test_an_answer_does_not_depend_on_its_batch(tmp_path: Path) -> None:
     prompts = ["Who?", "Who was born in Nowhere?", [{"role": "user", "content": "Where was Nobody born in 1996?"}]]
     together = sample(model, tokenizer, prompts, [1, 2, 3], max_new_tokens=12)
     assert together == sample(model, tokenizer, prompts, [1, 2, 3], max_new_tokens=12)
-    for prompt, seed, answer in zip(prompts, [1, 2, 3], together, strict=True):
-        assert sample(model, tokenizer, [prompt], [seed], max_new_tokens=12) == [answer]
+    for prompt, seed, written in zip(prompts, [1, 2, 3], together, strict=True):
+        assert sample(model, tokenizer, [prompt], [seed], max_new_tokens=12) == [written]
     assert sample(model, tokenizer, prompts, [4, 5, 6], max_new_tokens=12) != together
     greedy = sample(model, tokenizer, prompts, [1, 2, 3], max_new_tokens=12, temperature=0)
     assert greedy == sample(model, tokenizer, prompts, [7, 8, 9], max_new_tokens=12, top_p=1e-6)

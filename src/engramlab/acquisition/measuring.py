@@ -1,6 +1,6 @@
 """Measuring a model in training at every step: all queries in one pass, kept token by token, safe against a crash.
 
-    asked = prepare(tokenizer, queries)                # once
+    asked = encode_queries(tokenizer, queries)         # once
     kept = Measurements(folder / "measured")
     kept.rewind(step)                                  # of the checkpoint that training goes on from, -1 for none
     for step in train(state, stream):
@@ -22,10 +22,7 @@ rows are sorted by length, beginnings that queries share are read once, and logi
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -33,80 +30,14 @@ import pyarrow.parquet as pq
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Query
-from engramlab.core.text.tokens import Sequences, encode_queries
+from engramlab.core.text.tokens import EncodedQueries
+from engramlab.files.writing import clear, replacing
 from engramlab.measuring.scoring import score
 
-Straddling = Literal["refuse", "keep", "drop"]
 WHOLE = "measured.parquet"
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Queries as token rows, ready to be measured again and again.
-
-    Attributes:
-        queries: those that are measured, in the order of the rows.
-        numbers: int64 ``[Q]``: their places in the list they came from.
-        sequences: start tokens, prompt and target of each; marks are 1 on the target's tokens.
-        offsets: int64 ``[Q + 1]``: the target tokens of query ``q`` are ``offsets[q]:offsets[q + 1]`` of a measurement.
-        straddling: ids of the queries whose target begins inside a token of the prompt, kept or dropped as chosen.
-    """
-
-    queries: tuple[Query, ...]
-    numbers: np.ndarray
-    sequences: Sequences
-    offsets: np.ndarray
-    straddling: tuple[str, ...]
-
-
-def prepare(
-    tokenizer: Any, queries: Sequence[Query], *, straddling: Straddling = "refuse", context: int | None = None
-) -> Asked:
-    """Encodes queries once for many measurements.
-
-    Args:
-        straddling: what to do with a query whose target's tokens are no suffix of its text's: "refuse" all, "keep" it (the
-            token that also holds the prompt's end is scored with it) or "drop" it.
-        context: most tokens a query may have; None for no limit.
-
-    Raises:
-        UserError: no query; a query of the kind above if they are refused; a query longer than the context or without any
-            token of its own.
-    """
-    if not queries:
-        raise UserError("there are no queries to measure; give each passage some")
-    encoded = encode_queries(tokenizer, queries)
-    bad = list(encoded.straddling)
-    names = tuple(queries[i].id or str(i) for i in bad)
-    if bad and straddling == "refuse":
-        first = queries[bad[0]]
-        raise UserError(
-            f"query {names[0]}: the tokens of its target {first.target!r} are no suffix of those of its text, because the "
-            f"first one also holds a part of the prompt {first.prompt[-30:]!r} ({len(bad)} queries are so, of "
-            f"{len(queries)}); choose --straddling keep or --straddling drop"
-        )
-    sequences = encoded.sequences
-    chosen = np.arange(len(queries))
-    if straddling == "drop":
-        chosen = np.setdiff1d(chosen, bad)
-        rows = [sequences.row(int(i)) for i in chosen]
-        marks = [sequences.marks[sequences.offsets[i] : sequences.offsets[i + 1]] for i in chosen]
-        sequences = Sequences.of(rows, marks)  # type: ignore[arg-type]
-        if not len(chosen):
-            raise UserError("every query was dropped: no target is a suffix of its text's tokens with this tokenizer")
-    longest = int(sequences.lengths.argmax())
-    if context is not None and int(sequences.lengths[longest]) > context:
-        raise UserError(
-            f"query {queries[int(chosen[longest])].id}: has {int(sequences.lengths[longest])} tokens, but the window is "
-            f"{context}; use a window of at least as many or a shorter prompt"
-        )
-    counts = np.add.reduceat((sequences.marks > 0).astype(np.int64), sequences.offsets[:-1])
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    return Asked(tuple(queries[int(i)] for i in chosen), chosen, sequences, offsets, names)
-
-
-def measure(model: nn.Module, asked: Asked, budget: int = 4_096) -> np.ndarray:
+def measure(model: nn.Module, asked: EncodedQueries, budget: int = 4_096) -> np.ndarray:
     """Natural log-probabilities of all target tokens: float32 ``[asked.offsets[-1]]``. The model keeps its mode.
 
     Args:
@@ -133,8 +64,12 @@ class Measurements:
         self._steps, self._rows = [], []
         if not self.folder.exists():
             return
-        for path in self.folder.glob("*.partial"):
-            path.unlink()
+        clear(*self.folder.glob("*.partial"))
+        whole = self.folder / WHOLE
+        if whole.exists():  # the run was killed after `finish`, when this file had all there is
+            clear(*_parts(self.folder))
+            steps, _ = _read(whole)
+            os.replace(whole, _part(self.folder, int(steps[0]), int(steps[-1])))
         for path in _parts(self.folder):
             first, last = _range(path)
             if first > step:
@@ -162,37 +97,21 @@ class Measurements:
         parts = _parts(self.folder)
         if not parts:
             return
-        partial = self.folder / f"{WHOLE}.partial"
-        try:
-            writer: pq.ParquetWriter | None = None
+        with (
+            replacing(self.folder / WHOLE) as partial,
+            pq.ParquetWriter(partial, pq.read_schema(parts[0]), compression="zstd") as writer,
+        ):
             for path in parts:
-                table = pq.read_table(path)
-                writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
-                for k in range(len(table)):
-                    writer.write_table(table.slice(k, 1))
-            if writer is not None:
-                writer.close()
-            os.replace(partial, self.folder / WHOLE)
-        except OSError as error:
-            raise _refused(partial, error) from error
-        for path in parts:
-            path.unlink()
+                writer.write_table(pq.read_table(path), row_group_size=1)
+        clear(*parts)
 
     def _write_part(self, steps: list[int], rows: list[np.ndarray]) -> None:
-        path = self.folder / f"part-{steps[0]:09d}-{steps[-1]:09d}.parquet"
-        partial = path.with_name(path.name + ".partial")
+        path = _part(self.folder, steps[0], steps[-1])
         width = len(rows[0])
         values = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(rows), pa.float32()), width)
         table = pa.table({"step": pa.array(steps, pa.int64()), "logprobs": values})
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                pq.write_table(table, file, row_group_size=1, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except OSError as error:
-            raise _refused(path, error) from error
+        with replacing(path) as partial:
+            pq.write_table(table, partial, row_group_size=1, compression="zstd")
 
 
 def read_measurements(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -218,6 +137,10 @@ def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
 
 
+def _part(folder: Path, first: int, last: int) -> Path:
+    return folder / f"part-{first:09d}-{last:09d}.parquet"
+
+
 def _range(path: Path) -> tuple[int, int]:
     _, first, last = path.stem.split("-")
     return int(first), int(last)
@@ -232,7 +155,3 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     width = column.type.list_size
     values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     return table.column("step").to_numpy(), values
-
-
-def _refused(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path}: cannot be written ({error.strerror or error}); the same command goes on once it can")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import check_rules
 
 Schedule = Literal["duplicate", "paraphrase", "once", "never"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
@@ -44,9 +45,9 @@ class Group:
             raise UserError(
                 f"group {self.name!r}: there is no schedule {self.schedule!r}; use one of {', '.join(SCHEDULES)}"
             )
-        for field, least in (("start", 0), ("interval", 1), ("times", 1)):
-            if getattr(self, field) < least:
-                raise UserError(f"group {self.name!r}: {field} must be at least {least}, not {getattr(self, field)}")
+        leasts = (("start", 0), ("interval", 1), ("times", 1))
+        rules = [(name, getattr(self, name) >= least, f"at least {least}") for name, least in leasts]
+        check_rules(self, rules, f"group {self.name!r}: ")
 
     @property
     def steps(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ class Fact:
     relation: str
     object: str
     aliases: tuple[str, ...] = ()
+    subject_aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,16 +68,11 @@ class Bar:
             self._last_line = now
             self._line(note)
 
-    def resize(self, total: int) -> None:
-        """There turned out to be ``total`` units."""
+    def to(self, done: int, total: int) -> None:
+        """``done`` of ``total`` units are finished, for work that learns how much there is on its way."""
         self.total = total
         if self._bar is not None:
             self._bar.update(self._task, total=total)
-
-    def to(self, done: int, total: int) -> None:
-        """``done`` of ``total`` units are finished, for work that learns how much there is on its way."""
-        if total != self.total:
-            self.resize(total)
         self.update(done)
 
     def _line(self, note: str) -> None:

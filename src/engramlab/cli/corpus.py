@@ -2,13 +2,8 @@
 corpus passages            fictional passages with paraphrases and queries, written by a chat model
 corpus check FILE          defects of passages and queries, before they are injected into a training stream
 
-usage: engramlab corpus bios|bior|passages|tables --out DIR [options]
+usage: engramlab corpus NAME --out DIR [options]
        engramlab corpus check FILE [--all]
-
-bios     biographies of made-up people (arXiv 2309.14316)
-bior     the same people, their biographies rewritten by a chat model (--model)
-passages fictional passages with paraphrases and queries, written by a chat model (arXiv 2406.11813)
-tables   texts and questions from your own table of facts
 
 Writes profiles.parquet, entries.parquet (with spans) and questions.parquet; passages: passages.jsonl. See engramlab corpus bios
 --help
@@ -20,6 +15,7 @@ target, targets that stand in their own prompt, paraphrases that lost the fact, 
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,29 +27,30 @@ _SHOWN = 20  # defects of each kind
 
 def main(given: list[str]) -> None:
     """Writes a corpus, or checks one."""
-    if no_name_yet(given) or (given[0] == "check" and no_name_yet(given[1:])):
-        print(about(__doc__))
-        return
-    if given[0] == "check":
+    if given[:1] == ["check"] and not no_name_yet(given[1:]):
         _check(given[1:])
         return
-    from engramlab.corpora.bios import BiosConfig
-    from engramlab.corpora.tables import TableConfig
+    from engramlab.corpora import datasets
     from engramlab.writing.bior import BiorConfig
     from engramlab.writing.passages import PassagesConfig
 
+    written: dict[str, tuple[Any, Any]] = {"bior": (BiorConfig, _bior), "passages": (PassagesConfig, _passages)}
     kinds: dict[str, tuple[Any, Any]] = {
-        "bios": (BiosConfig, _bios),
-        "bior": (BiorConfig, _bior),
-        "passages": (PassagesConfig, _passages),
-        "tables": (TableConfig, _tables),
-    }
+        name: (config, partial(_export, name)) for name, config in datasets.commands().items()
+    } | written
+    if no_name_yet(given) or given[0] == "check":
+        print(f"{about(__doc__)}\n")
+        for name, (config, _) in kinds.items():
+            print(f"{name:8} {(config.__doc__ or '').strip().splitlines()[0]}")
+        return
     kind, rest = given[0], given[1:]
     if kind not in kinds:
         raise UserError(
             f"there is no corpus {kind!r}; did you mean {nearest(kind, kinds)!r}? There are: {', '.join(kinds)}"
         )
     rest, out = take(rest, "--out")
+    for old, new in getattr(datasets.sources().get(kind), "RENAMED", {}).items():
+        rest = [new + word.removeprefix(old) if word.split("=")[0] == old else word for word in rest]
     options, write = kinds[kind]
     config = parse(options, f"corpus {kind} --out DIR", rest)
     if out is None and not wants_help(rest):
@@ -61,29 +58,16 @@ def main(given: list[str]) -> None:
     print(write(config, Path(str(out))).resolve())
 
 
-def _bios(config: Any, out: Path) -> Path:
-    from engramlab.corpora.bios import bios, bios_questions
-    from engramlab.corpora.questions import Split
-
-    corpus = bios(config)
-    return _export("bios", corpus, bios_questions(corpus, Split(len(corpus.subjects), config.seed)), out)
-
-
-def _tables(config: Any, out: Path) -> Path:
-    from engramlab.corpora.questions import Split
-    from engramlab.corpora.tables import table, table_questions
-
-    corpus = table(config)
-    split = Split(len(corpus.subjects), config.seed)
-    return _export("tables", corpus, table_questions(corpus, config.questions, split), out)
-
-
-def _export(kind: str, corpus: Any, questions: Any, out: Path) -> Path:
+def _export(kind: str, config: Any, out: Path) -> Path:
     from engramlab.base.progress import Bar
+    from engramlab.corpora import datasets
     from engramlab.corpora.export import export
 
+    datasets.written(config, [config.variant])
+    (variant,) = datasets.variants(config, [config.variant])
+    made, _ = datasets.halved(datasets.dataset(config, variant), config.seed)
     with Bar(f"corpus {kind}, rows", 1) as bar:
-        export(corpus, questions, out, progress=bar.to)
+        export(made.corpus, made.questions, out, progress=bar.to)
     return out
 
 
@@ -113,8 +97,8 @@ def _passages(config: Any, out: Path) -> Path:
 
 
 def _check(given: list[str]) -> None:
-    from engramlab.corpora.defects import KINDS, count, defects
-    from engramlab.corpora.passages import read_passages
+    from engramlab.reading import read_passages
+    from engramlab.reading.defects import KINDS, count, defects
 
     everything = "--all" in given
     files = [word for word in given if word != "--all"]

@@ -1,9 +1,9 @@
-"""list                       experiments and presets, corpus variants, editing methods, losses, benchmark formats
+"""list                       experiments and presets, corpus variants, editing methods, losses, benchmarks, corpora, families
 
 usage: engramlab list
 
-Every experiment with its presets, the corpus variants of the storage paper, editing methods, losses and benchmark formats:
-the names that other commands take.
+Every experiment with its presets, the corpus variants of the storage paper, editing methods, losses, benchmarks, corpora and
+model families: the names that other commands take.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def main(given: list[str]) -> None:
     print("  with +TEXT behind any of them: unrelated text (--text) in the celebrities' place")
     print()
     from engramlab.cli._edit_options import summary
+    from engramlab.core.models import buildable
     from engramlab.core.training.losses import LOSSES
+    from engramlab.corpora.datasets import sources
     from engramlab.editing import benchmarks, method
 
     print("editing methods (engramlab edit --method NAME --help shows the options)")
@@ -40,3 +42,6 @@ def main(given: list[str]) -> None:
         print(f"  {name}\n    {summary(method.load(name))}")
     print("\nlosses (--loss)", *LOSSES, sep="\n  ")
     print("\nbenchmark formats (engramlab edit --file; recognised by their keys)", *benchmarks.names(), sep="\n  ")
+    print("\nbenchmarks that are made (--benchmark)", *benchmarks.made(), sep="\n  ")
+    print("\ncorpora (engramlab corpus)", *sources(), sep="\n  ")
+    print("\nmodel families of a size (--model.family)", *buildable(), sep="\n  ")

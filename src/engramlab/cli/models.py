@@ -18,7 +18,7 @@ def main(given: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from engramlab.core.models import FAMILIES, SIZES
+    from engramlab.core.models import SIZES, buildable
 
     console = Console()
     rows = Table("name", "layers", "heads", "width", "parameters", "for", title="Named sizes, trained from scratch")
@@ -27,7 +27,7 @@ def main(given: list[str]) -> None:
         rows.add_row(name, str(size.layers), str(size.heads), str(size.width), parameters, size.note)
     console.print(rows)
     console.print(
-        f"Families of a named size (--model.family): {', '.join(FAMILIES)}.\n"
+        f"Families of a named size (--model.family): {', '.join(buildable())}.\n"
         "Instead of a name (--model.name): a model folder, a .gguf file, or a hub id such as owner/name.",
         highlight=False,
     )

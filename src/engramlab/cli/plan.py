@@ -20,8 +20,8 @@ def main(given: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from engramlab.experiments.knowledge_acquisition.planning import PlanOptions
-    from engramlab.experiments.knowledge_acquisition.planning import plan as forecast
+    from engramlab.acquisition.forecast import PlanOptions
+    from engramlab.acquisition.forecast import plan as forecast
     from engramlab.files.writing import write_json
 
     given, out = take(given or ["--help"], "--out")

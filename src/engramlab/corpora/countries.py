@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from engramlab.base.errors import UserError
+from engramlab.base.facts import Fact
 
 RELATIONS = ("capital", "currency", "language", "continent", "calling_code")
 
@@ -225,3 +226,25 @@ def countries() -> tuple[Country, ...]:
         article = "the " if code in _ARTICLE.split() else ""
         found.append(Country(name, article, code, _names(code, name, known), clear))
     return tuple(found)
+
+
+def facts() -> list[Fact]:
+    """Every fact about every country, with other names of both; names that would be right for two are left out.
+
+    Raises:
+        UserError: a package is missing.
+    """
+    found = countries()
+    subjects = Counter(name.casefold() for country in found for name in (country.name, *country.aliases))
+    objects = {(r, country.facts[r].name.casefold()) for country in found for r in country.facts}
+    return [
+        Fact(
+            country.name,
+            relation,
+            value.name,
+            tuple(name for name in value.aliases if (relation, name.casefold()) not in objects),
+            tuple(name for name in country.aliases if subjects[name.casefold()] == 1),
+        )
+        for country in found
+        for relation, value in country.facts.items()
+    ]

@@ -1,70 +1,18 @@
-"""What a model is trained on and asked about: entries, questions and the split, from bioS, a user's table or a bioR folder."""
+"""What a model is trained on and asked about: entries, questions and the split, from any source (``corpora/sources``)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from engramlab.corpora.bios import BiosConfig, BiosCorpus, bios, bios_questions
-from engramlab.corpora.entries import EntryCorpus
-from engramlab.corpora.people import Pools
+from engramlab.base import registry
+from engramlab.base.errors import UserError
+from engramlab.corpora.layout import PeopledCorpus
 from engramlab.corpora.questions import CelebritySplit, QuestionCorpus, Split
-from engramlab.corpora.rewriting import RewrittenCorpus, rewritten, rewritten_questions
-from engramlab.corpora.tables import TableConfig, table, table_questions
-
-TEXT = "+TEXT"  # ends the name of a variant that reads unrelated text beside the people's entries
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where facts and texts come from."""
-
-    seed: int = 0
-    """Of the people, the entries, their order, the split and whatever is trained."""
-    people: int = 300
-    """bioS people."""
-    celebrities: int = 0
-    """People of the second group in +CEL variants, whose questions are trained on instead of half of the people's; 0 means as
-    many as people."""
-    celebrity_entries: str = BiosConfig.celebrity_entries
-    """How celebrities' entries are written: any variant without +CEL. Another format than the paper's (`single`,
-    `multi5`, `multi5+permute+fullname`) shows how far celebrities help a minority written about in another way."""
-    celebrity_templates: Literal["same", "other"] = "same"
-    """`other`: celebrities' sentences never have the wording of the minority's. With first_templates N the people get the first
-    N templates of each attribute and celebrities the next N, else half of them each."""
-    first_templates: int | None = None
-    """Only the first so many templates of each attribute; None for all."""
-    pools: Pools = field(default_factory=Pools)
-    """How much of each pool of names and values is used."""
-    facts: Path | None = None
-    """Your own facts instead of bioS: a table (.csv, .tsv, .jsonl, .parquet), one row an entity, one column an attribute."""
-    corpus: Path | None = None
-    """A folder written by `engramlab corpus bior`, instead of bioS; its one variant is then called bior."""
-    key: str | None = None
-    """Column of the facts that names the entities; None for the first."""
-    attributes: tuple[str, ...] | None = None
-    """Columns of the facts to state and ask for; None for all others."""
-    pronoun_column: str | None = None
-    """Column of the facts with he, she, they or it."""
-    templates: Path | None = None
-    """File of sentence templates for the facts, or folder with one file an attribute."""
-    questions: Path | None = None
-    """File of questions for the facts: attribute, tab, question with {subject}."""
-
-    @classmethod
-    def from_plain(cls, config: Mapping[str, Any]) -> Source:
-        """The source that a run's config, as its config.json has it, names among its other options."""
-        given = {f.name: config[f.name] for f in fields(Source) if f.name in config}
-        for name in ("facts", "corpus", "templates", "questions"):
-            if given.get(name) is not None:
-                given[name] = Path(given[name])
-        if given.get("attributes") is not None:
-            given["attributes"] = tuple(given["attributes"])
-        if "pools" in given:
-            given["pools"] = Pools(**given["pools"])
-        return cls(**given)
+from engramlab.corpora.variants import Variant, parse_variant
 
 
 @dataclass(frozen=True)
@@ -72,16 +20,16 @@ class Dataset:
     """One variant's entries and questions.
 
     Attributes:
+        written: how the entries are written: in pairs? with celebrities or text beside them?
         celebrities: entries from this number on are celebrities'; None where there are none.
-        text: is unrelated text read beside the entries?
     """
 
     name: str
-    corpus: BiosCorpus | EntryCorpus | RewrittenCorpus
+    corpus: PeopledCorpus
     questions: QuestionCorpus
     split: Split | CelebritySplit
+    written: Variant = field(default_factory=Variant)
     celebrities: int | None = None
-    text: bool = False
 
     @property
     def people(self) -> dict[str, str]:
@@ -91,66 +39,119 @@ class Dataset:
         return {"train": "celebrities", "test": "minority", "celebrities": "celebrities"}
 
 
-def dataset(source: Source, variant: str) -> Dataset:
-    """The entries and questions of one variant. Raises UserError for whatever is wrong with the options or the table."""
-    corpus: BiosCorpus | EntryCorpus | RewrittenCorpus
-    if source.corpus is not None:
-        corpus = rewritten(source.corpus)
-        split = Split(len(corpus.subjects), source.seed)
-        return Dataset(variant, corpus, rewritten_questions(corpus, split), split)
-    if source.facts is not None:
-        corpus = table(
-            TableConfig(
-                source.facts,
-                variant,
-                source.seed,
-                source.key,
-                source.attributes,
-                source.pronoun_column,
-                source.templates,
-            )
-        )
-        split = Split(len(corpus.subjects), source.seed)
-        return Dataset(variant, corpus, table_questions(corpus, source.questions, split), split)
-    people = BiosConfig(
-        source.people, variant.removesuffix(TEXT), source.seed, pools=source.pools, templates=source.first_templates
-    )
-    if variant.endswith("+CEL"):
-        return _with_celebrities(source, variant, people)
-    corpus = bios(people)
-    split = Split(len(corpus.subjects), source.seed)
-    return Dataset(variant, corpus, bios_questions(corpus, split), split, text=variant.endswith(TEXT))
-
-
-def _with_celebrities(source: Source, variant: str, people: BiosConfig) -> Dataset:
-    """People and celebrities; what is not as in the paper stands in the name, so that reports keep it apart."""
-    corpus = bios(
-        replace(
-            people,
-            celebrities=source.celebrities,
-            celebrity_entries=source.celebrity_entries,
-            celebrity_templates=source.celebrity_templates,
-        )
-    )
-    split = CelebritySplit(source.people, len(corpus.population) - source.people, source.seed)
-    questions = bios_questions(corpus, split, celebrities=True)
-    name = variant
-    if source.celebrity_entries != BiosConfig.celebrity_entries:
-        name += f"={source.celebrity_entries}"
-    if source.celebrity_templates == "other":
-        name += "+other-templates"
-    return Dataset(name, corpus, questions, split, celebrities=len(corpus.groups[0]))
+def halves(
+    corpus: PeopledCorpus, wordings: Mapping[str, str] | None, seed: int, name: str, written: Variant
+) -> Dataset:
+    """The dataset whose P_train and P_test are halves of the subjects asked about; ``wordings`` as in ``QuestionCorpus``."""
+    split = Split(len(corpus.subjects), seed)
+    return Dataset(name, corpus, QuestionCorpus(corpus.population, wordings, corpus.subjects, split), split, written)
 
 
 def halved(data: Dataset, seed: int) -> tuple[Dataset, Split]:
     """The same texts with their ordinary people in two halves: as it was, but for datasets whose P_train are celebrities."""
     if isinstance(data.split, Split):
         return data, data.split
-    assert isinstance(data.corpus, BiosCorpus)
-    split = Split(data.split.people, seed)
-    return replace(data, questions=bios_questions(data.corpus, split), split=split, celebrities=None), split
+    made = halves(data.corpus, data.questions.wordings, seed, data.name, data.written)
+    assert isinstance(made.split, Split)
+    return made, made.split
 
 
-def variants(source: Source, named: tuple[str, ...]) -> tuple[str, ...]:
-    """The variants of a source; a rewritten corpus has only the one it was written in."""
-    return ("bior",) if source.corpus is not None else named
+# the sources ----------------------------------------------------------------------------------------------------------
+
+
+def sources() -> dict[str, Any]:
+    """The modules of ``corpora/sources`` by name."""
+    from engramlab.corpora import sources as package
+
+    return {name: registry.load(package, name, "corpus") for name in registry.names(package)}
+
+
+def options() -> type:
+    """The options of all sources in one frozen dataclass, for the configs of experiments that train on any of them.
+
+    Raises:
+        UserError: two sources have an option of the same name and mean different things.
+    """
+    seen: dict[str, tuple[str, Any]] = {}
+    for name, module in sources().items():
+        for option in fields(module.Config):
+            about = (str(option.type), option.default, option.default_factory)
+            other, known = seen.setdefault(option.name, (name, about))
+            if known != about:
+                raise UserError(f"corpus {name}: its option {option.name} is not that of corpus {other}; rename it")
+    configs = tuple(
+        m.Config for m in sorted(sources().values(), key=lambda m: bool(m.GIVEN))
+    )  # the first explains an option
+    return dataclass(frozen=True)(type("Source", configs, {"__doc__": "Where facts and texts come from."}))
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `engramlab corpus` asks for beside a source's options."""
+
+    variant: str = "multi5+permute"
+    """How entries are written: single, multiM, coupleC, then +permute (after single: +permuteP), +fullname, +CEL."""
+
+
+def commands() -> dict[str, type]:
+    """By source, its options and the variant in one frozen dataclass: what `engramlab corpus` reads."""
+    kinds = {name: module.Config for name, module in sources().items()}
+    return {
+        name: dataclass(frozen=True)(type(name, (Written, kind), {"__doc__": kind.__doc__}))
+        for name, kind in kinds.items()
+    }
+
+
+def chosen(config: Any) -> Any:
+    """The source whose ``GIVEN`` option is given; raises UserError where there are several."""
+    given = [
+        module for module in sources().values() if module.GIVEN and getattr(config, module.GIVEN, None) is not None
+    ]
+    if len(given) > 1:
+        names = " and ".join(module.GIVEN for module in given)
+        raise UserError(f"{names}: give one of them, each brings its own texts")
+    return given[0] if given else next(module for module in sources().values() if not module.GIVEN)
+
+
+def variants(config: Any, named: Sequence[str]) -> tuple[str, ...]:
+    """The variants of the config's source: those named, or the only ones that it has."""
+    return getattr(chosen(config), "VARIANTS", None) or tuple(named)
+
+
+def written(config: Any, named: Sequence[str]) -> list[Variant]:
+    """How the entries of variants are written. Raises UserError for variants that the config's source does not have."""
+    module = chosen(config)
+    found = [parse_variant(name) for name in named if name not in getattr(module, "VARIANTS", ())]
+    if not getattr(module, "BESIDE", False) and any(variant.celebrities or variant.text for variant in found):
+        raise UserError(
+            "variants: +CEL and +TEXT go with bioS only, whose celebrities are made up; with "
+            f"--{module.GIVEN.replace('_', '-')} leave them out"
+        )
+    if hasattr(module, "check"):
+        module.check(config, found)
+    return found
+
+
+def dataset(config: Any, variant: str) -> Dataset:
+    """The entries and questions of one variant. Raises UserError for whatever is wrong with the options or the facts."""
+    found: Dataset = chosen(config).dataset(config, variant)
+    return found
+
+
+def recorded(config: Mapping[str, Any]) -> Any:
+    """The ``options`` that a run's config, as its config.json has it, names among its other options."""
+    kind = options()
+    hints = get_type_hints(kind)
+    return kind(**{name: _restored(hints[name], value) for name, value in config.items() if name in hints})
+
+
+def _restored(hint: Any, value: Any) -> Any:
+    """A value read from JSON, as its type is."""
+    for kind in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+        if value is not None and kind is Path:
+            return Path(value)
+        if value is not None and get_origin(kind) is tuple:
+            return tuple(value)
+        if value is not None and isinstance(kind, type) and is_dataclass(kind):
+            return kind(**value)
+    return value

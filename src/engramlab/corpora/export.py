@@ -9,23 +9,18 @@ Rows are made and written a row group at a time, so memory does not grow with th
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engramlab.base.errors import UserError
-from engramlab.corpora.layout import NAME, Corpus, Integers, Pieces, Population, read_out
+from engramlab.corpora.layout import NAME, Integers, PeopledCorpus, Pieces, Population, read_out
 from engramlab.corpora.questions import QuestionCorpus
+from engramlab.files.writing import write_folder
 
 Progress = Callable[[int, int], None]
 ROW_GROUP = 16384
@@ -45,15 +40,6 @@ _QUESTIONS = pa.schema(
     ]
 )
 _OWN_COLUMNS = ("subject", "name", "pronoun", "group")
-
-
-class PeopledCorpus(Corpus, Protocol):
-    """A corpus that knows whom its entries are about: an `EntryCorpus` or a `BiosCorpus`."""
-
-    @property
-    def population(self) -> Population: ...
-
-    def subject(self, entries: npt.ArrayLike) -> Integers: ...
 
 
 def export(
@@ -87,10 +73,9 @@ def export(
     entries = pa.schema([*_ENTRIES, *((name, pa.int64()) for name in more)])
     total = len(corpus.population) + len(corpus) + len(questions)
     written = 0
-    partial: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+
+    def write(partial: Path) -> None:
+        nonlocal written
         for name, schema, batches in (
             ("profiles", profiles, _profiles(corpus.population, questions, profiles)),
             ("entries", entries, _entries(corpus, more, entries)),
@@ -104,14 +89,8 @@ def export(
                         progress(written, total)
         if about is not None:
             (partial / "dataset.json").write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")
-        partial.chmod(0o755)
-        os.replace(partial, out)
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise UserError(f"{out}: cannot write the corpus: {reason}") from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
+
+    write_folder(out, write)
     return out
 
 

@@ -28,8 +28,9 @@ import numpy as np
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Fact, Passage, Query, Span
 from engramlab.base.random_access import key, words
+from engramlab.base.rows import DEPTHS
 from engramlab.corpora.fictional_world import KINDS, SCHEMAS, WORDINGS, Entity, Frame, World, wordings
-from engramlab.corpora.passages import DEPTHS, ROLE, PassageRecord
+from engramlab.corpora.passages import ROLE, PassageRecord
 
 QUERIES = 5  # a depth
 FACTS = len(SCHEMAS["company"])

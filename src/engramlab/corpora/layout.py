@@ -104,6 +104,23 @@ class Population(Protocol):
     def value(self, subject: int, attribute: int) -> str: ...
 
 
+class PeopledCorpus(Corpus, Protocol):
+    """A corpus that knows whom its entries are about."""
+
+    @property
+    def population(self) -> Population: ...
+
+    @property
+    def subjects(self) -> range:
+        """Those that are asked about, as indices into the population."""
+
+    def subject(self, entries: npt.ArrayLike) -> Integers:
+        """Whom entries are about: int64[n], indices into the population."""
+
+    def first_entry(self, subjects: npt.ArrayLike) -> Integers:
+        """The first entry about each of these subjects, given as indices into the population: int64[n]."""
+
+
 def check_attributes(attributes: Sequence[str]) -> None:
     """Refuse more attributes than marks can tell apart."""
     if len(attributes) > MAX_ATTRIBUTES:

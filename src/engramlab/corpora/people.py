@@ -28,18 +28,36 @@ DAYS = 28
 FIRST_YEAR = 1900
 
 
+QUESTIONS = {
+    "birth_date": "What is the birth date of {subject}? Answer:",
+    "birth_city": "What is the birth city of {subject}? Answer:",
+    "university": "Which university did {subject} study? Answer:",
+    "major": "What major did {subject} study? Answer:",
+    "employer": "Which company did {subject} work for? Answer:",
+    "work_city": "Where did {subject} work? Answer:",
+}
+
+
 @dataclass(frozen=True)
 class Pools:
     """How many lines of each pool are used, from its first; the defaults are all, as in the paper."""
 
     first_names: int = 400
+    """First names."""
     middle_names: int = 400
+    """Middle names."""
     last_names: int = 1000
+    """Last names."""
     birth_years: int = 200
+    """Years of birth, from 1900 on."""
     birth_cities: int = 200
+    """Cities of birth."""
     universities: int = 300
+    """Universities."""
     majors: int = 100
+    """Majors."""
     companies: int = 263
+    """Employers, each with its city."""
 
     def __post_init__(self) -> None:
         for name, size in asdict(self).items():

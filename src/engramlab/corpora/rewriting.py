@@ -1,16 +1,16 @@
 """bioR: biographies that a chat model wrote from the six facts; the part that knows the text, not the model.
 
-What to ask the model (`conversation`), whether its answer states every fact (`read`), and the finished texts as a
-corpus (`RewrittenCorpus`, read back by `rewritten`). The writing itself is `engramlab.writing.bior`.
+Whether an answer states every fact (`read`), and the finished texts as a corpus (`RewrittenCorpus`, read back by `rewritten`).
+What is asked, and the writing itself, is `engramlab.writing.bior`.
 
 Source: Physics of Language Models, Part 3.1 (arXiv 2309.14316), section 2 and appendix: facts in random order, texts
-drawn again until every attribute is there word for word. The wording of the prompt is our own.
+drawn again until every attribute is there word for word.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,88 +21,11 @@ import pyarrow.parquet as pq
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Passage
-from engramlab.base.random_access import words
-from engramlab.corpora.bios import QUESTIONS
+from engramlab.corpora.facts import FactTable
+from engramlab.corpora.facts.entities import Entities
 from engramlab.corpora.layout import CHUNK, NAME, Integers, Layout, Population, entry_indices, passages
-from engramlab.corpora.people import ATTRIBUTES
+from engramlab.corpora.people import ATTRIBUTES, QUESTIONS
 from engramlab.corpora.questions import QuestionCorpus, Split
-from engramlab.corpora.tables import Entities
-from engramlab.corpora.templates import PRONOUNS
-from engramlab.files.tables import Table, read_table
-
-REQUEST = "Rewrite these six facts about {name} ({pronoun}) as one paragraph. Leave none out:\n{facts}"
-
-FACTS = {
-    "birth_date": "{name}'s birthday is {value}.",
-    "birth_city": "{name} was born in {value}.",
-    "university": "{name} studied at {value}.",
-    "major": "{name} majored in {value}.",
-    "employer": "{name} worked for {value}.",
-    "work_city": "{name} worked in {value}.",
-}
-
-# One worked example goes before the question: small models learn from it to leave nothing out. Its sentences come in the
-# order in which its facts are listed, so that the order of the answer follows the list, which is shuffled anew each time.
-EXAMPLE_NAME = "Odette Marlow Finch"
-EXAMPLE = {
-    "birth_date": ("March 3, 1951", "{whose} birthday is {value}."),
-    "birth_city": ("Bangor, ME", "{who} {was} born in {value}."),
-    "university": ("Reed College", "{who} studied at {value}."),
-    "major": ("Botany", "{who} majored in {value}."),
-    "employer": ("Timken", "{who} worked for {value}."),
-    "work_city": ("Canton, OH", "{who} worked in {value}."),
-}
-
-_STOPS = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
-
-
-def conversation(
-    name: str, pronoun: str, values: Sequence[str], key: int, *, example: bool = True
-) -> list[dict[str, str]]:
-    """What a chat model is asked: an example with its answer, then the facts about one person.
-
-    Args:
-        values: in the order of ATTRIBUTES, as they must appear in the answer.
-        key: decides the order of the facts, here and in the example.
-        example: show the example; without it there is one message.
-
-    Returns:
-        Messages with "role" and "content".
-    """
-    order = np.argsort(words(key, np.arange(len(ATTRIBUTES)))).tolist()
-    listed = [ATTRIBUTES[a] for a in order]
-    asked = {"role": "user", "content": _request(name, pronoun, dict(zip(ATTRIBUTES, values, strict=True)), listed)}
-    if not example:
-        return [asked]
-    later = PRONOUNS[pronoun]
-    named = {"who": EXAMPLE_NAME, "whose": f"{EXAMPLE_NAME}'s", "was": "was"}
-    was = "were" if pronoun == "they" else "was"
-    pronouns = {"who": later["he"].capitalize(), "whose": later["his"].capitalize(), "was": was}
-    told = [
-        EXAMPLE[attribute][1].format(value=EXAMPLE[attribute][0], **(pronouns if place else named))
-        for place, attribute in enumerate(listed)
-    ]
-    return [
-        {"role": "user", "content": _request(EXAMPLE_NAME, pronoun, {a: v for a, (v, _) in EXAMPLE.items()}, listed)},
-        {"role": "assistant", "content": " ".join(told)},
-        asked,
-    ]
-
-
-def _request(name: str, pronoun: str, values: dict[str, str], listed: Sequence[str]) -> str:
-    lines = [f"- {FACTS[attribute].format(name=name, value=values[attribute])}" for attribute in listed]
-    return REQUEST.format(name=name, pronoun=pronoun, facts="\n".join(lines))
-
-
-def clean(answer: str) -> str:
-    """An answer as one line that ends with a whole sentence; empty if it has none.
-
-    >>> clean("She was born in 1996.\\n\\nShe went to")
-    'She was born in 1996.'
-    """
-    text = " ".join(answer.split())
-    ends = [stop.end() for stop in _STOPS.finditer(text)]
-    return text[: ends[-1]] if ends else ""
 
 
 @dataclass(frozen=True)
@@ -234,10 +157,9 @@ def _cut(text: str, spans: Sequence[tuple[int, int, int]]) -> list[tuple[int, in
     return [*pieces, (at, len(text), 0)] if at < len(text) else pieces
 
 
-def people_table(path: Path, profiles: dict[str, list[str]]) -> Entities:
-    """A population with the columns "name" and "pronoun" and one an attribute; `path` names it in messages."""
-    places = [f"record {row}" for row in range(1, len(profiles["name"]) + 1)]
-    return Entities(Table(path, profiles, places), "name", ATTRIBUTES, "pronoun")
+def people_table(profiles: Mapping[str, Sequence[str]]) -> Entities:
+    """A population with the columns "name" and "pronoun" and one an attribute."""
+    return Entities(profiles["name"], {name: profiles[name] for name in ATTRIBUTES}, profiles["pronoun"])
 
 
 def rewritten(folder: str | Path) -> RewrittenCorpus:
@@ -250,7 +172,8 @@ def rewritten(folder: str | Path) -> RewrittenCorpus:
     for name in ("dataset.json", "profiles.parquet", "entries.parquet"):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: no {name} there; give a folder that `engramlab corpus bior` wrote")
-    population = Entities(read_table(folder / "profiles.parquet"), "name", ATTRIBUTES, "pronoun")
+    profiles = FactTable.read(folder / "profiles.parquet", key="name", relations=ATTRIBUTES, pronoun_column="pronoun")
+    population = profiles.entities()
     marks = {"": NAME, **{attribute: a + 1 for a, attribute in enumerate(ATTRIBUTES)}}
     try:
         table = pq.read_table(folder / "entries.parquet", columns=["subject", "text", "spans", "tries"])

@@ -24,6 +24,7 @@ class Variant:
     permute: each entry's sentences are shuffled. For "couple" this is False: its pairs always are.
     fullname: every sentence carries the full name instead of a pronoun.
     celebrities: a second group of subjects is added ("+CEL"), with `multi5+permute` entries if nothing else is said.
+    text: unrelated text is read in training in the celebrities' place ("+TEXT"); the entries are as without it.
     """
 
     kind: Literal["single", "multi", "couple"] = "single"
@@ -31,6 +32,7 @@ class Variant:
     permute: bool = False
     fullname: bool = False
     celebrities: bool = False
+    text: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.entries <= MAX_ENTRIES:
@@ -39,11 +41,19 @@ class Variant:
             raise UserError("`single` has one entry a subject; several are single+permuteP, multiM or coupleC")
         if self.kind == "couple" and self.permute:
             raise UserError("`couple` already shuffles its pairs of sentences; +permute does not go with it")
+        if self.celebrities and self.text:
+            raise UserError("variants: +CEL+TEXT has both celebrities and text beside the people; use one of them")
+
+    @property
+    def pairs(self) -> bool:
+        """Do sentences stand in ordered pairs, the first of which leads to the second?"""
+        return self.kind == "couple"
 
     def __str__(self) -> str:
         number = "" if self.kind == "single" else str(self.entries)
         permute = ("+permute" + (str(self.entries) if self.kind == "single" else "")) if self.permute else ""
         suffixes = ("+fullname" if self.fullname else "") + ("+CEL" if self.celebrities else "")
+        suffixes += "+TEXT" if self.text else ""
         return f"{self.kind}{number}{permute}{suffixes}"
 
 
@@ -51,7 +61,7 @@ _GRAMMAR = re.compile(
     r"(?:(?P<single>single)(?:\+permute(?P<shuffles>[1-9]\d{0,4}))?"
     r"|multi(?P<redraws>[1-9]\d{0,4})(?P<permute>\+permute)?"
     r"|couple(?P<couples>[1-9]\d{0,4}))"
-    r"(?P<fullname>\+fullname)?(?P<celebrities>\+CEL)?",
+    r"(?P<fullname>\+fullname)?(?P<celebrities>\+CEL)?(?P<text>\+TEXT)?",
     re.ASCII,
 )
 
@@ -76,7 +86,7 @@ def parse_variant(name: str) -> Variant:
     """Read a variant's name; `str` prints it back unchanged.
 
     >>> parse_variant("multi7+permute+fullname")
-    Variant(kind='multi', entries=7, permute=True, fullname=True, celebrities=False)
+    Variant(kind='multi', entries=7, permute=True, fullname=True, celebrities=False, text=False)
 
     Raises:
         UserError: no variant has this name; the message gives the nearest that exists.
@@ -86,9 +96,13 @@ def parse_variant(name: str) -> Variant:
     if match is None or not number or number > MAX_ENTRIES:
         raise UserError(
             f"variant: there is no {name!r}; the nearest is {nearest(name, _near(name))!r} "
-            "(single, single+permuteP, multiM, multiM+permute or coupleC, then +fullname and +CEL if wanted)"
+            "(single, single+permuteP, multiM, multiM+permute or coupleC, then +fullname and +CEL or +TEXT if wanted)"
         )
-    suffixes = {"fullname": bool(match["fullname"]), "celebrities": bool(match["celebrities"])}
+    suffixes = {
+        "fullname": bool(match["fullname"]),
+        "celebrities": bool(match["celebrities"]),
+        "text": bool(match["text"]),
+    }
     if match["single"]:
         return Variant("single", number, permute=bool(match["shuffles"]), **suffixes)
     if match["redraws"]:
@@ -102,5 +116,5 @@ def _near(name: str) -> list[str]:
     heads = ["single"]
     for n in numbers or (5, 1, 2):
         heads += [f"single+permute{n}", f"multi{n}", f"multi{n}+permute", f"couple{n}"]
-    tails = ("", "+fullname", "+CEL", "+fullname+CEL")
+    tails = [first + last for first in ("", "+fullname") for last in ("", "+CEL", "+TEXT")]
     return [head + tail for head in heads for tail in tails]

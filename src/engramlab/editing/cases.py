@@ -8,17 +8,16 @@ nor on how many cases are used.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Case
-from engramlab.base.random_access import draw, key, permute
+from engramlab.base.facts import Case, Edit, Query
+from engramlab.base.random_access import draw, key
 from engramlab.core.forward.generation import generate
 from engramlab.editing import benchmarks
 from engramlab.editing.judge.evaluation import MOST_NEW_TOKENS
@@ -69,13 +68,12 @@ def require_model(name: str) -> None:
 
 
 def cases(
-    benchmark: str | Path = "world",
+    benchmark: str | Path | Sequence[Case] = "world",
     *,
     limit: int | None = None,
     seed: int = 0,
     part: Part = "all",
     known_to: tuple[nn.Module, Any] | None = None,
-    countries: int = 120,
     format: str | None = None,
     bad: Literal["refuse", "skip"] = "refuse",
     progress: Callable[[int, int], None] | None = None,
@@ -83,13 +81,12 @@ def cases(
     """The cases that an experiment edits.
 
     Args:
-        benchmark: "world", or what ``benchmarks.load`` takes: a file, or ``hub:owner/name[:file or split]``.
-        limit: most cases; None for all. Cases of world come in an order drawn by ``seed`` (so that a few of them are about many
-            countries and relations), those of a file in the file's.
-        seed: of world and of the split.
+        benchmark: what ``benchmarks.load`` takes: "world", a file, or ``hub:owner/name[:file or split]``; or the cases
+            themselves, such as those of a ``FactTable``.
+        limit: most cases; None for all. Those of a file come in its order, others in one drawn by ``seed``.
+        seed: of a benchmark that is made, and of the split.
         part: see ``split``.
         known_to: model and tokenizer: only cases whose old answers it writes, see ``known``.
-        countries: how many of them world is about.
         format: of a file; by default the one that recognises most records.
         bad: what becomes of a file's bad records.
         progress: called with (cases asked about, how many at most) while known ones are looked for.
@@ -99,18 +96,14 @@ def cases(
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit: must be at least 1, or left out for all cases, not {limit}")
-    if str(benchmark) == "world":
-        if format is not None:
-            raise UserError("format: is of a benchmark's file; leave it out for world")
-        from engramlab.editing.benchmarks.world import world
-
-        found = world(seed, countries)
-        order = permute(key(seed, "editing cases"), np.arange(len(found)), len(found))
-        loaded = benchmarks.Loaded([found[i] for i in order], [], "world")
+    # All of a benchmark is read where not all of it is taken: which cases come first must not depend on the limit.
+    whole = part != "all" or known_to is not None
+    if isinstance(benchmark, str | Path):
+        loaded = benchmarks.load(benchmark, format=format, bad=bad, limit=None if whole else limit, seed=seed)
+    elif format is not None:
+        raise UserError("format: is of a benchmark's file; leave it out for facts")
     else:
-        # All of a file is read where not all of it is taken: which cases come first must not depend on the limit.
-        whole = part != "all" or known_to is not None
-        loaded = benchmarks.load(benchmark, format=format, bad=bad, limit=None if whole else limit)
+        loaded, benchmark = benchmarks.Loaded(list(benchmark), [], "facts"), "facts"
     chosen = split(loaded.cases, part, seed)
     if not chosen:
         raise UserError(f"{benchmark}: its {len(loaded.cases)} cases leave none for part {part!r}; use part 'all'")
@@ -130,6 +123,29 @@ def cases(
             )
         chosen = kept
     return Chosen(chosen[:limit], loaded.skipped, loaded.format, asked, unknown)
+
+
+def together(cases: Iterable[Case]) -> list[Case]:
+    """These cases without the judges that no longer hold once all of their edits stand side by side.
+
+    The capital of Japan must not change when France's does, unless Japan's is edited too. For sequences and batches of cases;
+    a query that does not say what it ``needs`` (see ``benchmarks/world.py``) is kept, unless it asks after another edited fact
+    whose answer was to stay.
+    """
+    cases = list(cases)
+    edited = {edit.query.id for case in cases for edit in case.edits}
+    given = Counter(f"{edit.query.relation}={edit.target}" for case in cases for edit in case.edits)
+
+    def holds(query: Query, own: str) -> bool:
+        asked = (f"{query.relation}/{query.subject}",) if query.role == "locality" and query.subject else ()
+        needs = getattr(query, "needs", asked)
+        return not any(need in edited or given[need] > (need == own) for need in needs)
+
+    def kept(edit: Edit) -> Edit:
+        own = f"{edit.query.relation}={edit.target}"
+        return replace(edit, judges=tuple(query for query in edit.judges if holds(query, own)))
+
+    return [Case(case.id, tuple(kept(edit) for edit in case.edits)) for case in cases]
 
 
 def fewer_judges(cases: Sequence[Case], most: int | None) -> list[Case]:

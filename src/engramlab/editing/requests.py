@@ -13,7 +13,7 @@ import torch
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
-from engramlab.core.text.tokens import answer_begins, encode, join, start_tokens, token_span
+from engramlab.core.text.tokens import join, place, start_tokens, token_span
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def encode_edits(
     Raises:
         UserError: a target without a token of its own, or (if asked for) a subject that is not in its prompt; names the edit.
     """
-    texts: list[str] = []
-    places: list[tuple[int, int, int, int]] = []
+    texts: list[tuple[str, int, int, int]] = []
+    subject_places: list[int] = []  # behind the subject's last character
     rows: list[tuple[int, Edit]] = []
     for group, edits in enumerate(groups):
         for edit in edits:
@@ -122,36 +122,32 @@ def encode_edits(
             text, start, stop = join(edit.query.prompt, edit.target)
             for prefix in prefixes:
                 whole, shift, _ = join(prefix, text)
-                texts.append(whole)
-                places.append((start + shift, stop + shift, subject_end + shift, len(edit.query.prompt) + shift))
+                texts.append((whole, start + shift, stop + shift, len(edit.query.prompt) + shift))
+                subject_places.append(subject_end + shift)
                 rows.append((group, edit))
-    ids, offsets = encode(tokenizer, texts)
+    placed = place(tokenizer, texts)
     first = start_tokens(tokenizer)
-    width = max(len(row) for row in ids) + len(first) - 1
-    table = torch.zeros(len(ids), max(1, width), dtype=torch.int64)
+    width = max(0 if at is None else len(at.ids) for at in placed) + len(first) - 1
+    table = torch.zeros(len(placed), max(1, width), dtype=torch.int64)
     keep = torch.zeros_like(table, dtype=torch.bool)
     targets: list[int] = []
     of: list[int] = []
     ends, subject_ends, lengths = [], [], []
-    for r, (row, spans, (start, stop, subject_end, prompt)) in enumerate(zip(ids, offsets, places, strict=True)):
-        try:
-            a, b = token_span(spans, start, stop)
-        except ValueError:
-            edit = rows[r][1]
-            raise UserError(
-                f"{name_of(edit)}: the target {edit.target!r} has no token of its own; name something"
-            ) from None
-        a = answer_begins(texts[r], spans, a, prompt)
+    for r, (at, subject_end) in enumerate(zip(placed, subject_places, strict=True)):
+        edit = rows[r][1]
+        if at is None:
+            raise UserError(f"{name_of(edit)}: the target {edit.target!r} has no token of its own; name something")
+        a, b = at.begin, at.last
         if a + len(first) == 0:
-            raise UserError(f"{name_of(rows[r][1])}: nothing stands before the target; give a prompt")
-        inputs = (first + row)[: len(first) + b - 1]
+            raise UserError(f"{name_of(edit)}: nothing stands before the target; give a prompt")
+        inputs = (first + at.ids)[: len(first) + b - 1]
         table[r, : len(inputs)] = torch.tensor(inputs, dtype=torch.int64)
         keep[r, len(first) + a - 1 : len(first) + b - 1] = True
-        targets += row[a:b]
+        targets += at.ids[a:b]
         of += [r] * (b - a)
         ends.append(len(first) + a - 1)
         lengths.append(len(inputs))
-        subject_ends.append(len(first) + token_span(spans, subject_end - 1, subject_end)[0] if subjects else -1)
+        subject_ends.append(len(first) + token_span(at.spans, subject_end - 1, subject_end)[0] if subjects else -1)
     return Requests(
         table.to(device),
         keep.to(device),

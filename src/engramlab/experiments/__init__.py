@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import sys
 from types import ModuleType
 
-from engramlab.base.errors import UserError, nearest
+from engramlab.base import registry
 
 
 def names() -> list[str]:
     """Names of the experiments, as typed on the command line."""
-    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__))
+    return registry.names(sys.modules[__name__])
 
 
 def load(name: str) -> ModuleType:
     """The module of an experiment; raises UserError with the nearest name for an unknown one."""
-    if name not in names():
-        raise UserError(
-            f"experiment {name!r} is unknown; did you mean {nearest(name, names())!r}? There are: {', '.join(names())}"
-        )
-    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    return registry.load(sys.modules[__name__], name, "experiment")

@@ -28,7 +28,8 @@ from engramlab.base.progress import Bar
 from engramlab.base.rows import PROTOCOLS, ROLES
 from engramlab.core.training import losses
 from engramlab.editing import cases as editing_cases
-from engramlab.files import runs, writing
+from engramlab.experiments._run import Run
+from engramlab.files import writing
 
 #: The ablations: a loss, and what of the config's OVERTONE settings is put out of force.
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -96,21 +97,12 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     Raises:
         UserError: anything about the options, the model, the benchmark or the folder; checked before the first edit.
     """
-    console = console or Console(stderr=True)
     check(config)
-    out = Path(out)
-    place = runs.Run(out, "token-overfitting", config, preset=preset)
-    from accelerate import PartialState
-
-    if not PartialState().is_main_process:  # edits are not shared out: the first process makes them
+    run = Run("token-overfitting", config, out, preset=preset, console=console)
+    if not run.main:  # edits are not shared out: the first process makes them
         return {}
     model, tokenizer = editing_cases.model(config.model, dtype=config.dtype)
-    with Bar("cases the model knows", 1, console=console) as bar:
-
-        def asked(done: int, total: int) -> None:
-            bar.resize(total)
-            bar.update(done)
-
+    with Bar("cases the model knows", 1, console=run.console) as bar:
         chosen = editing_cases.cases(
             config.benchmark,
             limit=config.limit,
@@ -119,13 +111,10 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             known_to=(model, tokenizer) if config.known_only else None,
             format=config.format,
             bad=config.bad,
-            progress=asked,
+            progress=bar.to,
         )
-    place.open()
-    try:
-        return _run(config, out, model, tokenizer, chosen, console)
-    finally:
-        place.close()
+    with run:
+        return _results(run, model, tokenizer, chosen)
 
 
 def check(config: Config) -> None:
@@ -175,31 +164,27 @@ def _method_config(config: Config) -> Any:
     return replace(made, **{name: value for name, value in wanted.items() if value is not None and name in known})
 
 
-def _run(
-    config: Config, out: Path, model: Any, tokenizer: Any, chosen: editing_cases.Chosen, console: Console
-) -> dict[str, Any]:
+def _results(run: Run, model: Any, tokenizer: Any, chosen: editing_cases.Chosen) -> dict[str, Any]:
+    """Edits and judges under every setting that is not done; the summary."""
     from engramlab.editing.judge import evaluation, metrics
 
-    cases = chosen.cases
+    config, cases = run.config, chosen.cases
     queries = sum(len(evaluation.queries_of(case)) for case in cases)
-    console.print(
-        f"{out}: {len(cases)} cases"
+    run.say(
+        f"{run.folder}: {len(cases)} cases"
         + (f" ({chosen.unknown} of {chosen.asked} left out as unknown to the model)" if chosen.asked else "")
-        + f", {queries} queries, {len(config.settings)} settings",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        + f", {queries} queries, {len(config.settings)} settings"
     )
     before: evaluation.Before | None = None
     done: dict[str, dict[str, Any]] = {}
     judged: dict[str, list[dict[str, Any]]] = {}
     for setting in config.settings:
-        folder = out / setting.replace(" ", "-")
+        folder = run.folder / setting.replace(" ", "-")
         if not (folder / "done.json").exists():
             if before is None:
-                with Bar("before the edits", 1, console=console) as bar:
-                    before = evaluation.before(model, tokenizer, cases, progress=_onto(bar))
-            _one_setting(config, setting, folder, model, tokenizer, cases, before, console)
+                with Bar("before the edits", 1, console=run.console) as bar:
+                    before = evaluation.before(model, tokenizer, cases, progress=bar.to)
+            _one_setting(run, setting, folder, model, tokenizer, cases, before)
         done[setting] = writing.read_json(folder / "done.json")
         judged[setting] = _read(folder / "rows.parquet")
     rows, differences = [], []
@@ -220,48 +205,38 @@ def _run(
                     for role, values in by_role.items()
                     if values is not None
                 ]
-    summary = {
-        "experiment": "token-overfitting",
-        "seed": config.seed,
-        "seconds": round(sum(about["seconds"] for about in done.values()), 1),
-        "model": config.model,
-        "benchmark": config.benchmark,
-        "method": config.method,
-        "rows": rows,
-        "differences": differences,
-        "failed": [
+    return run.finish(
+        seconds=sum(about["seconds"] for about in done.values()),
+        model=config.model,
+        benchmark=config.benchmark,
+        method=config.method,
+        rows=rows,
+        differences=differences,
+        failed=[
             {"setting": setting, "loss": SETTINGS[setting][0], "method": config.method, **failure}
             for setting, about in done.items()
             for failure in about["failed"]
         ],
-        "skipped": [{"index": index, "key": key, "reason": reason} for index, key, reason in chosen.skipped],
-        "asked": chosen.asked,
-        "unknown": chosen.unknown,
-    }
-    writing.write_json(out / "summary.json", summary)
-    return summary
+        skipped=[{"index": index, "key": key, "reason": reason} for index, key, reason in chosen.skipped],
+        asked=chosen.asked,
+        unknown=chosen.unknown,
+    )
 
 
 def _one_setting(
-    config: Config,
-    setting: str,
-    folder: Path,
-    model: Any,
-    tokenizer: Any,
-    cases: Sequence[Case],
-    before: Any,
-    console: Console,
+    run: Run, setting: str, folder: Path, model: Any, tokenizer: Any, cases: Sequence[Case], before: Any
 ) -> None:
     """Edits and judges every case under one loss, and writes the setting's folder, whole or not at all."""
     from engramlab.editing import method
     from engramlab.editing.judge import course, evaluation
 
+    config = run.config
     settings, loss = _method_config(config), loss_of(config, setting)
     made: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     began, editing = time.monotonic(), 0.0
-    with Bar(f"{config.method}, {setting}", len(cases), console=console) as bar:
+    with Bar(f"{config.method}, {setting}", len(cases), console=run.console) as bar:
         for start in range(0, len(cases), config.batch):
             group = cases[start : start + config.batch]
             edits = [case.edits for case in group]
@@ -299,14 +274,6 @@ def _one_setting(
         writing.write_json(path / "done.json", about)
 
     writing.write_folder(folder, write)
-
-
-def _onto(bar: Bar) -> Any:
-    def report(done: int, total: int) -> None:
-        bar.resize(total)
-        bar.update(done)
-
-    return report
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -1,152 +1,115 @@
-"""Documents of a text stream: files, a folder of them, or a data set of the hub, read one after another.
+"""Running text from anything: files, a folder of them, or a data set of the hub, read one document after another.
 
     for text in documents("corpus/*.parquet"): ...
 
-What kind a file is its ending says: ``.txt`` and ``.md`` (cut at blank lines into documents of about 4,000 characters),
-``.jsonl`` and ``.ndjson`` (one object or string a line), ``.parquet``. ``hub:owner/name`` streams the training part of a data
-set, ``hub:owner/name:config`` that of one of its configurations.
+What kind a file is its ending says: ``.txt`` and ``.md`` (cut at blank lines into documents of about 4,000 characters), or any
+table of `files/tables.py`, whose records are texts or have one under a key; each also as ``.gz``. ``hub:owner/name`` streams
+the training part of a data set, ``hub:owner/name:config`` that of one of its configurations.
 """
 
 from __future__ import annotations
 
 import glob
-import json
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from engramlab.base.errors import UserError
+from engramlab.files import hub, tables
+from engramlab.files.tables import Record, cut, kind_of
 
-KINDS = (".txt", ".md", ".jsonl", ".ndjson", ".parquet")
+PLAIN = (".txt", ".md")
+KINDS = (*PLAIN, *tables.KINDS)
+#: Of these a folder's files are taken: tables of other kinds seldom hold running text.
+IN_FOLDERS = (*PLAIN, ".jsonl", ".ndjson", ".parquet")
 CHARACTERS = 4_000  # of a document made from paragraphs of a plain text
 
 
 def check_source(source: str) -> None:
     """Raises UserError if ``source`` is nothing that ``documents`` reads; opens no file."""
-    if not source.startswith("hub:"):
+    if not source.startswith(hub.PREFIX):
         _files(source)
 
 
-def documents(source: str, column: str = "text") -> Iterator[str]:
+def documents(source: str, column: str = "text", *, by_line: bool = False) -> Iterator[str]:
     """The documents of a source that are not blank, in their order.
 
     Args:
         source: a file, a folder, a pattern such as ``texts/*.txt``, or ``hub:owner/name[:config]``.
-        column: of JSON lines, Parquet and hub data sets.
+        column: of JSON, CSV, Parquet and hub data sets.
+        by_line: each line of a plain text is a document.
 
     Raises:
         UserError: nothing there, a kind of file not known, a file that cannot be read, or no such column.
     """
-    if source.startswith("hub:"):
-        yield from _hub(source, column)
+    if source.startswith(hub.PREFIX):
+        yield from _texts(source, map(Record, hub.streamed(source)), column)
         return
     for path in _files(source):
-        for text in _of_file(path, column):
-            if text.strip():
-                yield text
+        if kind_of(path) in PLAIN:
+            texts = (line for _, line in tables.lines(path))
+            yield from (line.rstrip("\r\n") for line in texts if line.strip()) if by_line else _paragraphs(texts)
+        elif kind_of(path) == ".parquet":
+            yield from _texts(str(path), map(Record, tables.parquet_rows(path, [column])), column)
+        else:
+            yield from _texts(str(path), tables.records(path), column)
+
+
+def digest(source: str) -> str:
+    """What files say, as a hexadecimal number: of one file the SHA-256 of its bytes, of several that of theirs."""
+    found = []
+    for path in _files(source):
+        try:
+            with path.open("rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
 def _files(source: str) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in KINDS and p.is_file())
+        found = sorted(p for p in path.rglob("*") if kind_of(p) in IN_FOLDERS and p.is_file())
         if not found:
-            raise UserError(f"stream {source}: the folder holds no {', '.join(KINDS)} file")
+            raise UserError(f"text {source}: the folder holds no {', '.join(IN_FOLDERS)} file")
         return found
     found = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path), recursive=True)))
     if not found:
         raise UserError(
-            f"stream {source}: no such file; give a file, a folder, a pattern, hub:owner/name, or fictional"
+            f"text {source}: cannot be read, there is no such file; give a file, a folder, a pattern or hub:owner/name"
         )
     for one in found:
-        if one.suffix.lower() not in KINDS:
-            raise UserError(f"stream {one}: cannot read a file that ends in {one.suffix!r}; use {', '.join(KINDS)}")
+        if kind_of(one) not in KINDS:
+            raise UserError(f"text {one}: cannot read a file that ends in {kind_of(one)!r}; use {', '.join(KINDS)}")
     return found
 
 
-def _of_file(path: Path, column: str) -> Iterator[str]:
-    kind = path.suffix.lower()
-    try:
-        if kind == ".parquet":
-            yield from _parquet(path, column)
-            return
-        with path.open(encoding="utf-8") as file:
-            yield from (_json_lines(file, path, column) if kind in (".jsonl", ".ndjson") else _plain(file))
-    except UnicodeDecodeError as error:
-        raise UserError(f"stream {path}: is not UTF-8 (byte {error.start}); convert it first") from None
-    except OSError as error:
-        raise UserError(f"stream {path}: cannot be read ({error.strerror or error})") from None
-
-
-def _plain(lines: Any) -> Iterator[str]:
+def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
     held: list[str] = []
     size = 0
     for line in lines:
-        held.append(line)
-        size += len(line)
+        held.append(line.replace("\r\n", "\n"))
+        size += len(held[-1])
         if size >= CHARACTERS and not line.strip():
-            yield "".join(held).strip()
+            yield from filter(None, ["".join(held).strip()])
             held, size = [], 0
-    if size:
-        yield "".join(held).strip()
+    yield from filter(None, ["".join(held).strip()])
 
 
-def _json_lines(lines: Any, path: Path, column: str) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"stream {path}, line {number}: not JSON ({error})") from None
+def _texts(name: str, records: Iterable[Record], column: str) -> Iterator[str]:
+    for number, record in enumerate(records, 1):
+        place, value = record.place or f"record {number}", record.value
+        if record.broken:
+            raise UserError(f"text {name}, {place}: {record.broken}")
         if isinstance(value, dict):
             if column not in value:
                 raise UserError(
-                    f"stream {path}, line {number}: has no key {column!r}; it has {', '.join(map(str, value))}; name "
-                    "the text's with --column"
+                    f"text {name}, {place}: has no key {column!r}; it has {', '.join(map(str, value))}; name the text's with "
+                    "--column"
                 )
             value = value[column]
-        if not isinstance(value, str):
-            raise UserError(f"stream {path}, line {number}: must be a text, not {type(value).__name__}")
-        yield value
-
-
-def _parquet(path: Path, column: str) -> Iterator[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path)
-        if column not in file.schema_arrow.names:
-            raise UserError(
-                f"stream {path}: has no column {column!r}; it has {', '.join(file.schema_arrow.names)}; name the text's "
-                "with --column"
-            )
-        for batch in file.iter_batches(1024, columns=[column]):
-            for value in batch.column(0).to_pylist():
-                if isinstance(value, str):
-                    yield value
-    except pa.ArrowException as error:
-        raise UserError(f"stream {path}: is no Parquet file that can be read ({error})") from None
-
-
-def _hub(source: str, column: str) -> Iterator[str]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise UserError(f"stream {source}: reading a data set of the hub needs `pip install datasets`") from None
-    _, name, *config = source.split(":")
-    try:
-        rows = load_dataset(name, *config, split="train", streaming=True)
-        for row in rows:
-            if column not in row:
-                raise UserError(
-                    f"stream {source}: has no column {column!r}; it has {', '.join(row)}; name the text's with --column"
-                )
-            if isinstance(row[column], str) and row[column].strip():
-                yield row[column]
-    except UserError:
-        raise
-    except Exception as error:  # whatever the hub's client raises
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"stream {source}: cannot be read from the hub ({first})") from error
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"text {name}, {place}: {cut(value)} must be a text, not {type(value).__name__}")
+        if value and value.strip():
+            yield value

@@ -19,12 +19,13 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from engramlab.base.errors import UserError
-from engramlab.files.writing import read_json, room, write_json, write_text
+from engramlab.files import locks
+from engramlab.files.writing import clear, read_json, room, write_json
 
 
 def versions() -> dict[str, str]:
@@ -112,13 +113,21 @@ class Run:
         config: the resolved config (a dataclass).
         preset: name of the preset the config started from.
         grows: options that are lists and may have gained members since; the folder's record then is the new one.
+        inputs: digests of what the config names and others may change, such as the user's facts, by option.
 
     Raises:
-        UserError: the folder belongs to another config or to something else.
+        UserError: the folder belongs to another config or to something else, or an input is not what it was.
     """
 
     def __init__(
-        self, folder: Path, experiment: str, config: Any, *, preset: str = "", grows: Sequence[str] = ()
+        self,
+        folder: Path,
+        experiment: str,
+        config: Any,
+        *,
+        preset: str = "",
+        grows: Sequence[str] = (),
+        inputs: Mapping[str, str] = {},
     ) -> None:
         self.folder = Path(folder)
         resolved = plain(config)
@@ -143,15 +152,25 @@ class Run:
                     f"{self.folder} holds a run with another config ({'; '.join(changed[:5])}"
                     f"{', …' if len(changed) > 5 else ''}); choose another --out, or remove that folder to start over"
                 )
+            for name, digest in old.get("inputs", {}).items():
+                if inputs.get(name, digest) != digest:
+                    raise UserError(
+                        f"{self.folder} holds a run with other {name}: they were changed since; choose another --out, or bring "
+                        "them back"
+                    )
         elif self.folder.exists() and (not self.folder.is_dir() or any(map(_is_content, self.folder.iterdir()))):
             raise UserError(f"{self.folder} exists and is no run folder (it has no config.json); choose another --out")
+        self._lock: IO[Any] | None = None
         self._record = {"experiment": experiment, "preset": preset, "config": resolved}
+        self._record |= {"inputs": dict(inputs)} if inputs else {}
 
     def open(self) -> None:
         """Makes the folder and holds it; only the main process of a launch should. Raises UserError if it is in use."""
         with room(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock()
+        self._lock = locks.take(self.folder, " or choose another --out")
+        if self._lock is not None:  # so what is unfinished was left by a process that was killed
+            clear(*self.folder.rglob("*.partial"))
         if not self.resumed or self._created:
             made = {
                 "versions": versions(),
@@ -161,57 +180,7 @@ class Run:
             }
             write_json(self.folder / "config.json", self._record | made)
 
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # no such locks on this system
-            return
-        with room(self.folder):
-            self._file = (self.folder / ".lock").open("w")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{self.folder} is in use by another process; wait for it or choose another --out"
-            ) from None
-        except OSError:  # a file system without locks
-            return
-
     def close(self) -> None:
         """Gives the folder free for another process."""
-        if hasattr(self, "_file"):
-            self._file.close()
-
-
-class Metrics:
-    """Flat rows in ``metrics.jsonl``: appended as they come, cut back to a checkpoint's step on resume."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with room(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-
-    def rewind(self, step: int) -> None:
-        """Drops rows after ``step`` and a half-written last line: they will be written again."""
-        kept = [row for row in read_rows(self.path) if row.get("step", 0) <= step]
-        if self.path.exists() or kept:
-            write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
-
-    def add(self, **row: Any) -> None:
-        """Appends one row."""
-        with room(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a ``metrics.jsonl``; a half-written last line is left out, an absent file has none."""
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").split(
-            "\n"
-        ):  # not at U+2028, as splitlines would
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return rows
+        if self._lock is not None:
+            self._lock.close()

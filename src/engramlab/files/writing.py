@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,34 +20,60 @@ def room(path: Path) -> Iterator[None]:
     """Turns the operating system's refusals to write into one clear sentence."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk is full while writing {path}; free some space and run the same command again"
-            ) from error
-        raise UserError(f"cannot write {path} ({error.strerror or error}); choose another place with --out") from error
     except Exception as error:  # safetensors reports a full disk as its own error type
-        if "No space left" in str(error):
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise UserError(
                 f"the disk is full while writing {path}; free some space and run the same command again"
             ) from error
-        raise
+        if not isinstance(error, OSError):
+            raise
+        raise UserError(f"cannot write {path} ({error.strerror or error}); choose another place with --out") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write a file or a folder to; it takes the place of ``path`` once the block ends well.
+
+    Its name is this process's own, so that two never write into one. What a process that was killed leaves is called
+    ``NAME.….partial``; ``clear`` removes it where no other process can be writing.
+
+    Raises:
+        UserError: the disk is full, or the place cannot be written to; ``path`` then is what it was.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+    with room(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            for file in [partial] if partial.is_file() else partial.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as written:
+                        os.fsync(written.fileno())
+            if path.is_dir():
+                shutil.rmtree(path)
+            os.replace(partial, path)
+        finally:
+            clear(partial)
+
+
+def clear(*paths: Path) -> None:
+    """Removes files and folders, whatever is left of them."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file so that it holds either its old content or all of the new. Raises UserError when the disk is full."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file so that it holds either its old content or all of the new. Raises UserError when the disk is full."""
-    partial = path.with_name(path.name + ".partial")
-    with room(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    """``write_bytes`` of text as UTF-8."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -59,37 +86,15 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    partial = path.with_name(path.name + ".partial")
-    with room(path):
-        try:
-            with partial.open("wb") as file:
-                pq.write_table(pa.Table.from_pylist(list(rows)), file, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    with replacing(path) as partial:
+        pq.write_table(pa.Table.from_pylist(list(rows)), partial, compression="zstd")
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Calls ``write`` on a temporary folder beside ``folder``, flushes its files and renames it; replaces an older one."""
-    partial = folder.with_name(folder.name + ".partial")
-    with room(folder):
-        try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            write(partial)
-            for path in partial.rglob("*"):
-                if path.is_file():
-                    with path.open("rb") as file:
-                        os.fsync(file.fileno())
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(partial, folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    with replacing(folder) as partial:
+        partial.mkdir()
+        write(partial)
 
 
 def read_json(path: Path) -> Any:

@@ -7,13 +7,14 @@ test": first-token accuracies of BIO and QA data for P_train and P_test along tr
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from engramlab.core.forward.decoding import beam
 from engramlab.core.forward.generation import generate
 from engramlab.core.models import mask_token
 from engramlab.core.text.tokens import GAP, Sequences
@@ -85,27 +86,18 @@ def first_token_of_values(
         Rows ``{"corpus", "group", "attribute", "first_token"}`` with "mean" over attributes.
     """
     marks = sequences.marks
-    if mask_token(model) is not None:
-        return _first_hidden_tokens(model, sequences, group, names, corpus)
-    begins = (marks > 0) & (marks != GAP) & (np.concatenate([[0], marks[:-1]]) != marks)
-    scores = score(model, Sequences(sequences.ids, sequences.offsets, np.where(begins, marks, 0).astype(np.int8)))
-    row = np.repeat(np.arange(len(sequences)), np.diff(scores.offsets))
-    asked = Asked(sequences, scores.marks.astype(np.int64) - 1, group[row], tuple(names))
-    found = asked.rows({"first_token": scores.greedy})
+    if mask_token(model) is None:
+        begins = (marks > 0) & (marks != GAP) & (np.concatenate([[0], marks[:-1]]) != marks)
+        scores = score(model, replace(sequences, marks=np.where(begins, marks, 0).astype(np.int8)))
+        row = np.repeat(np.arange(len(sequences)), np.diff(scores.offsets))
+        attribute, right = scores.marks.astype(np.int64) - 1, scores.greedy
+    else:
+        hidden = [(marks == a + 1).astype(np.int8) for a in range(len(names))]
+        right = np.concatenate([score(model, replace(sequences, marks=one)).first() for one in hidden])
+        row = np.tile(np.arange(len(sequences)), len(names))
+        attribute = np.repeat(np.arange(len(names)), len(sequences))
+    found = Asked(sequences, attribute, group[row], tuple(names)).rows({"first_token": right})
     return [{"corpus": corpus, **{k: r[k] for k in ("group", "attribute", "first_token")}} for r in found]
-
-
-def _first_hidden_tokens(
-    model: nn.Module, sequences: Sequences, group: np.ndarray, names: Sequence[str], corpus: str
-) -> Rows:
-    found: list[np.ndarray] = []
-    for a in range(len(names)):
-        marks = (sequences.marks == a + 1).astype(np.int8)
-        found.append(score(model, Sequences(sequences.ids, sequences.offsets, marks)).first())
-    attribute = np.repeat(np.arange(len(names)), len(sequences))
-    asked = Asked(sequences, attribute, np.tile(group, len(names)), tuple(names))
-    rows = asked.rows({"first_token": np.concatenate(found)})
-    return [{"corpus": corpus, **{k: r[k] for k in ("group", "attribute", "first_token")}} for r in rows]
 
 
 def named(tokenizer: Any, scores: Scores) -> list[str]:
@@ -116,4 +108,4 @@ def named(tokenizer: Any, scores: Scores) -> list[str]:
 
 def answers(model: nn.Module, tokenizer: Any, prompts: Sequence[str], *, longest: int, beams: int = 1) -> list[str]:
     """What the model itself answers to each prompt in at most ``longest`` tokens, greedy or by beam search."""
-    return generate(model, tokenizer, prompts, max_new_tokens=longest, beams=beams)
+    return generate(model, tokenizer, prompts, decoding=beam.Config(beams), max_new_tokens=longest)

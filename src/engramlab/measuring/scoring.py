@@ -7,22 +7,22 @@ functions over it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Query
 from engramlab.core import deltas
 from engramlab.core.forward import prefixes
+from engramlab.core.forward.decoding import Decoding, greedy
+from engramlab.core.forward.generation import check_second
 from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import target_logits
-from engramlab.core.models import mask_token
-from engramlab.core.text.tokens import GAP, EncodedQueries, Sequences, encode_queries
+from engramlab.core.forward.passes import target_logits, target_seen
+from engramlab.core.models import context_limit, mask_token
+from engramlab.core.text.tokens import GAP, Sequences
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ class Scores:
 
     def mean_logprob(self) -> np.ndarray:
         """float64 ``[rows]``: mean log-probability of the row's scored tokens; NaN for a row without any."""
-        sums = np.diff(np.append(0.0, np.cumsum(self.logprobs, dtype=np.float64))[self.offsets])
         counts = np.diff(self.offsets)
+        rows = np.repeat(np.arange(len(counts)), counts)
+        sums = np.bincount(rows, self.logprobs.astype(np.float64), minlength=len(counts))  # -inf stays in its row
         return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
@@ -72,6 +73,8 @@ def score(
     model: nn.Module,
     sequences: Sequences,
     *,
+    decoding: Decoding | None = None,
+    second: Sequences | None = None,
     owner: np.ndarray | None = None,
     ends: np.ndarray | None = None,
     budget: int = 16_384,
@@ -88,67 +91,108 @@ def score(
     Args:
         model: a causal or masked LM; it comes back in the mode it had.
         sequences: rows; a causal LM cannot score a row's first token.
+        decoding: evidence is that of the distribution it takes tokens from; the model's own by default.
+        second: for decoders that compare: the same tokens to be scored, row by row, behind a second context.
         owner: int64 ``[rows]``: index of the delta (of ``deltas.together``) each row is scored under.
         ends: int64 ``[rows]``: position of each row's last prompt token; that before its first scored token by default.
         budget: most padded tokens a forward pass.
         progress: called with (rows done, rows in all).
 
     Raises:
-        UserError: a row is longer than the model's context, or its first token is to be scored.
+        UserError: a row is longer than the model's context, or its first token is to be scored; a decoder that compares,
+            without a second context or with a masked LM.
+        ValueError: a second context before other tokens.
     """
-    wanted = sequences.marks > 0
+    decoding = decoding or greedy.Config()
+    check_second(decoding, second)
     hidden = mask_token(model)
-    if hidden is None and len(sequences) and wanted[sequences.offsets[:-1][sequences.lengths > 0]].any():
-        raise UserError("the first token of a text cannot be scored: nothing stands before it (use a start token)")
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit and len(sequences) and int(sequences.lengths.max()) > limit:
-        row = int(sequences.lengths.argmax())
-        raise UserError(f"text {row} has {int(sequences.lengths[row])} tokens; the model's context is {limit}")
+    first = _first_scored(model, sequences)
+    if second is not None:
+        if hidden is not None:
+            raise UserError("a masked language model is scored without a second context; choose another decoder")
+        if not np.array_equal(sequences.ids[sequences.marks > 0], second.ids[second.marks > 0]):
+            raise ValueError("the second context stands before other tokens than the first")
+        last = np.minimum(_first_scored(model, second), second.lengths) - 1
+    wanted = sequences.marks > 0
     total = int(wanted.sum())
     logprobs = np.empty(total, dtype=np.float32)
     ranks = np.empty(total, dtype=np.int32)
     predicted = np.empty(total, dtype=np.int32)
     counts = np.concatenate([[0], np.cumsum(wanted)])
-    offsets = counts[sequences.offsets]
     device = next(model.parameters()).device
+    layers = decoding.layers(model)
+    stops = np.minimum(first, sequences.lengths) - 1 if ends is None else np.asarray(ends, dtype=np.int64)
+    share = hidden is None and not deltas.routed(model)
+    done = 0
     with mode(model, False):
-        done = 0
-        first = np.full(len(sequences), np.iinfo(np.int64).max)  # rows without a scored token share what they like
-        of = np.repeat(np.arange(len(sequences)), sequences.lengths)[wanted]
-        np.minimum.at(first, of, np.flatnonzero(wanted) - sequences.offsets[of])
-        stops = np.minimum(first, sequences.lengths) - 1 if ends is None else np.asarray(ends, dtype=np.int64)
-        share = hidden is None and not deltas.routed(model)
         for rows, shared in prefixes.batches(sequences, first, budget, owner=owner, share=share):
-            lengths = sequences.lengths[rows]
-            width = int(lengths.max())
-            inside = np.arange(width) < lengths[:, None]
-            at = (sequences.offsets[:-1][rows][:, None] + np.arange(width))[inside]
-            ids = np.zeros((len(rows), width), dtype=np.int64)
-            ids[inside] = sequences.ids[at]
-            scored = np.zeros((len(rows), width), dtype=bool)
-            scored[inside] = wanted[at]
-            tokens, goals = torch.from_numpy(ids).to(device), torch.from_numpy(scored).to(device)
+            tokens, goals, inside, at = _padded(sequences, rows, device)
             if hidden is None:
                 read, keep, seen = tokens[:, :-1], goals[:, 1:], None
             else:
-                read, keep, seen = tokens.masked_fill(goals, hidden), goals, torch.from_numpy(inside).to(device)
+                read, keep, seen = tokens.masked_fill(goals, hidden), goals, inside
             if keep.any():
                 at_end, under = (v if v is None else torch.from_numpy(v[rows]).to(device) for v in (stops, owner))
-                logits = target_logits(model, read, keep, seen, shared, ends=at_end, owner=under)
-                values = _evidence(logits, tokens[goals])
-                into = counts[at][scored[inside]]
+                said = target_seen(model, read, keep, seen, shared, layers=layers, ends=at_end, owner=under)
+                if second is not None:
+                    others, their_goals, _, _ = _padded(second, rows, device)
+                    at_end = torch.from_numpy(last[rows]).to(device)
+                    logits = target_logits(model, others[:, :-1], their_goals[:, 1:], ends=at_end, owner=under)
+                    said = replace(said, second=logits)
+                values = evidence(decoding.scores(said), tokens[goals])
+                into = counts[at][wanted[at]]
                 logprobs[into], ranks[into], predicted[into] = (v.cpu().numpy() for v in values)
             done += len(rows)
             if progress:
                 progress(done, len(sequences))
-    greedy = predicted == sequences.ids[wanted]
-    return Scores(logprobs, ranks, greedy, offsets, sequences.marks[wanted], predicted)
+    greedily = predicted == sequences.ids[wanted]
+    return Scores(logprobs, ranks, greedily, counts[sequences.offsets], sequences.marks[wanted], predicted)
 
 
-def _evidence(
+def _first_scored(model: nn.Module, sequences: Sequences) -> np.ndarray:
+    """int64 ``[rows]``: position of each row's first token to be scored, beyond all where there is none.
+
+    Raises:
+        UserError: it has nothing before it, or the row does not fit the model.
+    """
+    wanted = sequences.marks > 0
+    if mask_token(model) is None and len(sequences) and wanted[sequences.offsets[:-1][sequences.lengths > 0]].any():
+        raise UserError("the first token of a text cannot be scored: nothing stands before it (use a start token)")
+    limit = context_limit(model)
+    if limit and len(sequences) and int(sequences.lengths.max()) > limit:
+        row = int(sequences.lengths.argmax())
+        raise UserError(f"text {row} has {int(sequences.lengths[row])} tokens; the model's context is {limit}")
+    first = np.full(len(sequences), np.iinfo(np.int64).max)  # rows without a scored token share what they like
+    of = np.repeat(np.arange(len(sequences)), sequences.lengths)[wanted]
+    np.minimum.at(first, of, np.flatnonzero(wanted) - sequences.offsets[of])
+    return first
+
+
+def _padded(
+    sequences: Sequences, rows: np.ndarray, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, np.ndarray]:
+    """Some rows side by side, padded at the right, ``[rows, longest]``: ids, which are to be scored, which are no padding; and
+    where in ``sequences.ids`` the tokens come from, in row-major order."""
+    lengths = sequences.lengths[rows]
+    width = int(lengths.max())
+    inside = np.arange(width) < lengths[:, None]
+    at = (sequences.offsets[:-1][rows][:, None] + np.arange(width))[inside]
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    ids[inside] = sequences.ids[at]
+    scored = np.zeros((len(rows), width), dtype=bool)
+    scored[inside] = sequences.marks[at] > 0
+    tokens, goals, real = (torch.from_numpy(table).to(device) for table in (ids, scored, inside))
+    return tokens, goals, real, at
+
+
+def evidence(
     logits: torch.Tensor, targets: torch.Tensor, chunk: int = 1 << 25
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probability and rank of each target, and the likeliest token; in slices, so that float32 copies stay small."""
+    """Log-probability, rank and the likeliest token ``[n]`` at each target ``[n]`` under ``logits[n, V]``; see ``Scores``.
+
+    Args:
+        chunk: logits looked at at a time, so that float32 copies stay small.
+    """
     parts = []
     rows = max(1, chunk // logits.shape[-1])
     for part, goal in zip(logits.split(rows), targets.split(rows), strict=True):
@@ -159,11 +203,3 @@ def _evidence(
         parts.append((logprob, rank, part.argmax(-1).int()))
     a, b, c = (torch.cat(column) for column in zip(*parts, strict=True))
     return a, b, c
-
-
-def score_queries(
-    model: nn.Module, tokenizer: Any, queries: Sequence[Query], *, end: bool = False, budget: int = 16_384
-) -> tuple[Scores, EncodedQueries]:
-    """Encodes and scores queries; see ``encode_queries`` and ``score``."""
-    encoded = encode_queries(tokenizer, queries, end=end)
-    return score(model, encoded.sequences, budget=budget), encoded

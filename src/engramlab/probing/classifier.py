@@ -16,7 +16,7 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import key
-from engramlab.core.models.adapters import EmbeddingUpdates
+from engramlab.core.models import EmbeddingUpdates
 from engramlab.core.training.loop import Recipe
 
 Norm = Literal["layer", "batch", "none"]

@@ -15,7 +15,8 @@ from engramlab.base.progress import Bar
 from engramlab.base.random_access import key
 from engramlab.core.forward.hooks import frozen, mode
 from engramlab.core.text import batches
-from engramlab.core.training import stages
+from engramlab.core.training.loop import TrainState
+from engramlab.core.training.stage import Stage, finished
 from engramlab.probing.classifier import Probe, Probes, hidden_states, make, random_while_training
 from engramlab.probing.examples import Examples, Tasks
 
@@ -94,9 +95,9 @@ def fit(
         finish: makes the stage's record of the classes read in ``test``, int64 ``[tasks, test, P]``.
 
     Returns:
-        The record; see ``stages.train_stage``.
+        The record; see ``Stage``.
     """
-    if (record := stages.finished(folder)) is not None:
+    if (record := finished(folder)) is not None:
         return record
     model.to(accelerator.device)
     read = torch.from_numpy(batches.Rows(examples.texts).tokens(train).ids.astype(np.int64))
@@ -114,19 +115,21 @@ def fit(
         return probes.losses(hidden.flatten(1, 2), of.repeat_interleave(hidden.shape[2], 1))
 
     with frozen(model):
-        return stages.train_stage(
+        state = TrainState(probes, probe.recipe, accelerator=accelerator, problems=True)
+        with Stage(
             folder,
-            probes,
+            state,
             order,
-            probe.recipe,
-            accelerator=accelerator,
             label=label,
             objective=losses,
-            finish=lambda: finish(predict(reader, train, test)),
-            minutes_between_checkpoints=minutes_between_checkpoints,
-            seed=seed,
+            minutes=minutes_between_checkpoints,
+            seed=key(seed, "dropout", accelerator.process_index),
             console=console,
-        )
+        ) as stage:
+            for _ in stage:
+                pass
+            stage.record |= finish(predict(reader, train, test))
+    return stage.record
 
 
 @torch.no_grad()

@@ -2,18 +2,15 @@
 
     engramlab corpus bior --model owner/chat-model --people 1000 --entries 5 --out corpora/bior
 
-Every answer is asked for with a seed of its own, made from (seed, person, entry, try), and answers are asked for in rounds:
-try 1 for every entry, then try 2 for those that are still without a text, and so on, in batches cut in order. What happened
-is appended to a log batch by batch, so a killed run reads the log, goes on with the batch it was at, and ends with the very
-texts that an uninterrupted run would have: batches have the same members either way.
+Every answer is asked for with a seed of its own, made from (seed, person, entry, try); see `rounds`.
 
-Source: Physics of Language Models, Part 3.1 (arXiv 2309.14316), section 2 (bioR).
+Source: Physics of Language Models, Part 3.1 (arXiv 2309.14316), section 2 (bioR). The wording of the prompt is our own.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,59 +20,95 @@ from rich.console import Console
 
 from engramlab.base.errors import UserError
 from engramlab.base.progress import Bar
-from engramlab.base.random_access import key
+from engramlab.base.random_access import key, words
 from engramlab.corpora.export import export
 from engramlab.corpora.people import ATTRIBUTES, People, Pools
 from engramlab.corpora.questions import Split
-from engramlab.corpora.rewriting import RewrittenCorpus, clean, conversation, people_table, read, rewritten_questions
+from engramlab.corpora.rewriting import RewrittenCorpus, people_table, read, rewritten_questions
+from engramlab.corpora.templates import PRONOUNS
 from engramlab.files import runs
-from engramlab.files.journal import Journal
-from engramlab.writing.author import LOG, Writer, finished, generating, writer
+from engramlab.writing.rounds import Author, Rounds, Turn, Writer, clean, finished, generating
+
+REQUEST = "Rewrite these six facts about {name} ({pronoun}) as one paragraph. Leave none out:\n{facts}"
+
+FACTS = {
+    "birth_date": "{name}'s birthday is {value}.",
+    "birth_city": "{name} was born in {value}.",
+    "university": "{name} studied at {value}.",
+    "major": "{name} majored in {value}.",
+    "employer": "{name} worked for {value}.",
+    "work_city": "{name} worked in {value}.",
+}
+
+# One worked example goes before the question: small models learn from it to leave nothing out. Its sentences come in the
+# order in which its facts are listed, so that the order of the answer follows the list, which is shuffled anew each time.
+EXAMPLE_NAME = "Odette Marlow Finch"
+EXAMPLE = {
+    "birth_date": ("March 3, 1951", "{whose} birthday is {value}."),
+    "birth_city": ("Bangor, ME", "{who} {was} born in {value}."),
+    "university": ("Reed College", "{who} studied at {value}."),
+    "major": ("Botany", "{who} majored in {value}."),
+    "employer": ("Timken", "{who} worked for {value}."),
+    "work_city": ("Canton, OH", "{who} worked in {value}."),
+}
+
+
+def conversation(
+    name: str, pronoun: str, values: Sequence[str], order_key: int, *, example: bool = True
+) -> list[dict[str, str]]:
+    """What a chat model is asked: an example with its answer, then the facts about one person.
+
+    Args:
+        values: in the order of ATTRIBUTES, as they must appear in the answer.
+        order_key: decides the order of the facts, here and in the example.
+        example: show the example; without it there is one message.
+
+    Returns:
+        Messages with "role" and "content".
+    """
+    order = np.argsort(words(order_key, np.arange(len(ATTRIBUTES)))).tolist()
+    listed = [ATTRIBUTES[a] for a in order]
+    asked = {"role": "user", "content": _request(name, pronoun, dict(zip(ATTRIBUTES, values, strict=True)), listed)}
+    if not example:
+        return [asked]
+    later = PRONOUNS[pronoun]
+    named = {"who": EXAMPLE_NAME, "whose": f"{EXAMPLE_NAME}'s", "was": "was"}
+    was = "were" if pronoun == "they" else "was"
+    pronouns = {"who": later["he"].capitalize(), "whose": later["his"].capitalize(), "was": was}
+    told = [
+        EXAMPLE[attribute][1].format(value=EXAMPLE[attribute][0], **(pronouns if place else named))
+        for place, attribute in enumerate(listed)
+    ]
+    return [
+        {"role": "user", "content": _request(EXAMPLE_NAME, pronoun, {a: v for a, (v, _) in EXAMPLE.items()}, listed)},
+        {"role": "assistant", "content": " ".join(told)},
+        asked,
+    ]
+
+
+def _request(name: str, pronoun: str, values: dict[str, str], listed: Sequence[str]) -> str:
+    lines = [f"- {FACTS[attribute].format(name=name, value=values[attribute])}" for attribute in listed]
+    return REQUEST.format(name=name, pronoun=pronoun, facts="\n".join(lines))
 
 
 @dataclass(frozen=True)
-class BiorConfig:
+class BiorConfig(Author):
     """Biographies of the bioS people, rewritten by a chat model from their six facts."""
 
-    model: str
-    """A chat model: a folder, a .gguf file or a hub id. A model without a chat template continues the example instead."""
     people: int = 1000
     """People, the same as bioS has with this seed."""
     entries: int = 1
     """Texts about each person."""
-    seed: int = 0
-    """Decides the people, the order of the facts and the texts."""
     pools: Pools = field(default_factory=Pools)
     """How much of each pool of names and values is used."""
-    temperature: float = 0.7
-    """Divides the logits; lower is safer and more alike."""
-    top_p: float = 0.9
-    """Sample among the likeliest tokens that together have this probability."""
-    max_new_tokens: int = 160
-    """Longest answer, in tokens; a sentence that is cut off is dropped."""
-    batch: int = 32
-    """Answers written at once."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the model."""
     example: bool = True
     """Show the model a worked example first; small models need it, large ones write more freely without."""
-    tries: int = 20
-    """Answers asked for an entry before it is given up; with more of them the same command goes on."""
     missing: Literal["leave-out", "fail"] = "leave-out"
     """What becomes of entries that were given up: leave them out, or write no corpus."""
 
     def __post_init__(self) -> None:
-        for name in ("people", "entries", "max_new_tokens", "batch", "tries"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: must be at least 1, not {getattr(self, name)}")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise UserError(
-                f"temperature must be at least 0 and top_p above 0 and at most 1, not {self.temperature} and {self.top_p}"
-            )
-
-    def decisive(self) -> dict[str, Any]:
-        """The options that decide what is written; the others only say when to stop."""
-        return {k: v for k, v in runs.plain(self).items() if k not in ("tries", "missing")}
+        self.at_least(1, "people", "entries")
+        super().__post_init__()
 
 
 def write_bior(
@@ -101,14 +134,7 @@ def write_bior(
         return about
     people = People(config.people, config.seed, config.pools)
     with generating(out, "corpus bior", decisive) as folder:
-        write = write or writer(
-            config.model,
-            dtype=config.dtype,
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            top_p=config.top_p,
-        )
-        work = _Work(config, people, folder / LOG, write)
+        work = _Work(config, people, folder, write or config.writer())
         work.run(console or Console(stderr=True))
         about = work.about()
         _judge(config, about, folder)
@@ -136,9 +162,9 @@ def _judge(config: BiorConfig, about: dict[str, Any], folder: Path) -> None:
 class _Work:
     """Item e * people + s is entry e about person s."""
 
-    def __init__(self, config: BiorConfig, people: People, log: Path, write: Writer) -> None:
+    def __init__(self, config: BiorConfig, people: People, folder: Path, write: Writer) -> None:
         self.config, self.people, self.write = config, people, write
-        self.journal = Journal(log)
+        self.rounds = Rounds(config, folder)
         self.texts: dict[int, tuple[str, int]] = {}  # item -> text and try
         self.lacking: Counter[str] = Counter()
         self.answers = 0
@@ -148,65 +174,48 @@ class _Work:
 
     def run(self, console: Console) -> None:
         """All rounds: those in the log are read, the others written."""
-        waiting = list(range(self.config.people * self.config.entries))
-        known = iter(self.journal.rows)
-        with Bar("corpus bior", len(waiting), console=console) as bar:
-            for attempt in range(1, self.config.tries + 1):
-                still: list[int] = []
-                for start in range(0, len(waiting), self.config.batch):
-                    items = waiting[start : start + self.config.batch]
-                    row = next(known, None)
-                    if row is None:
-                        row = self._ask(attempt, items)
-                        self.journal.add(row)
-                    elif (row["try"], row["items"]) != (attempt, items):
-                        raise UserError(f"{self.journal.path}: not what this command wrote; remove that folder")
-                    still += self._take(row)
-                    rate = len(self.texts) / self.answers
-                    bar.update(len(self.texts), f"try {attempt}, {rate:.1%} of answers accepted")
-                waiting = still
-                if not waiting:
-                    break
+        items = range(self.config.people * self.config.entries)
+        with Bar("corpus bior", len(items), console=console) as bar:
+            for turn in self.rounds.turns({}, items, self.texts, bar):
+                row = turn.record = turn.record or self._ask(turn)
+                self.answers += len(turn.items)
+                self.lacking.update(row["lacking"])
+                for item, text in zip(turn.items, row["texts"], strict=True):
+                    if text is not None:
+                        self.texts[item] = (text, turn.attempt)
 
-    def _ask(self, attempt: int, items: list[int]) -> dict[str, Any]:
-        conversations, seeds = [], []
-        for item in items:
+    def _ask(self, turn: Turn) -> dict[str, Any]:
+        seeds = []
+        for item in turn.items:
             entry, person = divmod(item, self.config.people)
-            name, values = self.facts(person)
-            order = key(self.config.seed, "bior facts", person, entry, attempt)
-            conversations.append(conversation(name, self._pronoun(person), values, order, example=self.config.example))
-            seeds.append(key(self.config.seed, "bior text", person, entry, attempt))
+            seeds.append(key(self.config.seed, "bior text", person, entry, turn.attempt))
         texts: list[str | None] = []
         lacking: Counter[str] = Counter()
-        for item, answer in zip(items, self.write(conversations, seeds), strict=True):
+        conversations = [self._conversation(item, turn.attempt) for item in turn.items]
+        for item, answer in zip(turn.items, self.write(conversations, seeds), strict=True):
             text = clean(answer)
             missing = read(text, *self.facts(item % self.config.people)).missing
             lacking.update(missing)
             texts.append(None if missing else text)
-        return {"try": attempt, "items": items, "texts": texts, "lacking": dict(lacking)}
+        return {"texts": texts, "lacking": dict(lacking)}
+
+    def _conversation(self, item: int, attempt: int) -> list[dict[str, str]]:
+        entry, person = divmod(item, self.config.people)
+        name, values = self.facts(person)
+        order = key(self.config.seed, "bior facts", person, entry, attempt)
+        return conversation(name, self._pronoun(person), values, order, example=self.config.example)
 
     def _pronoun(self, person: int) -> str:
         return self.people.pronouns[int(self.people.pronoun(np.array([person]))[0])]
-
-    def _take(self, row: dict[str, Any]) -> Iterator[int]:
-        """Counts a batch in; the items that are still without a text."""
-        self.answers += len(row["items"])
-        self.lacking.update(row["lacking"])
-        for item, text in zip(row["items"], row["texts"], strict=True):
-            if text is not None:
-                self.texts[item] = (text, row["try"])
-        return (item for item in row["items"] if item not in self.texts)
 
     def about(self) -> dict[str, Any]:
         """What dataset.json holds."""
         config, total = self.config, self.config.people * self.config.entries
         without = [divmod(item, config.people) for item in range(total) if item not in self.texts]
-        name, values = self.facts(0)
-        order = key(config.seed, "bior facts", 0, 0, 1)
         return {
             "corpus": "bior",
             "config": config.decisive(),
-            "prompt": conversation(name, self._pronoun(0), values, order, example=config.example),
+            "prompt": self._conversation(0, 1),
             "tries": config.tries,
             "answers": self.answers,
             "accepted": len(self.texts),
@@ -228,6 +237,4 @@ class _Work:
         subjects = [number[item % self.config.people] for item in items]
         texts = [self.texts[item][0] for item in items]
         spans = [read(text, *facts[subject]).spans for text, subject in zip(texts, subjects, strict=True)]
-        return RewrittenCorpus(
-            people_table(out, profiles), texts, subjects, spans, [self.texts[item][1] for item in items]
-        )
+        return RewrittenCorpus(people_table(profiles), texts, subjects, spans, [self.texts[item][1] for item in items])

@@ -4,9 +4,8 @@
     engramlab run knowledge-acquisition --inject corpora/passages/passages.jsonl --model MODEL --stream TEXT --out runs/mine
 
 Five kinds of requests, one after another: the passages, a target in each of their sentences, the semantic and the
-compositional queries, the paraphrases. As with bioR each answer has a seed of its own and each kind is asked for in rounds (try
-1 for all, then try 2 for what is still missing) in batches cut in order, logged one by one: a killed run ends with the very
-passages of an uninterrupted one. What is asked and what is accepted stands in `corpora.passage_writing`.
+compositional queries, the paraphrases; each kind is asked for in `rounds`. What is asked and what is accepted stands in
+`prompts`.
 
 Source: the recipe of FICTIONAL KNOWLEDGE (arXiv 2406.11813).
 """
@@ -14,10 +13,10 @@ Source: the recipe of FICTIONAL KNOWLEDGE (arXiv 2406.11813).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
@@ -25,12 +24,12 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.base.progress import Bar
 from engramlab.base.random_access import key
+from engramlab.base.rows import DEPTHS
 from engramlab.corpora.fictional import QUERIES, Fictional
-from engramlab.corpora.passages import DEPTHS, ROLE, PassageRecord, to_jsonl
+from engramlab.corpora.passages import ROLE, PassageRecord, to_jsonl
 from engramlab.files import runs, writing
-from engramlab.files.journal import Journal
-from engramlab.writing import passage_prompts as asking
-from engramlab.writing.author import LOG, Conversation, Writer, finished, generating, writer
+from engramlab.writing import prompts as asking
+from engramlab.writing.rounds import Author, Conversation, Rounds, Writer, finished, generating
 
 STAGES = ("passage", "target", "semantic", "compositional", "paraphrase")
 FILE = "passages.jsonl"
@@ -39,51 +38,23 @@ Item = tuple[int, ...]  # passage; passage and sentence; passage and query; pass
 
 
 @dataclass(frozen=True)
-class PassagesConfig:
+class PassagesConfig(Author):
     """Fictional passages, their queries at three depths and their paraphrases, written by a chat model."""
 
-    model: str
-    """A chat model: a folder, a .gguf file or a hub id."""
     passages: int = 120
     """Passages to write, each about an entity of its own."""
     sentences: int = 8
     """Sentences to ask for; an answer needs at least as many as there are queries a depth."""
     paraphrases: int = 9
     """Paraphrases of each passage."""
-    seed: int = 0
-    """Decides the entities' names and the texts."""
-    temperature: float = 0.7
-    """Divides the logits; lower is safer and more alike."""
-    top_p: float = 0.9
-    """Sample among the likeliest tokens that together have this probability."""
     max_new_tokens: int = 400
-    """Longest answer, in tokens; a sentence that is cut off is dropped."""
     batch: int = 16
-    """Answers written at once."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the model."""
-    tries: int = 20
-    """Answers asked for each text before its passage is given up; with more of them the same command goes on."""
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("passages", 1),
-            ("sentences", QUERIES),
-            ("paraphrases", 0),
-            ("max_new_tokens", 1),
-            ("batch", 1),
-            ("tries", 1),
-        ):
-            if getattr(self, name) < least:
-                raise UserError(f"{name}: must be at least {least}, not {getattr(self, name)}")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise UserError(
-                f"temperature must be at least 0 and top_p above 0 and at most 1, not {self.temperature} and {self.top_p}"
-            )
-
-    def decisive(self) -> dict[str, Any]:
-        """The options that decide what is written; the others only say when to stop."""
-        return {name: value for name, value in runs.plain(self).items() if name != "tries"}
+        self.at_least(1, "passages")
+        self.at_least(QUERIES, "sentences")
+        self.at_least(0, "paraphrases")
+        super().__post_init__()
 
 
 def write_passages(
@@ -105,14 +76,7 @@ def write_passages(
     if about is not None:
         return about
     with generating(out, "corpus passages", decisive) as folder:
-        write = write or writer(
-            config.model,
-            dtype=config.dtype,
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            top_p=config.top_p,
-        )
-        work = _Work(config, folder / LOG, write)
+        work = _Work(config, folder, write or config.writer())
         work.run(console or Console(stderr=True))
         records, about = work.records(), work.about()
         if not records:
@@ -133,10 +97,9 @@ def write_passages(
 class _Work:
     """What was accepted, stage by stage: `found[stage][item]`."""
 
-    def __init__(self, config: PassagesConfig, log: Path, write: Writer) -> None:
+    def __init__(self, config: PassagesConfig, folder: Path, write: Writer) -> None:
         self.config, self.write = config, write
-        self.journal = Journal(log)
-        self.known = iter(self.journal.rows)
+        self.rounds = Rounds(config, folder)
         self.found: dict[str, dict[Item, Any]] = {stage: {} for stage in STAGES}
         self.answers: Counter[str] = Counter()
         self.entities = Fictional(config.passages, config.seed)
@@ -220,30 +183,22 @@ class _Work:
         console: Console,
     ) -> None:
         """All rounds of a stage: those in the log are read, the others written."""
-        found, waiting = self.found[stage], list(items)
-        with Bar(f"corpus passages: {stage}", len(waiting), console=console) as bar:
-            for attempt in range(1, self.config.tries + 1):
-                for batch in _batches(waiting, self.config.batch):
-                    row = next(self.known, None)
-                    head = {"stage": stage, "try": attempt, "items": [list(item) for item in batch]}
-                    if row is None:
-                        seeds = [key(self.config.seed, "passages", stage, *item, attempt) for item in batch]
-                        values = []
-                        for item, answer in zip(batch, self.write([ask(item) for item in batch], seeds), strict=True):
-                            values.append(read(item, answer))
-                            if values[-1]:  # at once: what comes next must differ from it
-                                found[item] = values[-1]
-                        self.journal.add(head | {"values": values})
-                    elif {name: row[name] for name in head} != head:
-                        raise UserError(f"{self.journal.path}: not what this command wrote; remove that folder")
-                    else:
-                        kept = zip(batch, row["values"], strict=True)
-                        found |= {item: tuple(v) if isinstance(v, list) else v for item, v in kept if v}
-                    self.answers[stage] += len(batch)
-                    bar.update(sum(item in found for item in items), f"try {attempt}")
-                waiting = [item for item in waiting if item not in found]
-                if not waiting:
-                    break
+        found = self.found[stage]
+        with Bar(f"corpus passages: {stage}", len(items), console=console) as bar:
+            for turn in self.rounds.turns({"stage": stage}, items, found, bar):
+                self.answers[stage] += len(turn.items)
+                if turn.record is not None:
+                    kept = zip(turn.items, turn.record["values"], strict=True)
+                    found |= {item: tuple(v) if isinstance(v, list) else v for item, v in kept if v}
+                    continue
+                seeds = [key(self.config.seed, "passages", stage, *item, turn.attempt) for item in turn.items]
+                values = []
+                answers = self.write([ask(item) for item in turn.items], seeds)
+                for item, answer in zip(turn.items, answers, strict=True):
+                    values.append(read(item, answer))
+                    if values[-1]:  # at once: what comes next must differ from it
+                        found[item] = values[-1]
+                turn.record = {"values": values}
 
     def _ask_passage(self, item: Item) -> Conversation:
         name, kind = self.entities.name(item[0]), self.entities.kind(item[0])
@@ -284,7 +239,3 @@ class _Work:
         known = [text for (p, _), text in self.found["paraphrase"].items() if p == item[0]]
         targets = [target for _, target in self.targets(item[0])]
         return asking.read_paraphrase(answer, self.found["passage"][item[:1]], targets, known)
-
-
-def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,9 +1,13 @@
-"""What a model writes after prompts, by the likeliest token or the likeliest beam, in as few passes as it takes."""
+"""What a model writes: one loop, token by token, in as few passes as it takes; how the next token is chosen is a ``Decoding``.
+
+``decode`` is the loop; ``generate`` goes on with texts, many batches of them; ``answer`` answers conversations, one batch.
+"""
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +15,93 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.base.random_access import words
 from engramlab.core import deltas
 from engramlab.core.forward import prefixes
+from engramlab.core.forward.decoding import Decoding, Seen, greedy
 from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import shared_cache
-from engramlab.core.forward.sampling import left_padded
-from engramlab.core.models import mask_token
+from engramlab.core.forward.passes import early_logits, shared_cache
+from engramlab.core.models import context_limit, mask_token
 from engramlab.core.text.tokens import Sequences, end_token, start_tokens
+
+#: A prompt: plain text, or the messages of a conversation (``{"role": "user", "content": ...}``), the last one to be answered.
+Prompt = str | Sequence[Mapping[str, str]]
+
+
+class Reader:
+    """A model reading rows that end together, a token at a time; what it has read is in its cache.
+
+    Args:
+        ids: int64 ``[rows, T]``, padded at the left; ``mask`` is 0 there.
+        cache: keys and values of a beginning that was read already.
+    """
+
+    def __init__(self, model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, cache: Any = None) -> None:
+        self.model, self.cache = model, cache
+        self.new = ids if cache is None else ids[:, cache.get_seq_length() :]
+        self.places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -self.new.shape[1] :]
+        self.mask = None if bool(mask.all()) else mask
+        self.takes = inspect.signature(model.forward).parameters
+
+    def next(self, layers: Sequence[int] = ()) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
+        """Reads what is new: logits ``[rows, V]`` of the next token, float32, and those of hidden layers (see ``Seen``)."""
+        more: dict[str, Any] = {"position_ids": self.places, "logits_to_keep": 1}
+        more = {name: value for name, value in more.items() if name in self.takes}
+        more |= {"output_hidden_states": True} if layers else {}
+        out = self.model(
+            input_ids=self.new, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **more
+        )
+        self.cache = out.past_key_values
+        early = {layer: early_logits(self.model, out.hidden_states[layer][:, -1]).float() for layer in layers}
+        return out.logits[:, -1].float(), early
+
+    def read(self, tokens: torch.Tensor) -> None:
+        """Puts a token behind each row."""
+        self.new, self.places = tokens[:, None], self.places[:, -1:] + 1
+        if self.mask is not None:
+            self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
+
+
+def decode(
+    model: nn.Module,
+    decoding: Decoding,
+    reader: Reader,
+    second: Reader | None,
+    *,
+    new: int,
+    ends: Sequence[int],
+    uniform: torch.Tensor | None = None,
+    done: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """The loop: what follows each row, until all rows have come to an end.
+
+    Args:
+        second: the same rows behind another context, for decoders that compare.
+        new: most tokens to write.
+        ends: tokens that end a text; a row that is done is filled up with the first of them.
+        uniform: ``[rows, new]``: random numbers.
+        done: says of ``[rows, n]`` written tokens which rows are done.
+
+    Returns:
+        int64 ``[rows, at most new]``.
+    """
+    layers = decoding.layers(model)
+    stop = torch.tensor(ends, device=reader.new.device)
+    going = torch.ones(len(reader.new), dtype=torch.bool, device=stop.device)
+    written = torch.empty(len(going), 0, dtype=torch.int64, device=stop.device)
+    for step in range(new):
+        seen = Seen(*reader.next(layers), None if second is None else second.next()[0])
+        tokens = decoding.choose(seen, None if uniform is None else uniform[:, step])
+        tokens = torch.where(going, tokens, stop[0])
+        written = torch.cat([written, tokens[:, None]], dim=1)
+        going &= ~torch.isin(tokens, stop)
+        if done is not None:
+            going &= ~done(written)
+        if not going.any():
+            break
+        for each in (reader,) if second is None else (reader, second):
+            each.read(tokens)
+    return written
 
 
 @torch.inference_mode()
@@ -26,21 +110,26 @@ def generate(
     tokenizer: Any,
     prompts: Sequence[str],
     *,
+    decoding: Decoding | None = None,
+    seeds: Sequence[int] | None = None,
+    second: Sequence[str] | None = None,
     max_new_tokens: int = 32,
-    beams: int = 1,
     batch: int = 64,
     budget: int = 16_384,
     stop_at_line_end: bool = False,
     owner: np.ndarray | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """What the model writes after each prompt, until its end token: greedy, or beam search with ``beams`` > 1.
+    """What the model writes after each prompt, until its end token.
 
     Prompts are tokenised as the tokenizer does by itself (start token included) and batched by length; a beginning that many of
     them share is read once. The model's own generation settings play no part. Deltas on the model that decide something at the
     end of a prompt decide it once, for everything that is written after it.
 
     Args:
+        decoding: greedy by default.
+        seeds: one a prompt, for decoders that draw.
+        second: one a prompt, for decoders that compare: the prompt with another context.
         batch: most prompts in a batch.
         budget: most padded prompt tokens in a batch.
         stop_at_line_end: only the first line that is not empty; a batch is done when all its rows are.
@@ -51,65 +140,140 @@ def generate(
         The continuation of each prompt, without special tokens, stripped.
 
     Raises:
-        UserError: a prompt without any token, or one that with ``max_new_tokens`` does not fit the model's context.
+        UserError: a prompt without any token, or one that with ``max_new_tokens`` does not fit the model's context; no second
+            context for a decoder that needs one.
     """
-    from transformers import GenerationConfig, StoppingCriteriaList
-
-    if mask_token(model) is not None:
-        raise UserError("a masked language model cannot write text; ask it with mask tokens in the place of the answer")
+    decoding = decoding or greedy.Config()
+    check_second(decoding, second)
+    rows, others = (_encode_texts(tokenizer, texts or []) for texts in (prompts, second))
+    _check_room(model, [*rows, *others], [*prompts, *(second or [])], max_new_tokens)
+    uniform = None if seeds is None else _uniform(seeds, max_new_tokens)
     end = end_token(tokenizer)
-    first = start_tokens(tokenizer)
-    rows = [first + ids for ids in tokenizer(list(prompts), add_special_tokens=False)["input_ids"]] if prompts else []
-    limit = getattr(model.config, "max_position_embeddings", None)
-    for i, row in enumerate(rows):
-        if not row:
-            raise UserError(f"prompt {i} has no tokens, and this tokenizer puts none before a text")
-        if limit and len(row) + max_new_tokens > limit:
-            raise UserError(
-                f"prompt {i} ({prompts[i][:40]!r} ...) has {len(row)} tokens; with {max_new_tokens} new ones it does not fit "
-                f"the model's context of {limit}"
-            )
-    answers = [""] * len(rows)
     device = next(model.parameters()).device
     bare: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    # A model's own settings (a repetition penalty, say) would answer another question than the one asked here.
-    settings = GenerationConfig(
-        max_new_tokens=max_new_tokens, num_beams=beams, do_sample=False, eos_token_id=end, pad_token_id=end
-    )
-    own, bare.generation_config = bare.generation_config, settings
     sequences = Sequences.of(rows)
-    share = beams == 1 and not deltas.routed(model) and not getattr(model.config, "sliding_window", None)
-    done = 0
-    try:
-        with mode(model, False):
-            for chosen, shared in prefixes.batches(
-                sequences, sequences.lengths, budget, owner=owner, share=share, most=batch
-            ):
-                under = None if owner is None else torch.from_numpy(owner[chosen]).to(device)
-                # Padding stands between what is shared and the rest: positions are counted from the mask.
-                ids, mask = left_padded([rows[i][shared:] for i in chosen], end, device)
-                cache = None
-                if shared:
-                    begin = torch.tensor([rows[chosen[0]][:shared]], device=device)
-                    cache = shared_cache(model, begin, len(ids), None if under is None else under[:1])
-                    ids = torch.cat([begin.expand(len(ids), -1), ids], dim=1)
-                    mask = torch.cat([torch.ones_like(mask[:, :1]).expand(-1, shared), mask], dim=1)
-                width = ids.shape[1]
-                stops = torch.full((len(ids) * beams,), width - 1 - (shared if cache is not None else 0), device=device)
-                criteria = StoppingCriteriaList([_LineEnd(tokenizer, width)] if stop_at_line_end and beams == 1 else [])
-                with deltas.routing(model, stops, None if under is None else under.repeat_interleave(beams)):
-                    out = bare.generate(
-                        input_ids=ids, attention_mask=mask, past_key_values=cache, stopping_criteria=criteria
+    whole = decoding.beams > 1 or deltas.routed(model) or getattr(model.config, "sliding_window", None)
+    texts = [""] * len(rows)
+    finished = 0
+    with mode(model, False):
+        for chosen, shared in prefixes.batches(
+            sequences, sequences.lengths, budget, owner=owner, share=not whole, most=batch
+        ):
+            under = None if owner is None else torch.from_numpy(owner[chosen]).to(device)
+            ids, mask, cache = _begun(model, [rows[i] for i in chosen], shared, end, under)
+            last = ids.shape[1] - 1 - (shared if cache is not None else 0)
+            stops = torch.full((len(ids) * decoding.beams,), last, device=device)
+            with deltas.routing(model, stops, None if under is None else under.repeat_interleave(decoding.beams)):
+                if decoding.beams > 1:
+                    out = decoding.search(bare, ids, mask, max_new_tokens, end)
+                else:
+                    out = decode(
+                        bare,
+                        decoding,
+                        Reader(bare, ids, mask, cache),
+                        Reader(bare, *left_padded([others[i] for i in chosen], end, device)) if others else None,
+                        new=max_new_tokens,
+                        ends=[end],
+                        uniform=None if uniform is None else uniform[chosen].to(device),
+                        done=_LineEnd(tokenizer) if stop_at_line_end else None,
                     )
-                for i, new in zip(chosen, out[:, width:], strict=True):
-                    text = tokenizer.decode(new, skip_special_tokens=True)
-                    answers[i] = first_line(text) if stop_at_line_end else text.strip()
-                done += len(chosen)
-                if progress:
-                    progress(done, len(rows))
-    finally:
-        bare.generation_config = own
-    return answers
+            for i, new in zip(chosen, out, strict=True):
+                text = tokenizer.decode(new, skip_special_tokens=True)
+                texts[i] = first_line(text) if stop_at_line_end else text.strip()
+            finished += len(chosen)
+            if progress:
+                progress(finished, len(rows))
+    return texts
+
+
+@torch.inference_mode()
+def answer(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    decoding: Decoding,
+    *,
+    max_new_tokens: int = 256,
+) -> list[str]:
+    """What the model answers to each prompt, until any of its end tokens; all prompts in one batch, in their order.
+
+    Args:
+        tokenizer: where it has a chat template, a prompt is put through it (plain text as one user message); else the texts
+            of a conversation are joined by blank lines and continued.
+        seeds: one a prompt.
+
+    Returns:
+        The answers, without special tokens, stripped.
+
+    Raises:
+        UserError: no end token, or a prompt that leaves the model no room to answer.
+    """
+    if not prompts:
+        return []
+    rows = encode_prompts(tokenizer, prompts)
+    _check_room(model, rows, prompts, max_new_tokens)
+    ends, device = _end_tokens(model, tokenizer), next(model.parameters()).device
+    ids, mask = left_padded(rows, ends[0], device)
+    uniform = _uniform(seeds, max_new_tokens).to(device)
+    with mode(model, False), deltas.routing(model, torch.full((len(ids),), ids.shape[1] - 1, device=device)):
+        out = decode(model, decoding, Reader(model, ids, mask), None, new=max_new_tokens, ends=ends, uniform=uniform)
+    return [text.strip() for text in tokenizer.batch_decode(out, skip_special_tokens=True)]
+
+
+def check_second(decoding: Decoding, second: Any) -> None:
+    """Raises UserError unless a second context is there exactly where the decoder compares with one."""
+    if decoding.second != (second is not None):
+        name = type(decoding).__module__.rpartition(".")[2]
+        raise UserError(
+            f"decoder {name!r} compares with a second context; give one for each prompt"
+            if decoding.second
+            else f"decoder {name!r} compares with nothing; leave the second context out"
+        )
+
+
+def encode_prompts(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Token ids of each prompt, with whatever the tokenizer's chat template, or else the tokenizer itself, puts around it."""
+    if getattr(tokenizer, "chat_template", None):
+        texts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt],
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+            for prompt in prompts
+        ]
+        return list(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    texts = [p if isinstance(p, str) else "\n\n".join(m["content"] for m in p) for p in prompts]
+    return _encode_texts(tokenizer, texts)
+
+
+def _encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    first = start_tokens(tokenizer)
+    return [first + ids for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+
+
+def left_padded(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of token ids side by side, ending together: ids and attention mask, int64 ``[rows, longest]``."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[fill] * (width - len(row)) + list(row) for row in rows], dtype=torch.int64)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], dtype=torch.int64)
+    return ids.to(device), mask.to(device)
+
+
+def _begun(
+    model: nn.Module, rows: Sequence[Sequence[int]], shared: int, fill: int, under: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """Rows that begin with the same ``shared`` tokens, side by side, and the keys and values of those tokens, read once."""
+    device = next(model.parameters()).device
+    # Padding stands between what is shared and the rest: positions are counted from the mask.
+    ids, mask = left_padded([row[shared:] for row in rows], fill, device)
+    if not shared:
+        return ids, mask, None
+    begin = torch.tensor([rows[0][:shared]], device=device)
+    cache = shared_cache(model, begin, len(ids), None if under is None else under[:1])
+    ids = torch.cat([begin.expand(len(ids), -1), ids], dim=1)
+    return ids, torch.cat([torch.ones_like(mask[:, :1]).expand(-1, shared), mask], dim=1), cache
 
 
 def first_line(text: str) -> str:
@@ -125,18 +289,48 @@ _LINE_END = re.compile(r"[\r\n]")
 
 
 class _LineEnd:
-    """A stopping criterion: which rows have come to the end of a line that is not blank."""
+    """Which rows have come to the end of a line that is not blank."""
 
-    def __init__(self, tokenizer: Any, width: int) -> None:
-        self.tokenizer, self.width = tokenizer, width
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
         self.ends: dict[int, bool] = {}
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any = None, **_: Any) -> torch.Tensor:
-        done = torch.zeros(len(input_ids), dtype=torch.bool)
-        for row, token in enumerate(input_ids[:, -1].tolist()):
+    def __call__(self, written: torch.Tensor) -> torch.Tensor:
+        done = torch.zeros(len(written), dtype=torch.bool)
+        for row, token in enumerate(written[:, -1].tolist()):
             if token not in self.ends:
                 self.ends[token] = bool(_LINE_END.search(self.tokenizer.decode([token])))
             if self.ends[token]:  # rarely: only then is it worth reading the whole row
-                text = self.tokenizer.decode(input_ids[row, self.width :], skip_special_tokens=True)
+                text = self.tokenizer.decode(written[row], skip_special_tokens=True)
                 done[row] = bool(_LINE_END.search(text.lstrip()))
-        return done.to(input_ids.device)
+        return done.to(written.device)
+
+
+def _uniform(seeds: Sequence[int], steps: int) -> torch.Tensor:
+    """float32 ``[seeds, steps]`` in [0, 1), by seed and position."""
+    drawn = [words(int(seed) & 0xFFFFFFFFFFFFFFFF, np.arange(steps)) >> np.uint64(40) for seed in seeds]
+    return torch.from_numpy((np.stack(drawn) * 2.0**-24).astype(np.float32))
+
+
+def _end_tokens(model: nn.Module, tokenizer: Any) -> list[int]:
+    """Every token that ends an answer: the model's own list (chat models end turns, not texts) and the tokenizer's."""
+    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ends = [] if own is None else [own] if isinstance(own, int) else list(own)
+    if tokenizer.eos_token_id is not None or not ends:
+        ends.append(end_token(tokenizer))
+    return list(dict.fromkeys(int(end) for end in ends))
+
+
+def _check_room(model: nn.Module, rows: Sequence[Sequence[int]], prompts: Sequence[Prompt], new: int) -> None:
+    """Raises UserError for a row without tokens, one with too many, or a model that cannot write."""
+    if mask_token(model) is not None:
+        raise UserError("a masked language model cannot write text; ask it with mask tokens in the place of the answer")
+    limit = context_limit(model)
+    for i, row in enumerate(rows):
+        if not row:
+            raise UserError(f"prompt {i} has no tokens, and this tokenizer puts none before a text")
+        if limit and len(row) + new > limit:
+            raise UserError(
+                f"prompt {i} ({str(prompts[i])[:40]!r} ...) has {len(row)} tokens; with {new} new ones it does not fit the "
+                f"model's context of {limit}; ask for fewer or take a model with a longer context"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from engramlab.core import deltas
+from engramlab.core.forward.decoding import Seen
+from engramlab.core.models import module_paths
 
 
 @contextmanager
@@ -59,6 +61,14 @@ def shared_cache(model: nn.Module, input_ids: torch.Tensor, rows: int, owner: to
     return cache
 
 
+def early_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits ``[n, V]`` if the model's layers had ended with the hidden states ``[n, D]``: final norm, output embedding."""
+    bare: Any = getattr(model, "module", model)
+    normed = bare.get_submodule(module_paths(bare).final_norm)(hidden)
+    logits: torch.Tensor = bare.get_output_embeddings()(normed)
+    return logits
+
+
 def target_logits(
     model: nn.Module,
     input_ids: torch.Tensor,
@@ -69,13 +79,29 @@ def target_logits(
     ends: torch.Tensor | None = None,
     owner: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Logits ``[n, V]`` at the ``n`` positions where ``keep[B, T]`` is true, in row-major order.
+    """Logits ``[n, V]`` at the ``n`` positions where ``keep[B, T]`` is true, in row-major order; see ``target_seen``."""
+    return target_seen(model, input_ids, keep, attention_mask, shared, ends=ends, owner=owner).logits
+
+
+def target_seen(
+    model: nn.Module,
+    input_ids: torch.Tensor,
+    keep: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    shared: int = 0,
+    *,
+    layers: Sequence[int] = (),
+    ends: torch.Tensor | None = None,
+    owner: torch.Tensor | None = None,
+) -> Seen:
+    """What the model says at the ``n`` positions where ``keep[B, T]`` is true, in row-major order.
 
     ``model`` may be wrapped (for data parallelism or by an adapter); rows padded at the right need no attention mask, since
     a causal model never looks ahead. All rows begin with the same ``shared`` tokens, none of them kept: they are read once and
     their keys and values serve every row (without gradients; a model whose cache cannot be repeated reads them with each row).
 
     Args:
+        layers: hidden states whose logits are wanted too, see ``Seen.early``.
         ends: int64 ``[B]``: each row's last prompt token, for deltas on the model whose doing depends on it; they must not be
             there where a beginning is shared.
         owner: int64 ``[B]``: the delta (of ``deltas.together``) each row is under; one for all where a beginning is shared.
@@ -87,8 +113,14 @@ def target_logits(
     if cache is not None:
         input_ids, keep, ends = input_ids[:, shared:], keep[:, shared:], None if ends is None else ends - shared
     route = contextlib.nullcontext() if ends is None else deltas.routing(bare, ends, owner)
+    more = {"output_hidden_states": True} if layers else {}
     with select_positions(bare, keep), route:
         output = model(
-            input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=cache is not None
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **more,
         )
-    return output.logits[0]
+    early = {layer: early_logits(bare, output.hidden_states[layer][keep]) for layer in layers}
+    return Seen(output.logits[0], early)

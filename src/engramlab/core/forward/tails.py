@@ -32,7 +32,7 @@ class Tail:
         begin: positions before this one are taken as unchanged: their keys and values serve every run.
 
     Raises:
-        UserError: no such layer, or a family without a row in ``MODULE_PATHS``.
+        UserError: no such layer, or a model of no family.
     """
 
     @torch.no_grad()

@@ -1,44 +1,36 @@
-"""Build or load causal language models; the one table of where each architecture family keeps its modules.
+"""Models: named sizes and families to build, folders, GGUF files and hub ids to load, and where each keeps its modules."""
 
-Named sizes are the networks of Physics of Language Models 3.1 (arXiv 2309.14316, section 2.2 and appendix): GPT-2 with its
-learned positions replaced by rotary embeddings of base 10,000 on a quarter of each head's dimensions. ``transformers``
-has that network as GPT-NeoX with a sequential residual; the same sizes exist as Llama.
-"""
-
-from engramlab.core.models.loading import (
-    FAMILIES,
-    HEAD,
-    MODULE_PATHS,
-    SIZES,
-    ModulePaths,
-    Size,
-    build,
-    hub_answers,
-    load,
-    load_tokenizer,
-    mask_token,
-    module_paths,
-    objective,
-    parameters,
-    quiet,
-    shape,
-)
+from engramlab.core.models.about import About, about
+from engramlab.core.models.adapters import EmbeddingUpdates, add_lora, key_rows, unwrap
+from engramlab.core.models.building import build, check, context_limit, mask_token, parameters
+from engramlab.core.models.loading import load, load_config, load_tokenizer, quiet
+from engramlab.core.models.paths import ModulePaths, buildable, family, known_paths, module_paths
+from engramlab.core.models.sizes import HEAD, SIZES, Size, is_size, shape
 
 __all__ = [
-    "FAMILIES",
     "HEAD",
-    "MODULE_PATHS",
     "SIZES",
+    "About",
+    "EmbeddingUpdates",
     "ModulePaths",
     "Size",
+    "about",
+    "add_lora",
     "build",
-    "hub_answers",
+    "buildable",
+    "check",
+    "context_limit",
+    "family",
+    "is_size",
+    "key_rows",
+    "known_paths",
     "load",
+    "load_config",
     "load_tokenizer",
     "mask_token",
     "module_paths",
-    "objective",
     "parameters",
     "quiet",
     "shape",
+    "unwrap",
 ]

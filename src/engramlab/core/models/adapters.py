@@ -7,15 +7,14 @@ a frozen model: rank 2 or 16 on the embedding alone).
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from engramlab.core.models import module_paths
+from engramlab.core.models.paths import module_paths
 
 
 def add_lora(
@@ -37,7 +36,7 @@ def add_lora(
         The peft model; ``unwrap`` gives the original back, bit for bit.
 
     Raises:
-        UserError: the architecture has no row in ``MODULE_PATHS``.
+        UserError: the architecture is of no family.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -99,13 +98,6 @@ def unwrap(wrapped: nn.Module) -> nn.Module:
     for parameter, required in wrapped.required_before:  # type: ignore[union-attr]
         parameter.requires_grad_(required)
     return model
-
-
-@contextlib.contextmanager
-def disabled(wrapped: nn.Module) -> Iterator[None]:
-    """Inside the block the wrapped model computes without its update."""
-    with wrapped.disable_adapter():  # type: ignore[operator]
-        yield
 
 
 class EmbeddingUpdates(nn.Module):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -161,71 +161,129 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> tuple[list[list[int]], list[
 
 
 @dataclass(frozen=True)
-class EncodedQueries:
-    """Queries as token rows, and which of them do not split cleanly.
+class Placed:
+    """The tokens of a text, and where its target stands among them.
 
     Attributes:
+        ids: token ids, without special tokens.
+        spans: the characters of each.
+        begin: index of the token at which a model that was given the prompt alone begins to write: ``first``, or the first of
+            the tokens before it that hold nothing but space behind the prompt (many tokenizers cut " 1996" that way).
+        first: index of the target's first token.
+        last: index behind its last one.
+    """
+
+    ids: list[int]
+    spans: list[tuple[int, int]]
+    begin: int
+    first: int
+    last: int
+
+
+def place(tokenizer: Any, texts: Sequence[tuple[str, int, int, int]]) -> list[Placed | None]:
+    """Tokenises texts and finds their targets; None where a target has no token.
+
+    Args:
+        texts: prompt and target joined, the characters ``[start, end)`` of the target, and how many the prompt has.
+    """
+    found: list[Placed | None] = []
+    for (text, start, stop, prompt), ids, spans in zip(texts, *encode(tokenizer, [t[0] for t in texts]), strict=True):
+        try:
+            first, last = token_span(spans, start, stop)
+        except ValueError:
+            found.append(None)
+            continue
+        begin = first
+        while begin > 0 and spans[begin - 1][0] >= prompt and not text[slice(*spans[begin - 1])].strip():
+            begin -= 1
+        found.append(Placed(ids, spans, begin, first, last))
+    return found
+
+
+@dataclass(frozen=True)
+class EncodedQueries:
+    """Queries as token rows, to be asked as often as one likes.
+
+    Attributes:
+        queries: one a row.
+        numbers: int64 ``[rows]``: their places in the list they came from.
         sequences: start tokens, prompt, target (and end token where asked); marks are 1 on what is to be scored.
-        straddling: indices of queries whose first target token also holds a character of the prompt other than white space;
-            they are scored with that token included.
+        straddling: ids (or places) of the queries, kept or dropped as chosen, whose first target token also holds a character
+            of the prompt other than white space; where kept they are scored with that token included.
         prompt_ends: int64 ``[rows]``: index in its row of the last token that a model asked with the prompt alone has read;
             a lone space before the target is written by the model already.
     """
 
+    queries: tuple[Query, ...]
+    numbers: np.ndarray
     sequences: Sequences
-    straddling: tuple[int, ...]
+    straddling: tuple[str, ...]
     prompt_ends: np.ndarray
 
+    @property
+    def offsets(self) -> np.ndarray:
+        """int64 ``[rows + 1]``: the scored tokens of row ``q`` are ``offsets[q]:offsets[q + 1]`` of all scored ones."""
+        counts: np.ndarray = np.concatenate([[0], np.cumsum(self.sequences.marks > 0)])[self.sequences.offsets]
+        return counts
 
-def encode_queries(tokenizer: Any, queries: Sequence[Query], *, end: bool = False) -> EncodedQueries:
+
+def encode_queries(
+    tokenizer: Any,
+    queries: Sequence[Query],
+    *,
+    end: bool = False,
+    straddling: Literal["refuse", "keep", "drop"] = "keep",
+    context: int | None = None,
+) -> EncodedQueries:
     """Encodes prompt and target of each query by the space rule.
 
     Args:
         end: also put the end token behind each target and mark it, and mark a lone space before the target with ``GAP``, so
             that a greedy match means "says this and stops".
+        straddling: what to do with queries whose target's tokens are no suffix of their text's, see ``EncodedQueries``.
+        context: most tokens a query may have; None for no limit.
 
     Raises:
         UserError: a target without any token (names the query), or a tokenizer that lacks offsets or, if asked for, an end
-            token.
+            token; straddling queries that are refused, or none but those; a query longer than the context.
     """
-    joined = [join(query.prompt, query.target) for query in queries]
-    ids, offsets = encode(tokenizer, [text for text, _, _ in joined])
+    joined = [(*join(query.prompt, query.target), len(query.prompt)) for query in queries]
+    prefix, suffix = start_tokens(tokenizer), [end_token(tokenizer)] if end else []
+    numbers: list[int] = []
+    rows: list[list[int]] = []
     marks: list[list[int]] = []
-    straddling: list[int] = []
+    bad: list[int] = []
     ends: list[int] = []
-    for i, ((text, start, stop), row, spans) in enumerate(zip(joined, ids, offsets, strict=True)):
-        try:
-            first, last = token_span(spans, start, stop)
-        except ValueError:
+    for i, (query, text, at) in enumerate(zip(queries, joined, place(tokenizer, joined), strict=True)):
+        if at is None:
             raise UserError(
-                f"query {queries[i].id or i}: its target {queries[i].target!r} has no token of its own after the prompt "
-                f"{queries[i].prompt!r}"
-            ) from None
-        if text[spans[first][0] : start].strip():
-            straddling.append(i)
-        marks.append([1 if first <= k < last else 0 for k in range(len(row))])
-        begin = answer_begins(text, spans, first, len(queries[i].prompt))
-        for k in range(begin, first) if end else ():
-            marks[-1][k] = GAP
-        ends.append(begin - 1)
-    suffix = [end_token(tokenizer)] if end else []
-    prefix = start_tokens(tokenizer)
-    sequences = Sequences.of(ids, marks).wrapped(prefix, suffix, suffix_mark=1)
-    return EncodedQueries(sequences, tuple(straddling), np.array(ends, dtype=np.int64) + len(prefix))
-
-
-def answer_begins(text: str, offsets: Sequence[tuple[int, int]], first: int, prompt: int) -> int:
-    """Token index at which a model that was given the prompt alone begins to write.
-
-    That is the target's first token, or the first of the tokens before it that hold nothing but space behind the prompt.
-
-    Args:
-        text: prompt and target, joined.
-        offsets: character offsets of its tokens.
-        first: the target's first token.
-        prompt: characters of the prompt.
-    """
-    begin = first
-    while begin > 0 and offsets[begin - 1][0] >= prompt and not text[slice(*offsets[begin - 1])].strip():
-        begin -= 1
-    return begin
+                f"query {query.id or i}: its target {query.target!r} has no token of its own after the prompt {query.prompt!r}"
+            )
+        if text[0][at.spans[at.first][0] : text[1]].strip():
+            bad.append(i)
+            if straddling == "drop":
+                continue
+        numbers.append(i)
+        rows.append(at.ids)
+        gap = at.begin if end else at.first
+        marks.append([0] * gap + [GAP] * (at.first - gap) + [1] * (at.last - at.first) + [0] * (len(at.ids) - at.last))
+        ends.append(len(prefix) + at.begin - 1)
+    names = tuple(queries[i].id or str(i) for i in bad)
+    if bad and straddling == "refuse":
+        raise UserError(
+            f"query {names[0]}: the tokens of its target {queries[bad[0]].target!r} are no suffix of those of its text, "
+            "because the first one also holds a part of the prompt "
+            f"{queries[bad[0]].prompt[-30:]!r} ({len(bad)} queries are so, of {len(queries)}); choose --straddling keep or "
+            "--straddling drop"
+        )
+    if bad and not numbers:
+        raise UserError("every query was dropped: no target is a suffix of its text's tokens with this tokenizer")
+    sequences = Sequences.of(rows, marks).wrapped(prefix, suffix, suffix_mark=1)
+    kept = tuple(queries[i] for i in numbers)
+    if context is not None and len(rows) and int(sequences.lengths.max()) > context:
+        longest = int(sequences.lengths.argmax())
+        raise UserError(
+            f"query {kept[longest].id}: has {int(sequences.lengths[longest])} tokens, but the window is {context}; use a "
+            "window of at least as many or a shorter prompt"
+        )
+    return EncodedQueries(kept, np.array(numbers, np.int64), sequences, names, np.array(ends, dtype=np.int64))

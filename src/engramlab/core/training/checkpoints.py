@@ -76,8 +76,11 @@ def latest(root: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load(folder: Path, state: TrainState, stream: Place) -> dict[str, Any]:
+def load(folder: Path, state: TrainState, stream: Place | None) -> dict[str, Any]:
     """Puts ``state``, ``stream`` and the generators where they were when ``folder`` was saved; returns ``extra``.
+
+    Args:
+        stream: None leaves the place in the stream that it was saved with alone, where training goes on with another one.
 
     Raises:
         UserError: another number of processes, or other parameters than the checkpoint's.
@@ -106,7 +109,8 @@ def load(folder: Path, state: TrainState, stream: Place) -> dict[str, Any]:
         state.optimizer.state[p][key] = torch.tensor(number, dtype=torch.float32, device=p.device)
     state.step = int(record["step"])
     own = record["processes"][state.accelerator.process_index]
-    stream.restore(own["stream"])
+    if stream is not None:
+        stream.restore(own["stream"])
     torch.set_rng_state(_bytes(own["generators"]["cpu"]))
     if torch.cuda.is_available() and "cuda" in own["generators"]:
         torch.cuda.set_rng_state(_bytes(own["generators"]["cuda"]))

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -23,11 +23,12 @@ from accelerate import Accelerator
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import check_rules
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import target_logits
 from engramlab.core.models import mask_token
 from engramlab.core.text.batches import IGNORE, Batch, Stream
-from engramlab.core.training import losses
+from engramlab.core.training import losses, schedules
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,12 @@ class Recipe:
     """AdamW's decay of the squared gradients' mean."""
     warmup: int = 0
     """Steps in which the learning rate rises linearly from zero; of a short training at most half."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Course of the learning rate after the warm-up."""
+    schedule: str = "cosine"
+    """Course of the learning rate after the warm-up: cosine, linear, constant, or halving:every=20."""
+    schedule_start: int = 0
+    """Updates made before step 0 that the schedule counts too, where another training is gone on with."""
+    schedule_steps: int | None = None
+    """Steps that the schedule is laid out for, those before step 0 included; None for `steps`."""
     final: float = 0.1
     """Learning rate at the end, as a fraction of the highest (cosine and linear)."""
     clip: float | None = 1.0
@@ -64,7 +69,7 @@ class Recipe:
     """AdamW, or plain stochastic gradient descent (betas and eps play no part)."""
 
     def __post_init__(self) -> None:
-        rules = (
+        rules = [
             ("steps", self.steps >= 1, "at least 1"),
             ("batch", self.batch >= 1, "at least 1"),
             ("learning_rate", self.learning_rate > 0, "above 0"),
@@ -73,25 +78,23 @@ class Recipe:
             ("beta1", 0 <= self.beta1 < 1, "at least 0 and below 1"),
             ("beta2", 0 <= self.beta2 < 1, "at least 0 and below 1"),
             ("warmup", self.warmup >= 0, "at least 0"),
+            ("schedule_start", self.schedule_start >= 0, "at least 0"),
+            ("schedule_steps", self.schedule_steps is None or self.schedule_steps >= 1, "at least 1, or None"),
             ("final", 0 <= self.final <= 1, "between 0 and 1"),
             ("clip", self.clip is None or self.clip > 0, "above 0, or None"),
             ("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "at least 1, or None"),
-        )
-        for name, fine, rule in rules:
-            if not fine:
-                raise UserError(f"recipe: {name} must be {rule}, not {getattr(self, name)}")
-        losses.get(self.loss)
+        ]
+        check_rules(self, rules, "recipe: ")
+        losses.parse(self.loss)
+        schedules.parse(self.schedule)
 
     def rate(self, step: int) -> float:
         """Learning rate of the update from state ``step`` to ``step + 1``."""
-        warmup = min(self.warmup, self.steps // 2)
+        step, steps = step + self.schedule_start, self.schedule_steps or self.steps
+        warmup = min(self.warmup, steps // 2)
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
-        if self.schedule == "constant":
-            return self.learning_rate
-        done = min(1.0, (step - warmup) / max(1, self.steps - warmup))
-        left = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1 - done
-        return self.learning_rate * (self.final + (1 - self.final) * left)
+        return self.learning_rate * schedules.parse(self.schedule)(step - warmup, steps - warmup, self.final)
 
 
 @dataclass(frozen=True)
@@ -200,11 +203,6 @@ class TrainState:
             for p, required in before:
                 p.requires_grad_(required)
 
-    @property
-    def rows(self) -> int:
-        """Rows a step on this device."""
-        return self.recipe.batch // self.world
-
     def keep_rows(self, index: torch.Tensor) -> None:
         """Of independent problems, one a leading row of every trained parameter, only those in ``index`` go on."""
         for parameter in self.trained:
@@ -221,23 +219,25 @@ class TrainState:
 Objective = Callable[[], torch.Tensor]
 
 
-def train(state: TrainState, stream: Stream | None = None, objective: Objective | None = None) -> Iterator[Step]:
-    """Trains from ``state.step`` to ``state.recipe.steps``, yielding after each step.
+def train(
+    state: TrainState, stream: Stream | None = None, objective: Objective | None = None, until: int | None = None
+) -> Generator[Step]:
+    """Trains from ``state.step`` to ``state.recipe.steps``, or to step ``until`` before, yielding after each step.
 
     Dropout is on while a step runs; between steps the model's mode is whatever the caller left it in when the loop began, so
     the loop body may evaluate freely. Closing the generator early leaves everything usable.
 
     Args:
         stream: batches, whose target tokens' mean loss is minimised.
-        objective: minimised instead of a stream's loss. Where it gives a loss for each of several independent problems, a
-            problem whose loss or gradient is not finite gets no gradient from then on and its row number stands in
-            ``state.failed``; the others never notice.
+        objective: minimised instead of a stream's loss; of several processes, the mean of what each gives. Where it gives a
+            loss for each of several independent problems, one whose loss or gradient is not finite gets no gradient from
+            then on and its row number stands in ``state.failed``; the others never notice.
 
     Raises:
         NonFiniteLoss: at the first loss or gradient that is NaN or infinite, before it reaches the parameters.
     """
     with state.only_trained():
-        while state.step < state.recipe.steps:
+        while state.step < (state.recipe.steps if until is None else until):
             if objective is not None:
                 yield _descend(state, objective)
             elif stream is not None:
@@ -251,7 +251,14 @@ def _descend(state: TrainState, objective: Objective) -> Step:
     losses_now = objective()
     if not losses_now.dim():
         losses_now.backward()
-        return _update(state, losses_now.detach(), 0, 0)
+        total = losses_now.detach()
+        if state.world > 1:  # the gradients that no wrapper has averaged
+            total = state.accelerator.reduce(total, "mean")
+            for p in state.trained:
+                p.grad = None if p.grad is None else state.accelerator.reduce(p.grad, "mean")
+        return _update(state, total, 0, 0)
+    if state.world > 1:
+        raise ValueError("independent problems are trained in one process")
     finite = losses_now.isfinite()
     losses_now.masked_fill(~finite, 0).sum().backward()
     # One pass over the gradients: their norm by row tells what failed, what stands still, and the norm of all.
@@ -268,13 +275,14 @@ def _descend(state: TrainState, objective: Objective) -> Step:
                 parameter.grad[bad] = 0
     norm = norms[:, ~bad].norm()
     values = losses_now.detach()
-    return _update(state, values.masked_fill(bad, 0).sum(), 0, 0, norm, values, idle)
+    step = _update(state, values.masked_fill(bad, 0).sum(), 0, 0, norm)
+    return replace(step, losses=values, idle=idle)
 
 
 def _step(state: TrainState, stream: Stream) -> Step:
     """One step on a batch of the stream."""
     recipe, accelerator = state.recipe, state.accelerator
-    batch = stream.take(state.rows)
+    batch = stream.take(recipe.batch // state.world)
     targets, tokens = int((batch.targets != IGNORE).sum()), batch.tokens
     if state.world > 1:
         counts = accelerator.reduce(torch.tensor([targets, tokens], device=accelerator.device))
@@ -297,13 +305,7 @@ def _step(state: TrainState, stream: Stream) -> Step:
 
 
 def _update(
-    state: TrainState,
-    total: torch.Tensor,
-    tokens: int,
-    targets: int,
-    norm: torch.Tensor | None = None,
-    losses_now: torch.Tensor | None = None,
-    idle: torch.Tensor | None = None,
+    state: TrainState, total: torch.Tensor, tokens: int, targets: int, norm: torch.Tensor | None = None
 ) -> Step:
     """The optimizer step that gradients now in place call for."""
     recipe = state.recipe
@@ -324,7 +326,7 @@ def _update(
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
-    return Step(state.step, value, rate, size, tokens, targets, losses_now, idle)
+    return Step(state.step, value, rate, size, tokens, targets)
 
 
 def _parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
@@ -343,4 +345,4 @@ def _loss_sum(state: TrainState, batch: Batch) -> torch.Tensor:
     inside = batch.inside if mask_token(state.bare) is not None else None  # a causal model never looks at the padding
     with state.accelerator.autocast():
         logits = target_logits(state.model, batch.input_ids, keep, inside)
-    return losses.get(state.recipe.loss)(logits, batch.targets[keep]).sum()
+    return losses.parse(state.recipe.loss)(logits, batch.targets[keep]).sum()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from engramlab.base.errors import UserError
+from engramlab.core.training import named
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -191,17 +192,7 @@ def get(name: str, **settings: Any) -> Loss:
     Raises:
         UserError: no such loss, no such setting (with those there are), or a setting outside its range.
     """
-    try:
-        loss: Any = LOSSES[name]
-    except KeyError:
-        raise UserError(f"loss {name!r} is unknown; choose one of: {', '.join(LOSSES)}") from None
-    known = [field.name for field in fields(loss)] if is_dataclass(loss) else []
-    for setting in settings:
-        if setting not in known:
-            there_is = f"its settings are: {', '.join(known)}" if known else "it has no settings"
-            raise UserError(f"loss {name!r} has no setting {setting!r}; {there_is}")
-    found: Loss = replace(loss, **settings) if settings else loss
-    return found
+    return named.get(LOSSES, "loss", name, **settings)
 
 
 def parse(text: str) -> Loss:
@@ -210,17 +201,4 @@ def parse(text: str) -> Loss:
     Raises:
         UserError: an unknown name or setting, or a value that is no number (names it).
     """
-    name, *parts = text.split(":")
-    settings: dict[str, Any] = {}
-    for part in parts:
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise UserError(f"loss {text!r}: {part!r} is no setting; write it as in overtone:mixing=0.3:clip=0")
-        if value.lower() in ("true", "false"):
-            settings[key] = value.lower() == "true"
-            continue
-        try:
-            settings[key] = float(value)
-        except ValueError:
-            raise UserError(f"loss {text!r}: {key} must be a number, true or false, not {value!r}") from None
-    return get(name, **settings)
+    return named.parse(LOSSES, "loss", text)

@@ -1,9 +1,10 @@
-"""Editing benchmarks: one file a format, and the file name is the registration.
+"""Editing benchmarks: one file each, and the file name is the registration.
 
-A format is a module with ``KEYS`` (what it is known by, for messages), ``recognises(record) -> bool`` and
-``case(record, index) -> Case``, which raises BadRecord. Every format sorts a record's questions into the same three
-roles: ``generality`` (the edit's prompt in other words), ``portability`` (what follows from the edit) and ``locality``
-(what must stay); a judge's ``group`` is the kind as the benchmark calls it.
+A benchmark that is made and not read has ``cases(seed, limit) -> list[Case]``, in an order drawn by the seed, and may say with
+``LIMIT`` how many of them a run takes that does not say. A format of files has ``KEYS`` (what it is known by, for messages),
+``recognises(record) -> bool`` and ``case(record, index) -> Case``, which raises BadRecord. Every benchmark sorts its questions
+into the same three roles: ``generality`` (the edit's prompt in other words), ``portability`` (what follows from the edit) and
+``locality`` (what must stay); a judge's ``group`` is the kind as the benchmark calls it.
 
     loaded = benchmarks.load("recent_test.json", bad="skip", limit=100)
     loaded.cases, loaded.skipped, loaded.format
@@ -11,21 +12,21 @@ roles: ``generality`` (the edit's prompt in other words), ``portability`` (what 
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+from engramlab.base import registry
 from engramlab.base.errors import UserError, nearest
 from engramlab.base.facts import Case, Edit
 from engramlab.editing.benchmarks._fields import BadRecord
-from engramlab.editing.benchmarks._files import Raw, read
+from engramlab.files import tables
+from engramlab.files.tables import Record
 
-__all__ = ["BadRecord", "Loaded", "Skipped", "contradictions", "load", "names"]
-
+__all__ = ["BadRecord", "Loaded", "Skipped", "check", "contradictions", "load", "made", "names"]
 
 #: A record left out: its index in the file (from 0), the key that is wrong ("" if the record itself is), and why.
 Skipped = tuple[int, str, str]
@@ -39,16 +40,27 @@ class Loaded:
     skipped: list[Skipped]
     format: str
 
-    @property
-    def without_subject(self) -> list[str]:
-        """Ids of cases with an edit whose prompt does not quote its subject: no use to methods that need it."""
-        return [case.id for case in self.cases if not all(_quotes_subject(edit) for edit in case.edits)]
+
+def _modules(has: str) -> dict[str, ModuleType]:
+    package = sys.modules[__name__]
+    found = {name: registry.load(package, name, "benchmark") for name in registry.names(package)}
+    return {name: module for name, module in found.items() if hasattr(module, has)}
 
 
 def names() -> list[str]:
     """Names of the formats."""
-    found = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
-    return sorted(name for name in found if hasattr(_module(name), "recognises"))
+    return list(_modules("recognises"))
+
+
+def made() -> dict[str, ModuleType]:
+    """The benchmarks that are made and not read, by name."""
+    return _modules("cases")
+
+
+def check(benchmark: str | Path) -> None:
+    """Raises UserError for a benchmark that is neither made, nor on the hub, nor a file here."""
+    if str(benchmark) not in made() and not str(benchmark).startswith("hub:") and not Path(benchmark).exists():
+        raise UserError(f"benchmark {benchmark!r}: no such file; give a file, hub:owner/name, or {' or '.join(made())}")
 
 
 def load(
@@ -57,18 +69,20 @@ def load(
     format: str | None = None,
     bad: Literal["refuse", "skip"] = "refuse",
     limit: int | None = None,
+    seed: int = 0,
 ) -> Loaded:
-    """The cases of a benchmark's file, in its order.
+    """The cases of a benchmark: of a file in its order, of one that is made in the order of its seed.
 
     A record is used whole or not at all: one empty locality prompt makes it bad. Cases whose ids the file repeats get
     "#2", "#3", ... behind them, so that results stay apart.
 
     Args:
-        path: a .json (list, object around a list, one record), .jsonl, .csv or .tsv file, or
+        path: a name of ``made()``, a .json (list, object around a list, one record), .jsonl, .csv or .tsv file, or
             ``hub:owner/name[:file or split]``.
         format: one of ``names()``; by default the one that recognises most records.
         bad: what to do about bad records: refuse the file, or skip them and list them in ``skipped``.
         limit: stop after this many cases; later records are not looked at.
+        seed: of a benchmark that is made.
 
     Raises:
         UserError: no such file, not readable, no format or several formats fit, no usable record; with "refuse" a bad
@@ -78,11 +92,21 @@ def load(
         raise UserError(f"bad={bad!r} is unknown; use 'refuse' or 'skip'")
     if limit is not None and limit < 1:
         raise UserError(f"limit={limit}: must be at least 1, or left out for all records")
-    raws = read(path)
+    if str(path) in made():
+        if format is not None:
+            raise UserError(f"format: is of a benchmark's file; leave it out for {path}")
+        return Loaded(made()[str(path)].cases(seed, limit), [], str(path))
+    raws = list(tables.records(path))
     if not raws:
         raise UserError(f"{path}: holds no records")
-    format = _detect(path, raws) if format is None else _known(format)
-    module = _module(format)
+    formats = _modules("recognises")
+    format = format or _detect(path, raws, formats)
+    if format not in formats:
+        near = nearest(format, list(formats))
+        raise UserError(
+            f"benchmark format {format!r} is unknown; did you mean {near!r}? There are: {', '.join(formats)}"
+        )
+    module = formats[format]
     cases: list[Case] = []
     skipped: list[Skipped] = []
     for index, raw in enumerate(raws):
@@ -118,38 +142,21 @@ def _normal(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _quotes_subject(edit: Edit) -> bool:
-    return bool(edit.query.subject) and edit.query.subject in edit.query.prompt
-
-
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"{__name__}.{name}")
-
-
-def _known(name: str) -> str:
-    if name not in names():
-        raise UserError(
-            f"benchmark format {name!r} is unknown; did you mean {nearest(name, names())!r}? "
-            f"There are: {', '.join(names())}"
-        )
-    return name
-
-
-def _detect(path: str | Path, raws: list[Raw]) -> str:
+def _detect(path: str | Path, raws: list[Record], formats: dict[str, ModuleType]) -> str:
     """The format that recognises most records: bad ones may lack the keys that tell."""
     records = [raw.value for raw in raws if isinstance(raw.value, dict)]
-    votes = {name: sum(map(_module(name).recognises, records)) for name in names()}
+    votes = {name: sum(map(module.recognises, records)) for name, module in formats.items()}
     best = [name for name, count in votes.items() if count and count == max(votes.values())]
     if len(best) == 1:
         return best[0]
     if best:
         raise UserError(f"{path}: its records fit several formats ({', '.join(best)}); say which with format=")
     keys = ", ".join(map(str, records[0])) if records else "none: they are no objects"
-    formats = "; ".join(f"{name} has {_module(name).KEYS}" for name in names())
-    raise UserError(f"{path}: its records (keys: {keys}) are of no known format: {formats}")
+    known = "; ".join(f"{name} has {module.KEYS}" for name, module in formats.items())
+    raise UserError(f"{path}: its records (keys: {keys}) are of no known format: {known}")
 
 
-def _case(module: ModuleType, raw: Raw, index: int) -> Case:
+def _case(module: ModuleType, raw: Record, index: int) -> Case:
     if raw.broken:
         raise BadRecord(index, "", raw.broken)
     if not isinstance(raw.value, dict):
@@ -170,7 +177,7 @@ def _unique(cases: list[Case]) -> Iterator[Case]:
         yield replace(case, id=id)
 
 
-def _refusal(path: str | Path, format: str, raws: list[Raw], skipped: list[Skipped], *, none_good: bool) -> str:
+def _refusal(path: str | Path, format: str, raws: list[Record], skipped: list[Skipped], *, none_good: bool) -> str:
     index, key, reason = skipped[0]
     place = f" ({raws[index].place})" if raws[index].place else ""
     where = f"record {index}{place}, key {key!r}" if key else f"record {index}{place}"

@@ -9,7 +9,7 @@ have it, and chains through it have one answer. The kinds of judges are those of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,8 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Query
 from engramlab.base.random_access import key, permute
 from engramlab.corpora.countries import CONTINENTS, RELATIONS, Country, Value, countries, holders
+
+LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +256,8 @@ def world(seed: int = 0, size: int = 150, relations: Sequence[str] = RELATIONS) 
     The query of each edit holds the true answer as its target (and its other spellings), so that facts a model does not know
     can be left out. Judges: three rephrasings ("generality"; one of them a question), consequences ("portability": groups
     "one-hop" and "two-hop" for that many unedited facts on the way, "Subject_Aliasing", "Logical_Generalization") and what must
-    stay ("locality": "Relation_Specificity", "Forgetfulness"). Each holds after its own edit alone; see ``together`` for
-    several.
+    stay ("locality": "Relation_Specificity", "Forgetfulness"). Each holds after its own edit alone; see
+    ``cases.together`` for several.
 
     Args:
         seed: of the objects put in and of the countries asked about.
@@ -277,22 +279,8 @@ def world(seed: int = 0, size: int = 150, relations: Sequence[str] = RELATIONS) 
     return [made.case(c, relation) for c in made.chosen for relation in relations if relation in c.facts]
 
 
-def together(cases: Iterable[Case]) -> list[Case]:
-    """These cases without the judges that no longer hold once all of their edits stand side by side.
-
-    The capital of Japan must not change when France's does, unless Japan's is edited too. For sequences and batches of cases
-    of ``world``; other queries than its own are kept.
-    """
-    cases = list(cases)
-    edited = {edit.query.id for case in cases for edit in case.edits}
-    given = Counter(f"{edit.query.relation}={edit.target}" for case in cases for edit in case.edits)
-
-    def holds(query: Query, own: str) -> bool:
-        needs = query.needs if isinstance(query, WorldQuery) else ()
-        return not any(need in edited or given[need] > (need == own) for need in needs)
-
-    def kept(edit: Edit) -> Edit:
-        own = f"{edit.query.relation}={edit.target}"
-        return replace(edit, judges=tuple(query for query in edit.judges if holds(query, own)))
-
-    return [Case(case.id, tuple(kept(edit) for edit in case.edits)) for case in cases]
+def cases(seed: int = 0, limit: int | None = None) -> list[Case]:
+    """Edits of facts about 120 countries, in an order drawn by ``seed``: a few are about many countries and relations."""
+    found = world(seed, 120)
+    order = permute(key(seed, "editing cases"), np.arange(len(found)), len(found))
+    return [found[i] for i in order[:limit]]

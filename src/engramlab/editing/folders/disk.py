@@ -13,13 +13,12 @@ weights), then ``engramlab.json``. Both carry the same serial; where a process w
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -222,27 +221,6 @@ def check_untouched(state: State, one: Saved, now: Mapping[str, torch.Tensor]) -
                 "else, so it cannot be taken off bit for bit. Take model.safetensors from a copy, or edit the original model "
                 f"({state.base}) again"
             )
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Inside the block no other process may change the folder. Raises UserError while another one does."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        yield
-        return
-    try:
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"cannot write {folder} ({error.strerror or error}); choose another place with --out") from None
-    with file:
-        with contextlib.suppress(OSError):  # a file system without locks
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{folder} is being changed by another process; wait for it") from None
-        yield
 
 
 def _json(path: Path) -> Any:

@@ -22,6 +22,7 @@ from engramlab.editing.folders import disk as folders
 from engramlab.editing.folders.disk import Record, Saved, State, is_edited
 from engramlab.editing.method import kinds
 from engramlab.files import writing
+from engramlab.files.locks import held
 
 __all__ = ["Record", "Saved", "check_out", "is_edited", "listing", "load", "save", "undo"]
 
@@ -60,7 +61,7 @@ def save(
     older = folders.read(source) if source is not None else None
     check_out(folder, folder if folders.is_edited(folder) else source, delta_only=delta_only)
     if folders.is_edited(folder):
-        with folders.held(folder):
+        with held(folder):
             _append(folders.read(folder), model, entries, records)
         return folder
     known = [folders.saved(older, k + 1).record for k in range(_alike(older, entries))] if older else []
@@ -164,7 +165,7 @@ def undo(folder: str | Path, *, last: int | None = None, to: int | None = None) 
     if last is not None and to is not None:
         raise UserError("give either how many edits to undo (--last) or how many to leave (--to), not both")
     state = folders.read(folder)
-    with folders.held(state.folder):
+    with held(state.folder):
         state = folders.read(folder)
         if not state.edits:
             raise UserError(f"{state.folder} has no edit to undo: it is the unedited model {state.base}")

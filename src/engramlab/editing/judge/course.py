@@ -25,6 +25,7 @@ from engramlab.core.forward.passes import target_logits
 from engramlab.core.training.losses import Loss, cross_entropy
 from engramlab.editing.requests import Requests, encode_edits
 from engramlab.measuring.asking import Words
+from engramlab.measuring.scoring import evidence
 
 
 @dataclass
@@ -99,8 +100,7 @@ class Course:
         requests = encode_edits(self.tokenizer, cases, device=next(model.parameters()).device)
         with mode(model, False), together(model, deltas):
             logits = target_logits(model, requests.ids, requests.keep, ends=requests.prompt_ends, owner=requests.owner)
-        wide = logits.float()
-        ranks = (wide > wide.gather(-1, requests.targets[:, None])).sum(-1)
+        _, ranks, _ = evidence(logits, requests.targets)
         alive = torch.tensor(list(numbers or range(len(cases))))
         seen = _look(-1, alive, -cross_entropy(logits, requests.targets), ranks, requests)
         seen.losses = self._loss(logits, requests.targets).float().cpu().numpy()

@@ -25,7 +25,7 @@ from engramlab.base.progress import Bar
 from engramlab.core import deltas
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import select_positions
-from engramlab.core.models import module_paths
+from engramlab.core.models import context_limit, module_paths
 from engramlab.core.text.tokens import start_tokens
 from engramlab.editing.keys.running_text import TextSource, keep, texts
 
@@ -176,8 +176,8 @@ def _batches(
     model: nn.Module, tokenizer: Any, source: TextSource, tokens: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Token rows ``[R, T]`` padded at the right and their masks, together exactly ``tokens`` tokens where the text has them."""
-    context = getattr(model.config, "max_position_embeddings", None) or 512
-    window = min(512, int(context))
+    context = context_limit(model) or 512
+    window = min(512, context)
     first = start_tokens(tokenizer)
     found = texts(model, tokenizer, source)
     rows: list[list[int]] = []

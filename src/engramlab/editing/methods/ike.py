@@ -3,13 +3,11 @@ the prompt (arXiv 2305.12740)."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -19,9 +17,11 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
 from engramlab.base.options import check_rules
 from engramlab.core.deltas import Delta, Modifier, fingerprint, installed
+from engramlab.core.models import context_limit
 from engramlab.core.text.tokens import join
 from engramlab.core.training.losses import Loss
 from engramlab.editing.requests import encode_edits
+from engramlab.files import tables
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = False, False, True
 
@@ -38,7 +38,7 @@ class Config:
     demonstrations: int = 16
     """How many (the field's usual evaluations take 16); fewer where they would fill more than half of the model's context."""
     file: str | None = None
-    """JSON lines with prompt, target (the new answer), rephrased, unrelated and answer (to unrelated); None for our own."""
+    """A table with prompt, target (the new answer), rephrased, unrelated and answer (to unrelated); None for our own."""
     facts: int = 4
     """Of several edits, how many new facts stand before a prompt: those that share most with it."""
 
@@ -205,7 +205,7 @@ def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config
         new = set(prompts)
         held = [(p, f) for p, f in zip(older.prompts, older.facts, strict=True) if p not in new]
         prompts, facts = [p for p, _ in held] + prompts, [f for _, f in held] + facts
-    room = (getattr(model.config, "max_position_embeddings", None) or 4096) // 2
+    room = (context_limit(model) or 4096) // 2
 
     def made(shown: Sequence[str]) -> IkeDelta:
         return IkeDelta(fingerprint(model), prompts, facts, shown, config.facts, continues=older)
@@ -234,23 +234,11 @@ def _choose(pool: Sequence[Demonstration], prompts: Sequence[str], count: int) -
 
 def _read(name: str) -> list[Demonstration]:
     keys = list(asdict(_OWN[0]))
-    try:
-        lines = Path(name).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"file {name!r} of demonstrations cannot be read: {error}") from None
     found = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{name}, line {number}: not JSON ({error})") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{name}, line {number}: must be an object with {', '.join(keys)}")
+    for place, record in tables.objects(name):
         for key in keys:
             if not isinstance(record.get(key), str) or not record[key].strip():
-                raise UserError(f"{name}, line {number}: {key!r} must be a text that is not empty")
+                raise UserError(f"{name}, {place}: {key!r} must be a text that is not empty")
         found.append(Demonstration(**{key: record[key] for key in keys}))
     if not found:
         raise UserError(f"{name}: holds no demonstrations")

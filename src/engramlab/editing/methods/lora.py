@@ -11,8 +11,7 @@ from torch import nn
 
 from engramlab.base.facts import Edit
 from engramlab.core.deltas import Delta
-from engramlab.core.models import module_paths
-from engramlab.core.models.adapters import key_rows
+from engramlab.core.models import key_rows, module_paths
 from engramlab.core.training.losses import Loss
 from engramlab.editing import method
 from engramlab.editing.requests import encode_edits

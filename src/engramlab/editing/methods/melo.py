@@ -13,7 +13,6 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
 from engramlab.base.options import check_rules
 from engramlab.core.deltas import Delta, Modifier, Route, fingerprint
-from engramlab.core.training.loop import Recipe
 from engramlab.core.training.losses import Loss
 from engramlab.editing import method
 from engramlab.editing.requests import encode_edits
@@ -198,15 +197,6 @@ class MeloDelta(Delta):
         return cls(model, settings["path"], clusters, factors["left"], factors["right"])
 
 
-class _Halving(Recipe):
-    """A learning rate that is halved again and again."""
-
-    every: int = 20
-
-    def rate(self, step: int) -> float:
-        return self.learning_rate * 0.5 ** (step // self.every)
-
-
 def edit(
     model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss, watch: Watch | None = None
 ) -> Delta:
@@ -245,7 +235,7 @@ def edit_each(
         )
         for path in paths
     }
-    recipe = _halving(config)
+    recipe = method.recipe(config.steps, config.learning_rate, schedule=f"halving:every={config.halve_every}")
     with standing_in(model, empty):
         keys = inputs_at(model, key_path, requests)
         trained = descend(
@@ -272,13 +262,6 @@ def edit_each(
             sides.append({path: torch.cat([held[path].to(device), new[path]]) if held else new[path] for path in paths})
         found.append(MeloDelta(name, key_path, clusters, sides[0], sides[1], continues=older))
     return found
-
-
-def _halving(config: Config) -> Recipe:
-    plain = method.recipe(config.steps, config.learning_rate)
-    made = _Halving(**vars(plain))
-    object.__setattr__(made, "every", config.halve_every)
-    return made
 
 
 def _layers(model: nn.Module, config: Config) -> tuple[int, tuple[int, ...]]:

@@ -26,7 +26,8 @@ from engramlab.core.training.loop import NonFiniteLoss, Recipe, TrainState, trai
 from engramlab.core.training.losses import Loss
 from engramlab.editing.requests import Requests
 from engramlab.editing.routed.codebook import at_ends
-from engramlab.editing.solve.descent import Watch, evidence
+from engramlab.editing.solve.descent import Watch
+from engramlab.measuring.scoring import evidence
 
 
 def continued(model: nn.Module, kind: type[Delta], path: str) -> Any:
@@ -147,7 +148,7 @@ class Rows:
         logits = self.tail.logits(self.requests.keep[:, self.begin :])
         if watch is not None:
             with torch.no_grad():
-                watch(step, self.alive, *evidence(logits, self.requests.targets), self.requests)
+                watch(step, self.alive, *evidence(logits, self.requests.targets)[:2], self.requests)
         return self.requests.mean(loss(logits, self.requests.targets))
 
 

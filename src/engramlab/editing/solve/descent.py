@@ -20,6 +20,7 @@ from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.core.training.losses import Loss
 from engramlab.editing import method
 from engramlab.editing.requests import Requests, encode_edits
+from engramlab.measuring.scoring import evidence
 
 #: Called before every step with (steps done, numbers of the groups still in the batch ``[G]``, log-probabilities of the target
 #: tokens ``[n]``, their ranks ``[n]``, the requests they belong to): the course of an edit, token by token.
@@ -151,7 +152,7 @@ def descend(
                     logits = logits[now.target_rows]
                 if watch is not None:
                     with torch.no_grad():
-                        watch(state.step, groups, *evidence(logits, now.targets), now)
+                        watch(state.step, groups, *evidence(logits, now.targets)[:2], now)
                 return now.mean(loss(logits, now.targets))
 
             with _hooked(model, updates, rows):
@@ -175,13 +176,6 @@ def descend(
             tail = tail.only(torch.isin(now.owner, left).nonzero().flatten())
             now, alive = now.select(left, crop=False), alive[left]
     return found
-
-
-def evidence(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability and rank ``[n]`` of each target token under ``logits[n, V]``."""
-    logits = logits.float()
-    chosen = logits.gather(-1, targets[:, None])
-    return (chosen - logits.logsumexp(-1, keepdim=True)).squeeze(-1), (logits > chosen).sum(-1)
 
 
 @contextlib.contextmanager

@@ -16,9 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from engramlab.base.errors import UserError
 from engramlab.experiments.hidden_state_probing.config import PRESETS, Config, check
-from engramlab.files import runs, writing
 
 __all__ = ["PRESETS", "Config", "run"]
 
@@ -29,35 +27,19 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     Raises:
         UserError: anything about the options, the models, their texts or the folder that makes the run impossible.
     """
-    from accelerate import Accelerator
-
+    from engramlab.experiments._run import Run
     from engramlab.experiments.hidden_state_probing.summary import correlations
     from engramlab.experiments.hidden_state_probing.targets import targets
     from engramlab.experiments.hidden_state_probing.work import Part
 
-    console = console or Console(stderr=True)
     check(config)
-    place = runs.Run(out, "hidden-state-probing", config, preset=preset)
-    accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise UserError("probes are small and train in one process: start it without a launcher")
-    parts = [Part(config, target, Path(out), accelerator, console) for target in targets(config)]
-    place.open()
-    try:
-        done = [part.run() for part in parts]
-        rows = [row for result in done for row in result["rows"]]
-        training = [row for result in done for row in result["training"]]
-        summary = {
-            "experiment": "hidden-state-probing",
-            "seed": config.seed,
-            "seconds": round(sum(row["seconds"] for row in training), 1),
-            "spearman": correlations(rows),
-            "rows": rows,
-            "closer": [row for result in done for row in result["closer"]],
-            "skipped": [row for result in done for row in result["skipped"]],
-            "training": training,
+    run = Run("hidden-state-probing", config, out, preset=preset, console=console)
+    run.alone()
+    parts = [Part(run, target) for target in targets(config)]
+    with run:
+        done = [part.results() for part in parts]
+        found = {
+            name: [row for result in done for row in result[name]] for name in ("rows", "closer", "skipped", "training")
         }
-        writing.write_json(Path(out) / "summary.json", summary)
-        return summary
-    finally:
-        place.close()
+        seconds = sum(row["seconds"] for row in found["training"])
+        return run.finish(seconds=seconds, spearman=correlations(found["rows"]), **found)

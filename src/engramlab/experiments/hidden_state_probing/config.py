@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from engramlab.base.errors import UserError
 from engramlab.core.training.loop import Recipe
-from engramlab.corpora.datasets import Source
+from engramlab.corpora import datasets
 from engramlab.probing.classifier import Probe
 from engramlab.probing.q_probing import At, check_prompt
 
+Source: Any = datasets.options()  # what the corpora ask for
 _RECIPE = Recipe(
     steps=30_000, batch=200, learning_rate=1e-3, weight_decay=0.3, eps=1e-6, schedule="linear", final=0.0, clip=None
 )
@@ -52,6 +53,7 @@ class Config(Source):
 #: With a few hundred names, hardly any two of which share a token, an update of the embedding learns the training subjects by
 #: heart and Q-probing gets worse with it: here it has none. Entries are many more than names, so P-probing keeps its own.
 TINY = Config(
+    people=300,
     q=replace(Q, rank=0, recipe=replace(_RECIPE, steps=300, batch=64, learning_rate=5e-3)),
     p=replace(P, recipe=replace(_RECIPE, steps=200, batch=16, learning_rate=5e-3)),
     test_entries=300,
@@ -59,6 +61,7 @@ TINY = Config(
 PAPER = Config(people=100_000)
 #: A pretrained model as it is: hidden states are computed once, and classifiers alone are trained.
 PRETRAINED = Config(
+    people=300,
     q=replace(Q, rank=0, recipe=replace(_RECIPE, steps=500, batch=64)),
     p=replace(P, rank=0, recipe=replace(_RECIPE, steps=500, batch=64)),
     variants=("multi2+permute",),
@@ -80,8 +83,7 @@ def check(config: Config) -> None:
         for value in getattr(config, name):
             if getattr(config, name).count(value) > 1:
                 raise UserError(f"{name}: {value!r} is there twice")
-    if config.corpus is not None and config.facts is not None:
-        raise UserError("corpus and facts: give one of them, each brings its own texts")
+    datasets.chosen(config)
     if config.test_entries < 1:
         raise UserError(f"test_entries: must be at least 1, not {config.test_entries}")
     check_prompt(config.prompt)

@@ -9,7 +9,7 @@ from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.core import models
-from engramlab.corpora.datasets import Dataset, Source, dataset, variants
+from engramlab.corpora.datasets import Dataset, dataset, recorded, variants
 from engramlab.experiments.hidden_state_probing.config import Config
 from engramlab.files import writing
 
@@ -82,7 +82,7 @@ def _of_run(config: Config, folder: Path) -> list[Target]:
         raise UserError(
             f"model: {folder} is a run of {record['experiment']!r}; give a run of {EXTRACTION!r}, or a model"
         )
-    source = Source.from_plain(record["config"])
+    source = recorded(record["config"])
     there = variants(source, tuple(record["config"]["variants"]))
     for variant in config.variants:
         if variant not in there:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import Accelerator
-from rich.console import Console
 
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as random_key
 from engramlab.core.text import tokens
 from engramlab.core.text.assembly import TokenTable
-from engramlab.core.training import stages
+from engramlab.core.training.stage import finished
 from engramlab.corpora.datasets import halved
+from engramlab.experiments._run import Run
 from engramlab.experiments.hidden_state_probing.config import Config
 from engramlab.experiments.hidden_state_probing.targets import Target
 from engramlab.probing import p_probing, q_probing
@@ -28,30 +26,24 @@ SUBJECTS_AT_ONCE = 20_000
 
 
 class Part:
-    """One model and its texts.
+    """One model and its texts."""
 
-    Args:
-        target: what to probe.
-        folder: of the run.
-        accelerator: the device; probes train in one process.
-    """
+    config: Config
 
-    def __init__(
-        self, config: Config, target: Target, folder: Path, accelerator: Accelerator, console: Console
-    ) -> None:
-        self.config, self.target, self.accelerator, self.console = config, target, accelerator, console
-        self.folder = folder / target.name
-        self.data, split = halved(target.data, config.seed)
+    def __init__(self, run: Run, target: Target) -> None:
+        self.run, self.config, self.target = run, run.config, target
+        self.folder = run.folder / target.name
+        self.data, split = halved(target.data, run.config.seed)
         self.is_train = split.is_train(np.arange(split.subjects))
         if self.is_train.all():
             raise UserError(f"{target.name}: one subject cannot be split into two groups; there must be at least 2")
 
-    def run(self) -> dict[str, Any]:
+    def results(self) -> dict[str, Any]:
         """Probes what is not done yet: rows, closer rows, skipped tasks and one training row a probe."""
         records: dict[str, dict[str, Any]] = {}
         wanted = [name.lower() for name in self.config.probes]
         for name in wanted:
-            if (record := stages.finished(self.folder / name)) is not None:
+            if (record := finished(self.folder / name)) is not None:
                 records[name] = record
         if len(records) < len(wanted):
             self.model, self.tokenizer = self.target.load()
@@ -114,11 +106,8 @@ class Part:
             seed=self.config.seed,
         )
         for left in tasks.skipped:
-            self._say(f"{self.target.name}: skipped the {left['target']} of {left['attribute']}: {left['reason']}")
+            self.run.say(f"{self.target.name}: skipped the {left['target']} of {left['attribute']}: {left['reason']}")
         return tasks
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _q(self, tasks: Tasks) -> dict[str, Any]:
         config, population = self.config, self.data.questions.population
@@ -161,7 +150,7 @@ class Part:
             if order is None:
                 for row in record["rows"]:
                     row["position"] = None
-            elif self.data.name.startswith("couple"):  # in ordered pairs: closer P-probing has something to show
+            elif self.data.written.pairs:  # closer P-probing has something to show
                 attributes = self.data.corpus.attributes
                 record["closer"] = p_probing.closer(tasks, predicted, subjects, order[test], attributes)
             return record
@@ -174,15 +163,15 @@ class Part:
             getattr(self.config, name),
             train=train,
             test=test,
-            accelerator=self.accelerator,
+            accelerator=self.run.accelerator,
             finish=finish,
             label=f"{self.target.name} {name.upper()}-probing",
             seed=self.config.seed,
             minutes_between_checkpoints=self.config.checkpoint_minutes,
-            console=self.console,
+            console=self.run.console,
         )
         for k in record.get("failed", ()):
-            self._say(
+            self.run.say(
                 f"{self.target.name}: the loss of {name.upper()}-probing the {tasks.tasks[k].name} became NaN or infinite and "
                 f"its training stopped there; lower --{name}.recipe.learning-rate"
             )

@@ -7,6 +7,7 @@ Source: arXiv 2406.11813. Run the same command again to go on after an interrupt
 
     engramlab run knowledge-acquisition --preset tiny --out runs/acquisition
     engramlab run knowledge-acquisition --model MODEL --stream texts/ --inject passages.jsonl --schedule all --out runs/mine
+    engramlab run knowledge-acquisition --model MODEL --stream texts/ --facts my_facts.csv --out runs/facts
     engramlab run knowledge-acquisition --batch 8 32 --interval 80 --out runs/batches   (several values: a part of the run each)
 """
 
@@ -17,8 +18,8 @@ from typing import Any
 
 from rich.console import Console
 
-from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, Reading, check
-from engramlab.files import runs
+from engramlab.acquisition.curves import Reading
+from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, check
 
 __all__ = ["PRESETS", "Config", "Fiction", "Optimizer", "Reading", "run"]
 
@@ -30,16 +31,15 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         UserError: anything about the options, the passages, the stream, the model or the folder that makes the run impossible,
             all of it before the first training step; a loss that is not finite or has exploded, with the last checkpoint kept.
     """
-    from engramlab.experiments.knowledge_acquisition.work import Work
+    from engramlab.experiments.knowledge_acquisition.part import Part
+    from engramlab.experiments.knowledge_acquisition.setup import Run
+    from engramlab.experiments.knowledge_acquisition.summary import summarise
 
-    console = console or Console(stderr=True)
-    out = Path(out)
     check(config)
-    place = runs.Run(out, "knowledge-acquisition", config, preset=preset)
-    work = Work(config, out, console)
-    work.read_stream()
-    place.open()
-    try:
-        return work.run(resumed=place.resumed)
-    finally:
-        place.close()
+    run = Run(config, out, preset=preset, console=console)
+    run.read_stream()
+    with run:
+        run.begin()
+        training = [row for part in run.parts for row in Part(run, part).results()]
+        unique = {(row["dataset"], row["stage"]): row for row in training}
+        return summarise(run.folder, config, run.parts, list(unique.values()), run.groups)

@@ -7,10 +7,12 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from engramlab.acquisition.dynamics import WINDOW
+from engramlab.acquisition.curves import Reading
 from engramlab.base.errors import UserError
+from engramlab.base.options import check_rules
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe
+from engramlab.corpora.facts import FactOptions
 from engramlab.corpora.fictional_world import KINDS
 from engramlab.files.documents import check_source
 
@@ -62,27 +64,7 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How the curves are read; the report prints every choice."""
-
-    target: Literal["mean", "sum"] = "mean"
-    """Log-probability of a target: mean over its tokens (the released code of the paper) or their sum."""
-    window: int = WINDOW
-    """Steps after an injection in which its maximum is looked for (t_w)."""
-    outliers: float = 1.5
-    """Retainabilities beyond so many interquartile ranges are left out (the paper: 1.5, its code: 2.0)."""
-    base: float = 10.0
-    """Base of the logarithm in the fit of retainability against log t."""
-    t_min: int = 1
-    """Smallest t of that fit."""
-    t_max: int | None = None
-    """Largest t of that fit; None for all that every query reaches."""
-    bootstrap: int = 1000
-    """Resamples of passages for intervals."""
-
-
-@dataclass(frozen=True)
-class Config:
+class Config(FactOptions):
     """Everything that decides the numbers of a run. Several models, batches, rates, ... make one part each, to compare."""
 
     model: tuple[str, ...] = ("tiny",)
@@ -113,9 +95,9 @@ class Config:
     schedule: Literal["duplicate", "paraphrase", "once", "all"] = "all"
     """How passages are met; `all`: a third each paraphrase, duplicate and once."""
     control: int = 0
-    """Passages of a file, the last ones, that are measured and never injected."""
+    """Passages of a file or of your facts, the last ones, that are measured and never injected."""
     passages: int | None = None
-    """Passages of a file to inject, the first ones; None for all but the control."""
+    """Passages of a file or of your facts to inject, the first ones; None for all but the control."""
     interval: tuple[int, ...] = (100,)
     """Steps from one injection of a passage to the next; several compare them."""
     times: int = 10
@@ -134,8 +116,8 @@ class Config:
 
     window: int = 512
     """Tokens of a row."""
-    family: Literal["gpt-neox", "llama"] = "gpt-neox"
-    """Architecture of a named size."""
+    family: str = "gpt-neox"
+    """Architecture of a named size: gpt-neox, llama, ... (see `engramlab models`)."""
     tokenizer: str = "compact"
     """Of a named size: `compact`, a BPE trained on the stream and the passages, or a tokenizer's folder or hub id."""
     vocabulary: int = 8192
@@ -155,7 +137,7 @@ class Config:
     checkpoint_minutes: float = 2.0
     """Wall-clock minutes between checkpoints."""
 
-    def arms(self) -> list[Arm]:
+    def parts(self) -> list[PartConfig]:
         """The parts of the run, one a combination of what there are several of."""
         found = []
         rates: list[tuple[Rate, float | None]] = [(rate, None) for rate in self.rate]
@@ -164,21 +146,23 @@ class Config:
         for model, stage, batch, interval, (rate, value) in product(
             self.model, self.stage, self.batch, self.interval, rates
         ):
-            scratch = model in models.SIZES
+            scratch = models.about(model).from_scratch
             if not scratch and stage != self.stage[0]:
                 continue
+            stage = stage if scratch else 1.0
             scale = self.batch[0] / batch if self.equal == "tokens" else 1.0
             found.append(
-                Arm(
-                    self._name(model, stage if scratch else 1.0, batch, interval, rate, value),
-                    model,
-                    stage if scratch else 1.0,
-                    batch,
-                    _scaled("interval", interval, scale),
-                    _scaled("after", self.after, scale),
-                    max(1, int(self.stagger * scale)),
-                    rate,
-                    value,
+                PartConfig(
+                    name=self._name(model, stage, batch, interval, rate, value),
+                    model=model,
+                    stage=stage,
+                    batch=batch,
+                    interval=_scaled("interval", interval, scale),
+                    times=1 if self.schedule == "once" else self.times,
+                    after=_scaled("after", self.after, scale),
+                    stagger=max(1, int(self.stagger * scale)),
+                    rate=rate,
+                    learning_rate=value,
                 )
             )
         return found
@@ -187,7 +171,7 @@ class Config:
         words = [
             Path(model).stem if "/" not in model or Path(model).exists() else model.split("/", 1)[1].replace("/", "-")
         ]
-        if len({Path(m).stem for m in self.model}) < len(self.model) and model not in models.SIZES:
+        if len({Path(m).stem for m in self.model}) < len(self.model) and not models.about(model).from_scratch:
             words[0] += f"-{self.model.index(model) + 1}"
         words += [f"stage{stage:g}"] if len(self.stage) > 1 else []
         words += [f"batch{batch}"] if len(self.batch) > 1 else []
@@ -197,12 +181,13 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One part of a run: what it differs in from the others.
+class PartConfig:
+    """What one part of a run differs in from the others.
 
     Attributes:
         name: of its folder and in reports.
         interval, after: in steps of this part's own batch.
+        times: injections a passage.
         stagger: parts of each group.
         learning_rate: a constant one; None for the checkpoint's.
     """
@@ -212,10 +197,16 @@ class Arm:
     stage: float
     batch: int
     interval: int
+    times: int
     after: int
     stagger: int
     rate: Rate
     learning_rate: float | None
+
+    @property
+    def steps(self) -> int:
+        """Updates after step 0."""
+        return self.interval * self.times + self.after
 
 
 def _scaled(name: str, steps: int, scale: float) -> int:
@@ -280,37 +271,39 @@ def check(config: Config) -> None:
         raise UserError("rate: choose continue or constant")
     if config.learning_rate and config.rate != ("continue",):
         raise UserError("learning_rate: is constant; leave rate out")
-    for stage in config.stage:
-        if not 0 < stage <= 1:
-            raise UserError(f"stage: must be above 0 and at most 1, not {stage}")
-    for name, least in (("times", 1), ("after", 1), ("stagger", 1), ("window", 2), ("budget", 1), ("control", 0)):
-        if getattr(config, name) < least:
-            raise UserError(f"{name}: must be at least {least}, not {getattr(config, name)}")
-    for name, values in (("batch", config.batch), ("interval", config.interval)):
-        if min(values) < 1:
-            raise UserError(f"{name}: must be at least 1, not {min(values)}")
-    if config.passages is not None and config.passages < 1:
-        raise UserError(f"passages: must be at least 1, not {config.passages}")
-    if config.learning_rate and min(config.learning_rate) <= 0:
-        raise UserError(f"learning_rate: must be above 0, not {min(config.learning_rate)}")
+    leasts = (("times", 1), ("after", 1), ("stagger", 1), ("window", 2), ("budget", 1), ("control", 0))
+    check_rules(
+        config,
+        [(name, getattr(config, name) >= least, f"at least {least}") for name, least in leasts]
+        + [(name, min(getattr(config, name)) >= 1, "at least 1") for name in ("batch", "interval")]
+        + [
+            ("stage", all(0 < stage <= 1 for stage in config.stage), "above 0 and at most 1"),
+            ("passages", config.passages is None or config.passages >= 1, "at least 1"),
+            ("learning_rate", all(rate > 0 for rate in config.learning_rate), "above 0"),
+        ],
+    )
     reading = config.reading
-    if reading.window < 1 or reading.bootstrap < 1 or not reading.base > 1 or reading.t_min < 1:
-        raise UserError("reading: window, bootstrap and t_min must be at least 1, base above 1")
-    for arm in config.arms():
-        if arm.stagger > arm.interval:
+    rules = [(name, getattr(reading, name) >= 1, "at least 1") for name in ("window", "bootstrap", "t_min")]
+    check_rules(reading, [*rules, ("base", reading.base > 1, "above 1")], "reading.")
+    for part in config.parts():
+        if part.stagger > part.interval:
             raise UserError(
-                f"stagger: {arm.stagger} parts do not fit into an interval of {arm.interval} steps; choose at most that many"
+                f"stagger: {part.stagger} parts do not fit into an interval of {part.interval} steps; choose at most that many"
             )
-        if arm.after <= reading.window:
+        if part.after <= reading.window:
             raise UserError(
-                f"after: {arm.after} steps end inside the window of {reading.window} steps in which the last maximum is looked "
-                "for; make the run longer or --reading.window smaller"
+                f"after: {part.after} steps end inside the window of {reading.window} steps in which the last maximum is "
+                "looked for; make the run longer or --reading.window smaller"
             )
-        if arm.model not in models.SIZES and "/" not in arm.model and not Path(arm.model).expanduser().exists():
+        models.check(part.model, config.family)
+        here = "/" in part.model or Path(part.model).expanduser().exists()
+        if not here and not models.about(part.model).from_scratch:
             raise UserError(
-                f"model {arm.model!r}: is no named size ({', '.join(models.SIZES)}), and there is no such folder or file"
+                f"model {part.model!r}: is no named size ({', '.join(models.SIZES)}) nor LAYERSxWIDTH, and no folder here"
             )
     if config.stream != "fictional":
         check_source(config.stream)
+    if config.facts is not None and config.inject != "fictional":
+        raise UserError("inject and facts: give one of them, each brings its own passages")
     if config.inject != "fictional" and not Path(config.inject).is_file():
         raise UserError(f"inject {config.inject}: no such file; give a .jsonl or .json file of passages, or fictional")

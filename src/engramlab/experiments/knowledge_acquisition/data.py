@@ -14,9 +14,10 @@ from engramlab.core.text import tokens
 from engramlab.core.text.batches import Rows
 from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.fictional import Background, Fictional
-from engramlab.corpora.passages import PassageRecord, read_passages
+from engramlab.corpora.passages import PassageRecord
 from engramlab.experiments.knowledge_acquisition.config import Config
 from engramlab.files.documents import documents
+from engramlab.reading import read_passages
 
 TOKENIZER_TEXTS = 20_000  # documents of the stream that a compact tokenizer learns from
 _AT_ONCE = 512  # documents tokenised together
@@ -68,10 +69,12 @@ def material(config: Config) -> Material:
             kinds=fiction.kinds,
             limit=fiction.limit,
         )
-    if config.inject == "fictional" and made is not None:
+    facts = config.fact_table()
+    if config.inject == "fictional" and facts is None and made is not None:
         records, control = made.records(range(injected)), fiction.control
     else:
-        records, control = _of_file(config), config.control
+        every = read_passages(config.inject) if facts is None else facts.passages(max(9, config.times - 1), config.seed)
+        records, control = _chosen(config, every), config.control
     for record in records:
         if not record.queries:
             raise UserError(f"{config.inject}: passage {record.id} has no queries; write some, or leave it out")
@@ -87,16 +90,15 @@ def material(config: Config) -> Material:
     return Material(config, records, control, background)
 
 
-def _of_file(config: Config) -> list[PassageRecord]:
-    """The passages of a file: those to inject, then the control."""
-    records = read_passages(config.inject)
+def _chosen(config: Config, records: list[PassageRecord]) -> list[PassageRecord]:
+    """Of the passages of a file or of the user's facts those to inject, then the control."""
     injected = len(records) - config.control
     if config.passages is None:
         return records
     if config.passages > injected:
         raise UserError(
-            f"passages: {config.passages} cannot be injected, {config.inject} has {len(records)} and {config.control} of "
-            f"them are the control; choose at most {max(injected, 0)}"
+            f"passages: {config.passages} cannot be injected, {config.facts or config.inject} has {len(records)} and "
+            f"{config.control} of them are the control; choose at most {max(injected, 0)}"
         )
     return records[: config.passages] + records[injected:]
 

@@ -9,21 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from engramlab.acquisition import dynamics
+from engramlab.acquisition import decay
+from engramlab.acquisition.curves import Curves, Reading, Slice, control_steps, for_report, read_curves, take_slice
 from engramlab.acquisition.schedule import Group
 from engramlab.base import bootstrap
 from engramlab.base.random_access import key as random_key
-from engramlab.corpora.passages import DEPTHS
-from engramlab.experiments.knowledge_acquisition.config import Arm, Config, Reading
-from engramlab.experiments.knowledge_acquisition.curves import (
-    Curves,
-    Slice,
-    control_steps,
-    finite,
-    for_report,
-    read_curves,
-    take_slice,
-)
+from engramlab.base.rows import DEPTHS
+from engramlab.experiments.knowledge_acquisition.config import Config, PartConfig
 from engramlab.files import writing
 
 LEVEL = 0.95  # of all intervals
@@ -32,38 +24,41 @@ LEVEL = 0.95  # of all intervals
 def summarise(
     out: Path,
     config: Config,
-    arms: Sequence[Arm],
+    parts: Sequence[PartConfig],
     training: list[dict[str, Any]],
     groups: dict[str, tuple[Group, ...]],
 ) -> dict[str, Any]:
     """Writes ``summary.json`` and each part's ``curves.json``; returns the summary."""
     rows = []
-    for arm in arms:
-        folder = out / arm.name / "injection"
+    for part in parts:
+        folder = out / part.name / "injection"
         curves = read_curves(folder, config.reading)
-        found = _arm_rows(config, arm, curves, groups[arm.name])
+        found = _part_rows(config, part, curves, groups[part.name])
         rows += found
-        writing.write_json(out / arm.name / "curves.json", for_report(config, arm, curves, groups[arm.name], found))
+        drawn = {"dataset": part.name, "batch": part.batch, "window": config.window, "steps": curves.total}
+        shown = [(row["group"], row["depth"]) for row in found]
+        drawn |= for_report(curves, config.reading, groups[part.name], shown)
+        writing.write_json(out / part.name / "curves.json", finite(drawn))
     injected = {row["dataset"]: row for row in training if row["stage"] == "injection"}
-    parts = [
+    about = [
         {
-            "dataset": arm.name,
-            "model": arm.model,
-            "batch": arm.batch,
+            "dataset": part.name,
+            "model": part.model,
+            "batch": part.batch,
             "window": config.window,
-            "interval": arm.interval,
+            "interval": part.interval,
             "base": config.reading.base,
-            "steps": injected[arm.name]["steps"],
-            "optimizer": injected[arm.name]["optimizer"],
+            "steps": injected[part.name]["steps"],
+            "optimizer": injected[part.name]["optimizer"],
         }
-        for arm in arms
+        for part in parts
     ]
     summary = {
         "experiment": "knowledge-acquisition",
         "seed": config.seed,
         "seconds": round(sum(row["seconds"] for row in training), 1),
         "choices": choices(config),
-        "parts": parts,
+        "parts": about,
         "rows": rows,
         "training": training,
     }
@@ -92,7 +87,7 @@ def _order(groups: Sequence[Group]) -> list[str]:
     return list(dict.fromkeys(group.schedule for group in groups))
 
 
-def _arm_rows(config: Config, arm: Arm, curves: Curves, groups: Sequence[Group]) -> list[dict[str, Any]]:
+def _part_rows(config: Config, part: PartConfig, curves: Curves, groups: Sequence[Group]) -> list[dict[str, Any]]:
     """A row a group and depth. ``effectivity_net`` is what is left of its effectivity above the control's at the depth."""
     reading, rows = config.reading, []
     chance: dict[str, np.ndarray] = {}
@@ -102,7 +97,7 @@ def _arm_rows(config: Config, arm: Arm, curves: Curves, groups: Sequence[Group])
             if found is None:
                 continue
             seed = random_key(config.seed, "bootstrap", group, depth)
-            row: dict[str, Any] = {"dataset": arm.name, "group": group, "depth": depth, "queries": len(found.rows)}
+            row: dict[str, Any] = {"dataset": part.name, "group": group, "depth": depth, "queries": len(found.rows)}
             row["passages"] = len(set(found.passages))
             gained = found.effectivity
             means = _resampled(gained.mean(axis=1), found.passages, reading.bootstrap, seed)
@@ -116,7 +111,7 @@ def _arm_rows(config: Config, arm: Arm, curves: Curves, groups: Sequence[Group])
             row |= {"before": float(found.before.mean()), "after": float(last.mean())}
             row["final_gain"] = float((last - found.before).mean())
             if found.retainability is not None:
-                row |= _decay(found, reading, arm.batch, config.window, seed)
+                row |= _decay(found, reading, part.batch, config.window, seed)
             rows.append(row)
     order = _order(groups)
     return sorted(rows, key=lambda row: order.index(row["group"]))
@@ -143,9 +138,9 @@ def _decay(found: Slice, reading: Reading, batch: int, window: int, seed: int) -
     kept = found.retainability
     assert kept is not None
     t_max = math.inf if reading.t_max is None else reading.t_max
-    mean = dynamics.group_mean(kept, reading.outliers)
-    fit = dynamics.fit_decay(np.arange(kept.shape[1]), mean.mean, reading.base, t_min=reading.t_min, t_max=t_max)
-    spread = dynamics.bootstrap_decay(
+    mean = decay.group_mean(kept, reading.outliers)
+    fit = decay.fit_decay(np.arange(kept.shape[1]), mean.mean, reading.base, t_min=reading.t_min, t_max=t_max)
+    spread = decay.bootstrap_decay(
         kept,
         samples=reading.bootstrap,
         seed=seed,
@@ -176,3 +171,14 @@ def _decay(found: Slice, reading: Reading, batch: int, window: int, seed: int) -
         "outliers_mean": float(mean.outliers[used].mean()),
         "outliers_most": int(mean.outliers[used].max()),
     }
+
+
+def finite(value: Any) -> Any:
+    """JSON without NaN and infinities: NaN becomes null, an infinity the word."""
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("infinite" if value > 0 else "-infinite")
+    return value

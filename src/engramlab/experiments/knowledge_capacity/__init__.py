@@ -16,7 +16,6 @@ from typing import Any
 from rich.console import Console
 
 from engramlab.experiments.knowledge_capacity.config import PRESETS, Config, check
-from engramlab.files import runs, writing
 
 __all__ = ["PRESETS", "Config", "check", "run"]
 
@@ -27,33 +26,11 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     Raises:
         UserError: anything about the options or the folder that makes the run impossible, before the first training step.
     """
-    from engramlab.experiments.knowledge_capacity.work import Work
+    from engramlab.experiments.knowledge_capacity.work import Run
 
-    console = console or Console(stderr=True)
     check(config)
-    place = runs.Run(out, "knowledge-capacity", config, preset=preset)
-    work = Work(config, Path(out), console)
-    main = work.accelerator.is_main_process
-    if main:
-        place.open()
-        work.save_tokenizer()
-    work.accelerator.wait_for_everyone()
-    try:
-        rows, training = [], []
-        for size in config.sizes:
-            for people in config.people:
-                row, stage = work.cell(size, people)
-                rows.append(row)
-                training.append(stage)
-        summary = {
-            "experiment": "knowledge-capacity",
-            "seed": config.seed,
-            "seconds": round(sum(stage["seconds"] for stage in training), 1),
-            "rows": rows,
-            "training": training,
-        }
-        if main:
-            writing.write_json(Path(out) / "summary.json", summary)
-        return summary
-    finally:
-        place.close()
+    with Run(config, out, preset=preset, console=console) as run:
+        parts = [run.part(size, people) for size in config.sizes for people in config.people]
+        training = [stage for _, stage in parts]
+        seconds = sum(stage["seconds"] for stage in training)
+        return run.finish(seconds=seconds, rows=[row for row, _ in parts], training=training)

@@ -35,8 +35,8 @@ class Config:
     """Only the first so many templates of each attribute; None for all."""
     vocabulary: int = 16_384
     """Largest size of the tokenizer, which is made for the texts; where every word fits, it has the words and nothing else."""
-    family: Literal["gpt-neox", "llama"] = "gpt-neox"
-    """Architecture: GPT-2 with rotary embedding (GPT-NeoX, sequential), or Llama."""
+    family: str = "gpt-neox"
+    """Architecture: gpt-neox (GPT-2 with rotary embedding), llama, ... (see `engramlab models`)."""
     context: int = 512
     """Tokens of a row in the packed layout, and the longest text a model can read."""
     layout: Literal["packed", "entries"] = "packed"
@@ -86,6 +86,7 @@ def check(config: Config) -> None:
         for value in values:
             if values.count(value) > 1:
                 raise UserError(f"{name}: {value!r} is there twice")
+    models.family(config.family)
     for size in config.sizes:
         models.shape(size)
     for name, least in (("exposures", 1), ("measured_people", 1), ("evaluated_people", 1), ("evaluations", 0)):

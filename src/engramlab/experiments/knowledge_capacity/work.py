@@ -15,15 +15,17 @@ from torch import nn
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as random_key
 from engramlab.core import models
-from engramlab.core.text import batches, tokenizers, tokens
+from engramlab.core.text import batches, tokens
 from engramlab.core.text.assembly import TokenTable
-from engramlab.core.training import stages
-from engramlab.corpora.bios import BiosConfig, BiosCorpus, bios
+from engramlab.core.training.loop import TrainState
+from engramlab.core.training.stage import Stage, evaluation_steps, finished
 from engramlab.corpora.layout import NAME
 from engramlab.corpora.people import DAYS, MONTHS
+from engramlab.corpora.sources.bios import BiosCorpus, bios
+from engramlab.corpora.sources.bios import Config as BiosConfig
+from engramlab.experiments import _run
 from engramlab.experiments.knowledge_capacity import bits
 from engramlab.experiments.knowledge_capacity.config import Config
-from engramlab.files import writing
 from engramlab.measuring import scoring
 
 _NAME = 120  # the mark of a name's tokens where they are scored; attributes have 1 to 6
@@ -31,20 +33,16 @@ _SAMPLED = 4096  # entries whose lengths stand for all
 FREE = "work_city"  # what follows from another value carries no bits
 
 
-class Work:
-    """What the cells of one run share: the config, the tokenizer and what a guesser would lose."""
+class Run(_run.Run):
+    """What the parts of one run share: the tokenizer and what a guesser would lose."""
 
-    def __init__(self, config: Config, folder: Path, console: Console) -> None:
-        from accelerate import Accelerator
+    config: Config
 
-        self.config, self.folder, self.console = config, folder, console
-        self.accelerator = Accelerator(mixed_precision=config.precision)
+    def __init__(self, config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> None:
+        super().__init__("knowledge-capacity", config, out, preset=preset, console=console)
         # The pieces of a corpus do not depend on how many people it has: one tokenizer serves all.
         largest = self.corpus(max(config.people), self._variant())
-        if (folder / "tokenizer").exists():
-            self.tokenizer = models.load_tokenizer(str(folder / "tokenizer"))
-        else:
-            self.tokenizer = tokenizers.train_compact_tokenizer(_shown(largest), config.vocabulary, closed=True)
+        self.tokenizer = self.scratch_tokenizer(lambda: _shown(largest), config.vocabulary, closed=True)
         self.end = tokens.end_token(self.tokenizer)
         self.guesses = self._guesses(largest)
         table = TokenTable(largest, self.tokenizer)
@@ -55,11 +53,6 @@ class Work:
                 f"context: {config.context} tokens are fewer than an entry has ({int(self.lengths.max()) + 2}); raise it"
             )
 
-    def save_tokenizer(self) -> None:
-        """Keeps the tokenizer in the run folder."""
-        if not (self.folder / "tokenizer").exists():
-            writing.write_folder(self.folder / "tokenizer", lambda path: self.tokenizer.save_pretrained(path))
-
     def _variant(self, order: bool = True) -> str:
         if self.config.texts == "once":
             return "single"
@@ -68,7 +61,8 @@ class Work:
     def corpus(self, people: int, variant: str) -> BiosCorpus:
         """Entries about so many people; the people are the same in every variant."""
         config = self.config
-        return bios(BiosConfig(people, variant, config.seed, 0, config.pools, config.first_templates))
+        made = BiosConfig(config.seed, people, pools=config.pools, first_templates=config.first_templates)
+        return bios(made, variant)
 
     def _guesses(self, corpus: BiosCorpus) -> dict[str, float]:
         """By attribute, and for names, the loss of a guesser who knows nothing but the pools; nats a person."""
@@ -95,11 +89,11 @@ class Work:
             rows *= (float(self.lengths.mean()) + 1) / self.config.context
         return max(1, math.ceil(rows / self.config.recipe.batch))
 
-    def cell(self, size: str, people: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def part(self, size: str, people: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Trains one model, unless that is done, and returns its row and what its training cost."""
         name = f"{size}-{people}people"
         folder = self.folder / name / "train"
-        record = stages.finished(folder) or self._train(name, folder, size, people)
+        record = finished(folder) or self._train(name, folder, size, people)
         stage = {"dataset": name, "stage": "train", **{k: record[k] for k in ("steps", "tokens", "loss", "seconds")}}
         return {
             "dataset": name,
@@ -120,28 +114,24 @@ class Work:
             world=accelerator.num_processes,
         )
         stream = batches.laid_out(config.layout, table, order, start=[self.end], end=self.end, length=config.context)
-        model = models.build(
-            size,
-            self.tokenizer,
-            family=config.family,
-            context=config.context,
-            seed=random_key(config.seed, "weights") >> 1,
-        )
+        model = self.fresh_model(size, self.tokenizer, family=config.family, context=config.context)
         steps = self.steps(people)
-        return stages.train_stage(
+        with Stage(
             folder,
-            model,
+            TrainState(model, replace(config.recipe, steps=steps), accelerator=accelerator),
             stream,
-            replace(config.recipe, steps=steps),
-            accelerator=accelerator,
             label=name,
-            evaluate=lambda: [{"corpus": "bio", **self.measure(model, people, config.evaluated_people)}],
-            evaluate_at=stages.evaluation_steps(steps, config.evaluations),
-            finish=lambda: {"row": self.measure(model, people, config.measured_people)},
-            minutes_between_checkpoints=config.checkpoint_minutes,
-            seed=config.seed,
+            minutes=config.checkpoint_minutes,
+            seed=random_key(config.seed, "dropout", accelerator.process_index),
             console=self.console,
-        )
+        ) as stage:
+            at = evaluation_steps(steps, config.evaluations)
+            for step in stage:
+                if stage.main and step.number in at:
+                    stage.add([{"corpus": "bio", **self.measure(model, people, config.evaluated_people)}])
+            if stage.main:
+                stage.record["row"] = self.measure(model, people, config.measured_people)
+        return stage.record
 
     def measure(self, model: nn.Module, people: int, asked: int) -> dict[str, Any]:
         """Losses (nats a person) and bits, of names and attributes, and bits a parameter.

@@ -5,6 +5,7 @@ teacher-forced and generated. `--setting single` makes each edit on a fresh mode
 1, 10, 100), `batch` all at once. Run the same command again to go on after an interruption.
 
     engramlab run knowledge-editing --model MODEL --methods ft-m,lora,rome --benchmark world --known-only --out runs/editing
+    engramlab run knowledge-editing --model MODEL --facts my_facts.csv --out runs/mine
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any
 from rich.console import Console
 
 from engramlab.experiments.knowledge_editing.config import PRESETS, Config, check
-from engramlab.files import runs
 
 __all__ = ["PRESETS", "Config", "run"]
 
@@ -27,19 +27,11 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         UserError: anything about the options, the benchmark, the model or the folder that makes the run impossible; all of it
             is checked before the first edit.
     """
-    from engramlab.experiments.knowledge_editing.work import Work
+    from engramlab.experiments.knowledge_editing.work import Run
 
-    console = console or Console(stderr=True)
     check(config)
-    recorded = runs.plain(config)
-    names = {
-        name.replace("-", "_") for name, _ in config.chosen()
-    }  # what other methods would do is no part of this run
-    recorded["hyper"] = {name: values for name, values in recorded["hyper"].items() if name in names}
-    place = runs.Run(out, "knowledge-editing", recorded, preset=preset)
-    work = Work(config, Path(out), console)
-    place.open()
-    try:
-        return work.run(resumed=place.resumed)
-    finally:
-        place.close()
+    run = Run(config, out, preset=preset, console=console)
+    if not run.main:  # edits are not shared out: the first process makes them
+        return {}
+    with run:
+        return run.results()

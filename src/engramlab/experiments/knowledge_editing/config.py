@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from engramlab.base.errors import UserError
 from engramlab.core.training import losses
+from engramlab.corpora.facts import FactOptions
+from engramlab.editing import benchmarks, method
 from engramlab.editing import cases as editing_cases
-from engramlab.editing import method
 
 #: Every method's hyperparameters, a field a method: the file of a method is its registration here too.
 Hyperparameters: Any = dataclasses.make_dataclass(
@@ -26,7 +27,7 @@ Hyperparameters: Any = dataclasses.make_dataclass(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(FactOptions):
     """Everything that decides the numbers of a run."""
 
     model: str = ""
@@ -37,6 +38,9 @@ class Config:
     """Losses by name, with settings if you like: overtone:mixing=0.3:clip=0. Methods without a loss run once."""
     benchmark: str = "world"
     """`world` (facts about countries, built in), a file of edits in any of the known formats, or hub:owner/name."""
+    learn: bool = False
+    """Of your own facts: the model shall learn the table's objects. By default each edit puts another object of the same
+    relation in the place of the table's."""
     format: str | None = None
     """Format of the file; None to tell by its records."""
     bad: Literal["refuse", "skip"] = "refuse"
@@ -72,7 +76,8 @@ class Config:
     @property
     def most(self) -> int | None:
         """How many cases at most."""
-        return 100 if self.limit is None and self.benchmark == "world" else self.limit
+        made = benchmarks.made().get(self.benchmark) if self.facts is None else None
+        return getattr(made, "LIMIT", None) if self.limit is None else self.limit
 
     def chosen(self) -> list[tuple[str, str]]:
         """Every (method, loss) to run; loss "none" for a method that takes none."""
@@ -134,5 +139,6 @@ def check(config: Config) -> None:
                 raise UserError(
                     f"method {name!r} cannot make many edits at once; leave it out, or use --setting continual"
                 )
-    if config.benchmark != "world" and not config.benchmark.startswith("hub:") and not Path(config.benchmark).exists():
-        raise UserError(f"benchmark {config.benchmark!r}: no such file; give a file, hub:owner/name, or world")
+    if config.facts is not None and config.benchmark != Config.benchmark:
+        raise UserError("benchmark and facts: give one of them, each brings its own cases")
+    benchmarks.check(config.benchmark)

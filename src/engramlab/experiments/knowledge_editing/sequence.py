@@ -19,7 +19,7 @@ from engramlab.core.deltas import Delta
 from engramlab.core.deltas import files as deltafiles
 from engramlab.core.training.losses import Loss
 from engramlab.editing import method
-from engramlab.editing.benchmarks.world import together
+from engramlab.editing.cases import together
 from engramlab.editing.judge import evaluation
 from engramlab.editing.judge.evaluation import Before, Row
 from engramlab.files import writing
@@ -28,7 +28,7 @@ Failures = list[dict[str, str]]
 
 
 @dataclass
-class Task:
+class Part:
     """A method under a loss, on a model and its cases."""
 
     model: nn.Module

@@ -14,9 +14,7 @@ from engramlab.experiments.knowledge_editing.config import Config, folder_of
 from engramlab.files import writing
 
 
-def summarise(
-    out: Path, config: Config, units: Sequence[tuple[str, str]], loaded: Any, seconds: float
-) -> dict[str, Any]:
+def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loaded: Any) -> dict[str, Any]:
     """The run's summary: a row a (method, loss, number of edits, protocol), OVERTONE against cross-entropy, what failed."""
     by_unit: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = {}
     rows: list[dict[str, Any]] = []
@@ -48,11 +46,8 @@ def summarise(
                 shares = {role: found[protocol][role] for role in (*ROLES, "mean")}
                 rows.append({**about, "protocol": protocol, **shares, **kinds})
     return {
-        "experiment": "knowledge-editing",
-        "seed": config.seed,
-        "seconds": round(seconds, 1),
         "model": config.model,
-        "benchmark": config.benchmark,
+        "benchmark": str(config.facts or config.benchmark),
         "setting": config.setting,
         "new_tokens": _new_tokens(out),
         "rows": rows,

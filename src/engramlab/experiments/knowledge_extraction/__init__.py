@@ -23,9 +23,8 @@ from typing import Any
 from rich.console import Console
 
 from engramlab.experiments.knowledge_extraction.config import PRESETS, Config, Finetune, Model, check
-from engramlab.experiments.knowledge_extraction.shared import Work
+from engramlab.experiments.knowledge_extraction.shared import Run
 from engramlab.experiments.knowledge_extraction.work import Part
-from engramlab.files import runs, writing
 
 __all__ = ["PRESETS", "Config", "Finetune", "Model", "run"]
 
@@ -37,36 +36,23 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         UserError: anything about the options, the facts, the tokenizer or the folder that makes the run impossible; all of it
             is checked before the first training step.
     """
-    console = console or Console(stderr=True)
     check(config)
-    place = runs.Run(out, "knowledge-extraction", config, preset=preset)
-    work = Work(config, Path(out), console)
-    parts = [Part(work, data) for data in work.datasets]
+    run = Run(config, out, preset=preset, console=console)
+    parts = [Part(run, data) for data in run.datasets]
     for part in parts:
         part.check()
-    main = work.accelerator.is_main_process
-    if main:
-        place.open()
-        work.save_tokenizer()
-        split = work.datasets[0].split
-        work.say(
-            f"{out}: {'going on' if place.resumed else 'new run'}; {', '.join(part.data.name for part in parts)}; "
+    with run:
+        split = run.datasets[0].split
+        run.say(
+            f"{out}: {'going on' if run.resumed else 'new run'}; {', '.join(part.data.name for part in parts)}; "
             f"{len(split.train)} subjects to ask about in training and {len(split.test)} held out, "
-            f"{len(work.tokenizer):,} tokens in the vocabulary"
+            f"{len(run.tokenizer):,} tokens in the vocabulary"
         )
-    work.accelerator.wait_for_everyone()
-    try:
-        done = [part.run() for part in parts]
-        summary = {
-            "experiment": "knowledge-extraction",
-            "seed": config.seed,
-            "seconds": round(sum(row["seconds"] for result in done for row in result["training"]), 1),
-            "rows": [row for result in done for row in result["rows"]],
-            "training": [row for result in done for row in result["training"]],
-            "best": {part.data.name: result["best"] for part, result in zip(parts, done, strict=True)},
-        }
-        if main:
-            writing.write_json(Path(out) / "summary.json", summary)
-        return summary
-    finally:
-        place.close()
+        done = [part.results() for part in parts]
+        training = [row for result in done for row in result["training"]]
+        return run.finish(
+            seconds=sum(row["seconds"] for row in training),
+            rows=[row for result in done for row in result["rows"]],
+            training=training,
+            best={part.data.name: result["best"] for part, result in zip(parts, done, strict=True)},
+        )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from engramlab.base.errors import UserError
+from engramlab.core import models
 from engramlab.core.training.loop import Recipe
-from engramlab.corpora.datasets import TEXT, Source
+from engramlab.corpora import datasets
 from engramlab.files.documents import check_source
+
+Source: Any = datasets.options()  # what the corpora ask for
 
 
 @dataclass(frozen=True)
@@ -16,9 +19,10 @@ class Model:
     """Which network is trained."""
 
     name: str = "tiny"
-    """A named size (see `engramlab models`), trained from scratch; or a model folder, a .gguf file or a hub id, trained on."""
-    family: Literal["gpt-neox", "llama"] = "gpt-neox"
-    """Architecture of a named size: GPT-2 with rotary embedding (GPT-NeoX, sequential), or Llama."""
+    """A size (LAYERSxWIDTH, or a name: see `engramlab models`), trained from scratch;
+    or a model folder, a .gguf file or a hub id, trained on."""
+    family: str = "gpt-neox"
+    """Architecture of a named size: gpt-neox (GPT-2 with rotary embedding), llama, ... (see `engramlab models`)."""
     context: int = 512
     """Tokens of a row in the packed layout, and the longest text a model from scratch can read."""
     dropout: float = 0.0
@@ -164,8 +168,7 @@ PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER, "paper-gbert": GBERT}
 def check(config: Config) -> None:
     if not config.variants:
         raise UserError("variants: name at least one, such as multi5+permute")
-    if config.corpus is not None and config.facts is not None:
-        raise UserError("corpus and facts: give one of them, each brings its own texts")
+    models.check(config.model.name, config.model.family)
     for name in config.variants:
         if config.variants.count(name) > 1:
             raise UserError(f"variants: {name!r} is there twice")
@@ -187,23 +190,11 @@ def check(config: Config) -> None:
 
 def _check_beside(config: Config) -> None:
     """What is read beside the people's entries: celebrities (+CEL) or text (+TEXT)."""
-    for name in config.variants:
-        if "+CEL" in name and TEXT in name:
-            raise UserError(f"variants: {name!r} has both celebrities and text beside the people; use one of them")
-    celebrities = any(name.endswith("+CEL") for name in config.variants)
-    texts = any(name.endswith(TEXT) for name in config.variants)
-    own = "facts" if config.facts is not None else "corpus" if config.corpus is not None else ""
-    if own and (celebrities or texts):
-        raise UserError(
-            f"variants: +CEL and {TEXT} go with bioS only, whose celebrities are made up; with --{own} leave them out"
-        )
-    default = Config()
-    for name in ("celebrities", "celebrity_entries", "celebrity_templates"):
-        if not celebrities and getattr(config, name) != getattr(default, name):
-            raise UserError(f"{name}: is for +CEL variants, and there is none in {', '.join(config.variants)}")
+    written = datasets.written(config, config.variants)
+    texts = any(variant.text for variant in written)
     if texts and config.text is None:
-        raise UserError(f"text: a {TEXT} variant needs a text to read; give a file, a folder or hub:owner/name")
+        raise UserError("text: a +TEXT variant needs a text to read; give a file, a folder or hub:owner/name")
     if config.text is not None:
         if not texts:
-            raise UserError(f"text: is for {TEXT} variants, such as single{TEXT}; there is none in the variants")
+            raise UserError("text: is for +TEXT variants, such as single+TEXT; there is none in the variants")
         check_source(config.text)

@@ -1,53 +1,46 @@
-"""What all datasets of one run share: the tokenizer, the devices, the model to begin with, the output."""
+"""What all datasets of one run share: the tokenizer and the model to begin with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.base.random_access import key as random_key
 from engramlab.core import models
 from engramlab.core.text import tokenizers, tokens
 from engramlab.corpora.datasets import dataset, variants
+from engramlab.experiments import _run
 from engramlab.experiments.knowledge_extraction.config import Config
-from engramlab.files import writing
 from engramlab.files.documents import documents
 
 TOKENIZER_TEXTS = 20_000  # entries, and as many questions, that a compact tokenizer learns from
 TOKENIZER_DOCUMENTS = 2_000  # and documents of unrelated text
 
 
-class Work:
-    """What the stages of one run share: the config, the tokenizer, the devices, the output."""
+class Run(_run.Run):
+    """What the parts of one run share: the datasets, the tokenizer, the model to begin with."""
 
-    def __init__(self, config: Config, folder: Path, console: Console) -> None:
-        from accelerate import Accelerator
+    config: Config
 
-        self.config, self.folder, self.console = config, folder, console
-        self.accelerator = Accelerator(mixed_precision=config.precision)
+    def __init__(self, config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> None:
+        super().__init__("knowledge-extraction", config, out, preset=preset, console=console)
         self.datasets = [dataset(config, variant) for variant in variants(config, config.variants)]
+        self.about = models.about(config.model.name)
         self._check_objective()
-        self.tokenizer = self._tokenizer()
+        if self.about.from_scratch:
+            self.tokenizer = self.scratch_tokenizer(self._texts, config.vocabulary, chosen=config.tokenizer)
+        else:
+            self.tokenizer = self.kept = models.load_tokenizer(config.model.name)
         if self.masked:
             tokenizers.with_mask(self.tokenizer)
             self.words = tokenizers.Words(self.tokenizer)
         self.end = tokens.end_token(self.tokenizer)
         self.start = tokens.start_tokens(self.tokenizer)
-
-    def say(self, line: str) -> None:
-        """A line for the user."""
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    @property
-    def from_scratch(self) -> bool:
-        return self.config.model.name in models.SIZES
 
     @property
     def masked(self) -> bool:
@@ -56,32 +49,11 @@ class Work:
     def _check_objective(self) -> None:
         """A model that is trained on must have been trained the same way."""
         name, wanted = self.config.model.name, self.config.model.objective
-        if self.from_scratch:
-            return
-        there = "causal" if Path(name).suffix == ".gguf" else models.objective(name)
-        if there != wanted:
+        if not self.about.from_scratch and (there := self.about.objective) != wanted:
             raise UserError(
-                f"model.objective: {name} is a {there} language model; give --model.objective {there}, or a named size to "
-                "train from scratch"
+                f"model.objective: {name} is a {there} language model; give --model.objective {there}, or a size to train "
+                "from scratch"
             )
-
-    def _tokenizer(self) -> Any:
-        config = self.config
-        if not self.from_scratch:
-            return models.load_tokenizer(config.model.name)
-        if config.tokenizer != "compact":
-            try:
-                return tokenizers.lead_with_space(models.load_tokenizer(config.tokenizer))
-            except UserError as error:
-                raise UserError(f"{error}; `--tokenizer compact` trains one on the corpus instead") from None
-        if (self.folder / "tokenizer").exists():
-            return models.load_tokenizer(str(self.folder / "tokenizer"))
-        return tokenizers.train_compact_tokenizer(self._texts(), config.vocabulary)
-
-    def save_tokenizer(self) -> None:
-        """Keeps the tokenizer in the run folder; a resumed run must not train it again."""
-        if not (self.folder / "tokenizer").exists():
-            writing.write_folder(self.folder / "tokenizer", lambda path: self.tokenizer.save_pretrained(path))
 
     def _texts(self) -> Iterator[str]:
         """Entries and questions, all or a spread of them: what a compact tokenizer is trained on."""
@@ -93,39 +65,22 @@ class Work:
         if self.config.text is not None:
             yield from islice(documents(self.config.text, self.config.text_column), TOKENIZER_DOCUMENTS)
 
-    def fresh_model(self) -> nn.Module:
+    def first_model(self) -> nn.Module:
         """The model that pretraining starts from."""
         model = self.config.model
-        if not self.from_scratch:
+        if not self.about.from_scratch:
             return models.load(model.name)[0]
-        return models.build(
+        return self.fresh_model(
             model.name,
             self.tokenizer,
             family=model.family,
             context=model.context,
             dropout=model.dropout,
-            seed=random_key(self.config.seed, "weights") >> 1,
             masked=self.masked,
         )
 
-    def saver(self, model: nn.Module) -> Callable[[Path], None]:
+    def save(self, model: nn.Module, folder: Path) -> None:
         """Writes the model and the tokenizer so that transformers loads both."""
-
-        def save(folder: Path) -> None:
-            with models.quiet():
-                model.save_pretrained(folder)  # type: ignore[operator]
-                self.tokenizer.save_pretrained(folder)
-
-        return save
-
-
-def config_limit(work: Work) -> int:
-    """Longest text the model reads: its own limit if it was loaded."""
-    if work.from_scratch:
-        return work.config.model.context
-    from transformers import AutoConfig
-
-    path = Path(work.config.model.name)
-    if path.suffix == ".gguf":
-        return work.config.model.context
-    return int(getattr(AutoConfig.from_pretrained(str(path)), "max_position_embeddings", work.config.model.context))
+        with models.quiet():
+            model.save_pretrained(folder)  # type: ignore[operator]
+            self.tokenizer.save_pretrained(folder)

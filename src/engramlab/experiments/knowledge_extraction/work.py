@@ -16,11 +16,11 @@ from engramlab.core import models
 from engramlab.core.text import batches, tokens
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.text.masking import Masked
-from engramlab.core.training import stages
-from engramlab.core.training.loop import Recipe
+from engramlab.core.training.loop import Recipe, TrainState
+from engramlab.core.training.stage import Stage, evaluation_steps, finished
 from engramlab.corpora.datasets import Dataset
 from engramlab.experiments.knowledge_extraction.config import Attempt
-from engramlab.experiments.knowledge_extraction.shared import Work, config_limit
+from engramlab.experiments.knowledge_extraction.shared import Run
 from engramlab.experiments.knowledge_extraction.text import windows
 from engramlab.files import writing
 from engramlab.files.documents import documents
@@ -34,15 +34,15 @@ EXAMPLES = 5  # entries kept to look at, and questions kept of each group and at
 class Part:
     """One dataset's way through the run: train on entries, finetune on questions, ask everybody."""
 
-    def __init__(self, work: Work, data: Dataset) -> None:
-        self.work, self.data, self.config = work, data, work.config
-        self.folder = work.folder / data.name
-        self.entries = TokenTable(data.corpus, work.tokenizer)
-        self.asking = TokenTable(data.questions, work.tokenizer)
+    def __init__(self, run: Run, data: Dataset) -> None:
+        self.run, self.data, self.config = run, data, run.config
+        self.folder = run.folder / data.name
+        self.entries = TokenTable(data.corpus, run.tokenizer)
+        self.asking = TokenTable(data.questions, run.tokenizer)
         for what, tokenised in (("entries", self.entries), ("questions", self.asking)):
             if tokenised.fallback:
-                work.say(f"{data.name}: {what} are tokenised as text ({tokenised.fallback})")
-        self.length = min(self.config.model.context, config_limit(work))
+                run.say(f"{data.name}: {what} are tokenised as text ({tokenised.fallback})")
+        self.length = min(self.config.model.context, run.about.context(self.config.model.context))
         rng = np.random.default_rng(random_key(self.config.seed, "evaluated"))
         self.groups = {name: rng.permutation(members) for name, members in data.split.groups.items()}
         self.text: batches.Rows | None = None
@@ -55,13 +55,13 @@ class Part:
             # All of a small corpus; of a large one so many that a longer entry is unlikely (training would refuse it then).
             sample = np.unique(np.linspace(0, len(source) - 1, MEASURED).astype(np.int64))
             parts = np.array_split(sample, -(-len(sample) // 4096))
-            longest = max(int(source.tokens(part).lengths.max()) for part in parts) + len(self.work.start) + 1
+            longest = max(int(source.tokens(part).lengths.max()) for part in parts) + len(self.run.start) + 1
             if longest > self.length:
                 raise UserError(
                     f"model.context: {self.length} tokens are fewer than an {what} of {self.data.name} has ({longest}); "
                     "raise it"
                 )
-        if self.data.text:
+        if self.data.written.text:
             self.text = self._read_text()
 
     def _read_text(self) -> batches.Rows:
@@ -75,17 +75,17 @@ class Part:
         rows = config.pretrain.steps * config.pretrain.batch * (1 - config.minority_share)
         needed = min(int(rows) + 1, TEXT_TOKENS // width) * width
         assert config.text is not None
-        text = windows(self.work.tokenizer, documents(config.text, config.text_column), width, needed)
-        if len(text) < self.work.accelerator.num_processes:
+        text = windows(self.run.tokenizer, documents(config.text, config.text_column), width, needed)
+        if len(text) < self.run.accelerator.num_processes:
             raise UserError(f"text: {config.text} holds less than one row of {width} tokens; give more text")
         times = needed / (len(text) * width)
         if times > 1.5:
-            self.work.say(
+            self.run.say(
                 f"{self.data.name}: {config.text} has {len(text) * width:,} tokens and is read {times:.1f} times"
             )
         return text
 
-    def run(self) -> dict[str, Any]:
+    def results(self) -> dict[str, Any]:
         """Trains and asks; returns final rows, training rows and the chosen finetuning."""
         mixed = self.config.mode == "mixed"
         stage = "mixed" if mixed else "pretrain"
@@ -107,12 +107,12 @@ class Part:
             self._keep_only(best, [name for name in records if name not in (stage, best)])
         people = self.data.people
         rows = [
-            {"dataset": self.data.name, "mode": f"masked {self.config.mode}" if self.work.masked else self.config.mode}
+            {"dataset": self.data.name, "mode": f"masked {self.config.mode}" if self.run.masked else self.config.mode}
             | row
             | ({"people": people[row["group"]]} if people else {})
             for row in records[best]["rows"]
         ]
-        if self.work.accelerator.is_main_process:
+        if self.run.accelerator.is_main_process:
             shutil.copyfile(self.folder / best / "examples.json", self.folder / "examples.json")
         training = [
             {
@@ -126,12 +126,12 @@ class Part:
 
     def _keep_only(self, best: str, others: list[str]) -> None:
         """Models of the grid's other attempts go; their measurements stay."""
-        if self.work.accelerator.is_main_process:
+        if self.run.accelerator.is_main_process:
             for name in others:
                 shutil.rmtree(self.folder / name / "model", ignore_errors=True)
 
     def _order(self, table: batches.Entries, purpose: str, subset: np.ndarray | None = None) -> batches.Order:
-        accelerator = self.work.accelerator
+        accelerator = self.run.accelerator
         seed = random_key(self.config.seed, purpose)
         return batches.Order(
             len(table), seed, subset=subset, rank=accelerator.process_index, world=accelerator.num_processes
@@ -141,16 +141,16 @@ class Part:
         return self.data.questions.entries(self.data.split.train + self.data.questions.subjects.start)
 
     def _pretrain(self, stage: str) -> dict[str, Any]:
-        config, work = self.config, self.work
+        config, run = self.config, self.run
         stream = self._entries()
         if config.mode == "mixed":
             questions = self._order(self.asking, "questions", self._train_questions())
             asked = self._hidden(
-                batches.Packed(self.asking, questions, end=work.end, length=self.length, answers_only=work.masked),
+                batches.Packed(self.asking, questions, end=run.end, length=self.length, answers_only=run.masked),
                 "questions",
             )
             stream = self._mixed(stream, asked, config.qa_ratio, config.seed)
-        return self._stage(stage, work.fresh_model, stream, config.pretrain, ask=config.mode == "mixed")
+        return self._stage(stage, run.first_model, stream, config.pretrain, ask=config.mode == "mixed")
 
     def _entries(self) -> batches.Stream:
         """What pretraining reads: the entries, with celebrities or text beside them at their share."""
@@ -166,42 +166,40 @@ class Part:
 
     def _rows(self, source: batches.Entries, purpose: str, subset: np.ndarray | None = None) -> batches.Stream:
         """Rows of training text in the run's layout."""
-        work, order = self.work, self._order(source, purpose, subset)
-        stream = batches.laid_out(self.config.layout, source, order, start=work.start, end=work.end, length=self.length)
+        run, order = self.run, self._order(source, purpose, subset)
+        stream = batches.laid_out(self.config.layout, source, order, start=run.start, end=run.end, length=self.length)
         return self._hidden(stream, purpose)
 
     def _hidden(self, stream: batches.Stream, purpose: str) -> batches.Stream:
         """For a masked model the stream with words hidden (answers, if they are all that counts in it); else the stream."""
-        work, config = self.work, self.config
-        if not work.masked:
+        run, config = self.run, self.config
+        if not run.masked:
             return stream
         return Masked(
             stream,
-            work.words,
-            mask=work.tokenizer.mask_token_id,
+            run.words,
+            mask=run.tokenizer.mask_token_id,
             share=config.model.masked_words,
             answers=purpose == "questions",
             seed=random_key(config.seed, "masking", purpose),
-            rank=work.accelerator.process_index,
+            rank=run.accelerator.process_index,
         )
 
     def _mixed(self, first: batches.Stream, second: batches.Stream, ratio: float, seed: int) -> batches.Stream:
-        rank = self.work.accelerator.process_index
-        return batches.Mixed(first, second, ratio=ratio, end=self.work.end, seed=seed, rank=rank)
+        rank = self.run.accelerator.process_index
+        return batches.Mixed(first, second, ratio=ratio, end=self.run.end, seed=seed, rank=rank)
 
     def _finetune(self, name: str, attempt: Attempt) -> dict[str, Any]:
-        from engramlab.core.models.adapters import add_lora
-
         def pretrained() -> nn.Module:
             model, _ = models.load(str(self.folder / "pretrain" / "model"))
             if not attempt.rank:
                 return model
-            return add_lora(model, rank=attempt.rank, embedding_rank=attempt.embedding_rank)
+            return models.add_lora(model, rank=attempt.rank, embedding_rank=attempt.embedding_rank)
 
-        work = self.work
+        run = self.run
         order = self._order(self.asking, "questions", self._train_questions())
         stream = batches.OneEntryARow(
-            self.asking, order, start=work.start, end=work.end, length=self.length, answers_only=True
+            self.asking, order, start=run.start, end=run.end, length=self.length, answers_only=True
         )
         return self._stage(name, pretrained, self._hidden(stream, "questions"), attempt.recipe, ask=True)
 
@@ -209,24 +207,26 @@ class Part:
         self, name: str, make: Callable[[], nn.Module], stream: batches.Stream, recipe: Recipe, ask: bool
     ) -> dict[str, Any]:
         folder = self.folder / name
-        if (record := stages.finished(folder)) is not None:
+        if (record := finished(folder)) is not None:
             return record
-        work, model = self.work, make()
-        return stages.train_stage(
+        run, config, model = self.run, self.config, make()
+        with Stage(
             folder,
-            model,
+            TrainState(model, recipe, accelerator=run.accelerator),
             stream,
-            recipe,
-            accelerator=work.accelerator,
             label=f"{self.data.name} {name}",
-            evaluate=lambda: self._along(model),
-            evaluate_at=stages.evaluation_steps(recipe.steps, self.config.evaluations),
-            finish=(lambda: self._ask(model, folder)) if ask else None,
-            save_model=work.saver(model),
-            minutes_between_checkpoints=self.config.checkpoint_minutes,
-            seed=self.config.seed,
-            console=work.console,
-        )
+            minutes=config.checkpoint_minutes,
+            seed=random_key(config.seed, "dropout", run.accelerator.process_index),
+            console=run.console,
+        ) as stage:
+            at = evaluation_steps(recipe.steps, config.evaluations)
+            for step in stage:
+                if stage.main and step.number in at:
+                    stage.add(self._along(model))
+            if stage.main:
+                stage.record |= self._ask(model, folder) if ask else {}
+                writing.write_folder(folder / "model", lambda path: run.save(model, path))
+        return stage.record
 
     def _chosen(self, each: int) -> tuple[np.ndarray, np.ndarray]:
         """Up to ``each`` subjects of every group (counted from the first asked about), and the names of their groups."""
@@ -239,8 +239,8 @@ class Part:
         questions = self.data.questions
         numbers = questions.entries(subjects + questions.subjects.start)
         # A masked model is asked for the answer's tokens alone: how many there are it is told.
-        counts = 0 if self.work.masked else 1
-        sequences = self.asking.tokens(numbers).wrapped(self.work.start, [self.work.end], suffix_mark=counts)
+        counts = 0 if self.run.masked else 1
+        sequences = self.asking.tokens(numbers).wrapped(self.run.start, [self.run.end], suffix_mark=counts)
         marked = extraction.Asked(
             tokens.Sequences(sequences.ids, sequences.offsets, np.maximum(sequences.marks, 0)),
             questions.attribute(numbers),
@@ -253,7 +253,7 @@ class Part:
         """First-token accuracies of entries and questions, for every group: the "study to pass the test" curve."""
         subjects, groups = self._chosen(self.config.evaluated_people)
         firsts = self.data.corpus.first_entry(subjects + self.data.questions.subjects.start)
-        entries = self.entries.tokens(firsts).wrapped(self.work.start, [self.work.end])
+        entries = self.entries.tokens(firsts).wrapped(self.run.start, [self.run.end])
         rows = extraction.first_token_of_values(model, entries, groups, self.data.corpus.attributes)
         asked, _ = self._asked(self.config.evaluated_people)
         found, _ = extraction.ask(model, asked)
@@ -270,18 +270,18 @@ class Part:
         if self.config.beams > 1:
             queries = [questions.query(int(n)) for n in numbers]
             written = extraction.answers(
-                model, self.work.tokenizer, [q.prompt for q in queries], beams=self.config.beams, longest=longest
+                model, self.run.tokenizer, [q.prompt for q in queries], beams=self.config.beams, longest=longest
             )
             right = np.array([a == q.target for a, q in zip(written, queries, strict=True)])
             for row, other in zip(rows, asked.rows({"generated": right}), strict=True):
                 row["generated"] = other["generated"]
         chosen = np.concatenate([np.flatnonzero(where)[:EXAMPLES] for _, _, where in asked.groups()])
         queries = [questions.query(int(n)) for n in numbers[chosen]]
-        if self.work.masked:
-            said = extraction.named(self.work.tokenizer, scores)
+        if self.run.masked:
+            said = extraction.named(self.run.tokenizer, scores)
             written = [said[i] for i in chosen]
         else:
-            written = extraction.answers(model, self.work.tokenizer, [q.prompt for q in queries], longest=longest)
+            written = extraction.answers(model, self.run.tokenizer, [q.prompt for q in queries], longest=longest)
         examples = {
             "entries": [self.data.corpus.passage(i).text for i in range(min(EXAMPLES, len(self.data.corpus)))],
             "answers": [

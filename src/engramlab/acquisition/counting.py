@@ -1,0 +1,81 @@
+"""How often a corpus states each fact."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engramlab.base.errors import UserError
+from engramlab.files import tables
+from engramlab.reading import read_passages
+
+SAMPLED = 1_000  # documents that tokens per character are measured on
+
+
+def count_facts(
+    pairs: Sequence[tuple[str, str]], texts: Iterable[str], tokenizer: Any
+) -> tuple[np.ndarray, float, int]:
+    """How many texts hold both subject and object of each pair, as whole words.
+
+    Returns:
+        float64 ``[F]`` counts; tokens of all texts, estimated by those of the first ones; how many texts there are.
+
+    Raises:
+        UserError: there is no text.
+    """
+    by_word: dict[str, list[int]] = {}
+    for i, (subject, _) in enumerate(pairs):
+        words = re.findall(r"\w+", subject)
+        by_word.setdefault(words[0] if words else subject, []).append(i)
+    counts = np.zeros(len(pairs))
+    characters = sampled = sampled_tokens = number = 0
+    for text in texts:
+        if number < SAMPLED:
+            sampled += len(text)
+            sampled_tokens += len(tokenizer(text, add_special_tokens=False)["input_ids"]) + 1
+        number += 1
+        characters += len(text)
+        for word in set(re.findall(r"\w+", text)) & by_word.keys():
+            for i in by_word[word]:
+                subject, target = pairs[i]
+                counts[i] += _holds(text, subject) and _holds(text, target)
+    if not number:
+        raise UserError("corpus: holds no text")
+    return counts, characters * sampled_tokens / max(sampled, 1), number
+
+
+def _holds(text: str, words: str) -> bool:
+    """Do the words stand in the text, not as a part of longer ones?"""
+    start = text.find(words)
+    while start >= 0:
+        end = start + len(words)
+        if not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()):
+            return True
+        start = text.find(words, start + 1)
+    return False
+
+
+def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
+    """(subject, object) of each fact of a table, or of each passage's queries."""
+    first = next(tables.records(path), tables.Record(None)).value
+    if isinstance(first, dict) and {"text", "train_context"} & first.keys():
+        for record in read_passages(path):
+            for target in dict.fromkeys(query.target for query in record.queries):
+                subject = next((q.subject for q in record.queries if q.target == target), record.id)
+                yield subject, target
+        return
+    for row in read_rows(path, ("subject", "object")):
+        yield str(row["subject"]), str(row["object"])
+
+
+def read_rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a table that has these columns, none of their cells empty."""
+    for place, row in tables.objects(path):
+        for name in needed:
+            if row.get(name) in (None, ""):
+                raise UserError(f"{path}, {place}: has no {name!r}; each row needs {' and '.join(needed)}")
+        yield row

@@ -1,0 +1,81 @@
+"""How the next token is chosen: one file a decoder, and the file name is the registration.
+
+A decoder is a module with a frozen dataclass ``Config``, a subclass of ``Decoding`` whose fields are its options:
+
+    decoding.load("sampling", temperature=0.7)
+
+Writing (``forward/generation.py``) and scoring (``measuring/scoring.py``) take the same object. It says what it wants to see
+beside the model's logits (``layers``, ``second``) and what it makes of it (``scores``); what is written is the likeliest token
+by its scores unless it draws otherwise (``choose``), and what is scored has the log-probability that its scores give.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from engramlab.base import registry
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a model says at ``n`` places.
+
+    Attributes:
+        logits: ``[n, V]``.
+        early: by hidden state (0 is the embedding, ``i`` what the ``i``-th layer gives): ``[n, V]``, what the model would say
+            if its layers ended there.
+        second: ``[n, V]``: its logits behind the second context, after the same target tokens.
+    """
+
+    logits: torch.Tensor
+    early: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    second: torch.Tensor | None = None
+
+
+class Decoding:
+    """How the next token is chosen from what the model says. This one: the likeliest.
+
+    Attributes:
+        second: does it compare with what the model says behind a second context (which the caller then gives)?
+        beams: rows that one text takes in the model; with more than one, ``search`` writes whole batches.
+    """
+
+    second: ClassVar[bool] = False
+    beams: int = 1
+
+    def layers(self, model: nn.Module) -> tuple[int, ...]:
+        """The hidden states whose logits it wants to see, each below the number of layers; see ``Seen.early``."""
+        return ()
+
+    def scores(self, seen: Seen) -> torch.Tensor:
+        """``[n, V]``: scores whose softmax is the distribution the next token is taken from."""
+        return seen.logits
+
+    def choose(self, seen: Seen, uniform: torch.Tensor | None) -> torch.Tensor:
+        """int64 ``[n]``: the next tokens.
+
+        Args:
+            uniform: ``[n]`` in [0, 1): each text's own random number at this place; None where the caller gave no seeds.
+        """
+        return self.scores(seen).argmax(-1)
+
+    def search(self, model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, new: int, end: int) -> torch.Tensor:
+        """int64 ``[rows, at most new]``: what follows rows padded at the left, filled up with ``end``; for ``beams`` > 1."""
+        raise NotImplementedError
+
+
+def names() -> list[str]:
+    """The decoders there are."""
+    return registry.names(sys.modules[__name__])
+
+
+def load(name: str, **options: object) -> Decoding:
+    """A decoder by name, with its options; raises UserError for an unknown name or a value out of range."""
+    found: Decoding = registry.load(sys.modules[__name__], name, "decoder").Config(**options)
+    return found

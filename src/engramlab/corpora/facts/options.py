@@ -1,0 +1,43 @@
+"""The options of experiments that take a user's facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engramlab.corpora.facts.table import FactTable
+
+
+@dataclass(frozen=True)
+class FactOptions:
+    """A user's facts and their wordings."""
+
+    facts: Path | None = None
+    """Your own facts: a table (.csv, .tsv, .json, .jsonl or .parquet) with a row an entity and a column an attribute, or with a
+    row a fact and columns subject, relation and object."""
+    key: str | None = None
+    """Column of the facts that names the entities, each once; None for the first."""
+    attributes: tuple[str, ...] | None = None
+    """Columns (or relations) of the facts to state and ask for; None for all others but the pronoun column."""
+    templates: Path | None = None
+    """A file of sentence templates for every attribute of the facts, or a folder with ATTRIBUTE.txt files and, for the
+    attributes without one, default.txt. None is plain templates that fit every attribute."""
+    questions: Path | None = None
+    """A file of lines ATTRIBUTE, tab, question with {subject}, for attributes of the facts that shall not be asked "What is the
+    ATTRIBUTE of {subject}? Answer:"."""
+
+    def fact_table(self) -> FactTable | None:
+        """The facts; None where none are given. Raises UserError for whatever is wrong with them or their wordings."""
+        return self._read()
+
+    def _read(self, pronoun_column: str | None = None) -> FactTable | None:
+        if self.facts is None:
+            return None
+        return FactTable.read(
+            self.facts,
+            key=self.key,
+            relations=self.attributes,
+            pronoun_column=pronoun_column,
+            templates=self.templates,
+            questions=self.questions,
+        )

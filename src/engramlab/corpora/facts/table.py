@@ -1,0 +1,266 @@
+"""The table of facts itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Case, Fact, Query
+from engramlab.corpora.entries import EntryCorpus
+from engramlab.corpora.facts import building, making
+from engramlab.corpora.facts.entities import Entities
+from engramlab.corpora.facts.wordings import Wordings, read_wordings
+from engramlab.corpora.layout import Population
+from engramlab.corpora.layout import facts as facts_of
+from engramlab.corpora.passages import PassageRecord
+from engramlab.corpora.sentences import Sentences
+from engramlab.corpora.variants import parse_variant
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True, repr=False)
+class FactTable:
+    """Facts: at most one object for each subject and relation. Iterating gives every `Fact`, subject by subject.
+
+    Made by `read`, `of` and `of_population`, which check everything.
+
+    Attributes:
+        name: what messages call the source.
+        subjects: in the order of the source.
+        objects: by relation, in the order of the source: an object for each subject, "" where there is no such fact.
+        aliases: other spellings of the object, by (number of the subject, relation), where there are any.
+        subject_aliases: by number of the subject, where there are any.
+        wordings: how the facts are put into words.
+        pronouns: of the subjects, where they have some.
+        places: "line 7" or "record 7" of each subject, where they come from a file.
+    """
+
+    name: str
+    subjects: Sequence[str]
+    objects: Mapping[str, Sequence[str]]
+    aliases: Mapping[tuple[int, str], tuple[str, ...]]
+    subject_aliases: Mapping[int, tuple[str, ...]]
+    wordings: Wordings
+    pronouns: Sequence[str] = ()
+    places: Sequence[str] = field(default=(), compare=False)
+
+    @classmethod
+    def read(
+        cls,
+        source: Any,
+        *,
+        key: str | None = None,
+        relations: Sequence[str] | None = None,
+        pronoun_column: str | None = None,
+        templates: str | Path | None = None,
+        questions: str | Path | None = None,
+    ) -> FactTable:
+        """The facts of a table, in either of two forms.
+
+        *Wide*, one row a subject: the first column (or ``key``) names it, every other column is a relation, an empty cell no
+        fact. Beside a column ``capital`` there may be ``capital_aliases``, and ``subject_aliases`` for the subject.
+        *Long*, one row a fact: columns ``subject``, ``relation``, ``object``, and if you like ``subject_aliases`` and
+        ``object_aliases``. Aliases are a list, or text with ``|`` between them.
+
+        Args:
+            source: a file (.csv with commas or semicolons, .tsv, .json, .jsonl, .parquet, or one of them .gz), a data set
+                ``hub:owner/name``, a pandas data frame, an Arrow table, facts one by one, or "countries" (built in).
+            key: the column with the subjects of a wide table.
+            relations: those to keep; None for all.
+            pronoun_column: of a wide table, with he, she, they or it.
+            templates: see `read_wordings`.
+            questions: see `read_wordings`.
+
+        Raises:
+            UserError: two objects for one subject and relation, an alias that is another object or subject, a column or
+                relation that nothing knows, a row without a subject, a file that cannot be read or holds no fact, a wording
+                without its slots; with file, row and column.
+        """
+        if isinstance(source, FactTable):
+            return cls.of(source, relations=relations, templates=templates, questions=questions, name=source.name)
+        if isinstance(source, str) and source == "countries":
+            from engramlab.corpora.countries import facts
+
+            return cls.of(facts(), relations=relations, templates=templates, questions=questions, name="countries")
+        if isinstance(source, Iterable) and not isinstance(source, str) and not hasattr(source, "columns"):
+            return cls.of(source, relations=relations, templates=templates, questions=questions)
+        built = building.from_table(source, key, relations, pronoun_column)
+        return cls._worded(built, templates, questions)
+
+    @classmethod
+    def of(
+        cls,
+        facts: Iterable[Fact],
+        *,
+        relations: Sequence[str] | None = None,
+        templates: str | Path | None = None,
+        questions: str | Path | None = None,
+        name: str = "facts",
+    ) -> FactTable:
+        """The table of facts given one by one. Raises UserError as `read` does; places are "fact 7"."""
+        return cls._worded(building.from_facts(facts, relations, name), templates, questions)
+
+    @classmethod
+    def of_population(cls, population: Population, subjects: Iterable[int] | None = None) -> FactTable:
+        """The facts of a population, such as `corpora.people.People`: of all its subjects or of some of them."""
+        chosen = range(len(population)) if subjects is None else subjects
+        return cls.of((fact for subject in chosen for fact in facts_of(population, subject)), name="the population")
+
+    @classmethod
+    def _worded(cls, built: building.Builder, templates: str | Path | None, questions: str | Path | None) -> FactTable:
+        wordings = read_wordings(list(built.objects), templates, questions)
+        return cls(
+            built.name,
+            list(built.subjects),
+            built.objects,
+            built.aliases,
+            built.subject_aliases,
+            wordings,
+            built.pronouns,
+            built.places,
+        )
+
+    # what it holds ---------------------------------------------------------------------------------------------------
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Its relations, in the order of the source."""
+        return tuple(self.objects)
+
+    def __len__(self) -> int:
+        return sum(map(bool, (o for objects in self.objects.values() for o in objects)))
+
+    def __iter__(self) -> Iterator[Fact]:
+        for number in range(len(self.subjects)):
+            yield from self.about(number)
+
+    def about(self, number: int) -> Iterator[Fact]:
+        """The facts about the subject of that number."""
+        named = self.subject_aliases.get(number, ())
+        for relation, objects in self.objects.items():
+            if objects[number]:
+                aliases = self.aliases.get((number, relation), ())
+                yield Fact(self.subjects[number], relation, objects[number], aliases, named)
+
+    def __repr__(self) -> str:
+        return f"FactTable({self.name}: {len(self)} facts, {len(self.subjects)} subjects, {', '.join(self.relations)})"
+
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """By relation, its objects, each once and in the order of the source: the options of a choice."""
+        return {relation: tuple(dict.fromkeys(filter(None, objects))) for relation, objects in self.objects.items()}
+
+    @cached_property
+    def digest(self) -> str:
+        """A name of the facts and their own wordings, whatever file they came in: 16 hexadecimal digits."""
+        made = hashlib.blake2b(digest_size=8)
+        for fact in self:
+            made.update(
+                json.dumps([fact.subject, fact.relation, fact.object, fact.aliases, fact.subject_aliases]).encode()
+            )
+        made.update(json.dumps([list(self.pronouns), list(self.wordings.own)]).encode())
+        return made.hexdigest()
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The facts in the long form, which `read` takes."""
+        import pyarrow as pa
+
+        rows = list(self)
+        texts, lists = pa.string(), pa.list_(pa.string())
+        return pa.table(
+            {
+                "subject": pa.array([fact.subject for fact in rows], texts),
+                "relation": pa.array([fact.relation for fact in rows], texts),
+                "object": pa.array([fact.object for fact in rows], texts),
+                "subject_aliases": pa.array([list(fact.subject_aliases) for fact in rows], lists),
+                "object_aliases": pa.array([list(fact.aliases) for fact in rows], lists),
+            }
+        )
+
+    def to_pandas(self) -> Any:
+        """The facts in the long form as a data frame. Raises UserError where pandas is not installed."""
+        try:
+            return self.to_arrow().to_pandas()
+        except ImportError:
+            raise UserError("to_pandas needs the package pandas: pip install pandas") from None
+
+    # what instruments take -------------------------------------------------------------------------------------------
+
+    def entries(self, variant: str = "multi5+permute", seed: int = 0) -> EntryCorpus:
+        """Entries about the subjects, for storage and probing, which ask every subject for every relation.
+
+        Args:
+            variant: how they are written, as for bioS but without +CEL and +TEXT.
+            seed: of templates and orders.
+
+        Raises:
+            UserError: an unknown variant, one with celebrities, or a subject without an object of some relation.
+        """
+        written = parse_variant(variant)
+        if written.celebrities or written.text:
+            raise UserError(
+                "variant: +CEL and +TEXT go with bioS only, whose celebrities are made up, not with a table"
+            )
+        return EntryCorpus(
+            Sentences(self.entities(), [self.wordings.templates[r] for r in self.relations]), written, seed
+        )
+
+    def entities(self) -> Entities:
+        """The subjects as a population. Raises UserError for a subject without an object of some relation."""
+        for relation, objects in self.objects.items():
+            if "" in objects:
+                number = list(objects).index("")
+                raise UserError(
+                    f"{self.name}, {self.places[number]}, column {relation!r}: the cell is empty, and storage and probing ask "
+                    "for every relation of every subject; fill it, leave the row out or choose other relations"
+                )
+        return Entities(self.subjects, self.objects, self.pronouns)
+
+    def passages(self, paraphrases: int = 9, seed: int = 0) -> list[PassageRecord]:
+        """A passage about each subject, for injection, with paraphrases and queries.
+
+        A passage states the subject's facts, a sentence each, with the subject's name in every one; a paraphrase states them in
+        another order and as long as there are any in other templates. *Memorization* asks with the passage's own sentence,
+        *semantic* with the relation's question, which no passage has.
+
+        Args:
+            paraphrases: at most; those that come out equal to another are left out.
+            seed: of templates and orders.
+        """
+        return making.passages(self, paraphrases, seed)
+
+    def queries(self) -> list[Query]:
+        """The question for every fact, in their order; role "question", id "SUBJECT/RELATION"."""
+        return [making.question(self, fact) for fact in self]
+
+    def edits(
+        self,
+        target: Literal["other", "own"] = "other",
+        *,
+        relations: Sequence[str] | None = None,
+        limit: int | None = None,
+        locality: int = 3,
+        seed: int = 0,
+    ) -> list[Case]:
+        """A case a fact, judged by other wordings of its prompt (generality) and by what is said of other subjects (locality).
+
+        The prompt is the beginning of a sentence that ends in the object. Other names of the subject judge portability.
+
+        Args:
+            target: "other": another object of the relation, drawn by the seed, as if the fact had changed (the table's own is
+                the old answer); "own": the table's object, which the model shall learn.
+            relations: those to edit; None for all.
+            limit: at most so many cases, the first of an order drawn by the seed; None for a case a fact.
+            locality: judges about other subjects, of the same relation.
+
+        Raises:
+            UserError: an unknown relation, or one with a single object and nothing else to edit it to.
+        """
+        return making.edits(self, target, relations, limit, locality, seed)

@@ -1,0 +1,133 @@
+"""How facts are put into words: sentence templates and a question for each relation, our plain ones or a user's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engramlab.base.errors import UserError, nearest
+from engramlab.base.facts import Fact
+from engramlab.corpora.sentences import STOPS
+from engramlab.corpora.templates import Template, parse_templates, read_data
+from engramlab.files.tables import read_text
+
+
+@dataclass(frozen=True)
+class Wordings:
+    """The wordings of some relations.
+
+    Attributes:
+        templates: by relation, in the order of the file.
+        spoken: the same, but first come those in which the object ends the sentence: their beginnings ask for it.
+        asking: by relation, how many of them those are.
+        questions: by relation, a prompt with ``{subject}``.
+        own: the text of the user's files, as read.
+    """
+
+    templates: dict[str, tuple[Template, ...]]
+    spoken: dict[str, tuple[Template, ...]]
+    asking: dict[str, int]
+    questions: dict[str, str]
+    own: tuple[str, ...] = ()
+
+    def sentence(self, fact: Fact, number: int) -> tuple[str, int]:
+        """A fact in the spoken template of that number (counted round), and the character where its object begins."""
+        lines = self.spoken[fact.relation]
+        frame = lines[number % len(lines)].frame("it", named=True)
+        head = fact.subject + frame.before + ("" if frame.bare else " ")
+        after = frame.after.removeprefix(".") if fact.object.endswith(STOPS) else frame.after
+        return head + fact.object + after, len(head)
+
+    def prompts(self, relation: str, subject: str) -> list[str]:
+        """The beginnings of the sentences that end in the object, then the question."""
+        blank = Fact(subject, relation, "\0")
+        said = [self.sentence(blank, k) for k in range(self.asking[relation])]
+        return [*(text[:start].rstrip() for text, start in said), self.question(relation, subject)]
+
+    def question(self, relation: str, subject: str) -> str:
+        """The question for the relation of a subject."""
+        return self.questions[relation].replace("{subject}", subject)
+
+
+def read_wordings(
+    relations: Sequence[str], templates: str | Path | None = None, questions: str | Path | None = None
+) -> Wordings:
+    """Wordings of relations, from files or by default from the relation's name.
+
+    Args:
+        templates: a file of sentence templates for every relation, or a folder with RELATION.txt files and, for the relations
+            without one, default.txt. None is plain templates that fit every relation.
+        questions: a file of lines RELATION, tab, question with {subject}, for relations that shall not be asked "What is the
+            RELATION of {subject}? Answer:".
+
+    Raises:
+        UserError: a file that cannot be read, a wording for no relation, or one without its slots; with file and line.
+    """
+    read: list[str] = []
+    found = _templates(Path(templates) if templates is not None else None, relations, read)
+    ends = {relation: [line for line in lines if _ends_in_value(line)] for relation, lines in found.items()}
+    asked = {relation: f"What is the {relation.replace('_', ' ')} of {{subject}}? Answer:" for relation in relations}
+    if questions is not None:
+        read.append(read_text(questions))
+        asked |= read_questions(Path(questions), relations)
+    return Wordings(
+        found,
+        {r: (*ends[r], *(line for line in lines if line not in ends[r])) for r, lines in found.items()},
+        {relation: len(lines) for relation, lines in ends.items()},
+        asked,
+        tuple(read),
+    )
+
+
+def _ends_in_value(line: Template) -> bool:
+    return not line.frame("it", named=True).after.strip(" .!?")
+
+
+def read_questions(path: Path, relations: Sequence[str]) -> dict[str, str]:
+    """The questions of a file by relation. Raises UserError for a relation that is not there or a question without its slot."""
+    wordings = {}
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        relation, _, wording = (part.strip() for part in line.strip().partition("\t"))
+        where = f"{path}, line {number}"
+        if line.strip() and not wording:
+            raise UserError(f"{where}: write ATTRIBUTE, a tab, and a question with {{subject}}: {line!r}")
+        if wording:
+            _check_known(relation, relations, where)
+            if wording.count("{subject}") != 1:
+                raise UserError(f"{where}: question for {relation!r}: needs {{subject}} exactly once: {wording!r}")
+            wordings[relation] = wording
+    return wordings
+
+
+def _check_known(relation: str, relations: Sequence[str], where: str) -> None:
+    if relation not in relations:
+        raise UserError(
+            f"{where}: {relation!r} is no attribute; did you mean {nearest(relation, relations)!r}? "
+            f"The attributes are {', '.join(relations)}"
+        )
+
+
+def _templates(path: Path | None, relations: Sequence[str], read: list[str]) -> dict[str, tuple[Template, ...]]:
+    """The templates of each relation, from its own file, the folder's default, or the package's."""
+    default, where = read_data("templates", "table", "default.txt"), "templates/table/default.txt"
+    own: dict[str, Path] = {}
+    if path is not None and path.is_dir():
+        own = {file.stem: file for file in sorted(path.glob("*.txt"))}
+        if "default" in own and "default" not in relations:
+            where = str(own["default"])
+            default = read_text(own.pop("default"))
+            read.append(default)
+        for stem, file in own.items():
+            _check_known(stem, relations, str(file))
+    elif path is not None:
+        default, where = read_text(path), str(path)
+        read.append(default)
+    found = {}
+    for relation in relations:
+        text, name = default, where
+        if relation in own:
+            text, name = read_text(own[relation]), str(own[relation])
+            read.append(text)
+        found[relation] = parse_templates(text, name, relation.replace("_", " "))
+    return found

@@ -1,0 +1,143 @@
+"""One run of an experiment, from its options to its summary: what all experiments do alike.
+
+An experiment has runs, a run has parts (a dataset, a model, a method under a loss, ...), and a part has stages. It writes
+
+    with Run("my-experiment", config, out, preset=preset, console=console) as run:
+        rows = [part.results() for part in parts]
+        return run.finish(rows=rows, seconds=seconds)
+
+and what is made before ``with`` may still refuse the run: nothing is written until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from torch import nn
+
+from engramlab.base.errors import UserError
+from engramlab.base.random_access import key as random_key
+from engramlab.core import models
+from engramlab.core.text import tokenizers
+from engramlab.corpora.facts import FactOptions
+from engramlab.files import runs, writing
+
+
+class Run:
+    """A run: its config, its folder, the devices, and the tokenizer of models from scratch.
+
+    Inside its block the folder is this process's own (of a launch of several the first one's).
+
+    Args:
+        experiment: its name.
+        config: the experiment's; it has ``seed``, and ``precision`` where models are trained.
+        out: the folder; an unfinished run there goes on.
+        preset: name of the preset the config started from.
+        recorded: what is kept of the config in its place, where that is not all of it.
+
+    Attributes:
+        resumed: does the run go on?
+        kept: a tokenizer that its folder shall keep.
+
+    Raises:
+        UserError: the folder belongs to another run, or is in use.
+    """
+
+    def __init__(
+        self,
+        experiment: str,
+        config: Any,
+        out: Path,
+        *,
+        preset: str = "",
+        console: Console | None = None,
+        recorded: Any = None,
+    ) -> None:
+        self.experiment, self.config, self.folder = experiment, config, Path(out)
+        self.console = console or Console(stderr=True)
+        facts = config.fact_table() if isinstance(config, FactOptions) else None
+        self._place = runs.Run(
+            self.folder,
+            experiment,
+            recorded or config,
+            preset=preset,
+            inputs={} if facts is None else {"facts": facts.digest},
+        )
+        self.resumed = self._place.resumed
+        self.kept: Any = None
+
+    @cached_property
+    def accelerator(self) -> Any:
+        """The devices."""
+        from accelerate import Accelerator
+
+        return Accelerator(mixed_precision=getattr(self.config, "precision", "no"))
+
+    @property
+    def main(self) -> bool:
+        """Is this the process of the launch that writes?"""
+        from accelerate import PartialState
+
+        return bool(PartialState().is_main_process)
+
+    def alone(self) -> None:
+        """Raises UserError in a launch of several processes."""
+        if self.accelerator.num_processes > 1:
+            raise UserError(f"{self.experiment} runs in one process on one device; start it without a launcher")
+
+    def say(self, text: str) -> None:
+        """A line for the user."""
+        if self.main:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def scratch_tokenizer(
+        self, texts: Callable[[], Iterable[str]], vocabulary: int, *, chosen: str = "compact", closed: bool = False
+    ) -> Any:
+        """The tokenizer of models from scratch, which the run's folder keeps: a run that goes on must not train it again.
+
+        Args:
+            texts: what a compact one learns from, see ``tokenizers.train_compact_tokenizer``.
+            chosen: "compact", or the folder or hub id of another one.
+        """
+        kept = self.folder / "tokenizer"
+        if chosen != "compact":
+            try:
+                self.kept = tokenizers.lead_with_space(models.load_tokenizer(chosen))
+            except UserError as error:
+                raise UserError(f"{error}; `--tokenizer compact` trains one on the corpus instead") from None
+        elif kept.exists():
+            self.kept = models.load_tokenizer(str(kept))
+        else:
+            self.kept = tokenizers.train_compact_tokenizer(texts(), vocabulary, closed=closed)
+        return self.kept
+
+    def fresh_model(self, size: str, tokenizer: Any, **more: Any) -> nn.Module:
+        """A model from scratch, its weights of the run's seed; see ``models.build``."""
+        return models.build(size, tokenizer, seed=random_key(self.config.seed, "weights") >> 1, **more)
+
+    def __enter__(self) -> Self:
+        if self.main:
+            self._place.open()
+            if self.kept is not None and not (self.folder / "tokenizer").exists():
+                writing.write_folder(self.folder / "tokenizer", lambda path: self.kept.save_pretrained(path))
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._place.close()
+
+    def finish(self, *, seconds: float, **found: Any) -> dict[str, Any]:
+        """The summary of the run, written to its folder."""
+        about = {"experiment": self.experiment, "seed": self.config.seed, "seconds": round(seconds, 1)}
+        if self.main:
+            writing.write_json(self.folder / "summary.json", about | found)
+        return about | found

@@ -1,0 +1,46 @@
+"""What the formats share: a record's fields, read strictly; ``where`` (file and record) opens every message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engramlab.base.errors import UserError, nearest
+from engramlab.base.facts import Query
+from engramlab.corpora.passages import ROLE
+from engramlab.files.tables import cut
+
+
+def query(name: str, depth: str, k: int, prompt: str, target: str, aliases: tuple[str, ...] = ()) -> Query:
+    """The k-th query of a depth of the passage called ``name``."""
+    return Query(prompt, target, aliases, id=f"{name}/{depth}/{k}", subject=name, role=ROLE, group=depth)
+
+
+def check_keys(record: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    """Raises UserError for a key that is not known, with the nearest that is."""
+    for key in record:
+        if key not in known:
+            raise UserError(
+                f"{where}: there is no key {key!r}; did you mean {nearest(str(key), known)!r}? The keys are "
+                f"{', '.join(known)}"
+            )
+
+
+def text(record: Mapping[str, Any], key: str, where: str) -> str:
+    """The text under a key, which must be there."""
+    value = record.get(key)
+    if not isinstance(value, str) or not value.strip():
+        problem = "is missing" if key not in record else f"must be a text that is not empty, not {cut(value)}"
+        raise UserError(f"{where}: key {key!r} {problem}")
+    return value
+
+
+def texts(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    """The texts of the list under a key; none where it is absent."""
+    values = record.get(key, [])
+    if not isinstance(values, list):
+        raise UserError(f"{where}: key {key!r} must be a list of texts, not {cut(values)}")
+    for number, value in enumerate(values, 1):
+        if not isinstance(value, str) or not value.strip():
+            raise UserError(f"{where}: key {key!r}, number {number}: must be a text that is not empty")
+    return tuple(values)

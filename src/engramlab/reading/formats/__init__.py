@@ -1,0 +1,1 @@
+"""Formats of passages: one file each."""

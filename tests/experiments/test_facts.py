@@ -1,0 +1,110 @@
+"""One table of a user's facts through all four instruments, from the command line, with a tiny model on the CPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.support import zoo
+
+from engramlab import cli
+from engramlab.corpora.facts import FactTable
+
+ROWS = [(f"Zor{i}", ("red", "blue", "green")[i % 3], f"city {i % 4}") for i in range(12)]
+EXTRACTION = (
+    "--variants multi2+permute --pretrain.steps 6 --pretrain.batch 8 --pretrain.warmup 1 --finetune.recipe.steps 4"
+)
+PROBING = "--preset pretrained --variants single --q.recipe.steps 8 --p.recipe.steps 4"
+EDITING = "--methods ft-m --losses cross-entropy --setting batch --hyper.ft-m.steps 3 --limit 4"
+ACQUISITION = (
+    "--preset tiny --stream stream.txt --repeat --schedule paraphrase --control 2 --interval 3 --times 2 --after 5 --stagger 1 "
+    "--batch 8 --window 64 --vocabulary 600 --pretrain.steps 4 --pretrain.batch 2 --reading.window 2 --reading.bootstrap 20"
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a table, a text and a model."""
+    (tmp_path / "my_facts.csv").write_text(
+        "name,colour,home,home_aliases\n" + "".join(f"{n},{c},{h},{h.upper()}\n" for n, c, h in ROWS)
+    )
+    (tmp_path / "stream.txt").write_text("The sun is yellow and the moon is white.\n\n" * 40)
+    tokenizer = zoo.ZOO["llama3"]([*zoo.SENTENCES, (tmp_path / "my_facts.csv").read_text()])
+    zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def words(command: str, out: str) -> list[str]:
+    return ["run", *command.split(), "--facts", "my_facts.csv", "--out", out]
+
+
+def run(command: str, out: str) -> dict[str, Any]:
+    cli.main(words(command, out))
+    found: dict[str, Any] = json.loads(Path(out, "summary.json").read_text())
+    return found
+
+
+def refused(command: str, out: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as error:
+        cli.main(words(command, out))
+    assert error.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_one_table_goes_through_all_four_instruments(here: Path) -> None:
+    digest = FactTable.read("my_facts.csv").digest
+    asked = run(f"knowledge-extraction {EXTRACTION}", "extraction")
+    assert {row["attribute"] for row in asked["rows"]} == {"colour", "home", "mean"}
+
+    probed = run(f"hidden-state-probing --model model {PROBING}", "probing")
+    assert {row["attribute"] for row in probed["rows"]} >= {"colour"}
+
+    edited = run(f"knowledge-editing --model model {EDITING}", "editing")
+    assert edited["benchmark"] == "my_facts.csv"
+    (rows,) = Path("editing").rglob("rows.parquet")
+    judged = pq.read_table(rows).to_pylist()
+    assert {row["role"] for row in judged} == {"reliability", "generality", "locality"}
+    reliable = [row for row in judged if row["role"] == "reliability"]
+    assert len(reliable) == 4
+    own = {(name, value) for name, *values in ROWS for value in values}
+    assert not own & {(row["prompt"].split()[0].removesuffix("'s"), row["target"]) for row in reliable}
+
+    injected = run(f"knowledge-acquisition {ACQUISITION}", "acquisition")
+    queries = json.loads(next(Path("acquisition").rglob("queries.json")).read_text())["queries"]
+    assert {query["depth"] for query in queries} == {"memorization", "semantic"}
+    assert {query["passage"] for query in queries} == {name for name, *_ in ROWS}
+    assert sum(query["group"] == "never" for query in queries) == 8
+    assert injected["experiment"] == "knowledge-acquisition"
+
+    for name in ("extraction", "probing", "editing", "acquisition"):
+        assert json.loads(Path(name, "config.json").read_text())["inputs"] == {"facts": digest}
+
+
+def test_a_run_does_not_go_on_with_facts_that_were_changed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(f"knowledge-editing --model model {EDITING} --learn", "editing")
+    again = run(f"knowledge-editing --model model {EDITING} --learn", "editing")
+    assert again["benchmark"] == "my_facts.csv"
+    changed = Path("my_facts.csv").read_text().replace("Zor0,red", "Zor0,blue")
+    Path("my_facts.csv").write_text(changed)
+    assert "holds a run with other facts: they were changed since" in refused(
+        f"knowledge-editing --model model {EDITING} --learn", "editing", capsys
+    )
+
+
+def test_what_goes_wrong_is_said_before_any_work(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, message in (
+        ("knowledge-editing --model model --benchmark stream.txt", "benchmark and facts: give one of them"),
+        ("knowledge-acquisition --inject stream.txt", "inject and facts: give one of them"),
+        ("knowledge-acquisition --preset tiny --passages 40", "passages: 40 cannot be injected, my_facts.csv has 12"),
+        ("knowledge-editing --model model --attributes colours", "no column 'colours'; did you mean 'colour'"),
+    ):
+        assert message in refused(command, "out", capsys)
+    Path("my_facts.csv").write_text("name,colour\nx,red\nx,blue\n")
+    for name in ("knowledge-editing --model model", "knowledge-acquisition --preset tiny", "knowledge-extraction"):
+        assert "my_facts.csv, line 3, column 'name': 'x' is already on line 2" in refused(name, "out", capsys)
+    assert not Path("out").exists()

@@ -1,0 +1,81 @@
+"""Documents of a stream: every kind of file, and what is said when one cannot be read."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engramlab.base.errors import UserError
+from engramlab.files.documents import CHARACTERS, check_source, digest, documents
+
+
+def test_every_kind_of_file_and_a_folder_of_them(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("One.\n\nTwo.\n")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "Three.", "x": 1}) + "\n\n" + json.dumps("Four.") + "\n")
+    pq.write_table(pa.table({"text": ["Five.", None, "  "]}), tmp_path / "c.parquet")
+    (tmp_path / "d.bin").write_bytes(b"\0")
+    assert list(documents(str(tmp_path))) == ["One.\n\nTwo.", "Three.", "Four.", "Five."]
+    assert list(documents(str(tmp_path / "*.jsonl"))) == ["Three.", "Four."]
+    check_source(str(tmp_path))
+
+
+def test_a_long_text_is_cut_at_blank_lines_and_nothing_is_lost(tmp_path: Path) -> None:
+    paragraphs = [f"Paragraph {i} " + "word " * 200 for i in range(20)]
+    (tmp_path / "book.txt").write_text("\n\n".join(paragraphs))
+    found = list(documents(str(tmp_path / "book.txt")))
+    assert len(found) > 1
+    assert max(map(len, found)) < 2 * CHARACTERS
+    assert " ".join(" ".join(found).split()) == " ".join(" ".join(paragraphs).split())
+
+
+def test_tables_of_other_kinds_and_archives(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text;n\nOne, two.;1\n;2\n")
+    (tmp_path / "b.json").write_text(json.dumps([{"text": "Three."}, "Four."]))
+    (tmp_path / "c.txt.gz").write_bytes(gzip.compress(b"Five.\r\n\r\nSix.\r\n"))
+    (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(b'{"text": "Seven."}\n'))
+    assert list(documents(str(tmp_path / "a.csv"))) == ["One, two."]
+    assert list(documents(str(tmp_path / "b.json"))) == ["Three.", "Four."]
+    assert list(documents(str(tmp_path / "c.txt.gz"))) == ["Five.\n\nSix."]
+    assert list(documents(str(tmp_path))) == ["Five.\n\nSix.", "Seven."]
+    assert list(documents(str(tmp_path / "c.txt.gz"), by_line=True)) == ["Five.", "Six."]
+
+
+def test_a_digest_is_of_what_the_files_say(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("One.")
+    (tmp_path / "b.txt").write_text("Two.")
+    both, one = digest(str(tmp_path)), digest(str(tmp_path / "a.txt"))
+    assert one == hashlib.sha256(b"One.").hexdigest()
+    (tmp_path / "b.txt").write_text("Too.")
+    assert digest(str(tmp_path)) != both
+    assert digest(str(tmp_path / "a.txt")) == one
+
+
+def test_other_columns(tmp_path: Path) -> None:
+    (tmp_path / "b.jsonl").write_text(json.dumps({"body": "Three."}) + "\n")
+    assert list(documents(str(tmp_path / "b.jsonl"), "body")) == ["Three."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", b"{", "line 1: not JSON"),
+        ("a.jsonl", b'{"body": "x"}\n', "line 1: has no key 'text'; it has body"),
+        ("a.jsonl", b'{"text": 3}\n', "3 must be a text, not int"),
+        ("a.txt", b"\xff\xfe", "not UTF-8"),
+        ("a.parquet", b"no", "not a readable Parquet file"),
+        ("a.pdf", b"", "ends in '.pdf'"),
+        (None, b"", "no such file"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str | None, content: bytes, words: str) -> None:
+    path = tmp_path / (name or "nowhere.txt")
+    if name:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        list(documents(str(path)))

@@ -1,0 +1,65 @@
+"""The contract of estimators, held by every file in the folder."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from tests.support import zoo
+
+from engramlab.base.facts import Query
+from engramlab.core.text.batches import OneEntryARow, Order, Rows
+from engramlab.core.text.tokens import Sequences, encode_queries
+from engramlab.core.training.loop import Recipe, TrainState, train
+from engramlab.measuring import estimators
+
+KNOWN = [
+    Query(f"Number {i} stands in", place, id=str(i)) for i, place in enumerate(("Paris", "Oslo", "Bern", "São Tomé"))
+]
+WRONG = [dataclasses.replace(q, target=KNOWN[i - 1].target) for i, q in enumerate(KNOWN)]
+
+
+@pytest.fixture(scope="module")
+def taught():
+    """A model that knows four facts by heart, and its tokenizer."""
+    tokenizer = zoo.ZOO["gpt2"]([*zoo.SENTENCES, *(f"{q.prompt} {q.target}" for q in KNOWN)])
+    tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token})
+    model = zoo.model("llama", vocabulary=len(tokenizer), hidden_size=48)
+    rows = encode_queries(tokenizer, KNOWN, end=True).sequences
+    rows = Sequences.of([row[:-1] for row in map(rows.row, range(len(rows)))])  # the stream puts the end token there
+    stream = OneEntryARow(Rows(rows), Order(4, 0), start=[], end=tokenizer.eos_token_id, length=32)
+    for _ in train(TrainState(model, Recipe(steps=60, batch=4, learning_rate=5e-3)), stream):
+        pass
+    return model, tokenizer
+
+
+@pytest.mark.parametrize("name", estimators.names())
+def test_the_contract(name, taught):
+    model, tokenizer = taught
+    estimator = estimators.load(name)
+    assert estimator.UNIT in ("share", "nats")
+    assert dataclasses.is_dataclass(estimator.Config)
+    config = estimator.Config()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.something = 1
+    model.train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    known = estimator.estimate(model, tokenizer, KNOWN, config)
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert known.dtype == np.float64
+    assert known.shape == (4,)
+    assert np.array_equal(known, estimator.estimate(model, tokenizer, KNOWN, config))
+    assert (known > estimator.estimate(model, tokenizer, WRONG, config)).all()
+    if estimator.UNIT == "share":
+        assert ((known >= 0) & (known <= 1)).all()
+
+
+def test_log_probability_of_tokens_and_of_the_whole(taught):
+    model, tokenizer = taught
+    estimator = estimators.load("log-probability")
+    tokens = estimator.estimate(model, tokenizer, KNOWN, estimator.Config())
+    whole = estimator.estimate(model, tokenizer, KNOWN, estimator.Config(whole=True))
+    count = [len(tokenizer(f" {query.target}")["input_ids"]) for query in KNOWN]
+    assert whole == pytest.approx(tokens * count)
+    assert max(count) > 1
