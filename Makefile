@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 OUT    ?= runs/demo
 STAMP  := $(VENV)/.engramlab-ready
 
-.PHONY: demo test lint types contracts check bench clean setup
+.PHONY: demo test lint types contracts check docs smoke bench clean setup
 
 setup: $(STAMP)
 
@@ -37,7 +37,21 @@ types: setup
 contracts: setup
 	$(BIN)/lint-imports
 
-check: test lint types contracts
+# A site that opens offline at build/site/index.html; a dead link or a page without a place is an error.
+docs: setup
+	$(BIN)/python docs/commands.py --write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The wheel in an environment of its own, away from the checkout.
+smoke: setup
+	rm -rf build/smoke && mkdir -p build/smoke
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/smoke .
+	$(PYTHON) -m venv build/smoke/venv
+	build/smoke/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	build/smoke/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build/smoke/*.whl
+	cd build/smoke && venv/bin/python ../../tests/support/smoke.py
+
+check: test lint types contracts docs smoke
 
 bench: setup
 	for file in bench/bench_*.py; do $(BIN)/python $$file; done

@@ -30,6 +30,8 @@ from torch import nn
 from engramlab.base.facts import Case
 from engramlab.core import deltas, models
 from engramlab.core.forward import tails
+from engramlab.core.forward.hooks import reading
+from engramlab.core.models import module_paths
 from engramlab.core.text import tokens
 from engramlab.core.training import losses
 from engramlab.editing import method
@@ -58,26 +60,16 @@ def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
 class Whole(tails.Tail):
     """A tail that recomputes everything: the whole model over all positions, logits everywhere."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        start: int,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        begin: int = 0,
-    ) -> None:
-        super().__init__(model, start, input_ids, attention_mask, begin)
-        self.ids, self.mask, self.begin = input_ids, attention_mask, begin
+    def __init__(self, model: nn.Module, start: int, ids: torch.Tensor, mask: Any = None, begin: int = 0) -> None:
+        super().__init__(model, start, ids, mask, begin)
+        self.ids, self.mask, self.begin = ids, mask, begin
 
     def _pass(self) -> tuple[torch.Tensor, torch.Tensor]:
-        kept: list[torch.Tensor] = []
-        handle = self.norm.register_forward_hook(lambda module, args, output: kept.append(output))
+        norm = module_paths(self.model).final_norm
         positions = None if self.mask is None else (self.mask.cumsum(1) - 1).clamp(min=0)
-        try:
+        with reading(self.model, [norm]) as seen:
             out = self.model(input_ids=self.ids, attention_mask=self.mask, position_ids=positions, use_cache=False)
-        finally:
-            handle.remove()
-        return kept[0][:, self.begin :], out.logits[:, self.begin :]
+        return seen[norm].said[:, self.begin :], out.logits[:, self.begin :]
 
     def run(self) -> torch.Tensor:
         return self._pass()[0]

@@ -1,7 +1,7 @@
-"""The README's tables, from the results kept here.
+"""The tables of README and docs, from the results kept here.
 
-    python results/tables.py            # print them
-    python results/tables.py --write    # put them between their markers in README.md
+    python results/tables.py            # which pages are out of date
+    python results/tables.py --write    # draw every table between its markers anew
 
 Each folder under ``results/`` holds the summary.json of a run and its config.json, which names the command, seed, versions and
 commit that made it. ``make demo`` makes the first; the commands of the others stand in their config.json.
@@ -15,9 +15,11 @@ import sys
 from acquisition_tables import acquisition, forecast
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE
+from picture import FILE, picture
 from storage_tables import asked, before_attributes, capacity, closer, extraction, sixteen
 
-README = HERE.parent / "README.md"
+ROOT = HERE.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 TABLES = {
     "editing single teacher-forced": lambda: editing("teacher-forced", "editing-single-"),
     "editing single generated": lambda: editing("generated", "editing-single-"),
@@ -42,18 +44,26 @@ TABLES = {
 }
 
 
+def drawn(text: str) -> str:
+    """A page with every table between its markers drawn anew; raises KeyError for a table nobody draws."""
+
+    def draw(marker: re.Match[str]) -> str:
+        return f"<!-- {marker[1]} table -->\n{TABLES[marker[1]]()}\n<!-- end -->"
+
+    # Up to its own end, never to that of a later table.
+    return re.sub(r"<!-- ([\w -]+?) table -->(?:(?:(?!<!-- ).)*<!-- end -->)?", draw, text, flags=re.DOTALL)
+
+
 def main() -> None:
-    text = README.read_text()
-    for name, build in TABLES.items():
-        if f"<!-- {name} table -->" not in text:
-            continue
-        table = f"<!-- {name} table -->\n{build()}\n<!-- end -->"
-        print(table + "\n")
-        # Up to its own end, never to that of a later table.
-        place = rf"<!-- {name} table -->((?:(?!<!-- ).)*<!-- end -->)?"
-        text = re.sub(place, lambda _, t=table: t, text, count=1, flags=re.DOTALL)
+    for page in PAGES:
+        text = page.read_text()
+        new = drawn(text)
+        if new != text and "--write" in sys.argv:
+            page.write_text(new)
+        if new != text:
+            print(f"{page.relative_to(ROOT)}: {'drawn anew' if '--write' in sys.argv else 'is out of date'}")
     if "--write" in sys.argv:
-        README.write_text(text)
+        FILE.write_text(picture())
 
 
 if __name__ == "__main__":

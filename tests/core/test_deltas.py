@@ -12,8 +12,9 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.core import deltas
-from engramlab.core.deltas import Delta, Dense, LowRank, Modifier, Route, WeightDelta, fingerprint, weight_of
+from engramlab.core.deltas import Delta, Dense, LowRank, Modifier, Route, WeightDelta, fingerprint
 from engramlab.core.models import module_paths
+from engramlab.core.models.geometry import weight_of
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2")
 
@@ -131,7 +132,7 @@ def test_a_delta_of_another_model_is_refused_before_anything_changes() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kinds", ["dense", "low", "mixed"])
 def test_many_at_once_equal_one_at_a_time(family: str, kinds: str) -> None:
-    model = zoo.model(family).eval()
+    model = zoo.model(family).double().eval()
     found: list[Delta] = [dense(model, i) if kinds == "dense" else low(model, i, 1 + i) for i in range(3)]
     if kinds == "mixed":
         found[1] = dense(model, 7)
@@ -232,7 +233,7 @@ def test_routing_decides_at_the_prompt_end_and_remembers() -> None:
 
 
 def test_routed_deltas_of_many_rows() -> None:
-    model = zoo.model("gpt2").eval()
+    model = zoo.model("gpt2").double().eval()
     found = [Shift(model, down(model, 0)), low(model, 3, 1), Shift(model, down(model, 1))]
     ids = torch.randint(0, 60, (5, 6), generator=torch.Generator().manual_seed(0))
     owner, ends = torch.tensor([2, 0, 1, 0, 2]), torch.tensor([5, 4, 3, 2, 1])

@@ -114,9 +114,9 @@ def compare(logits, targets, **chosen):
     flat = logits.detach().double().reshape(-1, logits.shape[-1]).tolist()
     slow = [slow_overtone(row, target, **chosen) for row, target in zip(flat, targets.flatten().tolist(), strict=True)]
     expected = torch.tensor([loss for loss, _, _ in slow]).view(found.shape)
-    torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=5e-5)
     expected = torch.tensor([grad for _, grad, _ in slow]).view(gradient.shape) * pull[..., None]
-    torch.testing.assert_close(gradient, expected.to(gradient.dtype), atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(gradient, expected.to(gradient.dtype), atol=1e-5, rtol=5e-5)
     return [fits for _, _, fits in slow]
 
 
@@ -182,7 +182,7 @@ def test_without_mixing_and_clip_it_is_cross_entropy(dtype, n_sigma, check):
         assert (value.dtype, x.grad.dtype) == (torch.float32, dtype)
         results.append((value, x.grad))
     (value, gradient), (same_value, same_gradient) = results
-    torch.testing.assert_close(same_value, value, rtol=3e-7, atol=5e-7)
+    torch.testing.assert_close(same_value, value, rtol=1e-6, atol=1e-6)
     tiny = torch.finfo(dtype).eps
     torch.testing.assert_close(same_gradient, gradient, rtol=max(2 * tiny, 1e-6), atol=1e-7)
     assert same_value[0] == value[0] == 0

@@ -263,17 +263,17 @@ def test_a_hub_that_does_not_answer_is_given_up_soon(tmp_path):
     """In a process of its own that was not told to stay off the network; nothing listens where the hub should be."""
     code = (
         "import time; from engramlab.core import models; from engramlab.base.errors import UserError\n"
-        "import transformers; start = time.monotonic()\n"
+        "slept = []; time.sleep = slept.append\n"  # between tries; a clock would measure the machine
         "try: models.load('owner/name')\n"
-        "except UserError as error: print(time.monotonic() - start, error)"
+        "except UserError as error: print(sum(slept), error)"
     )
     away = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
     ran = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | away, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env=os.environ | away, capture_output=True, text=True, timeout=600
     )
     seconds, message = ran.stdout.split(maxsplit=1)
     assert "'owner/name' is no folder here and could not be fetched as a hub id" in message
-    assert float(seconds) < 20
+    assert float(seconds) < 10
     assert ran.stderr == ""
 
 

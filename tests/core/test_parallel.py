@@ -84,7 +84,7 @@ def test_two_processes_train_as_one(tmp_path):
     launched = [zoo.process(work, two, rank, port) for rank in range(2)]
     work(one)
     for process in launched:
-        process.join(120)
+        process.join(600)
         assert process.exitcode == 0
     pair, alone = (writing.read_json(folder / "result.json") for folder in (two, one))
     assert (pair["record"]["processes"], alone["record"]["processes"]) == (2, 1)

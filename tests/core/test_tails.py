@@ -23,7 +23,7 @@ def full(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor | None = None) 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("start", [0, 1])
 def test_logits_are_the_models_own(family: str, start: int) -> None:
-    model = zoo.model(family).eval()
+    model = zoo.model(family).double().eval()
     ids = torch.randint(0, 60, (3, 7), generator=torch.Generator().manual_seed(0))
     keep = torch.rand(3, 7, generator=torch.Generator().manual_seed(1)) < 0.5
     torch.testing.assert_close(Tail(model, start, ids).logits(keep), full(model, ids)[keep], rtol=1e-5, atol=1e-6)
@@ -31,7 +31,7 @@ def test_logits_are_the_models_own(family: str, start: int) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_positions_before_a_change_are_not_recomputed(family: str) -> None:
-    model = zoo.model(family).eval()
+    model = zoo.model(family).double().eval()
     ids = torch.randint(0, 60, (3, 8), generator=torch.Generator().manual_seed(0))
     mask = torch.ones(3, 8, dtype=torch.int64)
     mask[0, :3], mask[2, :1] = 0, 0  # padded at the left
@@ -46,12 +46,12 @@ def test_positions_before_a_change_are_not_recomputed(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("begin", [0, 3])
 def test_hooks_act_and_gradients_flow(family: str, begin: int) -> None:
-    model = zoo.model(family).eval()
+    model = zoo.model(family).double().eval()
     ids = torch.randint(0, 60, (2, 6), generator=torch.Generator().manual_seed(0))
     paths = module_paths(model)
     module = model.get_submodule(f"{paths.layers}.1.{paths.mlp_down}")
     tail = Tail(model, 1, ids, torch.ones_like(ids) if begin else None, begin=begin)
-    shift = torch.full((model.config.hidden_size,), 0.1, requires_grad=True)
+    shift = torch.full((model.config.hidden_size,), 0.1, dtype=torch.float64, requires_grad=True)
 
     def add(module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
         changed = torch.zeros_like(output)
@@ -76,7 +76,7 @@ def test_hooks_act_and_gradients_flow(family: str, begin: int) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("begin", [0, 3])
 def test_some_rows_of_a_tail(family: str, begin: int) -> None:
-    model = zoo.model(family).eval()
+    model = zoo.model(family).double().eval()
     ids = torch.randint(0, 60, (4, 4 + begin), generator=torch.Generator().manual_seed(0))  # as many rows as positions
     mask = torch.ones_like(ids)
     mask[1, : begin // 2] = 0

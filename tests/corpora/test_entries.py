@@ -1,11 +1,11 @@
 """Biography entries in every variant."""
 
-import time
 import tracemalloc
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from tests.support.effort import calls
 
 from engramlab.base.errors import UserError
 from engramlab.corpora.layout import passages
@@ -277,7 +277,7 @@ def test_bad_configs_are_refused(options, message):
 
 
 def test_twenty_million_people_stream_from_nothing():
-    """Random access anywhere is instant, and memory does not grow with the people."""
+    """Random access anywhere is no more work than in a small world, and memory does not grow with the people."""
 
     def peak(people):
         tracemalloc.start()
@@ -291,20 +291,16 @@ def test_twenty_million_people_stream_from_nothing():
     peak(1000)
     assert peak(20_000_000) < 1.1 * peak(20_000) + 100_000
     made = bios(BiosConfig(people=20_000_000, seed=5), "multi5+permute")
-    begin = time.perf_counter()
     text = made.passage(5 * 20_000_000 - 1).text
-    assert time.perf_counter() - begin < 0.2
     assert text.startswith(made.population.name(19_999_999))
     small = bios(BiosConfig(people=20, seed=5), "multi5+permute")
     assert small.passage(4 * 20 + 19).text == made.passage(4 * 20_000_000 + 19).text
+    assert calls(lambda: made.passage(5 * 20_000_000 - 7)) < 2 * calls(lambda: small.passage(5 * 20 - 7))
 
 
 def test_layouts_are_made_fast():
+    """All entries at once: no function runs once an entry."""
     made = bios(BiosConfig(people=1_000_000), "multi5+permute")
     entries = np.random.default_rng(0).integers(0, len(made), 4096)
-    times = []
-    for _ in range(7):
-        begin = time.perf_counter()
-        made.layout(entries)
-        times.append(time.perf_counter() - begin)
-    assert min(times) < 0.02  # over 200,000 entries a second; measured: a million
+    made.layout(entries)
+    assert calls(lambda: made.layout(entries)) < 2 * calls(lambda: made.layout(entries[:256]))

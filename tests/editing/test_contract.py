@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -128,12 +129,14 @@ def test_several_edits_in_one_call(name: str, tokenizer: Any) -> None:
 def test_many_at_once_equal_one_by_one(name: str, family: str, tokenizer: Any) -> None:
     model = small(family, tokenizer)
     cases = [[edit] for edit in EDITS[:3]]
-    before = snapshot(model)
-    each = method.make_each(model, tokenizer, cases, method=name, loss=losses.get("cross-entropy"), config=quick(name))
+    before, config = snapshot(model), quick(name)
+    if hasattr(config, "steps"):
+        config = dataclasses.replace(config, steps=10)  # each step of Adam makes more of the last one's rounding
+    each = method.make_each(model, tokenizer, cases, method=name, loss=losses.get("cross-entropy"), config=config)
     unchanged(before, snapshot(model))
     for edits, delta in zip(cases, each, strict=True):
         assert isinstance(delta, Delta)
-        alone = method.make(model, tokenizer, edits, method=name, config=quick(name))
+        alone = method.make(model, tokenizer, edits, method=name, config=config)
         with deltas.applied(model, delta):
             many = likelihood(model, tokenizer, edits[0])
         with deltas.applied(model, alone):

@@ -101,7 +101,7 @@ def forced_naively(model, tokenizer, prompt: str, target: str) -> tuple[list[int
     found = []
     for k in places:
         with deltas.routing(model, end):
-            found.append(int(model(torch.tensor([ids[:k]])).logits[0, -1].argmax()))
+            found.append(zoo.likeliest(model(torch.tensor([ids[:k]])).logits[0, -1]))
     return [ids[k] for k in places], found
 
 
@@ -111,7 +111,7 @@ def written_naively(model, tokenizer, prompt: str, new: int = NEW) -> str:
     start = len(ids)
     while len(ids) < start + new and ids[-1] != tokenizer.eos_token_id:
         with deltas.routing(model, torch.tensor([start - 1])):
-            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+            ids.append(zoo.likeliest(model(torch.tensor([ids])).logits[0, -1]))
     text = tokenizer.decode(ids[start:], skip_special_tokens=True).strip()
     return text.replace("\r", "\n").split("\n")[0].strip()
 

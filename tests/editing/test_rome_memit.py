@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 import torch
 from tests.support import zoo
+from tests.support.small import made
 from torch import nn
 
 from engramlab.base.facts import Edit, Query
 from engramlab.core import deltas
-from engramlab.core.deltas import WeightDelta, weight_of
+from engramlab.core.deltas import WeightDelta
+from engramlab.core.forward.hooks import reading
+from engramlab.core.models.geometry import down_projection, layer_path, weight_of
 from engramlab.core.training import losses
-from engramlab.editing.keys.keyvalue import key_weights, prefixes, watch
+from engramlab.editing.keys.keyvalue import key_weights, prefixes
 from engramlab.editing.keys.moments import SecondMoment, second_moments
-from engramlab.editing.method import EditFailed, down_projection
+from engramlab.editing.method import EditFailed
 from engramlab.editing.methods import alphaedit, memit, rome
 from engramlab.editing.solve.valuesearch import search_values
 
@@ -114,9 +117,10 @@ def at_subject(model: nn.Module, tokenizer: Any, text: str, subject: str, layer:
     end = text.rindex(subject) + len(subject)
     found = tokenizer(text, return_offsets_mapping=True, return_tensors="pt")
     place = next(i for i, (a, b) in enumerate(found["offset_mapping"][0].tolist()) if a < end <= b)
-    with watch(model, layer, place) as seen, torch.no_grad():
+    down, whole = down_projection(model, layer), layer_path(model, layer)
+    with reading(model, [down, whole], (0, place)) as seen, torch.no_grad():
         model(input_ids=found["input_ids"])
-    return seen.key[0], seen.value[0], seen.output[0]
+    return seen[down].read, seen[down].said, seen[whole].said
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen2", "qwen3"])
@@ -125,7 +129,7 @@ def test_rome_writes_the_value_it_searched(family: str, tokenizer: Any) -> None:
     edit = EDITS[1]
     contexts = prefixes(model, tokenizer, config)
     wanted = search_values(model, tokenizer, [edit], 1, contexts, config, CE, "value").change[0]
-    delta = rome.edit(model, tokenizer, [edit], config, CE)
+    delta = made(rome, model, tokenizer, [edit], config, CE)
     before = at_subject(model, tokenizer, edit.query.prompt, "Japan", 1)[1]
     with deltas.applied(model, delta):
         after = at_subject(model, tokenizer, edit.query.prompt, "Japan", 1)[1]
@@ -171,7 +175,7 @@ def test_memit_spreads_over_layers(family: str, tokenizer: Any) -> None:
     def solve(layer: int, keys: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
         return missing @ keys.T @ torch.linalg.inv(20.0 * moments[layer].matrix() + keys @ keys.T)
 
-    delta = memit.edit(model, tokenizer, EDITS[:2], config, CE)
+    delta = made(memit, model, tokenizer, EDITS[:2], config, CE)
     for layer, update in naive_spread(model, tokenizer, EDITS[:2], config, solve).items():
         found = delta.changes[down_projection(model, layer)].matrix().double()
         assert float((found - update).norm()) < 5e-3 * float(update.norm())
@@ -180,7 +184,7 @@ def test_memit_spreads_over_layers(family: str, tokenizer: Any) -> None:
 def test_alphaedit_keeps_what_earlier_edits_wrote(tokenizer: Any) -> None:
     model = small("llama", tokenizer)
     config = alphaedit.Config(layers=(0, 2), ridge=0.5, learning_rate=0.5, clamp=2.0, **QUICK)
-    first = alphaedit.edit(model, tokenizer, EDITS[:1], config, CE)
+    first = made(alphaedit, model, tokenizer, EDITS[:1], config, CE)
     moments = second_moments(model, tokenizer, config.layers or (), config.source, progress=False)
     path = down_projection(model, 0)
     assert first.extras["alphaedit:" + path].shape == (1, 64)
@@ -193,7 +197,7 @@ def test_alphaedit_keeps_what_earlier_edits_wrote(tokenizer: Any) -> None:
         return missing @ keys.T @ projection @ torch.linalg.inv(inner)
 
     with deltas.applied(model, again):
-        second = alphaedit.edit(model, tokenizer, EDITS[1:2], config, CE)
+        second = made(alphaedit, model, tokenizer, EDITS[1:2], config, CE)
         naive = naive_spread(model, tokenizer, EDITS[1:2], config, solve)
     for layer, update in naive.items():
         found = second.changes[down_projection(model, layer)].matrix().double()
@@ -215,7 +219,7 @@ def test_cases_at_once_equal_one_by_one(module: Any, tokenizer: Any) -> None:
     cases = [EDITS[:1], EDITS[1:], EDITS[2:]]
     each = module.edit_each(model, tokenizer, cases, config, CE)
     for edits, found in zip(cases, each, strict=True):
-        alone = module.edit(model, tokenizer, edits, config, CE)
+        alone = made(module, model, tokenizer, edits, config, CE)
         assert found.changes.keys() == alone.changes.keys()
         for path, change in alone.changes.items():
             wanted = change.matrix()
@@ -236,7 +240,7 @@ def test_a_case_that_fails_stops_nobody_else(module: Any, tokenizer: Any) -> Non
     assert isinstance(each[1], WeightDelta)
     if module.TOGETHER:
         with pytest.warns(UserWarning, match="France.* left out"):
-            rest = module.edit(model, tokenizer, EDITS[:2], config, broken)
+            rest = made(module, model, tokenizer, EDITS[:2], config, broken)
         assert rest.changes
 
 
@@ -244,7 +248,7 @@ def test_memit_with_more_edits_than_a_matrix_has_rank(tokenizer: Any) -> None:
     model = small("llama", tokenizer)
     many = [dataclasses.replace(EDITS[0], target=word) for word in ("Edo", "Paris", "Washington", "Japan")] * 5
     config = memit.Config(layers=(1,), steps=2, statistics_tokens=400, context_lengths=((3, 1),))
-    delta = memit.edit(model, tokenizer, many, config, CE)
+    delta = made(memit, model, tokenizer, many, config, CE)
     change = delta.changes[down_projection(model, 1)]
     assert isinstance(change, deltas.Dense)
     assert change.matrix().isfinite().all()
@@ -252,8 +256,8 @@ def test_memit_with_more_edits_than_a_matrix_has_rank(tokenizer: Any) -> None:
 
 def test_layers_are_fractions_of_the_depth(tokenizer: Any, tmp_path: Path) -> None:
     model = zoo.model("llama", vocabulary=len(tokenizer), num_hidden_layers=32)
-    assert memit.chosen_layers(model, None, memit._LAYERS) == [4, 5, 6, 7, 8]
-    assert memit.chosen_layers(model, (7, 3), memit._LAYERS) == [3, 7]
+    assert memit.chosen_layers(model, None) == [4, 5, 6, 7, 8]
+    assert memit.chosen_layers(model, (7, 3)) == [3, 7]
 
 
 def test_the_memory_weighs_in_proportion_to_the_width() -> None:

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import zoo
+from tests.support.small import made
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit, Query
@@ -189,7 +190,7 @@ def test_an_edit_takes_and_comes_off_without_a_trace(name, family, tokenizer):
     state = copy.deepcopy(m.state_dict())
     required = [p.requires_grad for p in m.parameters()]
     before, far = logprob(m, tokenizer, edits), logits(m, tokenizer, UNRELATED)
-    delta = method.edit(m, tokenizer, edits, CONFIGS[name], CE)
+    delta = made(method, m, tokenizer, edits, CONFIGS[name], CE)
     assert [p.requires_grad for p in m.parameters()] == required
     assert deltas.installed(m) == ()
     with deltas.applied(m, delta):
@@ -206,7 +207,7 @@ def test_an_edit_takes_and_comes_off_without_a_trace(name, family, tokenizer):
 def test_bf16_and_overtone(name, tokenizer):
     m = model("llama", tokenizer, torch.bfloat16)
     before = logprob(m, tokenizer, EDITS[:1])
-    delta = load(name).edit(m, tokenizer, EDITS[:1], CONFIGS[name], losses.get("overtone"))
+    delta = made(load(name), m, tokenizer, EDITS[:1], CONFIGS[name], losses.get("overtone"))
     with deltas.applied(m, delta):
         assert logprob(m, tokenizer, EDITS[:1]) > before
 
@@ -217,7 +218,7 @@ def test_many_cases_at_once_are_those_of_one_at_a_time(name, tokenizer):
     cases = [EDITS[:1], EDITS[1:], EDITS[2:]]
     found = method.edit_each(m, tokenizer, cases, CONFIGS[name], CE)
     for case, delta in zip(cases, found, strict=True):
-        alone = method.edit(m, tokenizer, case, CONFIGS[name], CE)
+        alone = made(method, m, tokenizer, case, CONFIGS[name], CE)
         assert delta.settings() == alone.settings()
         for key, tensor in alone.tensors().items():
             torch.testing.assert_close(delta.tensors()[key], tensor, rtol=2e-3, atol=2e-3, msg=key)
@@ -227,10 +228,10 @@ def test_many_cases_at_once_are_those_of_one_at_a_time(name, tokenizer):
 def test_a_later_edit_goes_on_from_the_earlier_one(name, tokenizer):
     method, m = load(name), model("llama", tokenizer)
     start = logprob(m, tokenizer, EDITS)
-    one = method.edit(m, tokenizer, EDITS[:1], CONFIGS[name], CE)
+    one = made(method, m, tokenizer, EDITS[:1], CONFIGS[name], CE)
     first = deltas.install(m, one)
     after_one = logprob(m, tokenizer, EDITS)
-    two = method.edit(m, tokenizer, EDITS[1:2], CONFIGS[name], CE)
+    two = made(method, m, tokenizer, EDITS[1:2], CONFIGS[name], CE)
     assert two.continues is one
     assert np.array_equal(logprob(m, tokenizer, EDITS), after_one)  # making it left everything as it was
     second = deltas.install(m, two)
@@ -238,10 +239,9 @@ def test_a_later_edit_goes_on_from_the_earlier_one(name, tokenizer):
     assert now[1] > start[1] + 0.1
     if name != "wise":  # one shard of WISE may forget
         assert now[0] == pytest.approx(after_one[0], abs=1e-4)
-        together = method.edit  # the same as both in one call, on the unedited model
         second.remove()
         first.remove()
-        both = together(m, tokenizer, EDITS[:2], CONFIGS[name], CE)
+        both = made(method, m, tokenizer, EDITS[:2], CONFIGS[name], CE)  # in one call, on the unedited model
         for key, tensor in both.tensors().items():
             torch.testing.assert_close(two.tensors()[key], tensor, rtol=2e-3, atol=2e-3, msg=key)
     else:
@@ -257,7 +257,7 @@ def test_the_target_plays_no_part_in_routing(name, tokenizer):
     """Scored with a target read along, and writing by itself: greedy decoding says what the scores say."""
     method, m = load(name), model("llama", tokenizer)
     edits = EDITS[:2]
-    delta = method.edit(m, tokenizer, edits, CONFIGS[name], CE)
+    delta = made(method, m, tokenizer, edits, CONFIGS[name], CE)
     with deltas.applied(m, delta):
         for edit in edits:
             text = generate(m, tokenizer, [edit.query.prompt, "It's on the Seine and"], max_new_tokens=4)[0]
@@ -265,7 +265,7 @@ def test_the_target_plays_no_part_in_routing(name, tokenizer):
             end = torch.tensor([ids.shape[1] - 1])
             for _ in range(4):  # whole passes, no cache, the decision at the prompt's end
                 with torch.no_grad(), deltas.routing(m, end):
-                    ids = torch.cat([ids, m(ids).logits[:, -1].argmax(-1)[:, None]], 1)
+                    ids = torch.cat([ids, torch.tensor([[zoo.likeliest(m(ids).logits[0, -1])]])], 1)
             written = ids[0, int(end) + 1 :].tolist()
             if tokenizer.eos_token_id in written:
                 written = written[: written.index(tokenizer.eos_token_id)]
@@ -289,7 +289,7 @@ def test_cases_under_their_own_deltas_in_one_batch(name, tokenizer):
 @pytest.mark.parametrize("name", [*ROUTED, "ike"])
 def test_a_delta_comes_back_from_its_parts(name, tokenizer):
     method, m = load(name), model("llama", tokenizer)
-    delta = method.edit(m, tokenizer, EDITS[:2], CONFIGS.get(name, ike.Config()), CE)
+    delta = made(method, m, tokenizer, EDITS[:2], CONFIGS.get(name, ike.Config()), CE)
     settings = json.loads(json.dumps(delta.settings()))
     back = type(delta).restore(delta.model, {k: v.clone() for k, v in delta.tensors().items()}, settings)
     assert back.context("A prompt") == delta.context("A prompt")
@@ -316,7 +316,7 @@ def test_what_is_not_finite_fails_alone(name, tokenizer):
     with deltas.applied(m, found[1]):
         assert logprob(m, tokenizer, EDITS[1:2]) > before
     with pytest.raises(EditFailed):
-        method.edit(m, tokenizer, cases[0], CONFIGS[name], loss)
+        made(method, m, tokenizer, cases[0], CONFIGS[name], loss)
     assert deltas.installed(m) == ()
 
 
@@ -328,7 +328,7 @@ def test_what_is_not_finite_fails_alone(name, tokenizer):
 def test_grace_puts_its_value_where_it_should(replacement, start, tokenizer):
     m = model("llama", tokenizer)
     config = grace.Config(steps=3, layer=0, replacement=replacement, start=start)
-    delta = grace.edit(m, tokenizer, EDITS[:1], config, CE)
+    delta = made(grace, m, tokenizer, EDITS[:1], config, CE)
     requests = encode_edits(tokenizer, [EDITS[:1]])
     end, seen = int(requests.prompt_ends[0]), []
     with deltas.applied(m, delta):
@@ -344,7 +344,7 @@ def test_grace_puts_its_value_where_it_should(replacement, start, tokenizer):
 def test_grace_values_are_those_of_a_plain_loop(tokenizer):
     """Against Adam on whole forward passes, with nothing kept from one step to the next."""
     m = model("llama", tokenizer)
-    delta = grace.edit(m, tokenizer, EDITS[:1], grace.Config(steps=6, layer=0, stop_below=0), CE)
+    delta = made(grace, m, tokenizer, EDITS[:1], grace.Config(steps=6, layer=0, stop_below=0), CE)
     requests = encode_edits(tokenizer, [EDITS[:1]])
     value = torch.rand(32, generator=torch.Generator().manual_seed(0)).requires_grad_()
     optimizer = torch.optim.Adam([value], lr=1.0)
@@ -366,28 +366,28 @@ def test_the_same_prompt_edited_again_says_the_new_thing(tokenizer):
     m = model("llama", tokenizer)
     again = an_edit(EDITS[0].query.prompt, "Paris")
     for name in ("grace", "melo"):
-        one = load(name).edit(m, tokenizer, EDITS[:1], CONFIGS[name], CE)
+        one = made(load(name), m, tokenizer, EDITS[:1], CONFIGS[name], CE)
         with deltas.applied(m, one):
             before = logprob(m, tokenizer, [again])
-            two = load(name).edit(m, tokenizer, [again], CONFIGS[name], CE)
+            two = made(load(name), m, tokenizer, [again], CONFIGS[name], CE)
             with deltas.applied(m, two):
                 assert logprob(m, tokenizer, [again]) > before + 0.1
-        at_once = load(name).edit(m, tokenizer, [EDITS[0], again], CONFIGS[name], CE)
+        at_once = made(load(name), m, tokenizer, [EDITS[0], again], CONFIGS[name], CE)
         with deltas.applied(m, at_once):
             assert logprob(m, tokenizer, [again]) > before + 0.1
 
 
 def test_melo_edits_may_share_a_block(tokenizer):
     m = model("llama", tokenizer)
-    delta = melo.edit(m, tokenizer, EDITS, melo.Config(steps=3, edits_per_block=2), CE)
+    delta = made(melo, m, tokenizer, EDITS, melo.Config(steps=3, edits_per_block=2), CE)
     assert delta.clusters.block.tolist() == [0, 0, 1]
     assert {len(t) for t in delta.left.values()} == {2}
     with pytest.raises(UserError, match="above the key's"):
-        melo.edit(m, tokenizer, EDITS, melo.Config(key_layer=1, layers=(1,)), CE)
+        made(melo, m, tokenizer, EDITS, melo.Config(key_layer=1, layers=(1,)), CE)
     deep = model("llama", tokenizer, num_hidden_layers=3)
-    delta = melo.edit(deep, tokenizer, EDITS[:1], melo.Config(steps=2, key_layer=0, layers=(1,)), CE)
+    delta = made(melo, deep, tokenizer, EDITS[:1], melo.Config(steps=2, key_layer=0, layers=(1,)), CE)
     with deltas.applied(deep, delta), pytest.raises(UserError, match="must be there too"):
-        melo.edit(deep, tokenizer, EDITS[1:], melo.Config(key_layer=0, layers=(2,)), CE)
+        made(melo, deep, tokenizer, EDITS[1:], melo.Config(key_layer=0, layers=(2,)), CE)
 
 
 def naive_ties(updates, weights, density):
@@ -418,7 +418,7 @@ def test_ties_against_a_loop(seed):
 def test_wise_changes_only_its_shard_and_stays_in_bounds(tokenizer):
     m = model("llama", tokenizer)
     config = wise.Config(steps=8, context_lengths=((3, 2),), irrelevant=3, norm_constraint=0.05)
-    delta = wise.edit(m, tokenizer, EDITS[:1], config, CE)
+    delta = made(wise, m, tokenizer, EDITS[:1], config, CE)
     mask = wise.shard(tuple(delta.updates.shape[1:]), config.mask_ratio, config.seed)
     assert 0.15 < mask.float().mean() < 0.25
     assert (delta.updates[0][~mask] == 0).all()
@@ -452,7 +452,7 @@ def test_wise_shards_and_mergers(variant, tokenizer):
         steps=2, context_lengths=((3, 1),), irrelevant=2, save_freq=1, merge_freq=2, variant=variant, density=1.0
     )
     edits = [*EDITS, an_edit("She studied at the", "Seine"), an_edit("Its old name was", "Paris")]
-    delta = wise.edit(m, tokenizer, edits, config, CE)
+    delta = made(wise, m, tokenizer, edits, config, CE)
     if variant == "merge":
         assert delta.merged == 1
         assert delta.memory.tolist() == [0, 0, 0, 0, 1]
@@ -462,7 +462,7 @@ def test_wise_shards_and_mergers(variant, tokenizer):
     assert len(delta.updates) == delta.merged + 1
     stepwise, stack = None, []
     for edit in edits:  # the same, one call each
-        stepwise = wise.edit(m, tokenizer, [edit], config, CE)
+        stepwise = made(wise, m, tokenizer, [edit], config, CE)
         stack.append(deltas.install(m, stepwise))
     for entry in reversed(stack):
         entry.remove()
@@ -488,7 +488,7 @@ def test_wise_margins_against_loops():
 
 def test_ike_puts_the_nearest_facts_last_and_goes_on(tokenizer):
     m = model("llama", tokenizer, max_position_embeddings=4096)
-    delta = ike.edit(m, tokenizer, EDITS, ike.Config(demonstrations=4, facts=2), CE)
+    delta = made(ike, m, tokenizer, EDITS, ike.Config(demonstrations=4, facts=2), CE)
     text = delta.context("Tell me: what is the capital of Japan?")
     assert text.endswith("So: Tell me: what is the capital of Japan?")
     last = text.rsplit("\n\n", 1)[1].splitlines()
@@ -496,7 +496,7 @@ def test_ike_puts_the_nearest_facts_last_and_goes_on(tokenizer):
     assert last[1] == "From now on: What is the capital of Japan? Answer: Paris."
     assert text.count("So: ") == 5
     with deltas.applied(m, delta):
-        more = ike.edit(m, tokenizer, [an_edit("It's on the", "Thames")], ike.Config(demonstrations=0), CE)
+        more = made(ike, m, tokenizer, [an_edit("It's on the", "Thames")], ike.Config(demonstrations=0), CE)
     assert more.continues is delta
     assert len(more.facts) == 3
     assert "Thames" in more.context("It's on the")
@@ -509,7 +509,7 @@ def test_ike_kinds_and_room(tokenizer):
     kinds = [next(k for k in ("copy", "update", "retain") for d in ike._OWN if d.show(k) == text) for text in shown]
     assert {k: kinds.count(k) for k in ("copy", "update", "retain")} == {"copy": 2, "update": 6, "retain": 8}
     small = model("gpt2", tokenizer)  # a context of 64 tokens
-    delta = ike.edit(small, tokenizer, EDITS[:1], ike.Config(), CE)
+    delta = made(ike, small, tokenizer, EDITS[:1], ike.Config(), CE)
     assert len(tokenizer(delta.context(EDITS[0].query.prompt))["input_ids"]) <= 64
 
 
@@ -517,7 +517,7 @@ def test_ike_demonstrations_from_a_file(tmp_path, tokenizer):
     m, file = model("llama", tokenizer, max_position_embeddings=4096), tmp_path / "d.jsonl"
     record = {"prompt": "A is", "target": "B", "rephrased": "A:", "unrelated": "C is", "answer": "D"}
     file.write_text(json.dumps(record) + "\n")
-    text = ike.edit(m, tokenizer, EDITS[:1], ike.Config(file=str(file)), CE).context("Hm")
+    text = made(ike, m, tokenizer, EDITS[:1], ike.Config(file=str(file)), CE).context("Hm")
     assert "From now on: A is B.\nSo: C is D" in text
     for line, message in (
         ("{", "line 1: not JSON"),
@@ -527,9 +527,9 @@ def test_ike_demonstrations_from_a_file(tmp_path, tokenizer):
     ):
         file.write_text(line)
         with pytest.raises(UserError, match=message):
-            ike.edit(m, tokenizer, EDITS[:1], ike.Config(file=str(file)), CE)
+            made(ike, m, tokenizer, EDITS[:1], ike.Config(file=str(file)), CE)
     with pytest.raises(UserError, match="cannot be read"):
-        ike.edit(m, tokenizer, EDITS[:1], ike.Config(file=str(tmp_path / "none")), CE)
+        made(ike, m, tokenizer, EDITS[:1], ike.Config(file=str(tmp_path / "none")), CE)
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ from engramlab.base.errors import UserError
 from engramlab.core import deltas
 from engramlab.core.deltas import LowRank, WeightDelta
 from engramlab.core.models import module_paths
+from engramlab.core.models.geometry import down_projection, matrix_shape
 from engramlab.editing.keys import moments
 from engramlab.editing.keys.moments import SecondMoment, second_moments
 from engramlab.editing.keys.running_text import TextSource
-from engramlab.editing.method import down_projection
 
 LINES = [f"{sentence} Number {i}." for i in range(12) for sentence in zoo.SENTENCES]
 
@@ -147,7 +147,7 @@ def test_of_an_edited_model_only_while_there_is_nothing_better(tokenizer: Any, t
     model = small("llama", tokenizer)
     source = TextSource(text_file(tmp_path), 300, cache=str(tmp_path / "cache"))
     path = down_projection(model, 0)
-    width, inner = deltas.weight_of(model.get_submodule(path)).shape
+    width, inner = matrix_shape(model, path)
     delta = WeightDelta(deltas.fingerprint(model), {path: LowRank(torch.ones(width, 1), torch.ones(1, inner))})
     with deltas.applied(model, delta), pytest.warns(UserWarning, match="edited model serve"):
         edited = second_moments(model, tokenizer, [1], source, progress=False)[1]

@@ -87,11 +87,15 @@ def test_single_edits_end_to_end(model: str, benchmark: str, tmp_path: Path) -> 
 
 
 def test_numbers_do_not_depend_on_how_many_are_edited_at_once(model: str, benchmark: str, tmp_path: Path) -> None:
-    one = knowledge_editing.run(config(model, benchmark, at_once=1), tmp_path / "one")
-    all_ = knowledge_editing.run(config(model, benchmark, at_once=16), tmp_path / "all")
-    for a, b in zip(one["rows"], all_["rows"], strict=True):
-        assert a["reliability"] == pytest.approx(b["reliability"], abs=0.02)
-        assert a["locality"] == pytest.approx(b["locality"], abs=0.1)
+    """Log-probabilities, not what is written: where two tokens are as likely, rounding decides."""
+    for name, at_once in (("one", 1), ("all", 16)):
+        knowledge_editing.run(config(model, benchmark, at_once=at_once), tmp_path / name)
+    one, all_ = rows(tmp_path / "one"), rows(tmp_path / "all")
+    assert one.keys() == all_.keys()
+    for file, alone in one.items():
+        for a, b in zip(alone, all_[file], strict=True):
+            assert (a["case"], a["query"], a["tokens"]) == (b["case"], b["query"], b["tokens"])
+            assert a["logprobs_after"] == pytest.approx(b["logprobs_after"], abs=0.05)
 
 
 @pytest.mark.parametrize("name", ["ft-m", "lora", "rome", "alphaedit", "grace", "melo", "wise", "ike"])

@@ -59,9 +59,9 @@ def test_every_group_and_attribute_is_asked_and_reported(tmp_path: Path) -> None
     page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
     assert "multi2+permute" in page
     # The same command again does no work and changes nothing.
-    began = time.monotonic()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").glob("*/*/*")}
     assert extraction.run(config, tmp_path / "run", preset="tiny")["rows"] == rows
-    assert time.monotonic() - began < 20
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").glob("*/*/*")} == before
 
 
 def test_the_reported_answers_are_the_saved_model_s(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_long_answers_are_written_to_their_end(tmp_path: Path) -> None:
     facts = tmp_path / "facts.csv"
     motto = " ".join(f"word{i}" for i in range(40))
     facts.write_text("country,motto\n" + "".join(f"Land {i},{motto}\n" for i in range(4)))
-    finetune = Finetune(replace(SMALLEST.finetune.recipe, steps=150, learning_rate=3e-3))
+    finetune = Finetune(replace(SMALLEST.finetune.recipe, steps=220, learning_rate=3e-3))
     config = replace(
         SMALLEST, facts=facts, finetune=finetune, beams=2, pretrain=replace(TINY.pretrain, steps=30, batch=4)
     )
@@ -158,7 +158,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_numbers(tmp_path: Path) -> N
         return subprocess.Popen([sys.executable, str(script), str(out)], stderr=subprocess.PIPE)
 
     whole = start(tmp_path / "whole")
-    assert whole.wait(240) == 0, whole.stderr and whole.stderr.read().decode()
+    assert whole.wait(1200) == 0, whole.stderr and whole.stderr.read().decode()
     broken = tmp_path / "broken"
     rng, kills = np.random.default_rng(0), 0
     for _ in range(4):
@@ -174,7 +174,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_numbers(tmp_path: Path) -> N
         job.wait()
     assert kills, "every life ended by itself: the test wants some killed"
     last = start(broken)
-    assert last.wait(240) == 0, last.stderr and last.stderr.read().decode()
+    assert last.wait(1200) == 0, last.stderr and last.stderr.read().decode()
     assert losses(broken) == losses(tmp_path / "whole")
     first, second = (json.loads((p / "summary.json").read_text()) for p in (tmp_path / "whole", broken))
     assert first["rows"] == second["rows"]

@@ -46,6 +46,7 @@ def one_by_one(model, sequences: Sequences) -> list[tuple[float, int, bool]]:
             for k in np.flatnonzero(sequences.marks[sequences.offsets[i] : sequences.offsets[i + 1]] > 0):
                 logits = model(row[None, :k]).logits[0, -1].double()
                 rank = int((logits > logits[row[k]]).sum())
+                assert int(((logits - logits[row[k]]).abs() < 2e-5).sum()) == 1, "rounding would decide this rank"
                 found.append((logits.log_softmax(-1)[row[k]].item(), rank, rank == 0))
     return found
 
@@ -176,8 +177,8 @@ def written_naively(model, tokenizer, prompt, new):
     with torch.no_grad():
         for _ in range(new):
             with deltas.routing(model, torch.tensor([start - 1])):
-                best = model(ids).logits[0, -1].argmax()
-            ids = torch.cat([ids, best.view(1, 1)], dim=1)
+                best = zoo.likeliest(model(ids).logits[0, -1])
+            ids = torch.cat([ids, torch.tensor([[best]])], dim=1)
             if best == tokenizer.eos_token_id:
                 break
     return tokenizer.decode(ids[0, start:], skip_special_tokens=True).strip()
@@ -284,7 +285,7 @@ def exact_match(model, tokenizer):
 
 @pytest.fixture(scope="module", params=["compact", "digits", "unigram-first"])
 def trained(request):
-    """A model that has learnt some answers and not others, and its tokenizer."""
+    """A model that has learnt two answers of three, the only ones it was shown, and its tokenizer."""
     texts = [f"{query.prompt} {query.target}" for query in QUERIES]
     make = zoo.ZOO.get(request.param, lambda texts: train_compact_tokenizer(texts, 300))
     tokenizer = make(texts)
@@ -292,13 +293,9 @@ def trained(request):
     model = zoo.model("gpt_neox", vocabulary=len(tokenizer), hidden_size=48)
     rows = encode_queries(tokenizer, QUERIES, end=True).sequences
     end = tokenizer.eos_token_id
-    rows = Sequences.of([row[:-1] for row in map(rows.row, range(24))])  # the stream puts the end token there
-    stream = OneEntryARow(Rows(rows), Order(24, 0), start=[], end=end, length=64)
-    for step in train(TrainState(model, Recipe(steps=400, batch=8, learning_rate=5e-3)), stream):
-        if step.number % 10 == 0:
-            share = exact_match(model, tokenizer).mean()
-            if 0.3 < share < 0.9:
-                break
+    rows = Sequences.of([row[:-1] for row in map(rows.row, range(16))])  # the stream puts the end token there
+    stream = OneEntryARow(Rows(rows), Order(16, 0), start=[], end=end, length=64)
+    list(train(TrainState(model, Recipe(steps=150, batch=8, learning_rate=5e-3)), stream))
     return model, tokenizer
 
 

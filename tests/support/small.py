@@ -30,3 +30,11 @@ def quick(name: str) -> Any:
     config = method.load(name).Config()
     fields = {field.name for field in dataclasses.fields(config)}
     return dataclasses.replace(config, **{key: value for key, value in _FEWER.items() if key in fields})
+
+
+def made(module: Any, model: Any, tokenizer: Any, edits: Any, config: Any, loss: Any) -> Any:
+    """The delta of one case by a method's module; raises EditFailed."""
+    (delta,) = module.edit_each(model, tokenizer, [edits], config, loss)
+    if isinstance(delta, method.EditFailed):
+        raise delta
+    return delta

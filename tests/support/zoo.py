@@ -182,6 +182,13 @@ def model(family: str, *, vocabulary: int = 64, seed: int = 0, **more: Any) -> n
     return made
 
 
+def likeliest(logits: torch.Tensor, margin: float = 3e-5) -> int:
+    """The greedy choice among ``logits[V]``, in a test that wants no two tokens so close that rounding chooses."""
+    first, second = logits.topk(2).values.tolist()
+    assert first - second > margin, "a near tie: another kernel may choose otherwise; take another seed"
+    return int(logits.argmax())
+
+
 def process(target: Callable[..., None], *args: Any) -> Any:
     """A process of its own, started: forked from one that has the libraries loaded and has computed nothing."""
     context = multiprocessing.get_context("forkserver")

@@ -189,7 +189,7 @@ def test_processes_end_with_whoever_started_them(tmp_path: Path) -> None:
     sweeping.send_signal(signal.SIGKILL)
     sweeping.wait()
     place = runs.Run(folder, "knowledge-extraction", _config(folder))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
             place.open()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, is_dataclass, make_dataclass
 from typing import Any, Literal
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Case, Edit
+from engramlab.base.facts import Case
 from engramlab.cli._words import about as help_of
 from engramlab.cli._words import parse
 
@@ -127,26 +127,6 @@ def cases_of(given: EditOptions, name: str, module: Any) -> tuple[list[Case], li
     if not cases:
         raise UserError(f"{given.file}: no record can be used with {name}: {notes[-1] if notes else 'it is empty'}")
     return cases, notes
-
-
-def check_contradictions(cases: Sequence[Case]) -> None:
-    """Raises UserError for two edits that contradict each other."""
-    from engramlab.editing import benchmarks
-    from engramlab.editing.judge import preview
-
-    asked = [edit for case in cases for edit in case.edits]
-    pairs = benchmarks.contradictions(asked)
-    if pairs:
-        (i, j), more = pairs[0], len(pairs) - 1
-        others = f" ({more} other pair{'s' * (more > 1)} too)" if more else ""
-        raise UserError(f"{preview.conflict(asked[i], asked[j])}{others}; no model can satisfy both, so leave one out")
-
-
-def check_tokens(tokenizer: Any, edits: Sequence[Edit], module: Any) -> None:
-    """Raises UserError for an edit without a token to predict (names it)."""
-    from engramlab.editing.requests import encode_edits
-
-    encode_edits(tokenizer, [[edit] for edit in edits], subjects=module.NEEDS_SUBJECT)
 
 
 def device(name: str | None) -> str:

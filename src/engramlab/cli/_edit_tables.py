@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engramlab.base.facts import Case
+from engramlab.base.progress import Bar
 from engramlab.base.rows import Row
 from engramlab.editing.folders.disk import Saved, State
 from engramlab.editing.judge.preview import holds
@@ -26,17 +26,31 @@ _ROLES = {
 
 
 @contextlib.contextmanager
-def telling(label: str, notes: list[str]) -> Iterator[None]:
-    """Says what goes on; warnings given meanwhile become notes."""
-    console = Console(stderr=True)
-    console.print(f"{label} ...", markup=False, highlight=False)
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress bars, one after another, for something that says what it does and how far it is."""
+    with contextlib.ExitStack() as stack:
+        shown: Bar | None = None
+
+        def report(what: str, done: int, total: int) -> None:
+            nonlocal shown
+            if shown is None or shown.label != what:
+                stack.close()
+                shown = stack.enter_context(Bar(what, total))
+            shown.to(done, total)
+
+        yield report
+
+
+@contextlib.contextmanager
+def noting(notes: list[str]) -> Iterator[None]:
+    """Warnings given inside the block become notes."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
     notes += dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, UserWarning))
 
 
-def show_edit(rows: Sequence[Row], notes: Sequence[str], failed: Sequence[str], cases: Sequence[Case]) -> None:
+def show_edit(rows: Sequence[Row], notes: Sequence[str], failed: Sequence[str]) -> None:
     """The table before and after, and in words what it says."""
     console = Console()
     by_role = {role: [row for row in rows if row["role"] == role] for role in _ROLES}

@@ -12,7 +12,6 @@ filter and check.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import time
 from collections.abc import Sequence
@@ -147,14 +146,7 @@ def _method_config(config: Config) -> Any:
     """The method's Config, with the options of this one and without an early stop."""
     from engramlab.editing import method
 
-    def can(name: str) -> bool:
-        module = method.load(name)
-        each = getattr(module, "edit_each", None)
-        return each is not None and "watch" in inspect.signature(each).parameters
-
-    if not can(config.method):
-        fitting = ", ".join(name for name in method.names() if can(name))
-        raise UserError(f"method: {config.method!r} cannot be watched step by step; choose one of: {fitting}")
+    method.check_watched(config.method)
     made = method.load(config.method).Config()
     wanted = {"steps": config.steps, "learning_rate": config.learning_rate, "stop_below": 0.0}
     known = {field.name for field in dataclasses.fields(made)}
@@ -242,19 +234,18 @@ def _one_setting(
             edits = [case.edits for case in group]
             clock = time.monotonic()
             followed = course.Course(tokenizer, loss, len(group))
-            found = method.load(config.method).edit_each(
-                model, tokenizer, edits, settings, followed.loss, watch=followed.watch
-            )
+            how = {"method": config.method, "loss": followed.loss, "config": settings, "watch": followed.watch}
+            found = method.make_each(model, tokenizer, edits, **how)
             editing += time.monotonic() - clock
-            good = [i for i, delta in enumerate(found) if not isinstance(delta, method.EditFailed)]
+            good = {i: delta for i, delta in enumerate(found) if not isinstance(delta, method.EditFailed)}
             failed += [
                 {"case": case.id, "reason": str(delta)}
                 for case, delta in zip(group, found, strict=True)
                 if isinstance(delta, method.EditFailed)
             ]
             if good:
-                deltas, kept = [found[i] for i in good], [group[i] for i in good]
-                followed.finish(model, [case.edits for case in kept], deltas, good)
+                deltas, kept = list(good.values()), [group[i] for i in good]
+                followed.finish(model, [case.edits for case in kept], deltas, list(good))
                 made += followed.rows([case.id for case in group])
                 rows += evaluation.judge(model, tokenizer, kept, before, deltas=deltas)
             bar.update(start + len(group), f"{len(failed)} failed" if failed else "")

@@ -20,7 +20,7 @@ from engramlab.core.forward import prefixes
 from engramlab.core.forward.decoding import Decoding, greedy
 from engramlab.core.forward.generation import check_second
 from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import target_logits, target_seen
+from engramlab.core.forward.passes import shared_cache, target_seen
 from engramlab.core.models import context_limit, mask_token
 from engramlab.core.text.tokens import GAP, Sequences
 
@@ -132,13 +132,21 @@ def score(
             else:
                 read, keep, seen = tokens.masked_fill(goals, hidden), goals, inside
             if keep.any():
-                at_end, under = (v if v is None else torch.from_numpy(v[rows]).to(device) for v in (stops, owner))
-                said = target_seen(model, read, keep, seen, shared, layers=layers, ends=at_end, owner=under)
+                at_end = torch.from_numpy(stops[rows]).to(device)
+                under = None if owner is None else torch.from_numpy(owner[rows]).to(device)
+                cache = None
+                if shared:
+                    with deltas.routing(model, at_end[:1], None if under is None else under[:1]):
+                        cache = shared_cache(model, read[:1, :shared], len(read))
+                if cache is not None:
+                    read, keep, at_end = read[:, shared:], keep[:, shared:], at_end - shared
+                with deltas.routing(model, at_end, under):
+                    said = target_seen(model, read, keep, seen, cache=cache, layers=layers)
                 if second is not None:
                     others, their_goals, _, _ = _padded(second, rows, device)
                     at_end = torch.from_numpy(last[rows]).to(device)
-                    logits = target_logits(model, others[:, :-1], their_goals[:, 1:], ends=at_end, owner=under)
-                    said = replace(said, second=logits)
+                    with deltas.routing(model, at_end, under):
+                        said = replace(said, second=target_seen(model, others[:, :-1], their_goals[:, 1:]).logits)
                 values = evidence(decoding.scores(said), tokens[goals])
                 into = counts[at][wanted[at]]
                 logprobs[into], ranks[into], predicted[into] = (v.cpu().numpy() for v in values)

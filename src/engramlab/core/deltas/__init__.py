@@ -5,7 +5,7 @@ A delta either changes weights (``WeightDelta``), or adds to what modules comput
 one to come off.
 """
 
-from engramlab.core.deltas.changes import Change, Dense, LowRank, OwnRows, Together, add, weight_of
+from engramlab.core.deltas.changes import Change, Dense, LowRank, OwnRows, Together, add
 from engramlab.core.deltas.delta import Delta, Modifier, Route, WeightDelta
 from engramlab.core.deltas.installing import (
     applied,
@@ -49,5 +49,4 @@ __all__ = [
     "routing",
     "stack_of",
     "together",
-    "weight_of",
 ]

@@ -10,17 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
-
-from engramlab.base.errors import UserError
-
-
-def weight_of(module: nn.Module) -> torch.Tensor:
-    """The module's weight as a view ``[out, in]`` of its storage (of a Linear, an Embedding's transpose, or GPT-2's Conv1D)."""
-    weight = module.weight
-    if not isinstance(weight, torch.Tensor) or weight.dim() != 2:
-        raise UserError(f"a {type(module).__name__} has no weight matrix to edit")
-    return weight.T if isinstance(module, nn.Embedding) or not isinstance(module, nn.Linear) else weight
 
 
 @dataclass(frozen=True)

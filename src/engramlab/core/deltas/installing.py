@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.core.deltas.changes import Change, OwnRows, Together, weight_of
+from engramlab.core.deltas.changes import Change, OwnRows, Together
 from engramlab.core.deltas.delta import Delta, Modifier, WeightDelta
 from engramlab.core.deltas.stack import Installed, fingerprint, hook, listen, push, put_back, stack_of
+from engramlab.core.models.geometry import weight_of
 
 
 @torch.no_grad()

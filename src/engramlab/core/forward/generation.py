@@ -271,7 +271,8 @@ def _begun(
     if not shared:
         return ids, mask, None
     begin = torch.tensor([rows[0][:shared]], device=device)
-    cache = shared_cache(model, begin, len(ids), None if under is None else under[:1])
+    with deltas.routing(model, torch.full((1,), shared - 1, device=device), None if under is None else under[:1]):
+        cache = shared_cache(model, begin, len(ids))
     ids = torch.cat([begin.expand(len(ids), -1), ids], dim=1)
     return ids, torch.cat([torch.ones_like(mask[:, :1]).expand(-1, shared), mask], dim=1), cache
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -31,3 +33,61 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, required in before:
             parameter.requires_grad_(required)
+
+
+class Seen:
+    """What a module read and said in the latest pass.
+
+    Attributes:
+        read: its input, ``[R, T, in]`` or what was asked for of it.
+        said: its output (the first one of a tuple), likewise.
+    """
+
+    read: torch.Tensor
+    said: torch.Tensor
+
+
+class _Enough(Exception):
+    """The last module asked for has been seen; what lies above it is not needed."""
+
+
+@contextmanager
+def reading(model: nn.Module, paths: Sequence[str], at: Any = ..., *, until: str = "") -> Iterator[dict[str, Seen]]:
+    """Inside the block every pass leaves there what the modules at ``paths`` read and said, the latest in place of older ones.
+
+    Args:
+        at: index into inputs and outputs, of what is to be kept: a mask or positions; everything by default.
+        until: one of the paths; when its module has been computed the block's one pass ends, and the block with it.
+    """
+    seen = {path: Seen() for path in paths}
+
+    def of(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            seen[path].read = (args[0] if args else next(iter(kwargs.values())))[at]
+            seen[path].said = (output[0] if isinstance(output, tuple) else output)[at]
+            if path == until:
+                raise _Enough
+
+        return hook
+
+    with ExitStack() as stack, suppress(_Enough):
+        for path in seen:
+            stack.enter_context(model.get_submodule(path).register_forward_hook(of(path), with_kwargs=True))
+        yield seen
+
+
+#: ``(x, y) -> new y``: a module's input ``[R, T, in]`` and output ``[R, T, out]``.
+Graft = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@contextmanager
+def grafting(model: nn.Module, grafts: Mapping[str, Graft]) -> Iterator[None]:
+    """Inside the block modules, by path, put out what a graft makes of their input and output."""
+
+    def hook(graft: Graft) -> Callable[..., torch.Tensor]:
+        return lambda module, args, output: graft(args[0], output)
+
+    with ExitStack() as stack:
+        for path, graft in grafts.items():
+            stack.enter_context(model.get_submodule(path).register_forward_hook(hook(graft)))
+        yield

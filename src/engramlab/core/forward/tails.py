@@ -6,6 +6,7 @@ lies below ``start`` gives the same numbers every time, and so do the positions 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -71,12 +72,10 @@ class Tail:
                 input_ids = input_ids[:, begin:]
                 positions = None if positions is None else positions[:, begin:]
             self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-            hooks = [layer.register_forward_pre_hook(self._record, with_kwargs=True) for layer in self.layers]
-            try:
+            with contextlib.ExitStack() as hooks:
+                for layer in self.layers:
+                    hooks.enter_context(layer.register_forward_pre_hook(self._record, with_kwargs=True))
                 self._silent(input_ids, attention_mask=attention_mask, position_ids=positions, **more)
-            finally:
-                for hook in hooks:
-                    hook.remove()
         args, kwargs = self.calls[0]
         #: ``[B, T - begin, D]``: the hidden states entering layer ``start``.
         self.entering: torch.Tensor = args[0] if args else kwargs["hidden_states"]

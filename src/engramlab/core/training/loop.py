@@ -25,7 +25,7 @@ from torch import nn
 from engramlab.base.errors import UserError
 from engramlab.base.options import check_rules
 from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import target_logits
+from engramlab.core.forward.passes import target_seen
 from engramlab.core.models import mask_token
 from engramlab.core.text.batches import IGNORE, Batch, Stream
 from engramlab.core.training import losses, schedules
@@ -344,5 +344,5 @@ def _loss_sum(state: TrainState, batch: Batch) -> torch.Tensor:
     keep = batch.targets != IGNORE
     inside = batch.inside if mask_token(state.bare) is not None else None  # a causal model never looks at the padding
     with state.accelerator.autocast():
-        logits = target_logits(state.model, batch.input_ids, keep, inside)
+        logits = target_seen(state.model, batch.input_ids, keep, inside).logits
     return losses.parse(state.recipe.loss)(logits, batch.targets[keep]).sum()

@@ -1,7 +1,7 @@
 """The course of edits, token by token: every target token's log-probability, rank and loss before each step and at the end.
 
     followed = Course(tokenizer, loss, len(cases))
-    deltas = ft_m.edit_each(model, tokenizer, cases, config, followed.loss, watch=followed.watch)
+    deltas = method.make_each(model, tokenizer, cases, method="ft-m", loss=followed.loss, watch=followed.watch)
     followed.finish(model, cases, deltas)
 
 Then ``followed.rows`` is the course, and ``spread`` says how unevenly it ended.
@@ -19,9 +19,9 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
-from engramlab.core.deltas import Delta, together
+from engramlab.core.deltas import Delta, routing, together
 from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import target_logits
+from engramlab.core.forward.passes import target_seen
 from engramlab.core.training.losses import Loss, cross_entropy
 from engramlab.editing.requests import Requests, encode_edits
 from engramlab.measuring.asking import Words
@@ -65,7 +65,7 @@ class Course:
     def watch(
         self, step: int, alive: torch.Tensor, logprobs: torch.Tensor, ranks: torch.Tensor, requests: Requests
     ) -> None:
-        """See ``descent.Watch``; raises UserError for a method that makes several problems of one case."""
+        """See ``method.Watch``; raises UserError for a method that makes several problems of one case."""
         if not self._seen and len(alive) != self.cases:
             raise UserError(
                 f"the course of these edits cannot be followed: the method makes {len(alive)} problems of {self.cases} cases; "
@@ -98,8 +98,8 @@ class Course:
             numbers: which of the edited cases these are; all by default.
         """
         requests = encode_edits(self.tokenizer, cases, device=next(model.parameters()).device)
-        with mode(model, False), together(model, deltas):
-            logits = target_logits(model, requests.ids, requests.keep, ends=requests.prompt_ends, owner=requests.owner)
+        with mode(model, False), together(model, deltas), routing(model, requests.prompt_ends, requests.owner):
+            logits = target_seen(model, requests.ids, requests.keep).logits
         _, ranks, _ = evidence(logits, requests.targets)
         alive = torch.tensor(list(numbers or range(len(cases))))
         seen = _look(-1, alive, -cross_entropy(logits, requests.targets), ranks, requests)

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
-
-from torch import nn
 
 from engramlab.base.facts import Case, Edit, Query
-from engramlab.core.deltas import Delta
-from engramlab.core.training.losses import Loss
-from engramlab.editing import method
 from engramlab.editing.judge.evaluation import Row
 from engramlab.editing.requests import name_of
 
@@ -77,32 +71,6 @@ def with_unrelated(cases: Sequence[Case]) -> list[Case]:
 def holds(row: Row) -> bool:
     """Does the model write the answer by itself (where it is too long to be written: is each of its tokens the likeliest)?"""
     return bool(row["generated"]) if row["generated"] is not None else row["teacher_forced"] == 1.0
-
-
-def make_what_can_be(
-    model: nn.Module, tokenizer: Any, edits: Sequence[Edit], name: str, loss: Loss, config: Any
-) -> tuple[Delta, list[int], list[tuple[int, str]]]:
-    """The delta of all edits that can be made.
-
-    Returns:
-        The delta, the indices of the edits that are in it, and (index, reason) of those that failed.
-
-    Raises:
-        EditFailed: none could be made, or they fail only together.
-        UserError: an edit that cannot be encoded.
-    """
-    try:
-        return method.make(model, tokenizer, edits, method=name, loss=loss, config=config), list(range(len(edits))), []
-    except method.EditFailed:
-        if len(edits) == 1:
-            raise
-        tried = method.make_each(model, tokenizer, [[e] for e in edits], method=name, loss=loss, config=config)
-        failed = [(i, str(one)) for i, one in enumerate(tried) if isinstance(one, method.EditFailed)]
-        good = [i for i, one in enumerate(tried) if not isinstance(one, method.EditFailed)]
-        if not failed or not good:
-            raise
-    made = method.make(model, tokenizer, [edits[i] for i in good], method=name, loss=loss, config=config)
-    return made, good, failed
 
 
 def conflict(one: Edit, other: Edit) -> str:

@@ -4,7 +4,7 @@ All three read an MLP's down-projection ``W`` as a memory: its input at the last
 output ``W k`` the *value*, what the model recalls of the subject (arXiv 2202.05262, section 3.1). An edit first searches the
 change ``d`` of the value that makes the model say the target (``valuesearch.py``), then changes ``W`` so that the key
 yields it: ROME in one layer, MEMIT and AlphaEdit in several (``spread.py``). They protect other keys through statistics of
-ordinary text (``statistics.py``).
+ordinary text (``moments.py``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,7 @@ from torch import nn
 from engramlab.base.options import check_rules
 from engramlab.base.random_access import key as stream_key
 from engramlab.core import deltas
-from engramlab.core.models import module_paths
 from engramlab.editing.keys.running_text import TextSource, continuations, keep
-from engramlab.editing.method import down_projection
 from engramlab.editing.requests import Requests
 
 #: How the texts before the prompt begin (as MEMIT's code has it), in turn.
@@ -159,42 +156,3 @@ def key_weights(count: int, *, grouped: bool, device: torch.device | None = None
     if grouped and count > 1:
         weights[0] = count - 1
     return weights / weights.sum()
-
-
-@dataclass
-class Seen:
-    """What a layer did at the subject's last token, float32: rows in the order of the requests.
-
-    Attributes:
-        key: ``[R, d]`` input of the down-projection.
-        value: ``[R, D]`` its output.
-        output: ``[R, D]`` the layer's output.
-    """
-
-    key: torch.Tensor
-    value: torch.Tensor
-    output: torch.Tensor
-
-
-@contextlib.contextmanager
-def watch(model: nn.Module, layer: int, position: int) -> Iterator[Seen]:
-    """Inside the block the latest pass leaves there what ``layer`` read and said at ``position``."""
-    empty = torch.zeros(0)
-    seen = Seen(empty, empty, empty)
-
-    def of_mlp(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        seen.key, seen.value = args[0][:, position].detach().float(), output[:, position].detach().float()
-
-    def of_layer(module: nn.Module, args: Any, output: Any) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
-        seen.output = hidden[:, position].detach().float()
-
-    handles = [
-        model.get_submodule(down_projection(model, layer)).register_forward_hook(of_mlp),
-        model.get_submodule(f"{module_paths(model).layers}.{layer}").register_forward_hook(of_layer),
-    ]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()

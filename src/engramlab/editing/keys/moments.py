@@ -23,9 +23,9 @@ from torch import nn
 from engramlab.base.errors import UserError
 from engramlab.base.progress import Bar
 from engramlab.core import deltas
-from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import select_positions
-from engramlab.core.models import context_limit, module_paths
+from engramlab.core.forward.hooks import mode, reading
+from engramlab.core.models import context_limit
+from engramlab.core.models.geometry import down_projection, matrix_shape
 from engramlab.core.text.tokens import start_tokens
 from engramlab.editing.keys.running_text import TextSource, keep, texts
 
@@ -85,7 +85,7 @@ def second_moments(
     """
     source = source or TextSource()
     about = {"model": deltas.fingerprint(model), **source.identity()}
-    width = _down(model, layers[0]).shape[1]
+    width = matrix_shape(model, down_projection(model, layers[0]))[1]
     tokens = source.tokens or max(10_000, 8 * width)
     if tokens < width:
         raise UserError(
@@ -110,29 +110,23 @@ def second_moments(
     return {layer: moment for layer, moment in found.items() if moment is not None}
 
 
-def _down(model: nn.Module, layer: int) -> torch.Tensor:
-    """Weight ``[out, in]`` of a layer's MLP down-projection."""
-    paths = module_paths(model)
-    return deltas.weight_of(model.get_submodule(f"{paths.layers}.{layer}.{paths.mlp_down}"))
-
-
-class _Enough(Exception):
-    """The last layer asked for has been read; the layers above it are not needed."""
-
-
 @torch.no_grad()
 def _collect(
     model: nn.Module, tokenizer: Any, layers: Sequence[int], source: TextSource, tokens: int, progress: bool
 ) -> dict[int, torch.Tensor]:
     """Mean of ``k k^T`` over ``tokens`` tokens, float64 ``[d, d]`` for each layer."""
-    paths, device = module_paths(model), next(model.parameters()).device
-    modules = {layer: model.get_submodule(f"{paths.layers}.{layer}.{paths.mlp_down}") for layer in layers}
-    width = _down(model, layers[0]).shape[1]
+    paths, device = {layer: down_projection(model, layer) for layer in layers}, next(model.parameters()).device
+    width = matrix_shape(model, paths[layers[0]])[1]
     totals = {layer: torch.zeros(width, width, dtype=torch.float64, device=device) for layer in layers}
     seen = 0
     with Bar("second moments of the MLP's keys", tokens, enabled=progress) as bar, mode(model, False):
         for ids, mask in _batches(model, tokenizer, source, tokens):
-            _add(model, modules, ids.to(device), mask.to(device), totals)
+            ids, mask = ids.to(device), mask.to(device)
+            with reading(model, list(paths.values()), mask, until=paths[max(layers)]) as said:
+                model(input_ids=ids, use_cache=False)
+            for layer, path in paths.items():
+                keys = said[path].read.float()
+                totals[layer] += keys.T @ keys  # float32 within a batch, float64 over batches
             seen += int(mask.sum())
             bar.update(seen)
     if seen < tokens:
@@ -143,41 +137,11 @@ def _collect(
     return {layer: total / seen for layer, total in totals.items()}
 
 
-def _add(
-    model: nn.Module,
-    modules: dict[int, nn.Module],
-    ids: torch.Tensor,
-    mask: torch.Tensor,
-    totals: dict[int, torch.Tensor],
-) -> None:
-    """Adds ``k k^T`` of a batch's tokens to each layer's total; layers above the last one asked for are not computed."""
-
-    def add(layer: int) -> Any:
-        def before(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            keys = args[0][mask].float()
-            totals[layer] += keys.T @ keys  # float32 within a batch, float64 over batches
-            if layer == max(modules):
-                raise _Enough
-
-        return before
-
-    handles = [module.register_forward_pre_hook(add(layer)) for layer, module in modules.items()]
-    try:
-        with select_positions(model, torch.zeros_like(mask)):
-            model(input_ids=ids, use_cache=False)
-    except _Enough:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def _batches(
     model: nn.Module, tokenizer: Any, source: TextSource, tokens: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Token rows ``[R, T]`` padded at the right and their masks, together exactly ``tokens`` tokens where the text has them."""
-    context = context_limit(model) or 512
-    window = min(512, context)
+    window = min(512, context_limit(model) or 512)
     first = start_tokens(tokenizer)
     found = texts(model, tokenizer, source)
     rows: list[list[int]] = []

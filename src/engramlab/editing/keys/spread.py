@@ -7,8 +7,10 @@ already changed alter both. The methods differ only in how a layer's keys become
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,10 +19,13 @@ from torch import nn
 from engramlab.base.facts import Edit
 from engramlab.core import deltas
 from engramlab.core.deltas import Change, Dense, LowRank, WeightDelta
+from engramlab.core.forward.hooks import reading
 from engramlab.core.forward.tails import Tail
+from engramlab.core.models.geometry import down_projection, layer_at, layer_path
 from engramlab.core.training.losses import Loss
-from engramlab.editing.keys.keyvalue import Rows, Search, key_weights, prefixes, watch
-from engramlab.editing.method import EditFailed, down_projection, failed, layer_at
+from engramlab.editing.keys.keyvalue import Rows, Search, key_weights, prefixes
+from engramlab.editing.keys.moments import second_moments
+from engramlab.editing.method import Cases, Made, failed
 from engramlab.editing.requests import encode_edits, name_of
 from engramlab.editing.solve.valuesearch import search_values
 
@@ -28,24 +33,41 @@ from engramlab.editing.solve.valuesearch import search_values
 ClosedForm = Callable[[int, torch.Tensor], torch.Tensor]
 
 
-def chosen_layers(model: nn.Module, layers: tuple[int, ...] | None, fractions: Sequence[float]) -> list[int]:
-    """The layers to change, lowest first: those asked for, or those at these fractions of the depth."""
+_LAYERS = (4, 5, 6, 7, 8)  # of 32
+
+
+@dataclass(frozen=True)
+class Spread(Search):
+    """Settings of both methods; their configurations add their own."""
+
+    layers: tuple[int, ...] | None = None
+    """Layers whose MLPs are changed; None for 4 to 8 of 32, as fractions of the depth."""
+
+
+def chosen_layers(model: nn.Module, layers: tuple[int, ...] | None) -> list[int]:
+    """The layers to change, lowest first: those asked for, or those at the usual fractions of the depth."""
     if layers is not None:
         return sorted({layer_at(model, layer, 0.0) for layer in layers})
-    return sorted({layer_at(model, None, fraction) for fraction in fractions})
+    return sorted({layer_at(model, None, layer / 32) for layer in _LAYERS})
+
+
+def prepare(model: nn.Module, tokenizer: Any, config: Spread) -> None:
+    """Computes and keeps what every edit of this model needs: statistics and contexts."""
+    second_moments(model, tokenizer, chosen_layers(model, config.layers), config.source)
+    prefixes(model, tokenizer, config)
 
 
 def spread(
     model: nn.Module,
     tokenizer: Any,
-    cases: Sequence[Sequence[Edit]],
+    cases: Cases,
     layers: Sequence[int],
     search: Search,
     loss: Loss,
     closed_form: ClosedForm,
     *,
     keep_keys: str = "",
-) -> list[WeightDelta | EditFailed]:
+) -> Made:
     """The delta of each case; the edits of a case are solved jointly, cases are independent of each other.
 
     An edit whose search fails is left out of its case, with a warning; a case without any other has failed.
@@ -64,9 +86,7 @@ def spread(
     values = search_values(model, tokenizer, flat, layers[-1], contexts, search, loss, "output")
     wanted = values.outputs + values.change
     bad = (values.failed | ~wanted.isfinite().all(1).cpu()).tolist()
-    found: list[WeightDelta | EditFailed] = [
-        failed([flat[i] for i in range(len(flat)) if of[i] == c]) for c in range(len(cases))
-    ]
+    found: Made = [failed(edits) for edits in cases]
     whole = [i for i in range(len(flat)) if not bad[i]]
     for i in range(len(flat)):
         if bad[i] and any(of[j] == of[i] for j in whole):
@@ -83,10 +103,6 @@ def spread(
         if fine:
             found[case] = delta
     return found
-
-
-class _Far(Exception):
-    """The last layer has been computed; those above are not needed."""
 
 
 @torch.no_grad()
@@ -141,19 +157,10 @@ def _read(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys ``[R, d]`` of ``layer`` and outputs ``[R, D]`` of layer ``last``, rows under their cases' updates so far."""
 
-    def stop(module: nn.Module, args: Any, output: Any) -> None:
-        raise _Far
-
-    with watch(model, layer, -1) as here, watch(model, last, -1) as there:
-        handle = tail.layers[last - tail.start].register_forward_hook(stop)
-        try:
-            if made:
-                with deltas.together(model, made), deltas.routing(model, ends, owner):
-                    tail.run()
-            else:
-                tail.run()
-        except _Far:
-            pass
-        finally:
-            handle.remove()
-    return here.key, there.output
+    path, top = down_projection(model, layer), layer_path(model, last)
+    with reading(model, (path, top), (slice(None), -1), until=top) as seen, contextlib.ExitStack() as under:
+        if made:
+            under.enter_context(deltas.together(model, made))
+            under.enter_context(deltas.routing(model, ends, owner))
+        tail.run()
+    return seen[path].read.float(), seen[top].said.float()

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from engramlab.base.facts import Edit
 from engramlab.core import deltas
 from engramlab.core.deltas import WeightDelta
+from engramlab.core.models.geometry import down_projection
 from engramlab.core.training.losses import Loss
-from engramlab.editing.keys.keyvalue import Search, prefixes
 from engramlab.editing.keys.moments import SecondMoment, second_moments
-from engramlab.editing.keys.spread import chosen_layers, spread
-from engramlab.editing.method import EditFailed, down_projection
+from engramlab.editing.keys.spread import Spread, chosen_layers, prepare, spread
+from engramlab.editing.method import Cases, Made
 
-TAKES_LOSS = True
-NEEDS_SUBJECT = True
-TOGETHER = True
-_LAYERS = tuple(layer / 32 for layer in (4, 5, 6, 7, 8))
+TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, True, True, False
+__all__ = ["Config", "edit_each", "prepare"]
 _KEYS = "alphaedit:"  # under this name, and the module's path, a delta carries the keys it wrote
 
 
 @dataclass(frozen=True)
-class Config(Search):
+class Config(Spread):
     """Hyperparameters.
 
     Null space and ridge are those of the authors' code for Llama-3-8B; the search is MEMIT's for llama-2-7b. The authors' own
@@ -34,8 +30,6 @@ class Config(Search):
     steps get to a reliability of 0.59, where these reach 1.00.
     """
 
-    layers: tuple[int, ...] | None = None
-    """Layers whose MLPs are changed; None for 4 to 8 of 32, as fractions of the depth."""
     null_space: float = 0.02
     """Eigenvectors of the keys' (mean) second moment with smaller eigenvalues are free to change."""
     ridge: float = 10.0
@@ -68,11 +62,9 @@ def earlier_keys(model: nn.Module, path: str, like: torch.Tensor) -> torch.Tenso
     return torch.cat([like[:, :0], *(keys.to(like) for keys in found)], 1)
 
 
-def edit_each(
-    model: nn.Module, tokenizer: Any, cases: Sequence[Sequence[Edit]], config: Config, loss: Loss
-) -> list[WeightDelta | EditFailed]:
+def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss) -> Made:
     """Each case on this model: the value searches of all edits at once, the edits of a case solved jointly."""
-    layers = chosen_layers(model, config.layers, _LAYERS)
+    layers = chosen_layers(model, config.layers)
     moments = second_moments(model, tokenizer, layers, config.source)
     device = next(model.parameters()).device
     bases = {layer: null_space(moments[layer], config.null_space).to(device) for layer in layers}
@@ -93,23 +85,3 @@ def null_space(moment: SecondMoment, threshold: float) -> torch.Tensor:
     basis = moment.null_space(threshold)
     width = len(moment.values)
     return basis if 0 < basis.shape[1] < width else moment.vectors[:, : max(1, width // 2)]
-
-
-def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss) -> WeightDelta:
-    """One delta for all edits, solved jointly; the keys of this method's earlier deltas on the model keep their values.
-
-    An edit whose value search fails is left out with a warning.
-
-    Raises:
-        UserError: a subject that is not in its prompt, a target without a token; EditFailed when every search failed.
-    """
-    found = edit_each(model, tokenizer, [edits], config, loss)[0]
-    if isinstance(found, EditFailed):
-        raise found
-    return found
-
-
-def prepare(model: nn.Module, tokenizer: Any, config: Config) -> None:
-    """Computes and keeps what every edit of this model needs: statistics and contexts."""
-    second_moments(model, tokenizer, chosen_layers(model, config.layers, _LAYERS), config.source)
-    prefixes(model, tokenizer, config)

@@ -10,17 +10,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from engramlab.base.facts import Edit
 from engramlab.base.options import check_rules
 from engramlab.core.deltas import Delta, Modifier, Route, fingerprint
+from engramlab.core.models.geometry import depth, down_projection, layer_at, matrix_shape
 from engramlab.core.training.losses import Loss
-from engramlab.editing import method
+from engramlab.editing.method import Cases, Made, Watch, failed, recipe
 from engramlab.editing.requests import encode_edits
 from engramlab.editing.routed.codebook import Codebook, Verdict, decide_where, rounding
 from engramlab.editing.routed.learning import Rows, continued, descend, standing_in
-from engramlab.editing.solve.descent import Watch
 
-TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, False
+TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, False, True
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,7 @@ class Config:
         )
 
 
+@dataclass(eq=False)
 class GraceDelta(Delta):
     """A codebook at the module ``path``, and a value ``values[n, out]`` for each of its keys.
 
@@ -77,17 +77,12 @@ class GraceDelta(Delta):
     kind: ClassVar[str] = "grace"
     routed: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        model: str,
-        path: str,
-        codebook: Codebook,
-        values: torch.Tensor,
-        replacement: str,
-        continues: Delta | None = None,
-    ) -> None:
-        self.model, self.path, self.codebook, self.values = model, path, codebook, values
-        self.replacement, self.continues = replacement, continues
+    model: str
+    path: str
+    codebook: Codebook
+    values: torch.Tensor
+    replacement: str
+    continues: Delta | None = None
 
     def modifiers(self, model: nn.Module) -> dict[str, Modifier]:
         if not len(self.codebook):
@@ -122,28 +117,14 @@ def _positions(x: torch.Tensor, ends: torch.Tensor, replacement: str) -> torch.T
     return at == last if replacement == "replace_last" else at <= last
 
 
-def edit(
-    model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss, watch: Watch | None = None
-) -> Delta:
-    """One codebook for all ``edits``; goes on from the one on the model. Raises UserError; EditFailed for non-finite values."""
-    return method.only(edit_each(model, tokenizer, [edits], config, loss, watch))
-
-
-def edit_each(
-    model: nn.Module,
-    tokenizer: Any,
-    cases: Sequence[Sequence[Edit]],
-    config: Config,
-    loss: Loss,
-    watch: Watch | None = None,
-) -> list[Delta | method.EditFailed]:
+def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss, watch: Watch = None) -> Made:
     """A codebook of its own for each case; the values of all of them are learnt in one batch."""
-    layer = method.layer_at(model, config.layer, 27 / 32)
+    layer = layer_at(model, config.layer, 27 / 32)
     if config.layer is None:
         # Where no layer follows, what stands at the prompt's end says nothing to later target tokens.
-        layer = max(0, min(layer, method.depth(model) - 2))
-    path, name = method.down_projection(model, layer), fingerprint(model)
-    out, into = method.matrix_shape(model, path)
+        layer = max(0, min(layer, depth(model) - 2))
+    path, name = down_projection(model, layer), fingerprint(model)
+    out, into = matrix_shape(model, path)
     device = next(model.parameters()).device
     older = continued(model, GraceDelta, path)
     edits = [edit for case in cases for edit in case]
@@ -174,25 +155,24 @@ def edit_each(
         parameter = nn.Parameter(starts.to(device))
 
         def change(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            if x.shape[1] != rows.tail.entering.shape[1]:  # the positions before all prompts' ends, read once
-                return y
             where = _positions(x, rows.ends, config.replacement)
             return torch.where(where[..., None], parameter[rows.requests.owner].to(y.dtype)[:, None], y)
 
-        solved = descend(
+        plan = recipe(config.steps, config.learning_rate)
+        values, bad = descend(
             rows,
             parameter,
             change,
-            method.recipe(config.steps, config.learning_rate),
+            plan,
             lambda step: rows.losses(loss, watch, step),
-            over=lambda losses: losses < config.stop_below,
+            lambda losses, idle: (losses < config.stop_below) | idle,
         )
-    failed = {problems[problem][0] for problem in solved.failed}
-    for value, (number, entry) in zip(solved.values, problems, strict=True):
+    lost = {problems[problem][0] for problem in bad}
+    for value, (number, entry) in zip(values, problems, strict=True):
         books[number].values[entry] = value
     return [
-        method.failed(case)
-        if number in failed
+        failed(case)
+        if number in lost
         else GraceDelta(name, path, book.codebook, torch.stack(book.values), config.replacement, continues=older)
         for number, (case, book) in enumerate(zip(cases, books, strict=True))
     ]

@@ -20,10 +20,11 @@ from engramlab.core.deltas import Delta, Modifier, fingerprint, installed
 from engramlab.core.models import context_limit
 from engramlab.core.text.tokens import join
 from engramlab.core.training.losses import Loss
+from engramlab.editing.method import Cases, Made
 from engramlab.editing.requests import encode_edits
 from engramlab.files import tables
 
-TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = False, False, True
+TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = False, False, True, False
 
 
 @dataclass(frozen=True)
@@ -190,15 +191,21 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
-def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss) -> Delta:
-    """The facts of ``edits``, after those of an IKE delta on the model.
+def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss) -> Made:
+    """The facts of each case, after those of an IKE delta on the model.
 
     Raises:
         UserError: an empty target, or a file of demonstrations that cannot be read (names file, line and key).
     """
+    pool = _read(config.file) if config.file else _OWN
+    return [_edit(model, tokenizer, edits, config, pool) for edits in cases]
+
+
+def _edit(
+    model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, pool: Sequence[Demonstration]
+) -> IkeDelta:
     encode_edits(tokenizer, [edits])  # only to refuse what no method could edit
     older = next((d for d in reversed(installed(model)) if isinstance(d, IkeDelta)), None)
-    pool = _read(config.file) if config.file else _OWN
     prompts = [e.query.prompt for e in edits]
     facts = [join(e.query.prompt, e.target)[0].rstrip(" .") for e in edits]
     if older is not None:

@@ -9,15 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from engramlab.base.facts import Edit
-from engramlab.core.deltas import Delta
 from engramlab.core.models import key_rows, module_paths
+from engramlab.core.models.geometry import depth, layer_at, matrix_shape
 from engramlab.core.training.losses import Loss
-from engramlab.editing import method
+from engramlab.editing.method import Cases, Made, Watch, failed, recipe
 from engramlab.editing.requests import encode_edits
-from engramlab.editing.solve.descent import LowRankUpdates, Update, Watch, descend
+from engramlab.editing.solve.descent import LowRankUpdates, Update, descend
 
-TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, True
+TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, True, True
 
 
 @dataclass(frozen=True)
@@ -43,37 +42,15 @@ class Config:
     """Of the factor that starts at random."""
 
 
-def edit(
-    model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss, watch: Watch | None = None
-) -> Delta:
-    """One low-rank change for all ``edits`` jointly. Raises UserError; EditFailed for non-finite values."""
-    return method.only(edit_each(model, tokenizer, [edits], config, loss, watch))
-
-
-def edit_each(
-    model: nn.Module,
-    tokenizer: Any,
-    cases: Sequence[Sequence[Edit]],
-    config: Config,
-    loss: Loss,
-    watch: Watch | None = None,
-) -> list[Delta | method.EditFailed]:
+def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss, watch: Watch = None) -> Made:
     """A change of its own for each case, all in one batch."""
     device = next(model.parameters()).device
     requests = encode_edits(tokenizer, cases, device=device)
-    layers = [method.layer_at(model, layer, 0) for layer in config.layers or range(method.depth(model))]
+    layers = [layer_at(model, layer, 0) for layer in config.layers or range(depth(model))]
     updates = _updates(model, layers, config, len(cases), device)
-    found = descend(
-        model,
-        requests,
-        min(layers),
-        updates,
-        method.recipe(config.steps, config.learning_rate),
-        loss,
-        stop_below=config.stop_below,
-        watch=watch,
-    )
-    return [delta or method.failed(edits) for delta, edits in zip(found, cases, strict=True)]
+    plan = recipe(config.steps, config.learning_rate)
+    found = descend(model, requests, min(layers), updates, plan, loss, watch, config.stop_below)
+    return [delta or failed(edits) for delta, edits in zip(found, cases, strict=True)]
 
 
 def _updates(
@@ -85,7 +62,7 @@ def _updates(
     for layer in layers:
         for relative in dict.fromkeys(getattr(paths, projection) for projection in config.projections):
             path = f"{paths.layers}.{layer}.{relative}"
-            shape = method.matrix_shape(model, path)
+            shape = matrix_shape(model, path)
             fused = paths.fused_qkv if relative == paths.query else None
             rows = key_rows(model.config, fused, shape[0]) if fused else None
             found[path] = LowRankUpdates(

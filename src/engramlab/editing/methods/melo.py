@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,17 +10,17 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Edit
 from engramlab.base.options import check_rules
 from engramlab.core.deltas import Delta, Modifier, Route, fingerprint
+from engramlab.core.models.geometry import depth, down_projection, layer_at, matrix_shape
 from engramlab.core.training.losses import Loss
-from engramlab.editing import method
+from engramlab.editing.method import Cases, Made, Watch, failed, recipe
 from engramlab.editing.requests import encode_edits
 from engramlab.editing.routed.codebook import Codebook, at_ends, distances, rounding
 from engramlab.editing.routed.learning import continued, inputs_at, standing_in
-from engramlab.editing.solve.descent import LowRankUpdates, Watch, descend
+from engramlab.editing.solve.descent import LowRankUpdates, descend
 
-TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, False
+TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, False, True
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ class Clusters(Codebook):
         self.points, self.cluster, self.block = self.points[left], self.cluster[left], self.block[left]
 
 
+@dataclass(eq=False)
 class MeloDelta(Delta):
     """Clusters of keys at the module ``path``, and blocks of low rank at others.
 
@@ -135,17 +136,12 @@ class MeloDelta(Delta):
     kind: ClassVar[str] = "melo"
     routed: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        model: str,
-        path: str,
-        clusters: Clusters,
-        left: Mapping[str, torch.Tensor],
-        right: Mapping[str, torch.Tensor],
-        continues: Delta | None = None,
-    ) -> None:
-        self.model, self.path, self.clusters, self.continues = model, path, clusters, continues
-        self.left, self.right = dict(left), dict(right)
+    model: str
+    path: str
+    clusters: Clusters
+    left: dict[str, torch.Tensor]
+    right: dict[str, torch.Tensor]
+    continues: Delta | None = None
 
     def modifiers(self, model: nn.Module) -> dict[str, Modifier]:
         if not len(self.clusters):
@@ -197,25 +193,11 @@ class MeloDelta(Delta):
         return cls(model, settings["path"], clusters, factors["left"], factors["right"])
 
 
-def edit(
-    model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss, watch: Watch | None = None
-) -> Delta:
-    """Blocks for all ``edits``; goes on from those on the model. Raises UserError; EditFailed for non-finite values."""
-    return method.only(edit_each(model, tokenizer, [edits], config, loss, watch))
-
-
-def edit_each(
-    model: nn.Module,
-    tokenizer: Any,
-    cases: Sequence[Sequence[Edit]],
-    config: Config,
-    loss: Loss,
-    watch: Watch | None = None,
-) -> list[Delta | method.EditFailed]:
+def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss, watch: Watch = None) -> Made:
     """Clusters and blocks of its own for each case; all blocks are trained in one batch."""
     key_layer, layers = _layers(model, config)
-    key_path, name = method.down_projection(model, key_layer), fingerprint(model)
-    paths = [method.down_projection(model, layer) for layer in layers]
+    key_path, name = down_projection(model, key_layer), fingerprint(model)
+    paths = [down_projection(model, layer) for layer in layers]
     device = next(model.parameters()).device
     older: MeloDelta | None = continued(model, MeloDelta, key_path)
     if older is not None and set(older.left) != set(paths):
@@ -226,22 +208,18 @@ def edit_each(
     size = config.edits_per_block
     groups = [list(case[at : at + size]) for case in cases for at in range(0, len(case), size)]
     requests = encode_edits(tokenizer, groups, device=device)
-    width = method.matrix_shape(model, key_path)[1]
+    width = matrix_shape(model, key_path)[1]
     empty = MeloDelta(name, key_path, Clusters.empty(width), {}, {}, continues=older)
     generator = torch.Generator().manual_seed(config.seed)
     updates = {
-        path: LowRankUpdates(
-            len(groups), method.matrix_shape(model, path), config.rank, config.scale, generator, device
-        )
+        path: LowRankUpdates(len(groups), matrix_shape(model, path), config.rank, config.scale, generator, device)
         for path in paths
     }
-    recipe = method.recipe(config.steps, config.learning_rate, schedule=f"halving:every={config.halve_every}")
+    plan = recipe(config.steps, config.learning_rate, schedule=f"halving:every={config.halve_every}")
     with standing_in(model, empty):
         keys = inputs_at(model, key_path, requests)
-        trained = descend(
-            model, requests, min(layers), updates, recipe, loss, stop_below=config.stop_below, watch=watch
-        )
-    found: list[Delta | method.EditFailed] = []
+        trained = descend(model, requests, min(layers), updates, plan, loss, watch, config.stop_below)
+    found: Made = []
     row = group = 0
     for case in cases:
         clusters = older.clusters.to(device).copy() if older else Clusters.empty(width, device)
@@ -253,7 +231,7 @@ def edit_each(
         row, group = row + len(case), group + count
         blocks = [delta.changes for delta in mine if delta is not None]
         if len(blocks) < count:
-            found.append(method.failed(case))
+            found.append(failed(case))
             continue
         sides: list[dict[str, torch.Tensor]] = []
         for side in ("left", "right"):
@@ -266,14 +244,14 @@ def edit_each(
 
 def _layers(model: nn.Module, config: Config) -> tuple[int, tuple[int, ...]]:
     """The key's layer and those of the blocks. Raises UserError where no layer is above the key's."""
-    depth = method.depth(model)
-    if depth < 2:
+    count = depth(model)
+    if count < 2:
         raise UserError("melo needs a model of at least two layers: the key is read below the blocks")
-    key = method.layer_at(model, config.key_layer, 35 / 48)
+    key = layer_at(model, config.key_layer, 35 / 48)
     if config.key_layer is None and config.layers is None:
-        key = min(key, depth - 2)
-    layers = config.layers or tuple(sorted({min(key + 1, depth - 1), min(key + 2, depth - 1)}))
-    layers = tuple(method.layer_at(model, layer, 0) for layer in layers)
+        key = min(key, count - 2)
+    layers = config.layers or tuple(sorted({min(key + 1, count - 1), min(key + 2, count - 1)}))
+    layers = tuple(layer_at(model, layer, 0) for layer in layers)
     if min(layers) <= key:
         raise UserError(
             f"layers: blocks must be in layers above the key's ({key}), not in {', '.join(map(str, layers))}"

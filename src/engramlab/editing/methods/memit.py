@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from engramlab.base.facts import Edit
-from engramlab.core.deltas import WeightDelta
 from engramlab.core.training.losses import Loss
-from engramlab.editing.keys.keyvalue import Search, prefixes
 from engramlab.editing.keys.moments import SecondMoment, second_moments
-from engramlab.editing.keys.spread import chosen_layers, spread
-from engramlab.editing.method import EditFailed
+from engramlab.editing.keys.spread import Spread, chosen_layers, prepare, spread
+from engramlab.editing.method import Cases, Made
 
-TAKES_LOSS = True
-NEEDS_SUBJECT = True
-TOGETHER = True
-_LAYERS = tuple(layer / 32 for layer in (4, 5, 6, 7, 8))
+TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, True, True, False
+__all__ = ["Config", "edit_each", "prepare"]
 
 
 @dataclass(frozen=True)
-class Config(Search):
+class Config(Spread):
     """Hyperparameters; defaults are the field's usual ones for llama-2-7b."""
 
-    layers: tuple[int, ...] | None = None
-    """Layers whose MLPs are changed; None for 4 to 8 of 32, as fractions of the depth."""
     covariance_weight: float | None = None
     """How many tokens of ordinary text the memory counts for (lambda of equation 15); None for 15,000 in llama-2-7b, whose MLPs
     are 11,008 wide, and in proportion to the width elsewhere."""
@@ -59,34 +51,12 @@ def rows_of(keys: torch.Tensor, moment: SecondMoment, weight: float) -> torch.Te
     return torch.linalg.solve(torch.eye(k.shape[1], dtype=k.dtype, device=k.device) + k.T @ b, b.T)
 
 
-def edit_each(
-    model: nn.Module, tokenizer: Any, cases: Sequence[Sequence[Edit]], config: Config, loss: Loss
-) -> list[WeightDelta | EditFailed]:
+def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss) -> Made:
     """Each case on this model: the value searches of all edits at once, the edits of a case solved jointly."""
-    layers = chosen_layers(model, config.layers, _LAYERS)
+    layers = chosen_layers(model, config.layers)
     moments = second_moments(model, tokenizer, layers, config.source)
 
     def closed_form(layer: int, keys: torch.Tensor) -> torch.Tensor:
         return rows_of(keys, moments[layer], config.weight(len(keys)))
 
     return spread(model, tokenizer, cases, layers, config, loss, closed_form)
-
-
-def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss) -> WeightDelta:
-    """One delta for all edits, solved jointly.
-
-    An edit whose value search fails is left out with a warning.
-
-    Raises:
-        UserError: a subject that is not in its prompt, a target without a token; EditFailed when every search failed.
-    """
-    found = edit_each(model, tokenizer, [edits], config, loss)[0]
-    if isinstance(found, EditFailed):
-        raise found
-    return found
-
-
-def prepare(model: nn.Module, tokenizer: Any, config: Config) -> None:
-    """Computes and keeps what every edit of this model needs: statistics and contexts."""
-    second_moments(model, tokenizer, chosen_layers(model, config.layers, _LAYERS), config.source)
-    prefixes(model, tokenizer, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +13,14 @@ from torch import nn
 from engramlab.base.facts import Edit
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta, LowRank, WeightDelta
+from engramlab.core.models.geometry import down_projection, layer_at
 from engramlab.core.training.losses import Loss
 from engramlab.editing.keys.keyvalue import Search, key_weights, prefixes
 from engramlab.editing.keys.moments import SecondMoment, second_moments
-from engramlab.editing.method import EditFailed, down_projection, failed, layer_at, one_after_another
+from engramlab.editing.method import Cases, EditFailed, Made, failed
 from engramlab.editing.solve.valuesearch import search_values
 
-TAKES_LOSS = True
-NEEDS_SUBJECT = True
-TOGETHER = False
+TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, True, False, False
 
 
 @dataclass(frozen=True)
@@ -57,37 +57,32 @@ def rank_one(
     return LowRank((change.double() / (exact @ u)).float()[:, None], u.float()[None])
 
 
-def edit_each(
-    model: nn.Module, tokenizer: Any, cases: Sequence[Sequence[Edit]], config: Config, loss: Loss
-) -> list[Delta | EditFailed]:
+def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss) -> Made:
     """Each case on this model, the value searches of all single edits at once; several edits of a case one after another."""
     single = [i for i, edits in enumerate(cases) if len(edits) == 1]
-    found: dict[int, Delta | EditFailed] = dict(
-        zip(single, _single(model, tokenizer, [cases[i][0] for i in single], config, loss), strict=True)
-    )
+    made = _single(model, tokenizer, [cases[i][0] for i in single], config, loss) if single else []
+    found: dict[int, Delta | EditFailed] = dict(zip(single, made, strict=True))
     for i, edits in enumerate(cases):
         if i not in found:
             try:
-                found[i] = edit(model, tokenizer, edits, config, loss)
+                found[i] = _in_turn(model, tokenizer, edits, config, loss)
             except EditFailed as error:
                 found[i] = error
     return [found[i] for i in range(len(cases))]
 
 
-def edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss) -> WeightDelta:
-    """A rank-one change for each edit, each made on a model that has the earlier ones.
-
-    Raises:
-        UserError: a subject that is not in its prompt, a target without a token; EditFailed when a search became non-finite.
-    """
-
-    def one(wish: Edit) -> WeightDelta:
-        made = _single(model, tokenizer, [wish], config, loss)[0]
-        if isinstance(made, EditFailed):
-            raise made
-        return made
-
-    return one_after_another(model, edits, one)
+def _in_turn(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss) -> WeightDelta:
+    """A rank-one change for each edit, each made on a model that has the earlier ones."""
+    made: list[WeightDelta] = []
+    with contextlib.ExitStack() as stack:
+        for edit in edits:
+            if made:
+                stack.enter_context(deltas.applied(model, made[-1]))
+            (one,) = _single(model, tokenizer, [edit], config, loss)
+            if isinstance(one, EditFailed):
+                raise one
+            made.append(one)
+    return WeightDelta.sum(made)
 
 
 @torch.no_grad()
@@ -101,8 +96,6 @@ def _update(model: nn.Module, layer: int, change: torch.Tensor, keys: torch.Tens
 def _single(
     model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss
 ) -> list[WeightDelta | EditFailed]:
-    if not edits:
-        return []
     layer = layer_at(model, config.layer, 5 / 32)
     moment = second_moments(model, tokenizer, [layer], config.source)[layer] if config.covariance else None
     contexts = prefixes(model, tokenizer, config)

@@ -13,15 +13,15 @@ from torch import nn
 from engramlab.base.facts import Edit
 from engramlab.base.options import check_rules
 from engramlab.core.deltas import Delta, Modifier, OwnRows, Route, fingerprint
+from engramlab.core.models.geometry import down_projection, layer_at, matrix_shape
 from engramlab.core.training.losses import Loss
-from engramlab.editing import method
 from engramlab.editing.keys.keyvalue import Search, prefixes
+from engramlab.editing.method import Cases, Made, Watch, failed, recipe
 from engramlab.editing.requests import encode_edits
 from engramlab.editing.routed.codebook import at_ends
 from engramlab.editing.routed.learning import Rows, continued, descend, read_everywhere, standing_in
-from engramlab.editing.solve.descent import Watch
 
-TAKES_LOSS, NEEDS_SUBJECT, TOGETHER = True, False, False
+TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, False, True
 _IRRELEVANT = 15  # tokens of a text that must stay with the main memory
 
 
@@ -93,6 +93,7 @@ class Config:
         )
 
 
+@dataclass(eq=False)
 class WiseDelta(Delta):
     """Side memories of the down-projection at ``path``, as what they add to the main one.
 
@@ -107,19 +108,14 @@ class WiseDelta(Delta):
     kind: ClassVar[str] = "wise"
     routed: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        model: str,
-        path: str,
-        updates: torch.Tensor,
-        merged: int,
-        keys: torch.Tensor,
-        memory: torch.Tensor,
-        act_ratio: float,
-        continues: Delta | None = None,
-    ) -> None:
-        self.model, self.path, self.continues = model, path, continues
-        self.updates, self.merged, self.keys, self.memory, self.act_ratio = updates, merged, keys, memory, act_ratio
+    model: str
+    path: str
+    updates: torch.Tensor
+    merged: int
+    keys: torch.Tensor
+    memory: torch.Tensor
+    act_ratio: float
+    continues: Delta | None = None
 
     def thresholds(self) -> torch.Tensor:
         """float32 ``[memories]``: activations above which each is used: a share of the smallest of its edits'."""
@@ -221,29 +217,11 @@ class _Side:
         self.merged = first + 1
 
 
-def edit(
-    model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss, watch: Watch | None = None
-) -> Delta:
-    """Side memories that hold ``edits``, learnt one after another; goes on from those on the model.
-
-    Raises:
-        UserError: an edit that cannot be encoded; EditFailed for non-finite values.
-    """
-    return method.only(edit_each(model, tokenizer, [edits], config, loss, watch))
-
-
-def edit_each(
-    model: nn.Module,
-    tokenizer: Any,
-    cases: Sequence[Sequence[Edit]],
-    config: Config,
-    loss: Loss,
-    watch: Watch | None = None,
-) -> list[Delta | method.EditFailed]:
+def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss, watch: Watch = None) -> Made:
     """Side memories of its own for each case; several cases are trained in one batch."""
-    layer = method.layer_at(model, config.layer, 27 / 32)
-    path, name = method.down_projection(model, layer), fingerprint(model)
-    shape = out, into = method.matrix_shape(model, path)
+    layer = layer_at(model, config.layer, 27 / 32)
+    path, name = down_projection(model, layer), fingerprint(model)
+    shape = out, into = matrix_shape(model, path)
     device = next(model.parameters()).device
     older: WiseDelta | None = continued(model, WiseDelta, path)
     before, others = (
@@ -262,7 +240,7 @@ def edit_each(
                 some = going[at : at + config.at_once]
                 train.one_each([cases[i][turn] for i in some], sides, some)
     return [
-        method.failed(case)
+        failed(case)
         if side is None
         else WiseDelta(
             name,
@@ -287,7 +265,7 @@ class _Training:
     before: Sequence[str]
     config: Config
     loss: Loss
-    watch: Watch | None
+    watch: Watch
     apart: torch.Tensor | None = None  # [n, in]: what the module reads in irrelevant texts
 
     def one_each(self, edits: Sequence[Edit], sides: list[_Side | None], cases: Sequence[int]) -> None:
@@ -306,25 +284,22 @@ class _Training:
                 mine = OwnRows(rows.requests.owner, len(rows.alive)).matmul(x.float(), parameter)
                 return (y + mine).to(y.dtype)
 
-            def over(losses: torch.Tensor) -> torch.Tensor:
+            def over(losses: torch.Tensor, idle: torch.Tensor) -> torch.Tensor:
+                parameter.clamp_(-bound, bound)
                 still = (losses - last[rows.alive]).abs() <= 1e-4
                 last[rows.alive] = losses
-                return still & (losses <= self.config.stop_below)
+                return (still & (losses <= self.config.stop_below)) | idle
 
-            solved = descend(
-                rows,
-                parameter,
-                change,
-                method.recipe(self.config.steps, self.config.learning_rate, optimizer="sgd"),
-                lambda step: rows.losses(self.loss, self.watch, step) + self._margins(rows, parameter),
-                over=over,
-                constrain=lambda: _clamp(parameter, bound),
-            )
+            def losses(step: int) -> torch.Tensor:
+                return rows.losses(self.loss, self.watch, step) + self._margins(rows, parameter)
+
+            plan = recipe(self.config.steps, self.config.learning_rate, optimizer="sgd")
+            values, bad = descend(rows, parameter, change, plan, losses, over)
         for i, side in enumerate(chosen):
-            if i in solved.failed:
+            if i in bad:
                 sides[cases[i]] = None
             else:
-                side.close(solved.values[i], keys[i])
+                side.close(values[i], keys[i])
 
     def _margins(self, rows: Rows, parameter: torch.Tensor) -> torch.Tensor:
         """The routing loss of each problem (section 2.3): edits far from the main memory, other texts near it."""
@@ -341,10 +316,6 @@ class _Training:
             between = far[None, :] - own[:, None] + c.gamma
             found.append(_mean_positive(far - c.alpha) + _mean_positive(c.beta - own) + _mean_positive(between))
         return torch.stack(found)
-
-
-def _clamp(values: torch.Tensor, bound: float) -> None:
-    values.clamp_(-bound, bound)
 
 
 def _mean_positive(violation: torch.Tensor) -> torch.Tensor:

@@ -1,16 +1,14 @@
 """Training what a routed method adds to modules (values, side memories): many independent edits in one batch.
 
 Like ``editing/solve/descent.py``, but for changes that are no weight deltas: they depend on where prompts end, or are pulled by
-more
-than the loss of the target tokens. Layers below the changed one are computed once, and what the module reads at the prompts'
-ends is kept, for keys and margins are made from it.
+more than the loss of the target tokens. Layers below the changed one are computed once, and what the module reads at the
+prompts' ends is kept, for keys and margins are made from it.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,15 +16,14 @@ from torch import nn
 
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta
-from engramlab.core.forward.hooks import frozen, mode
-from engramlab.core.forward.passes import select_positions
+from engramlab.core.forward.hooks import Graft, frozen, grafting, mode, reading
 from engramlab.core.forward.tails import Tail
 from engramlab.core.text.tokens import start_tokens
-from engramlab.core.training.loop import NonFiniteLoss, Recipe, TrainState, train
+from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.losses import Loss
+from engramlab.core.training.problems import solve
+from engramlab.editing.method import Watch
 from engramlab.editing.requests import Requests
-from engramlab.editing.routed.codebook import at_ends
-from engramlab.editing.solve.descent import Watch
 from engramlab.measuring.scoring import evidence
 
 
@@ -43,26 +40,18 @@ def standing_in(model: nn.Module, empty: Delta) -> Iterator[None]:
         yield
 
 
+def _at_ends(ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Index of each row's prompt end."""
+    return torch.arange(len(ends), device=ends.device), ends
+
+
 @torch.no_grad()
 def inputs_at(model: nn.Module, path: str, requests: Requests) -> torch.Tensor:
     """What the module at ``path`` reads at the prompts' ends, ``[R, d]``; layers above it are not computed."""
-
-    class Read(Exception):
-        pass
-
-    seen: list[torch.Tensor] = []
-
-    def before(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        seen.append(at_ends(args[0], requests.prompt_ends))
-        raise Read
-
-    hook = model.get_submodule(path).register_forward_pre_hook(before)
-    try:
-        with mode(model, False), deltas.routing(model, requests.prompt_ends), contextlib.suppress(Read):
-            model(input_ids=requests.ids[:, : int(requests.prompt_ends.max()) + 1], use_cache=False)
-    finally:
-        hook.remove()
-    return seen[0]
+    ends = requests.prompt_ends
+    with mode(model, False), deltas.routing(model, ends), reading(model, [path], _at_ends(ends), until=path) as seen:
+        model(input_ids=requests.ids[:, : int(ends.max()) + 1], use_cache=False)
+    return seen[path].read
 
 
 @torch.no_grad()
@@ -74,15 +63,9 @@ def read_everywhere(model: nn.Module, tokenizer: Any, path: str, texts: Sequence
     ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
     there = torch.arange(width, device=device) < torch.tensor([len(row) for row in rows], device=device)[:, None]
     there[:, 0] = False
-    seen: list[torch.Tensor] = []
-    hook = model.get_submodule(path).register_forward_pre_hook(lambda module, args: seen.append(args[0][there]))
-    ends = there.sum(1)
-    try:
-        with mode(model, False), deltas.routing(model, ends), select_positions(model, torch.zeros_like(there)):
-            model(input_ids=ids, use_cache=False)
-    finally:
-        hook.remove()
-    return seen[0]
+    with mode(model, False), deltas.routing(model, there.sum(1)), reading(model, [path], there, until=path) as seen:
+        model(input_ids=ids, use_cache=False)
+    return seen[path].read
 
 
 class Rows:
@@ -134,16 +117,12 @@ class Rows:
         self.ends = requests.prompt_ends - self.begin  # in what the tail recomputes
         # Deltas of other methods may be on the model; what they decide at the prompts' ends holds for all runs of the tail.
         self._routing.enter_context(deltas.routing(self.model, requests.prompt_ends))
-        seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-        module = self.model.get_submodule(self.path)
-        hook = module.register_forward_hook(lambda module, args, output: seen.append((args[0], output)))
-        try:
+        with reading(self.model, [self.path]) as seen:
             self.tail = Tail(self.model, self.start, requests.ids, begin=self.begin)
-        finally:
-            hook.remove()
-        self.read, self.wrote = (at_ends(values, self.ends) for values in seen[-1])  # the last pass holds the ends
+        at = _at_ends(self.ends)  # of the latest pass
+        self.read, self.wrote = seen[self.path].read[at], seen[self.path].said[at]
 
-    def losses(self, loss: Loss, watch: Watch | None, step: int) -> torch.Tensor:
+    def losses(self, loss: Loss, watch: Watch, step: int) -> torch.Tensor:
         """Mean loss of the target tokens of each group, ``[G]``."""
         logits = self.tail.logits(self.requests.keep[:, self.begin :])
         if watch is not None:
@@ -152,31 +131,14 @@ class Rows:
         return self.requests.mean(loss(logits, self.requests.targets))
 
 
-@dataclass
-class Solved:
-    """What a descent found.
-
-    Attributes:
-        values: the parameter, each problem's row as it was when that problem ended.
-        failed: problems whose loss or gradient became non-finite.
-        steps: int64 ``[problems]``: optimizer steps each took.
-    """
-
-    values: torch.Tensor
-    failed: set[int]
-    steps: torch.Tensor
-
-
 def descend(
     rows: Rows,
     parameter: nn.Parameter,
-    change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    change: Graft,
     recipe: Recipe,
     objective: Callable[[int], torch.Tensor],
-    *,
-    over: Callable[[torch.Tensor], torch.Tensor],
-    constrain: Callable[[], None] | None = None,
-) -> Solved:
+    over: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, set[int]]:
     """Minimises a loss of each problem over its own row of ``parameter``; a problem that is over does not change any more.
 
     Args:
@@ -184,45 +146,21 @@ def descend(
             themselves.
         change: ``(x, y) -> new y`` of the module at ``rows.path``.
         objective: steps done -> losses of the problems in ``rows.alive``.
-        over: losses of the problems in ``rows.alive`` -> bool: need they no further step? One without any gradient never does.
-        constrain: called after every step, to put the parameter back into bounds.
+        over: see ``solve``.
+
+    Returns:
+        The parameter, each problem's row as it was when that problem ended; the problems whose loss or gradient became
+        non-finite.
     """
     state = TrainState(nn.ParameterList([parameter]), recipe, local=True)
-    final = parameter.detach().clone()
-    steps = torch.zeros(len(final), dtype=torch.int64, device=final.device)
-    done = torch.zeros(len(rows.alive), dtype=torch.bool, device=final.device)
-    failed: set[int] = set()
+    found, failed = parameter.detach().clone(), set()
 
-    def finish(which: torch.Tensor) -> None:
-        final[rows.alive[which]] = parameter.detach()[which]
-        steps[rows.alive[which]] = state.step
+    def losses() -> torch.Tensor:
+        with grafting(rows.model, {rows.path: change}):
+            return objective(state.step)
 
-    module = rows.model.get_submodule(rows.path)
-    handle = module.register_forward_hook(lambda module, args, output: change(args[0], output))
-    try:
-        for step in train(state, objective=lambda: objective(state.step)):
-            if constrain is not None:
-                with torch.no_grad():
-                    constrain()
-            assert step.losses is not None
-            assert step.idle is not None
-            now = (over(step.losses) | step.idle).to(done.device)
-            now[list(state.failed)] = True
-            failed |= {int(rows.alive[row]) for row in state.failed}
-            finish(now & ~done)
-            done |= now
-            left = (~done).nonzero().squeeze(1)
-            if not len(left):
-                break
-            if 2 * len(left) <= len(done) and state.step < recipe.steps:
-                state.keep_rows(left)
-                handle.remove()
-                rows.keep(left)
-                handle = module.register_forward_hook(lambda module, args, output: change(args[0], output))
-                done = torch.zeros_like(left, dtype=torch.bool)
-    except NonFiniteLoss:
-        failed |= {int(problem) for problem in rows.alive[~done]}
-    finally:
-        handle.remove()
-    finish(~done)
-    return Solved(final, failed, steps)
+    for end in solve(state, losses, over, rows.keep, share=0.5):
+        found[end.problem] = parameter.detach()[end.row]
+        if end.failed:
+            failed.add(end.problem)
+    return found, failed

@@ -5,26 +5,23 @@ The layers below the first one that changes are computed once; an edit that is d
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from engramlab.base.facts import Edit
-from engramlab.core.deltas import Change, Delta, Dense, LowRank, OwnRows, WeightDelta, fingerprint, routing
-from engramlab.core.forward.hooks import frozen
+from engramlab.core.deltas import Change, Dense, LowRank, OwnRows, WeightDelta, fingerprint, routing
+from engramlab.core.forward.hooks import Graft, frozen, grafting
 from engramlab.core.forward.tails import Tail
-from engramlab.core.training.loop import Recipe, TrainState, train
+from engramlab.core.models.geometry import down_projection, layer_at, matrix_shape
+from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.losses import Loss
-from engramlab.editing import method
+from engramlab.core.training.problems import solve
+from engramlab.editing.method import Cases, Made, Watch, failed, recipe
 from engramlab.editing.requests import Requests, encode_edits
 from engramlab.measuring.scoring import evidence
-
-#: Called before every step with (steps done, numbers of the groups still in the batch ``[G]``, log-probabilities of the target
-#: tokens ``[n]``, their ranks ``[n]``, the requests they belong to): the course of an edit, token by token.
-Watch = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, Requests], None]
 
 
 class Update(Protocol):
@@ -96,11 +93,11 @@ def descend(
     updates: Mapping[str, Update],
     recipe: Recipe,
     loss: Loss,
-    *,
+    watch: Watch = None,
     stop_below: float = 0.0,
+    *,
     at_prompt_end: bool = False,
     constrain: Callable[[], None] | None = None,
-    watch: Watch | None = None,
 ) -> list[WeightDelta | None]:
     """Minimises each group's loss of its target tokens over its own changes; the model is left as it was.
 
@@ -115,7 +112,6 @@ def descend(
         at_prompt_end: every target token is predicted from the prompt's last position (the loss of FT-L), not each from the
             one before it.
         constrain: called after every step, to put the changes back into bounds.
-        watch: see ``Watch``.
 
     Returns:
         A delta a group; None for a group whose loss or gradient became non-finite.
@@ -124,113 +120,97 @@ def descend(
     state = TrainState(nn.ParameterList(parameters), recipe, local=True)
     name = fingerprint(model)
     found: list[WeightDelta | None] = [None] * requests.groups
-    alive = torch.arange(requests.groups, device=requests.ids.device)  # original numbers of the groups in the batch
-    done = torch.zeros(requests.groups, dtype=torch.bool)  # of the groups in the batch
+    now, alive = (
+        requests,
+        torch.arange(requests.groups, device=requests.ids.device),
+    )  # numbers of the groups in the batch
+    rows = OwnRows(now.owner, len(alive))
+    with routing(model, requests.prompt_ends):
+        tail = Tail(model, start, requests.ids)
 
-    def finish(groups: list[int]) -> None:
-        for b in groups:
-            if b not in state.failed:
-                found[int(alive[b])] = WeightDelta(name, {path: u.change(b) for path, u in updates.items()})
+    def graft(update: Update) -> Graft:
+        return lambda x, y: y + update.apply(x, rows)
+
+    grafts = {path: graft(update) for path, update in updates.items()}
+
+    def objective() -> torch.Tensor:
+        keep = now.keep
+        if at_prompt_end:
+            keep = torch.zeros_like(keep).scatter(1, now.prompt_ends[:, None], True)
+        with (
+            grafting(model, grafts),
+            routing(model, now.prompt_ends),
+        ):  # anew: what is trained may lie below what decides
+            logits = tail.logits(keep)
+        if at_prompt_end:
+            logits = logits[now.target_rows]
+        if watch is not None:
+            with torch.no_grad():
+                watch(state.step, alive, *evidence(logits, now.targets)[:2], now)
+        return now.mean(loss(logits, now.targets))
+
+    def over(losses: torch.Tensor, idle: torch.Tensor) -> torch.Tensor:
+        if constrain is not None:
+            constrain()
+        return (losses < stop_below) | idle
+
+    def leave(left: torch.Tensor) -> None:
+        nonlocal tail, now, alive, rows
+        tail = tail.only(torch.isin(now.owner, left).nonzero().flatten())
+        now, alive = now.select(left, crop=False), alive[left]
+        rows = OwnRows(now.owner, len(alive))
 
     with frozen(model):
-        with routing(model, requests.prompt_ends):
-            tail = Tail(model, start, requests.ids)
-        now = requests
-        while len(alive):
-            done = torch.zeros(len(alive), dtype=torch.bool)
-            rows = OwnRows(now.owner, len(alive))
-            keep = now.keep
-            if at_prompt_end:
-                keep = torch.zeros_like(keep).scatter(1, now.prompt_ends[:, None], True)
-
-            def objective(
-                now: Requests = now, tail: Tail = tail, keep: torch.Tensor = keep, groups: torch.Tensor = alive
-            ) -> torch.Tensor:
-                with routing(model, now.prompt_ends):  # anew for every step: what is trained may lie below what decides
-                    logits = tail.logits(keep)
-                if at_prompt_end:
-                    logits = logits[now.target_rows]
-                if watch is not None:
-                    with torch.no_grad():
-                        watch(state.step, groups, *evidence(logits, now.targets)[:2], now)
-                return now.mean(loss(logits, now.targets))
-
-            with _hooked(model, updates, rows):
-                for step in train(state, objective=objective):
-                    if constrain is not None:
-                        with torch.no_grad():
-                            constrain()
-                    assert step.losses is not None
-                    assert step.idle is not None
-                    over = ((step.losses < stop_below) | step.idle).cpu() & ~done
-                    over[list(state.failed)] = True
-                    finish((over & ~done).nonzero().flatten().tolist())
-                    done |= over
-                    if int(done.sum()) * 4 >= len(alive):
-                        break
-            if state.step >= recipe.steps:
-                finish((~done).nonzero().flatten().tolist())
-                break
-            left = (~done).nonzero().flatten().to(alive.device)
-            state.keep_rows(left)
-            tail = tail.only(torch.isin(now.owner, left).nonzero().flatten())
-            now, alive = now.select(left, crop=False), alive[left]
+        for end in solve(state, objective, over, leave, share=0.25):
+            if not end.failed:
+                changes = {path: update.change(end.row) for path, update in updates.items()}
+                found[end.problem] = WeightDelta(name, changes)
     return found
 
 
-@contextlib.contextmanager
-def _hooked(model: nn.Module, updates: Mapping[str, Update], rows: OwnRows) -> Iterator[None]:
-    def of(update: Update) -> Any:
-        return lambda module, args, output: output + update.apply(args[0], rows)
+@dataclass(frozen=True)
+class Projections:
+    """Settings of a descent on MLP down-projections; the methods' configurations add theirs."""
 
-    handles = [model.get_submodule(path).register_forward_hook(of(update)) for path, update in updates.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    layers: tuple[int, ...] | None = None
+    """Layers whose down-projection changes; None for the one at 21/32 of the depth."""
+    steps: int = 25
+    """Optimizer steps at most."""
+    learning_rate: float = 5e-4
+    """Of Adam."""
+    stop_below: float = 1e-2
+    """An edit is done when its mean loss over target tokens is below this; 0 for never."""
 
 
 def edit_down_projections(
     model: nn.Module,
     tokenizer: Any,
-    cases: Sequence[Sequence[Edit]],
-    layers: Sequence[int] | None,
-    recipe: Recipe,
+    cases: Cases,
+    config: Projections,
     loss: Loss,
+    watch: Watch,
     *,
-    stop_below: float,
     at_prompt_end: bool = False,
     bound: float | None = None,
-    watch: Watch | None = None,
-) -> list[Delta | method.EditFailed]:
+) -> Made:
     """A dense change of the MLP down-projections of some layers for each case, all cases in one batch (FT-L, FT-M).
 
     Args:
-        layers: None for the one at 21/32 of the depth.
         bound: no weight moves further than this.
     """
-    chosen = [method.layer_at(model, layer, 21 / 32) for layer in layers or (None,)]
+    layers = [layer_at(model, layer, 21 / 32) for layer in config.layers or (None,)]
+    paths = [down_projection(model, layer) for layer in layers]
     device = next(model.parameters()).device
-    requests = encode_edits(tokenizer, cases, device=device)
-    paths = [method.down_projection(model, layer) for layer in chosen]
-    updates = {path: DenseUpdates(len(cases), method.matrix_shape(model, path), device) for path in paths}
+    updates = {path: DenseUpdates(len(cases), matrix_shape(model, path), device) for path in paths}
 
     def constrain() -> None:
         if bound is not None:
             for update in updates.values():
                 update.update.clamp_(-bound, bound)
 
+    requests, plan = encode_edits(tokenizer, cases, device=device), recipe(config.steps, config.learning_rate)
+    stop, end = config.stop_below, at_prompt_end
     found = descend(
-        model,
-        requests,
-        min(chosen),
-        updates,
-        recipe,
-        loss,
-        stop_below=stop_below,
-        at_prompt_end=at_prompt_end,
-        constrain=constrain,
-        watch=watch,
+        model, requests, min(layers), updates, plan, loss, watch, stop, at_prompt_end=end, constrain=constrain
     )
-    return [delta or method.failed(edits) for delta, edits in zip(found, cases, strict=True)]
+    return [delta or failed(edits) for delta, edits in zip(found, cases, strict=True)]

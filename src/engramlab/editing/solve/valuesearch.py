@@ -14,12 +14,14 @@ import torch
 from torch import nn
 
 from engramlab.base.facts import Edit, Query
-from engramlab.core.forward.hooks import frozen
+from engramlab.core.forward.hooks import frozen, grafting, reading
 from engramlab.core.forward.tails import Tail
-from engramlab.core.training.loop import TrainState, train
+from engramlab.core.models.geometry import down_projection, layer_path
+from engramlab.core.training.loop import TrainState
 from engramlab.core.training.losses import Loss
-from engramlab.editing.keys.keyvalue import Rows, Search, watch
-from engramlab.editing.method import down_projection, recipe
+from engramlab.core.training.problems import solve
+from engramlab.editing.keys.keyvalue import Rows, Search
+from engramlab.editing.method import recipe
 from engramlab.editing.requests import encode_edits
 
 
@@ -64,14 +66,13 @@ def search_values(
     Raises:
         UserError: a subject that is not in its prompt, a target without a token; names the edit.
     """
-    device = next(model.parameters()).device
     requests = encode_edits(tokenizer, [[edit] for edit in edits], subjects=True)
     behind = requests.lengths - requests.subject_ends
     order = behind.argsort(stable=True)
     parts = []
     for chunk in order.split(_batch_sizes(behind[order].tolist(), len(contexts), search.at_once)):
         some = [edits[i] for i in chunk.tolist()]
-        parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site, device).run())
+        parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site).run())
     back = order.argsort()
     return Values(*(torch.cat(column)[back] for column in zip(*(vars(p).values() for p in parts), strict=True)))
 
@@ -108,30 +109,33 @@ def _essence(edit: Edit) -> Edit:
     return replace(edit, query=Query(f"{subject} is a", "", subject=subject, id=edit.query.id), target="a")
 
 
+@dataclass
 class _Searching:
     """One batch of searches."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        tokenizer: Any,
-        edits: Sequence[Edit],
-        layer: int,
-        contexts: Sequence[str],
-        search: Search,
-        loss: Loss,
-        site: str,
-        device: torch.device,
-    ) -> None:
-        self.model, self.layer, self.search, self.loss = model, layer, search, loss
+    model: nn.Module
+    tokenizer: Any
+    edits: Sequence[Edit]
+    layer: int
+    contexts: Sequence[str]
+    search: Search
+    loss: Loss
+    site: str
+
+    def __post_init__(self) -> None:
+        model, tokenizer, edits, layer, contexts = self.model, self.tokenizer, self.edits, self.layer, self.contexts
+        device = next(model.parameters()).device
         rows = Rows.of(encode_edits(tokenizer, [[e] for e in edits], prefixes=contexts, subjects=True, device=device))
-        with watch(model, layer, 0) as seen:
+        self.path, whole = down_projection(model, layer), layer_path(model, layer)
+        with reading(model, (self.path, whole), (slice(None), 0)) as seen:
             self.tail = Tail(model, layer, rows.ids, rows.mask, rows.begin)
         self.requests, self.kept = rows.requests, rows.kept()
         bare = slice(None, None, len(contexts))
-        self.keys = seen.key.view(len(edits), len(contexts), -1)
-        self.outputs = seen.output[bare]
-        self.length = (seen.value if site == "value" else seen.output)[bare].norm(dim=-1)
+        self.keys = seen[self.path].read.float().view(len(edits), len(contexts), -1)
+        self.outputs = seen[whole].said.float()[bare]
+        self.length = (seen[self.path].said.float() if self.site == "value" else seen[whole].said.float())[bare].norm(
+            dim=-1
+        )
         essence = Rows.of(encode_edits(tokenizer, [[_essence(e)] for e in edits], subjects=True, device=device))
         self.essence = Tail(model, layer, essence.ids, essence.mask, essence.begin)
         ends = essence.columns(essence.requests.prompt_ends)
@@ -141,64 +145,56 @@ class _Searching:
         self.change = nn.Parameter(torch.zeros_like(self.outputs))
         self.tried = self.best = self.change.detach().clone()
         self.lowest = torch.full_like(self.length, torch.inf)
-        self.owner = self.requests.owner
 
-    def loss_of_each(self) -> torch.Tensor:
+    def logits(self, tail: Tail, keep: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+        """The tail's logits with the change of each row's ``owner[R]`` added to the value at the subject's last token."""
+
+        def graft(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            there = (y[:, :1].float() + self.change[owner][:, None]).to(y.dtype)
+            return torch.cat([there, y[:, 1:]], 1)
+
+        with grafting(self.model, {self.path: graft}):
+            return tail.logits(keep)
+
+    def losses(self) -> torch.Tensor:
         """``[B]``: the whole loss of every edit that is still searched."""
         self.tried = self.change.detach().clone()
-        self.owner = self.requests.owner
-        said = self.requests.mean(self.loss(self.tail.logits(self.kept), self.requests.targets))
-        self.owner = torch.arange(len(self.change), device=self.change.device)
-        now = self.essence.logits(self.essence_kept).float().log_softmax(-1)
+        said = self.loss(self.logits(self.tail, self.kept, self.requests.owner), self.requests.targets)
+        each = torch.arange(len(self.change), device=self.change.device)
+        now = self.logits(self.essence, self.essence_kept, each).float().log_softmax(-1)
         if self.before is None:
             self.before = now.detach()
         drift = (now.exp() * (now - self.before)).sum(-1)
         size = self.change.square().sum(-1) / self.length.square()
-        return said + self.search.kl * drift + self.search.weight_decay * size
+        return self.requests.mean(said) + self.search.kl * drift + self.search.weight_decay * size
 
-    def graft(self, module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
-        """A forward hook of the down-projection: adds each row's change at the subject's last token."""
-        there = (output[:, :1].float() + self.change[self.owner][:, None]).to(output.dtype)
-        return torch.cat([there, output[:, 1:]], 1)
+    def over(self, losses: torch.Tensor, idle: torch.Tensor) -> torch.Tensor:
+        """Keeps the best change met, and shortens what has become too long."""
+        better = losses < self.lowest
+        self.lowest = torch.where(better, losses, self.lowest)
+        self.best = torch.where(better[:, None], self.tried, self.best)
+        longest = self.search.clamp * self.length
+        self.change.mul_((longest / self.change.norm(dim=-1)).clamp(max=1.0)[:, None])
+        return losses < self.search.stop
+
+    def leave(self, left: torch.Tensor) -> None:
+        """Only these edits go on."""
+        rows = torch.isin(self.requests.owner, left).nonzero().squeeze(1)
+        self.tail, self.kept = self.tail.only(rows), self.kept[rows]
+        self.requests = self.requests.select(left)
+        self.essence, self.essence_kept = self.essence.only(left), self.essence_kept[left]
+        self.length, self.lowest, self.best = self.length[left], self.lowest[left], self.best[left]
+        if self.before is not None:
+            self.before = self.before[left]
 
     def run(self) -> Values:
-        search, count = self.search, len(self.change)
+        count = len(self.change)
         found, steps = torch.zeros_like(self.outputs), torch.zeros(count, dtype=torch.int64)
         failed = torch.zeros(count, dtype=torch.bool)
-        alive = torch.arange(count)
-        state = TrainState(nn.ParameterList([self.change]), recipe(search.steps, search.learning_rate), local=True)
-        handle = self.model.get_submodule(down_projection(self.model, self.layer)).register_forward_hook(self.graft)
-        try:
-            with frozen(self.model):
-                for step in train(state, objective=self.loss_of_each):
-                    assert step.losses is not None
-                    done = step.losses.cpu() < search.stop
-                    failed[alive[list(state.failed)]] = True
-                    better = step.losses < self.lowest
-                    self.lowest = torch.where(better, step.losses, self.lowest)
-                    self.best = torch.where(better[:, None], self.tried, self.best)
-                    with torch.no_grad():
-                        longest = search.clamp * self.length
-                        self.change.mul_((longest / self.change.norm(dim=-1)).clamp(max=1.0)[:, None])
-                    found[alive] = self.best
-                    steps[alive] = step.number - done.long()
-                    going = (~done & ~failed[alive]).nonzero().squeeze(1)
-                    if not len(going):
-                        break
-                    if len(going) < len(alive):
-                        alive = alive[going]
-                        self.leave(state, going.to(self.change.device))
-        finally:
-            handle.remove()
+        plan = recipe(self.search.steps, self.search.learning_rate)
+        state = TrainState(nn.ParameterList([self.change]), plan, local=True)
+        with frozen(self.model):
+            for end in solve(state, self.losses, self.over, self.leave, share=0.0):
+                found[end.problem], steps[end.problem] = self.best[end.row], state.step
+                failed[end.problem] = end.failed
         return Values(found, self.keys, self.outputs, failed, steps)
-
-    def leave(self, state: TrainState, going: torch.Tensor) -> None:
-        """Only these edits go on."""
-        rows = torch.isin(self.requests.owner, going).nonzero().squeeze(1)
-        self.tail, self.kept = self.tail.only(rows), self.kept[rows]
-        self.requests = self.requests.select(going)
-        self.essence, self.essence_kept = self.essence.only(going), self.essence_kept[going]
-        self.length, self.lowest, self.best = self.length[going], self.lowest[going], self.best[going]
-        if self.before is not None:
-            self.before = self.before[going]
-        state.keep_rows(going)

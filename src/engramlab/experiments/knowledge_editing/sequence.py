@@ -12,7 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from engramlab.base.facts import Case
+from engramlab.base.facts import Case, Edit
 from engramlab.base.progress import Bar
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta
@@ -40,6 +40,10 @@ class Part:
     hyper: Any
     folder: Path
     console: Console
+
+    def edit(self, edits: Sequence[Edit]) -> Delta:
+        """The delta of some edits on the model as it is now; raises EditFailed."""
+        return method.make(self.model, self.tokenizer, edits, method=self.name, loss=self.loss, config=self.hyper)
 
     def each(self, cases: Sequence[Case]) -> tuple[list[Row], dict[str, Any]]:
         """Edits every case on the model as it is, all at once, and judges each under its own delta.
@@ -79,7 +83,7 @@ class Part:
         with Bar(label, 2, console=self.console) as bar:
             started = time.monotonic()
             try:
-                delta = method.load(self.name).edit(self.model, self.tokenizer, edits, self.hyper, self.loss)
+                delta = self.edit(edits)
             except method.EditFailed as error:
                 failed = [{"case": case.id, "reason": str(error)} for case in self.cases]
                 seconds, rows = time.monotonic() - started, []
@@ -105,9 +109,7 @@ class Part:
                 for i in range(state["done"], counts[-1]):
                     started = time.monotonic()
                     try:
-                        delta = method.load(self.name).edit(
-                            self.model, self.tokenizer, self.cases[i].edits, self.hyper, self.loss
-                        )
+                        delta = self.edit(self.cases[i].edits)
                         deltas.install(self.model, delta, undo=False)
                     except method.EditFailed as error:
                         state["failed"].append({"case": self.cases[i].id, "reason": str(error)})
