@@ -29,14 +29,6 @@ JAPAN = ("--prompt", "The old name of Japan was", "--subject", "Japan", "--targe
 STRONG = ("--config.steps", "60", "--config.learning-rate", "0.02")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def unedited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "unedited"

@@ -27,14 +27,6 @@ FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2")
 NEW = 6
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    was = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(was)
-
-
 @pytest.fixture(scope="module", params=["gpt2", "digits"])
 def tokenizer(request):
     return zoo.ZOO[request.param](zoo.SENTENCES)

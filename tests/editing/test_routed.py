@@ -45,14 +45,6 @@ def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("ENGRAMLAB_CACHE", str(tmp_path_factory.getbasetemp() / "engramlab"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def tokenizer():
     return train_compact_tokenizer(zoo.SENTENCES, 400)

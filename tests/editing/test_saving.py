@@ -32,14 +32,6 @@ from engramlab.files.locks import held
 Weights = dict[str, str]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     return zoo.ZOO["llama3"](zoo.SENTENCES)

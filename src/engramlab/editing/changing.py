@@ -58,7 +58,7 @@ class Changed:
 def change(
     model: nn.Module,
     tokenizer: Any,
-    edits: Edit | Sequence[Edit | Case],
+    edits: Edit | Case | Sequence[Edit | Case],
     *,
     method: str = "ft-m",
     loss: str | Loss = "cross-entropy",
@@ -90,7 +90,7 @@ def change(
     """
     module, chosen = load(method), losses.parse(loss) if isinstance(loss, str) else loss
     config = config or module.Config()
-    cases = _cases([edits] if isinstance(edits, Edit) else edits)
+    cases = _cases([edits] if isinstance(edits, (Edit, Case)) else edits)
     check(cases)
     wishes = [edit for case in cases for edit in case.edits]
     older = Path(source).expanduser() if source and is_edited(source) else None
@@ -113,25 +113,16 @@ def change(
     entry = deltas.install(model, delta)
     try:
         rows = evaluation.judge(model, tokenizer, asked, before, progress=report("asking the edited model"))
+        changed = Changed(delta, entry, rows, [wishes[i] for i in made], [(wishes[i], why) for i, why in failed])
         if out is not None:
-            record = Record(
-                method=method,
-                loss=_name_of(chosen) if module.TAKES_LOSS else "",
-                config=asdict(config),
-                loss_settings=asdict(chosen) if module.TAKES_LOSS and is_dataclass(chosen) else {},
-                edits=tuple(wishes[i] for i in made),
-                rows=tuple(rows),
-                failed=tuple({"edit": wishes[i].query.prompt, "reason": reason} for i, reason in failed),
-                created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                command=command,
-            )
+            record = _record(changed, method, chosen if module.TAKES_LOSS else None, config, command)
             base = "" if older is not None else str(source)
             base = str(Path(base).expanduser().resolve()) if base and Path(base).expanduser().exists() else base
             saving.save(model, tokenizer, out, records=[record], source=older, base=base, delta_only=delta_only)
     except BaseException:
         entry.remove()
         raise
-    return Changed(delta, entry, rows, [wishes[i] for i in made], [(wishes[i], reason) for i, reason in failed])
+    return changed
 
 
 def check(cases: Sequence[Case]) -> None:
@@ -172,9 +163,19 @@ def _what_can_be(
     return make(model, tokenizer, [edits[i] for i in good], **how), good, failed
 
 
-def _name_of(loss: Loss) -> str:
-    """The name a loss has in the table, whatever its settings; "" for one of the caller's own."""
-    same = (
+def _record(changed: Changed, method: str, loss: Loss | None, config: Any, command: str) -> Record:
+    """What is kept beside the delta; a loss of the caller's own has no name there."""
+    known = (
         name for name, one in losses.LOSSES.items() if one is loss or (is_dataclass(one) and type(one) is type(loss))
     )
-    return next(same, "")
+    return Record(
+        method=method,
+        loss=next(known, ""),
+        config=asdict(config),
+        loss_settings=asdict(loss) if is_dataclass(loss) and not isinstance(loss, type) else {},
+        edits=tuple(changed.made),
+        rows=tuple(changed.rows),
+        failed=tuple({"edit": edit.query.prompt, "reason": why} for edit, why in changed.failed),
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        command=command,
+    )

@@ -5,20 +5,10 @@ A delta either changes weights (``WeightDelta``), or adds to what modules comput
 one to come off.
 """
 
-from engramlab.core.deltas.changes import Change, Dense, LowRank, OwnRows, Together, add
+from engramlab.core.deltas.changes import Change, Dense, LowRank, OwnRows
 from engramlab.core.deltas.delta import Delta, Modifier, Route, WeightDelta
-from engramlab.core.deltas.installing import (
-    applied,
-    changed,
-    check_model,
-    install,
-    installed,
-    put,
-    remove_all,
-    routed,
-    together,
-)
-from engramlab.core.deltas.stack import Installed, Stack, fingerprint, hook, listen, push, put_back, routing, stack_of
+from engramlab.core.deltas.installing import applied, changed, install, installed, put, remove_all, routed, together
+from engramlab.core.deltas.stack import Installed, fingerprint, routing, stack_of
 
 __all__ = [
     "Change",
@@ -29,21 +19,13 @@ __all__ = [
     "Modifier",
     "OwnRows",
     "Route",
-    "Stack",
-    "Together",
     "WeightDelta",
-    "add",
     "applied",
     "changed",
-    "check_model",
     "fingerprint",
-    "hook",
     "install",
     "installed",
-    "listen",
-    "push",
     "put",
-    "put_back",
     "remove_all",
     "routed",
     "routing",

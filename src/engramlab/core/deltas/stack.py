@@ -73,6 +73,7 @@ class Stack:
         self.watch = model.register_forward_pre_hook(self._begins, with_kwargs=True)
 
     def close(self, model: nn.Module) -> None:
+        """The model forgets that there was a stack."""
         self.watch.remove()
         del model.__dict__[_KEY]
 
@@ -97,6 +98,7 @@ class Stack:
         self.free = Route(ends)
 
     def route(self, entry: int, delta: int = 0, rows: torch.Tensor | None = None) -> Route:
+        """Where the prompts of these rows end, and what this delta of this entry has decided there."""
         if self.ends is None:
             if self.free is None:
                 raise RuntimeError("a module of an edited model was called outside of the model's own forward pass")
@@ -108,10 +110,12 @@ class Stack:
 
 
 def stack_of(model: nn.Module) -> Stack | None:
+    """The deltas on a model; None without any."""
     return model.__dict__.get(_KEY)
 
 
 def push(model: nn.Module, entry: Installed) -> Installed:
+    """Puts an entry on top of the model's stack, which begins with the first one."""
     stack = stack_of(model)
     if stack is None:
         stack = model.__dict__[_KEY] = Stack(model)
@@ -121,11 +125,14 @@ def push(model: nn.Module, entry: Installed) -> Installed:
 
 @torch.no_grad()
 def put_back(model: nn.Module, originals: Mapping[str, torch.Tensor]) -> None:
+    """Writes kept weights, by module path, over those of the model."""
     for path, original in originals.items():
         model.get_submodule(path).weight.copy_(original)  # type: ignore[operator]
 
 
 def hook(model: nn.Module, path: str, act: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Any:
+    """A module puts out ``act(x, y)`` of its input and output (the first of a tuple) until the handle is removed."""
+
     def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         x = args[0] if args else next(iter(kwargs.values()))
         if isinstance(output, tuple):
@@ -136,6 +143,7 @@ def hook(model: nn.Module, path: str, act: Callable[[torch.Tensor, torch.Tensor]
 
 
 def listen(entry: Installed, modifiers: Mapping[str, Modifier]) -> None:
+    """An entry's modifiers act, each on the route of the pass at hand."""
     stack = stack_of(entry.model)
     assert stack is not None
 
