@@ -241,7 +241,7 @@ def test_merge(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:
         ("edit --model MODEL --prompt P --target T --method romee --out x", "did you mean 'rome'"),
         (
             "edit --model MODEL --prompt P --target T --loss overtune --out x",
-            "loss 'overtune' is unknown; choose one of",
+            "did you mean 'overtone'",
         ),
         ("edit --model MODEL --prompt P --target T --method rome --out x", "--method rome needs --subject"),
         ("edit --model MODEL --prompt P --target T --subject S --out x", "the subject 'S' is not in the prompt 'P'"),
