@@ -1,3 +1,75 @@
-"""engramlab: factual knowledge in language models — stored and extracted, acquired and forgotten, edited."""
+"""engramlab: factual knowledge in language models — stored and extracted, acquired and forgotten, edited.
 
-__version__ = "0.1.0"
+    import engramlab as eg
+
+    model, tokenizer = eg.load_model("path/to/model")          # a folder, a .gguf file, a hub id, an edited folder
+    eg.ask(model, tokenizer, "The capital of France is")       # rows: what it writes
+    eg.score(model, tokenizer, queries).to_pandas()            # rows: how likely each query's target is
+
+    wish = eg.Edit(eg.Query("The capital of France is", "Paris", subject="France"), "Rome")
+    with eg.applied(model, tokenizer, wish, method="rome"):    # the model says Rome; afterwards it is as it was
+        ...
+    eg.change(model, tokenizer, wish, out="edited/")           # the same for good; eg.undo("edited/") takes it off again
+
+    eg.run("knowledge-extraction", "runs/demo", preset="tiny")  # an experiment; eg.write_report(["runs/demo"], "page.html")
+
+What is not here is in the rooms: `engramlab.editing`, `engramlab.corpora`, `engramlab.measuring` and so on.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engramlab.base.errors import UserError as UserError
+    from engramlab.base.facts import Case as Case
+    from engramlab.base.facts import Edit as Edit
+    from engramlab.base.facts import Fact as Fact
+    from engramlab.base.facts import Query as Query
+    from engramlab.base.rows import Rows as Rows
+    from engramlab.corpora.facts import FactTable as FactTable
+    from engramlab.editing.changing import change as change
+    from engramlab.editing.folders.opening import load_model as load_model
+    from engramlab.editing.folders.saving import undo as undo
+    from engramlab.editing.method import applied as applied
+    from engramlab.experiments import run as run
+    from engramlab.measuring.questions import ask as ask
+    from engramlab.measuring.questions import score as score
+    from engramlab.report.page import write_report as write_report
+
+    __version__: str
+
+# Where each name is; loaded when first asked for, so that importing engramlab loads no tensor library.
+_WHERE = {
+    "UserError": "base.errors",
+    **dict.fromkeys(("Case", "Edit", "Fact", "Query"), "base.facts"),
+    "Rows": "base.rows",
+    "FactTable": "corpora.facts",
+    "change": "editing.changing",
+    "load_model": "editing.folders.opening",
+    "undo": "editing.folders.saving",
+    "applied": "editing.method",
+    "run": "experiments",
+    **dict.fromkeys(("ask", "score"), "measuring.questions"),
+    "write_report": "report.page",
+}
+__all__ = ["__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        try:
+            return metadata.version(__name__)
+        except metadata.PackageNotFoundError:
+            return "0 (not installed)"
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -127,17 +127,3 @@ def cases_of(given: EditOptions, name: str, module: Any) -> tuple[list[Case], li
     if not cases:
         raise UserError(f"{given.file}: no record can be used with {name}: {notes[-1] if notes else 'it is empty'}")
     return cases, notes
-
-
-def device(name: str | None) -> str:
-    """The device of that name, by default a GPU where there is one. Raises UserError for one that is not there."""
-    import torch
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"--device {name}: not there ({first}); give cpu, or a GPU such as cuda or cuda:0") from None
-    return name

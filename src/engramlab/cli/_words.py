@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
-from engramlab.base.errors import UserError, nearest
+from engramlab.base.errors import UserError
 
 
 def parse(
@@ -49,17 +48,6 @@ def take(given: list[str], option: str, default: str | None = None) -> tuple[lis
         else:
             rest.append(word)
     return rest, value
-
-
-def preset_of(module: ModuleType, name: str, chosen: str | None) -> str:
-    """The preset to start from: the one chosen, or the experiment's first. Raises UserError for one it does not have."""
-    preset = chosen or next(iter(module.PRESETS))
-    if preset not in module.PRESETS:
-        raise UserError(
-            f"--preset {preset!r} is unknown for {name}; did you mean {nearest(preset, module.PRESETS)!r}? There are: "
-            f"{', '.join(module.PRESETS)}"
-        )
-    return preset
 
 
 def wants_help(given: Sequence[str]) -> bool:

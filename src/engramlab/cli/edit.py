@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engramlab.base.errors import UserError
 from engramlab.cli import _edit_options
@@ -25,6 +25,7 @@ def main(given: list[str]) -> None:
     from engramlab.editing import change, method
     from engramlab.editing.changing import check
     from engramlab.editing.folders import saving
+    from engramlab.editing.folders.opening import load_model
 
     rest, name = take(given or ["--help"], "--method", _edit_options.METHOD)
     rest, chosen = take(rest, "--loss")
@@ -41,7 +42,7 @@ def main(given: list[str]) -> None:
     check(cases)
     out, source = Path(out_name).expanduser(), str(options.model)
     saving.check_out(out, source if saving.is_edited(source) else None, delta_only=options.delta_only)
-    model, tokenizer = _load(source, options.dtype, options.device)
+    model, tokenizer = load_model(source, dtype=options.dtype, device=options.device)
     with tables.bars() as report, tables.noting(notes):
         changed = change(
             model,
@@ -64,19 +65,3 @@ def main(given: list[str]) -> None:
         alone=options.delta_only,
         reads=type(changed.delta).context is not deltas.Delta.context,
     )
-
-
-def _load(name: str, dtype: str | None, device: str | None) -> tuple[Any, Any]:
-    import torch
-
-    from engramlab.core import models
-    from engramlab.editing.folders import disk as folders
-    from engramlab.editing.folders import saving
-
-    at = _edit_options.device(device)
-    if not saving.is_edited(name):
-        return models.load(name, dtype=getattr(torch, dtype or "float32"), device=at)
-    state = folders.read(name)
-    if dtype is not None and dtype != state.dtype:
-        raise UserError(f"--dtype {dtype}: the edits in {name} were made in {state.dtype}; leave the option out")
-    return saving.load(name, device=at)

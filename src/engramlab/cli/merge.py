@@ -31,16 +31,15 @@ def main(given: list[str]) -> None:
     if out is None:
         raise UserError("engramlab merge needs --out DIR: where the merged model is kept, for example --out merged/")
     from engramlab.base.progress import Bar
-    from engramlab.cli import _edit_options
     from engramlab.cli import _edit_tables as tables
-    from engramlab.editing.folders import merging, saving
+    from engramlab.editing.folders import merging, opening, saving
 
     with Bar("asking the model before and after", 1) as bar:
         rows = merging.merge(
             options.folders,
             out,
             delta_only=options.delta_only,
-            device=_edit_options.device(options.device),
+            device=opening.place(options.device),
             progress=lambda part, done, total: bar.to(done + total * (part == "after"), 2 * total),
         )
     listed = saving.listing(out)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.errors import UserError
-from engramlab.cli._words import about, no_name_yet, parse, preset_of, take, wants_help
+from engramlab.cli._words import about, no_name_yet, parse, take, wants_help
 
 GOES_ON = True
 
@@ -25,7 +25,7 @@ def main(given: list[str]) -> None:
         return
     name, module = given[0], experiments.load(given[0])
     rest, chosen = take(given[1:], "--preset")
-    preset = preset_of(module, name, chosen)
+    preset = experiments.preset_of(module, name, chosen)
     rest, out = take(rest, "--out")
     presets = f"Presets: --preset {'|'.join(module.PRESETS)}; shown are the defaults of {preset!r}."
     described = f"{(module.__doc__ or '').strip()}\n\n{presets}"
@@ -33,7 +33,7 @@ def main(given: list[str]) -> None:
     if out is None and not wants_help(rest):
         raise UserError(f"engramlab run {name} needs --out DIR: where the run is kept, for example --out runs/{preset}")
     folder = Path(str(out))
-    _show(module.run(config, folder, preset=preset), folder)
+    _show(experiments.run(name, folder, config, preset=preset), folder)
 
 
 def _show(summary: dict[str, Any], folder: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.errors import UserError
-from engramlab.cli._words import about, no_name_yet, parse, preset_of, take
+from engramlab.cli._words import about, no_name_yet, parse, take
 
 GOES_ON = True
 
@@ -77,7 +77,7 @@ def main(given: list[str]) -> None:
             raise UserError(f"{option}: must be at least 1, not {value}")
     if options.retries < 0 or options.gpus < 0:
         raise UserError("retries and gpus: cannot be below 0")
-    preset = preset_of(module, name, options.preset)
+    preset = experiments.preset_of(module, name, options.preset)
     config = parse(module.Config, f"sweep {name} --out DIR", words, default=module.PRESETS[preset])
     probing = None
     if options.probe:
@@ -140,6 +140,8 @@ def _run(options: Options, name: str, chosen: Any, cells: list[Any], place: Any)
 
 def _check_probing(module: Any, words: list[str]) -> None:
     """Refuses probing options that cannot be read, before the first cell is run."""
+    from engramlab import experiments
+
     words, chosen = take(words, "--preset")
-    preset = preset_of(module, "hidden-state-probing (--probe-options)", chosen)
+    preset = experiments.preset_of(module, "hidden-state-probing (--probe-options)", chosen)
     parse(module.Config, "sweep --probe-options", words, default=module.PRESETS[preset])

@@ -1,0 +1,47 @@
+"""A model from wherever it is: a folder, a .gguf file, a hub id, or a folder of edits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from engramlab.base.errors import UserError
+from engramlab.core import models
+from engramlab.editing.folders import disk, saving
+
+
+def load_model(name: str, *, dtype: str | None = None, device: str | None = None) -> tuple[Any, Any]:
+    """A model and its tokenizer; of an edited folder the edited model, whose edits can be taken off again.
+
+    Args:
+        name: a model folder, a .gguf file, a hub id such as ``owner/name``, or a folder that ``engramlab edit`` wrote.
+        dtype: "float32" or "bfloat16"; by default float32, or that of the edited folder.
+        device: "cpu", "cuda", "cuda:1" ...; by default a GPU where there is one.
+
+    Raises:
+        UserError: there is no such model or device, or the edits were made in another number type.
+    """
+    at = place(device)
+    if not saving.is_edited(name):
+        return models.load(name, dtype=getattr(torch, dtype or "float32"), device=at)
+    state = disk.read(name)
+    if dtype is not None and dtype != state.dtype:
+        raise UserError(f"--dtype {dtype}: the edits in {name} were made in {state.dtype}; leave the option out")
+    return saving.load(name, device=at)
+
+
+def place(device: str | None) -> str:
+    """The device of that name, by default a GPU where there is one.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"--device {device}: not there ({first}); give cpu, or a GPU such as cuda or cuda:0") from None
+    return device
