@@ -146,24 +146,19 @@ def test_mistakes_get_one_line(
 
 
 def test_the_readme_s_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    code = re.search(r"<!-- example: python -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert code
-    exec(compile(code[1], "README.md", "exec"), {"__name__": "readme"})
-    assert (tmp_path / "runs/python/summary.json").exists()
-
-
-def test_the_readme_s_editing_example_runs() -> None:
     from tests.support import zoo
 
-    code = re.search(r"<!-- example: editing -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+    code = re.search(r"<!-- example: python -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert code
-    texts = [*zoo.SENTENCES, "The capital of France is the city of Rome"]
-    tokenizer = zoo.ZOO["llama3"](texts)
-    model = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256)
-    before = [p.clone() for p in model.parameters()]
-    exec(compile(code[1], "README.md", "exec"), {"model": model, "tokenizer": tokenizer})
-    assert all(bool((a == b).all()) for a, b in zip(before, model.parameters(), strict=True))
+    monkeypatch.chdir(tmp_path)
+    facts = "country,capital\nFrance,Paris\nJapan,Tokyo\nPeru,Lima\nNorway,Oslo\n"
+    (tmp_path / "countries.csv").write_text(facts)
+    tokenizer = zoo.ZOO["llama3"]([*zoo.SENTENCES, facts])
+    tokenizer.add_special_tokens({"eos_token": "<|end|>"} if tokenizer.eos_token is None else {})
+    zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256).save_pretrained("path/to/model")
+    tokenizer.save_pretrained("path/to/model")
+    exec(compile(code[1], "README.md", "exec"), {"__name__": "readme"})
+    assert (tmp_path / "edited" / "engramlab.json").exists()
 
 
 def test_importing_loads_nothing_heavy() -> None:
