@@ -200,7 +200,7 @@ def test_an_unknown_method_is_named_with_the_nearest() -> None:
 def test_a_family_without_a_row_says_how_to_add_one(tokenizer: Any) -> None:
     model = small("llama", tokenizer)
     model.config.model_type = "novel"
-    with pytest.raises(UserError, match="add one that names its layers"):
+    with pytest.raises(UserError, match="add a file there that names its layers"):
         method.make(model, tokenizer, EDITS[:1], method="ft-m")
 
 

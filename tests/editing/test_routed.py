@@ -513,15 +513,15 @@ def test_ike_demonstrations_from_a_file(tmp_path, tokenizer):
     assert "From now on: A is B.\nSo: C is D" in text
     for line, message in (
         ("{", "line 1: not JSON"),
-        ("[1]", "must be an object"),
+        ("[1]", "is no object"),
         (json.dumps(record | {"answer": ""}), "'answer' must be a text"),
         ("", "no demonstrations"),
     ):
         file.write_text(line)
         with pytest.raises(UserError, match=message):
             made(ike, m, tokenizer, EDITS[:1], ike.Config(file=str(file)), CE)
-    with pytest.raises(UserError, match="cannot be read"):
-        made(ike, m, tokenizer, EDITS[:1], ike.Config(file=str(tmp_path / "none")), CE)
+    with pytest.raises(UserError, match=r"none\.jsonl"):
+        made(ike, m, tokenizer, EDITS[:1], ike.Config(file=str(tmp_path / "none.jsonl")), CE)
 
 
 @pytest.mark.parametrize(
