@@ -19,6 +19,7 @@ from tests.support import zoo
 import engramlab
 from engramlab import cli, experiments
 from engramlab.base import registry
+from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.core import models
 from engramlab.core.forward import decoding
@@ -74,6 +75,12 @@ def test_a_corpus(tmp_path: Path, tokenizer: object) -> None:
         cli.main(["corpus", "planets", "--planets", "5", "--variant", "multi2", "--out", str(tmp_path / "out")])
         assert (tmp_path / "out" / "entries.parquet").exists()
     assert not hasattr(datasets.options()(), "planets")
+
+
+def test_an_option_that_means_something_else_elsewhere_is_refused(tmp_path: Path) -> None:
+    text = CORPUS.replace("planets: int | None", "people: int | None")
+    with added(sources, tmp_path, "planets", text), pytest.raises(UserError, match="its option people is not that of"):
+        datasets.options()
 
 
 @pytest.mark.slow

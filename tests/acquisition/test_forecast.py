@@ -117,6 +117,9 @@ def test_facts_are_counted_in_a_corpus(tmp_path: Path) -> None:
     (tmp_path / "facts.csv").write_text("subject,object\nMr Low,Lund\n")
     made = plan(PlanOptions(run, corpus=str(tmp_path / "corpus.jsonl"), facts=tmp_path / "facts.csv"))
     assert made["facts"][0]["count"] == 2
+    (tmp_path / "wide.csv").write_text("name,home,son\nMr Low,Lund,\nMs High,,Mr Low\n")
+    wide = plan(PlanOptions(run, corpus=str(tmp_path / "corpus.jsonl"), facts=tmp_path / "wide.csv"))
+    assert {row["fact"] for row in wide["facts"]} == {"Mr Low – Lund", "Ms High – Mr Low"}
     with pytest.raises(UserError, match="no text"):
         count_facts([("a", "b")], [], tokenizer)
 

@@ -131,6 +131,9 @@ def test_corpus_bios(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
         ("report", "run folder"),
         ("report nowhere-at-all", "nowhere-at-all"),
         ("corpus tables --facts nowhere.csv --out x", "nowhere.csv"),
+        ("corpus tables --out x", "needs --facts"),
+        ("corpus bios --celebrities 3 --out x", "celebrities: is for +CEL variants"),
+        ("corpus bios --templates 0 --people 3 --out x", "templates: must be at least 1"),
     ],
 )
 def test_mistakes_get_one_line(

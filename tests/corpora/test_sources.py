@@ -86,7 +86,7 @@ def test_the_option_chooses_the_source_and_makes_its_dataset(name: str, options:
     assert datasets.chosen(config) is datasets.sources()[name]
     named = datasets.variants(config, VARIANTS)
     assert named == all_variants(name)
-    for variant, written in zip(named, datasets.written(config, named) or [None], strict=False):
+    for variant, written in zip(named, datasets.parse_variants(config, named) or [None], strict=False):
         data = datasets.dataset(config, variant)
         assert data.name == variant
         if written is not None:
@@ -159,4 +159,4 @@ def test_two_sources_at_once_are_refused() -> None:
 @pytest.mark.parametrize("variant", ["single+CEL", "multi5+TEXT"])
 def test_celebrities_and_text_go_with_bios_only(given: dict[str, Path], option: str, variant: str) -> None:
     with pytest.raises(UserError, match=f"go with bioS only, .* with --{option} leave them out"):
-        datasets.written(datasets.options()(**given), [variant])
+        datasets.parse_variants(datasets.options()(**given), [variant])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from engramlab.base.errors import UserError
+from engramlab.corpora.facts import FactTable
 from engramlab.files import tables
 from engramlab.reading import read_passages
 
@@ -60,7 +61,7 @@ def _holds(text: str, words: str) -> bool:
 
 
 def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """(subject, object) of each fact of a table, or of each passage's queries."""
+    """(subject, object) of each fact of a table, with a row a fact or a row a subject, or of each passage's queries."""
     first = next(tables.records(path), tables.Record(None)).value
     if isinstance(first, dict) and {"text", "train_context"} & first.keys():
         for record in read_passages(path):
@@ -68,8 +69,12 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
                 subject = next((q.subject for q in record.queries if q.target == target), record.id)
                 yield subject, target
         return
-    for row in read_rows(path, ("subject", "object")):
-        yield str(row["subject"]), str(row["object"])
+    if isinstance(first, dict) and {"subject", "object"} & first.keys():
+        for row in read_rows(path, ("subject", "object")):
+            yield str(row["subject"]), str(row["object"])
+        return
+    for fact in FactTable.read(path):
+        yield fact.subject, fact.object
 
 
 def read_rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -34,10 +34,10 @@ def main(given: list[str]) -> None:
     from engramlab.writing.bior import BiorConfig
     from engramlab.writing.passages import PassagesConfig
 
-    written: dict[str, tuple[Any, Any]] = {"bior": (BiorConfig, _bior), "passages": (PassagesConfig, _passages)}
+    by_model: dict[str, tuple[Any, Any]] = {"bior": (BiorConfig, _bior), "passages": (PassagesConfig, _passages)}
     kinds: dict[str, tuple[Any, Any]] = {
         name: (config, partial(_export, name)) for name, config in datasets.commands().items()
-    } | written
+    } | by_model
     if no_name_yet(given) or given[0] == "check":
         print(f"{about(__doc__)}\n")
         for name, (config, _) in kinds.items():
@@ -63,7 +63,12 @@ def _export(kind: str, config: Any, out: Path) -> Path:
     from engramlab.corpora import datasets
     from engramlab.corpora.export import export
 
-    datasets.written(config, [config.variant])
+    needed = datasets.sources()[kind].GIVEN
+    if needed and getattr(config, needed) is None:
+        raise UserError(
+            f"engramlab corpus {kind} needs --{needed.replace('_', '-')}; see engramlab corpus {kind} --help"
+        )
+    datasets.parse_variants(config, [config.variant])
     (variant,) = datasets.variants(config, [config.variant])
     made, _ = datasets.halved(datasets.dataset(config, variant), config.seed)
     with Bar(f"corpus {kind}, rows", 1) as bar:

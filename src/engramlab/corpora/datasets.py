@@ -86,7 +86,7 @@ def options() -> type:
 
 
 @dataclass(frozen=True)
-class Written:
+class VariantOption:
     """What `engramlab corpus` asks for beside a source's options."""
 
     variant: str = "multi5+permute"
@@ -97,7 +97,7 @@ def commands() -> dict[str, type]:
     """By source, its options and the variant in one frozen dataclass: what `engramlab corpus` reads."""
     kinds = {name: module.Config for name, module in sources().items()}
     return {
-        name: dataclass(frozen=True)(type(name, (Written, kind), {"__doc__": kind.__doc__}))
+        name: dataclass(frozen=True)(type(name, (VariantOption, kind), {"__doc__": kind.__doc__}))
         for name, kind in kinds.items()
     }
 
@@ -118,7 +118,7 @@ def variants(config: Any, named: Sequence[str]) -> tuple[str, ...]:
     return getattr(chosen(config), "VARIANTS", None) or tuple(named)
 
 
-def written(config: Any, named: Sequence[str]) -> list[Variant]:
+def parse_variants(config: Any, named: Sequence[str]) -> list[Variant]:
     """How the entries of variants are written. Raises UserError for variants that the config's source does not have."""
     module = chosen(config)
     found = [parse_variant(name) for name in named if name not in getattr(module, "VARIANTS", ())]

@@ -190,7 +190,7 @@ def check(config: Config) -> None:
 
 def _check_beside(config: Config) -> None:
     """What is read beside the people's entries: celebrities (+CEL) or text (+TEXT)."""
-    written = datasets.written(config, config.variants)
+    written = datasets.parse_variants(config, config.variants)
     texts = any(variant.text for variant in written)
     if texts and config.text is None:
         raise UserError("text: a +TEXT variant needs a text to read; give a file, a folder or hub:owner/name")
