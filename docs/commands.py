@@ -12,16 +12,15 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).parent / "reference" / "commands.md"
-COMMANDS = (
-    (),
-    *((name,) for name in ("run", "sweep", "report", "corpus", "probe", "plan", "edit", "undo", "merge")),
-    ("corpus", "bios"),
-    ("corpus", "tables"),
-    ("corpus", "passages"),
-    *(("run", f"knowledge-{name}") for name in ("extraction", "acquisition", "editing", "capacity")),
-    ("run", "hidden-state-probing"),
-    ("run", "token-overfitting"),
-)
+
+
+def commands() -> list[tuple[str, ...]]:
+    """The words of every command, and of those that have commands or experiments below them."""
+    from engramlab import cli, experiments
+    from engramlab.base import registry
+
+    below = [("corpus", name) for name in ("bios", "bior", "tables", "passages")]
+    return [(), *((name,) for name in registry.names(cli)), *below, *(("run", name) for name in experiments.names())]
 
 
 def said(words: tuple[str, ...]) -> str:
@@ -38,7 +37,7 @@ def page() -> str:
     """The whole page."""
     os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
     parts = ["# Commands\n\nDrawn from `--help` of each.\n"]
-    for words in COMMANDS:
+    for words in commands():
         name = " ".join(("engramlab", *words))
         parts.append(f"## `{name}`\n\n```text\n{said(words)}\n```\n")
     return "\n".join(parts)

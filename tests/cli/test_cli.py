@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from engramlab import cli
 from engramlab.base import registry
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 
 
 def engramlab(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -145,20 +146,22 @@ def test_mistakes_get_one_line(
     assert not any(tmp_path.iterdir())
 
 
-def test_the_readme_s_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.support import zoo
 
-    code = re.search(r"<!-- example: python -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert code
     monkeypatch.chdir(tmp_path)
-    facts = "country,capital\nFrance,Paris\nJapan,Tokyo\nPeru,Lima\nNorway,Oslo\n"
-    (tmp_path / "countries.csv").write_text(facts)
-    tokenizer = zoo.ZOO["llama3"]([*zoo.SENTENCES, facts])
-    tokenizer.add_special_tokens({"eos_token": "<|end|>"} if tokenizer.eos_token is None else {})
-    zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256).save_pretrained("path/to/model")
+    subprocess.run([sys.executable, str(ROOT / "examples" / "countries.py"), "countries.csv"], check=True)
+    texts = [*zoo.SENTENCES, "The capital of France is the city of Rome", Path("countries.csv").read_text()]
+    tokenizer = zoo.ZOO["llama3"](texts)
+    model = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256)
+    model.save_pretrained("path/to/model")
     tokenizer.save_pretrained("path/to/model")
-    exec(compile(code[1], "README.md", "exec"), {"__name__": "readme"})
-    assert (tmp_path / "edited" / "engramlab.json").exists()
+    before = [p.clone() for p in model.parameters()]
+    for page in ("README.md", "docs/editing.md"):
+        (code,) = re.findall(r"<!-- example: \w+ -->\n```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+        names = {"__name__": "example", "model": model, "tokenizer": tokenizer}
+        exec(compile(code, page, "exec"), names)
+        assert all(torch.equal(a, b) for a, b in zip(before, names["model"].cpu().parameters(), strict=True))
 
 
 def test_importing_loads_nothing_heavy() -> None:

@@ -153,7 +153,7 @@ def test_text_is_read_at_the_same_share_and_half_of_the_people_trained_on(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"minority_share": 1.0}, "minority_share: must be between 0 and 1"),
+        ({"minority_share": 1.0}, "minority_share must be between 0 and 1"),
         ({"celebrity_entries": "multi5+permuet"}, "celebrity_entries: .*multi5.permute"),
         ({"celebrity_entries": "single+CEL"}, "leave .CEL out"),
         ({"celebrity_templates": "other", "first_templates": 40}, "at most 2"),

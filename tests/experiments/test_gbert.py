@@ -69,7 +69,7 @@ def test_mixed_training_and_a_model_of_the_other_kind(tmp_path: Path) -> None:
 def test_words_by_beam_search_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="beams: a masked model"):
         extraction.run(replace(SMALLEST, beams=4), tmp_path / "run")
-    with pytest.raises(UserError, match=r"model\.masked_words: must be between 0 and 1"):
+    with pytest.raises(UserError, match=r"model\.masked_words must be between 0 and 1"):
         extraction.run(replace(SMALLEST, model=replace(SMALLEST.model, masked_words=0.0)), tmp_path / "run")
 
 

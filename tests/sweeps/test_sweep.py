@@ -106,7 +106,7 @@ def test_all_variants_and_three_seeds_are_48_cells(tmp_path: Path) -> None:
         ("knowledge-extraction", ["--variants", "multi5+permuet"], r"multi5\+permute"),
         ("knowledge-extraction", ["--variants", "single", "single"], "twice"),
         ("knowledge-extraction", ["--seeds", "0"], "seeds: must be at least 1"),
-        ("knowledge-extraction", ["--processes", "0"], "processes: must be at least 1"),
+        ("knowledge-extraction", ["--processes", "0"], "processes must be at least 1"),
         ("knowledge-extraction", ["--preset", "tny"], "tiny"),
         ("knowledge-extraction", ["--evaluated-people", "0"], "evaluated_people"),
         ("knowledge-extraction", ["--probe-options", "--preset tiny"], "without --probe"),

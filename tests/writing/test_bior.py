@@ -152,7 +152,7 @@ def test_another_config_or_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         write_bior(replace(CONFIG, model="./nothing"), tmp_path / "new")
     assert not list(tmp_path.glob("new*"))
-    with pytest.raises(UserError, match="tries: must be at least 1"):
+    with pytest.raises(UserError, match="tries must be at least 1"):
         replace(CONFIG, tries=0)
 
 

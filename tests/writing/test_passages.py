@@ -144,7 +144,7 @@ def test_what_is_accepted() -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"sentences": 4}, "sentences: must be at least 5"), ({"tries": 0}, "tries"), ({"top_p": 0.0}, "top_p")],
+    [({"sentences": 4}, "sentences must be at least 5"), ({"tries": 0}, "tries"), ({"top_p": 0.0}, "top_p")],
 )
 def test_options_that_cannot_be(change: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):

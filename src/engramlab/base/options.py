@@ -22,3 +22,20 @@ def check_rules(config: Any, rules: Sequence[tuple[str, bool, str]], what: str =
     for name, fine, rule in rules:
         if not fine:
             raise UserError(f"{what}{name} must be {rule}, not {getattr(config, name)}")
+
+
+def at_least(config: Any, least: float, *names: str, what: str = "") -> None:
+    """``check_rules`` for options that are numbers from `least` on, or None."""
+    values = {name: getattr(config, name) for name in names}
+    check_rules(config, [(n, v is None or v >= least, f"at least {least}") for n, v in values.items()], what)
+
+
+def between(config: Any, name: str, what: str = "") -> None:
+    """``check_rules`` for a share that is neither 0 nor 1."""
+    check_rules(config, [(name, 0 < getattr(config, name) < 1, "between 0 and 1")], what)
+
+
+def once(name: str, values: Sequence[Any]) -> None:
+    """Raises UserError where one of an option's values is there twice."""
+    if len(set(values)) < len(values):
+        raise UserError(f"{name}: {max(values, key=values.count)!r} is there twice")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import at_least
 from engramlab.cli._words import about, no_name_yet, parse, take
 
 GOES_ON = True
@@ -72,11 +73,8 @@ def main(given: list[str]) -> None:
         raise UserError(
             f"engramlab sweep {name} needs --out DIR: where the sweep is kept, for example --out runs/sweep"
         )
-    for option in ("processes", "threads"):
-        if (value := getattr(options, option)) is not None and value < 1:
-            raise UserError(f"{option}: must be at least 1, not {value}")
-    if options.retries < 0 or options.gpus < 0:
-        raise UserError("retries and gpus: cannot be below 0")
+    at_least(options, 1, "processes", "threads")
+    at_least(options, 0, "retries", "gpus")
     preset = experiments.preset_of(module, name, options.preset)
     config = parse(module.Config, f"sweep {name} --out DIR", words, default=module.PRESETS[preset])
     probing = None

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
+from engramlab.base.options import at_least, once
 from engramlab.base.progress import Bar
 from engramlab.base.rows import PROTOCOLS, ROLES
 from engramlab.core.training import losses
@@ -125,13 +126,9 @@ def check(config: Config) -> None:
     for name in config.settings:
         if name not in SETTINGS:
             raise UserError(f"settings: {name!r} is unknown; choose of: {', '.join(SETTINGS)}")
-        if config.settings.count(name) > 1:
-            raise UserError(f"settings: {name!r} is there twice")
         loss_of(config, name)
-    for option in ("limit", "batch", "steps"):
-        value = getattr(config, option)
-        if value is not None and value < 1:
-            raise UserError(f"{option}: must be at least 1, not {value}")
+    once("settings", config.settings)
+    at_least(config, 1, "limit", "batch", "steps")
 
 
 def loss_of(config: Config, setting: str) -> losses.Loss:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import at_least
 from engramlab.base.random_access import key
 from engramlab.core.models import EmbeddingUpdates
 from engramlab.core.training.loop import Recipe
@@ -40,8 +41,7 @@ class Probe:
     """Steps, and texts a step, of every task. Gradients are never clipped: tasks would share the norm."""
 
     def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise UserError(f"probe: rank must be at least 0, not {self.rank}")
+        at_least(self, 0, "rank", what="probe: ")
         if self.recipe.clip is not None:
             raise UserError("probe: recipe.clip must be None: all tasks together would be clipped by one norm")
 

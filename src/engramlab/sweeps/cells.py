@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import once
 from engramlab.corpora.variants import SIXTEEN, parse_variant
 from engramlab.files import runs
 
@@ -86,8 +87,7 @@ def sweep(experiment: str, config: Any, *, variants: Sequence[str] | None, seeds
         chosen = SIXTEEN if variants is not None and list(variants) == ["all"] else tuple(variants or config.variants)
     for name in chosen:
         parse_variant(name)
-        if chosen.count(name) > 1:
-            raise UserError(f"variants: {name!r} is there twice")
+    once("variants", chosen)
     first = config.seed if "seed" in known else 0
     counted = tuple(range(first, first + seeds)) if "seed" in known else ()
     return Sweep(experiment, chosen, counted, config)

@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import at_least
 from engramlab.base.progress import Bar
 from engramlab.base.random_access import key, words
 from engramlab.corpora.export import export
@@ -107,7 +108,7 @@ class BiorConfig(Author):
     """What becomes of entries that were given up: leave them out, or write no corpus."""
 
     def __post_init__(self) -> None:
-        self.at_least(1, "people", "entries")
+        at_least(self, 1, "people", "entries")
         super().__post_init__()
 
 

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
+from engramlab.base.options import at_least
 from engramlab.base.progress import Bar
 from engramlab.base.random_access import key
 from engramlab.base.rows import DEPTHS
@@ -51,9 +52,9 @@ class PassagesConfig(Author):
     batch: int = 16
 
     def __post_init__(self) -> None:
-        self.at_least(1, "passages")
-        self.at_least(QUERIES, "sentences")
-        self.at_least(0, "paraphrases")
+        at_least(self, 1, "passages")
+        at_least(self, QUERIES, "sentences")
+        at_least(self, 0, "paraphrases")
         super().__post_init__()
 
 

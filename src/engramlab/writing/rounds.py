@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import at_least
 from engramlab.base.progress import Bar
 from engramlab.files import runs, writing
 from engramlab.files.journal import Journal
@@ -50,17 +51,11 @@ class Author:
     """Answers asked for each text before it is given up; with more of them the same command goes on."""
 
     def __post_init__(self) -> None:
-        self.at_least(1, "max_new_tokens", "batch", "tries")
+        at_least(self, 1, "max_new_tokens", "batch", "tries")
         if self.temperature < 0 or not 0 < self.top_p <= 1:
             raise UserError(
                 f"temperature must be at least 0 and top_p above 0 and at most 1, not {self.temperature} and {self.top_p}"
             )
-
-    def at_least(self, least: int, *names: str) -> None:
-        """Raises UserError for an option below that."""
-        for name in names:
-            if getattr(self, name) < least:
-                raise UserError(f"{name}: must be at least {least}, not {getattr(self, name)}")
 
     def decisive(self) -> dict[str, Any]:
         """The options that decide what is written; the others only say when to stop."""

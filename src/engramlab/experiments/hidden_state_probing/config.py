@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import at_least, once
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora import datasets
 from engramlab.probing.classifier import Probe
@@ -80,10 +81,7 @@ def check(config: Config) -> None:
     if not config.probes:
         raise UserError("probes: name at least one of Q and P")
     for name in ("model", "variants", "probes"):
-        for value in getattr(config, name):
-            if getattr(config, name).count(value) > 1:
-                raise UserError(f"{name}: {value!r} is there twice")
+        once(name, getattr(config, name))
     datasets.chosen(config)
-    if config.test_entries < 1:
-        raise UserError(f"test_entries: must be at least 1, not {config.test_entries}")
+    at_least(config, 1, "test_entries")
     check_prompt(config.prompt)

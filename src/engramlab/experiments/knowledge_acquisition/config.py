@@ -9,7 +9,7 @@ from typing import Literal
 
 from engramlab.acquisition.curves import Reading
 from engramlab.base.errors import UserError
-from engramlab.base.options import check_rules
+from engramlab.base.options import check_rules, once
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora.facts import FactOptions
@@ -265,8 +265,7 @@ def check(config: Config) -> None:
         values = getattr(config, name)
         if not values:
             raise UserError(f"{name}: name at least one")
-        if len(set(values)) < len(values):
-            raise UserError(f"{name}: {max(values, key=values.count)!r} is there twice")
+        once(name, values)
     if not config.rate and not config.learning_rate:
         raise UserError("rate: choose continue or constant")
     if config.learning_rate and config.rate != ("continue",):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import at_least, check_rules, once
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora.people import Pools
@@ -83,18 +84,13 @@ def check(config: Config) -> None:
         values = getattr(config, name)
         if not values:
             raise UserError(f"{name}: name at least one")
-        for value in values:
-            if values.count(value) > 1:
-                raise UserError(f"{name}: {value!r} is there twice")
+        once(name, values)
     models.family(config.family)
     for size in config.sizes:
         models.shape(size)
-    for name, least in (("exposures", 1), ("measured_people", 1), ("evaluated_people", 1), ("evaluations", 0)):
-        if getattr(config, name) < least:
-            raise UserError(f"{name}: must be at least {least}, not {getattr(config, name)}")
-    if config.exposures > MAX_ENTRIES:
-        raise UserError(f"exposures: at most {MAX_ENTRIES}, not {config.exposures}")
-    if min(config.people) < 1:
-        raise UserError(f"people: must be at least 1, not {min(config.people)}")
+    at_least(config, 1, "exposures", "measured_people", "evaluated_people")
+    at_least(config, 0, "evaluations")
+    most = ("exposures", config.exposures <= MAX_ENTRIES, f"at most {MAX_ENTRIES}")
+    check_rules(config, [most, ("people", min(config.people) >= 1, "at least 1 each")])
     if config.permute and config.texts == "once":
         raise UserError("permute goes with texts `anew`: an entry that is repeated keeps its order")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import at_least, once
 from engramlab.core.training import losses
 from engramlab.corpora.facts import FactOptions
 from engramlab.editing import benchmarks, method
@@ -124,13 +125,8 @@ def check(config: Config) -> None:
     for loss in split(config.losses):
         losses.parse(loss)
     for option in ("methods", "losses"):
-        words = split(getattr(config, option))
-        if len(set(words)) < len(words):
-            raise UserError(f"{option}: {max(words, key=words.count)!r} is there twice")
-    for option in ("limit", "judges", "at_once", "new_tokens"):
-        value = getattr(config, option)
-        if value is not None and value < 1:
-            raise UserError(f"{option}: must be at least 1, not {value}")
+        once(option, split(getattr(config, option)))
+    at_least(config, 1, "limit", "judges", "at_once", "new_tokens")
     if not config.counts or min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {config.counts}")
     if config.setting == "batch":

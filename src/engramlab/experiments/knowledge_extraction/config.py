@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import at_least, between, once
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora import datasets
@@ -169,23 +170,16 @@ def check(config: Config) -> None:
     if not config.variants:
         raise UserError("variants: name at least one, such as multi5+permute")
     models.check(config.model.name, config.model.family)
-    for name in config.variants:
-        if config.variants.count(name) > 1:
-            raise UserError(f"variants: {name!r} is there twice")
-    if not 0 < config.qa_ratio < 1:
-        raise UserError(f"qa_ratio: must be between 0 and 1, not {config.qa_ratio}")
-    if not 0 < config.model.masked_words < 1:
-        raise UserError(f"model.masked_words: must be between 0 and 1, not {config.model.masked_words}")
+    once("variants", config.variants)
+    between(config, "qa_ratio")
+    between(config, "minority_share")
+    between(config.model, "masked_words", "model.")
     if config.model.objective == "masked" and config.beams > 1:
         raise UserError("beams: a masked model names all tokens of an answer at once; leave beams at 1")
-    if not 0 < config.minority_share < 1:
-        raise UserError(f"minority_share: must be between 0 and 1, not {config.minority_share}")
     _check_beside(config)
     if config.mode == "mixed" and config.layout != "packed":
         raise UserError("mode mixed needs layout packed: each row is all entries or all questions")
-    for name in ("evaluated_people", "asked_people", "beams"):
-        if getattr(config, name) < 1:
-            raise UserError(f"{name}: must be at least 1, not {getattr(config, name)}")
+    at_least(config, 1, "evaluated_people", "asked_people", "beams")
 
 
 def _check_beside(config: Config) -> None:

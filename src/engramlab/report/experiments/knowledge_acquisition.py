@@ -66,6 +66,12 @@ def _measured(parts: Sequence[Part]) -> Iterator[tuple[list[str], Row]]:
                     yield [part.label, group, depth], row
 
 
+def _by_depth(parts: Sequence[Part], columns: str, rows: Sequence[Sequence[str]], caption: str) -> list[Block]:
+    """A table of such lines; none without any."""
+    heads = ["part", "group", "depth", *columns.split("|")]
+    return [table_by_run(parts, heads, rows, caption, 3)] if rows else []
+
+
 def _named(group: str, part: Part, parts: Sequence[Part]) -> str:
     return group if len(parts) == 1 else f"{group}, {part.label}"
 
@@ -188,14 +194,12 @@ def _effectivity(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
         cells = [interval(row, "effectivity"), interval(row, "effectivity_net"), signed(each[0]), signed(each[-1])]
         cells += [fixed(row.get("before")), fixed(row.get("after")), signed(row.get("final_gain"))]
         lines.append([*start, *cells, str(row.get("queries"))])
-    if lines:
-        columns = ["part", "group", "depth", "effectivity", "above the control", "first encounter", "last", "before"]
-        columns += ["at the end", "gain", "queries"]
-        caption = (
-            "Log-probabilities in nats: what an encounter gains at its best, how much of that lies above what the control "
-            "gains by chance, and where targets stand before and after."
-        )
-        blocks.append(table_by_run(parts, columns, lines, caption, 3))
+    columns = "effectivity|above the control|first encounter|last|before|at the end|gain|queries"
+    caption = (
+        "Log-probabilities in nats: what an encounter gains at its best, how much of that lies above what the control gains by "
+        "chance, and where targets stand before and after."
+    )
+    blocks += _by_depth(parts, columns, lines, caption)
     return Section("Effectivity: what an encounter gains", blocks, missing(runs))
 
 
@@ -232,16 +236,14 @@ def _forgetting(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
             cells.append(fixed(row.get("log10_threshold_tokens")))
             cells.append(f"{row.get('undefined')} / {fixed(row.get('outliers_mean'), 1)}")
             rows.append([*start, *cells, str(row.get("queries"))])
-    if rows:
-        columns = ["part", "group", "depth", "decay constant a", "fit's error", "R²", "threshold, steps", "tokens"]
-        columns += ["log₁₀ tokens", "without gain / outliers", "queries"]
-        caption = (
-            "a: the part lost each time t grows by the logarithm's base, with a 95 % interval from resampled passages; the "
-            "fit's own standard error ignores the spread between queries and is too small. Threshold: where the fitted line "
-            "reaches 0, the longest interval between encounters at which something is left; it is extrapolated where it "
-            "lies beyond the run. Without gain: queries left out because no encounter lifted them; outliers: mean over t."
-        )
-        blocks.append(table_by_run(parts, columns, rows, caption, 3))
+    columns = "decay constant a|fit's error|R²|threshold, steps|tokens|log₁₀ tokens|without gain / outliers|queries"
+    caption = (
+        "a: the part lost each time t grows by the logarithm's base, with a 95 % interval from resampled passages; the fit's "
+        "own standard error ignores the spread between queries and is too small. Threshold: where the fitted line reaches 0, "
+        "the longest interval between encounters at which something is left; it is extrapolated where it lies beyond the run. "
+        "Without gain: queries left out because no encounter lifted them; outliers: mean over t."
+    )
+    blocks += _by_depth(parts, columns, rows, caption)
     return Section("Forgetting: retainability against log t", blocks, missing(runs))
 
 
