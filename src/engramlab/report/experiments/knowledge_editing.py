@@ -22,7 +22,7 @@ _MOST_RECORDS = 200
 _SETTINGS = {"single": "Each edit by itself", "continual": "One edit after another", "batch": "All edits at once"}
 
 
-class Condition(NamedTuple):
+class Regime(NamedTuple):
     """What one table is about: how edits were made, and how many of them the model held when it was asked."""
 
     setting: str
@@ -46,11 +46,11 @@ def headline(runs: Sequence[RunData]) -> str:
     measured = EditingRows(runs)
     if not measured.rows:
         return missing(runs, "No edit was judged")
-    condition = measured.conditions[-1]
+    regime = measured.regimes[-1]
     found = [
         row
         for (run, *_), row in measured.differences.items()
-        if (row["condition"], protocol_of(row), row.get("role")) == (condition, "generated", "portability")
+        if (row["regime"], protocol_of(row), row.get("role")) == (regime, "generated", "portability")
         and str(row.get("loss", "overtone")).startswith("overtone")
         and number(row.get("low")) is not None
     ]
@@ -61,7 +61,7 @@ def headline(runs: Sequence[RunData]) -> str:
             f"With OVERTONE instead of cross-entropy portability (generated) rises for {up} of {len(found)} and falls for "
             f"{down} beyond the 95\u00a0% interval, in points: {each}."
         )
-    means = {unit: measured.value(unit, condition, "generated", "mean") for unit in measured.units}
+    means = {unit: measured.value(unit, regime, "generated", "mean") for unit in measured.units}
     known = {unit: mean for unit, mean in means.items() if mean is not None}
     if not known:
         return missing(runs, "No answer was written")
@@ -87,38 +87,38 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
 
 
 class EditingRows:
-    """The summary rows of several runs, by unit, condition and protocol."""
+    """The summary rows of several runs, by unit, regime and protocol."""
 
     def __init__(self, runs: Sequence[RunData]) -> None:
-        self.rows: dict[tuple[Unit, Condition, str], Row] = {}
-        self.differences: dict[tuple[str, str, str, Condition, str, str], Row] = {}
+        self.rows: dict[tuple[Unit, Regime, str], Row] = {}
+        self.differences: dict[tuple[str, str, str, Regime, str, str], Row] = {}
         for run in runs:
             for row in run.rows:
                 if name := protocol_of(row):
                     unit = Unit(run.name, str(row.get("method")), str(row.get("loss") or NO_LOSS))
-                    self.rows[unit, _condition(run, row), name] = row
+                    self.rows[unit, _regime(run, row), name] = row
             for row in rows_at(run, "differences"):
                 loss = str(row.get("loss") or "overtone")
-                key = (run.name, str(row.get("method")), loss, _condition(run, row))
-                self.differences[(*key, str(protocol_of(row)), str(row.get("role")))] = {**row, "condition": key[3]}
+                key = (run.name, str(row.get("method")), loss, _regime(run, row))
+                self.differences[(*key, str(protocol_of(row)), str(row.get("role")))] = {**row, "regime": key[3]}
         self.units: list[Unit] = distinct(unit for unit, _, _ in self.rows)
-        self.conditions: list[Condition] = sorted(distinct(condition for _, condition, _ in self.rows))
+        self.regimes: list[Regime] = sorted(distinct(regime for _, regime, _ in self.rows))
         losses = distinct(unit.loss for unit in self.units)
         self.losses = sorted((loss for loss in losses if loss != NO_LOSS), key=lambda loss: loss != PLAIN_LOSS)
         methods = distinct(unit.method for unit in self.units)
         self.colours = {method: PALETTE[i % len(PALETTE)] for i, method in enumerate(methods)}
 
-    def value(self, unit: Unit, condition: Condition, protocol: str, column: str) -> float | None:
-        return number(self.rows.get((unit, condition, protocol), {}).get(column))
+    def value(self, unit: Unit, regime: Regime, protocol: str, column: str) -> float | None:
+        return number(self.rows.get((unit, regime, protocol), {}).get(column))
 
-    def at(self, condition: Condition) -> list[Unit]:
+    def at(self, regime: Regime) -> list[Unit]:
         """The units measured there."""
-        return distinct(unit for unit, where, _ in self.rows if where == condition)
+        return distinct(unit for unit, where, _ in self.rows if where == regime)
 
 
-def _condition(run: RunData, row: Row) -> Condition:
+def _regime(run: RunData, row: Row) -> Regime:
     edits = number(row.get("edits"))
-    return Condition(str(row.get("setting") or run.summary.get("setting") or "single"), int(edits or 1))
+    return Regime(str(row.get("setting") or run.summary.get("setting") or "single"), int(edits or 1))
 
 
 def _overview(runs: Sequence[RunData]) -> Section:
@@ -144,11 +144,8 @@ def _results(runs: Sequence[RunData], measured: EditingRows, protocol: str) -> S
         "generated": "Generated: what the model writes by itself",
     }[protocol]
     blocks: list[Block] = []
-    for condition in measured.conditions:
-        for table in (
-            _compared(runs, measured, condition, protocol),
-            _without_loss(runs, measured, condition, protocol),
-        ):
+    for regime in measured.regimes:
+        for table in (_compared(runs, measured, regime, protocol), _without_loss(runs, measured, regime, protocol)):
             if table is not None:
                 blocks.append(table)
     if blocks:
@@ -161,9 +158,9 @@ def _results(runs: Sequence[RunData], measured: EditingRows, protocol: str) -> S
     return Section(title, blocks, missing(runs))
 
 
-def _compared(runs: Sequence[RunData], measured: EditingRows, condition: Condition, protocol: str) -> Table | None:
+def _compared(runs: Sequence[RunData], measured: EditingRows, regime: Regime, protocol: str) -> Table | None:
     """Cross-entropy, another loss and the difference side by side: one row a method and other loss."""
-    units = [unit for unit in measured.at(condition) if unit.loss != NO_LOSS]
+    units = [unit for unit in measured.at(regime) if unit.loss != NO_LOSS]
     others = [loss for loss in measured.losses if loss != PLAIN_LOSS and any(unit.loss == loss for unit in units)]
     named = len(others) > 1
     rows = []
@@ -172,10 +169,10 @@ def _compared(runs: Sequence[RunData], measured: EditingRows, condition: Conditi
         for loss in own or [""]:
             cells = []
             for role in HEADS:
-                cells.append(share(measured.value(Unit(run, method, PLAIN_LOSS), condition, protocol, role)))
+                cells.append(share(measured.value(Unit(run, method, PLAIN_LOSS), regime, protocol, role)))
                 if others:
-                    cells.append(share(measured.value(Unit(run, method, loss), condition, protocol, role)))
-                    cells.append(gain(measured.differences.get((run, method, loss, condition, protocol, role))))
+                    cells.append(share(measured.value(Unit(run, method, loss), regime, protocol, role)))
+                    cells.append(gain(measured.differences.get((run, method, loss, regime, protocol, role))))
             rows.append([run, method_name(method), *([loss_name(loss)] if named else []), *cells])
     if not rows:
         return None
@@ -183,40 +180,36 @@ def _compared(runs: Sequence[RunData], measured: EditingRows, condition: Conditi
     heads = ["CE", short, f"{short} − CE"] if others else ["CE"]
     first = ["run", "method", *(["other loss"] if named else [])]
     groups = [("", len(first)), *((role, len(heads)) for role in HEADS.values())]
-    return table_by_run(runs, [*first, *heads * len(HEADS)], rows, f"{condition}.", len(first), groups)
+    return table_by_run(runs, [*first, *heads * len(HEADS)], rows, f"{regime}.", len(first), groups)
 
 
-def _without_loss(runs: Sequence[RunData], measured: EditingRows, condition: Condition, protocol: str) -> Table | None:
-    units = [unit for unit in measured.at(condition) if unit.loss == NO_LOSS]
+def _without_loss(runs: Sequence[RunData], measured: EditingRows, regime: Regime, protocol: str) -> Table | None:
+    units = [unit for unit in measured.at(regime) if unit.loss == NO_LOSS]
     if not units:
         return None
     rows = [
-        [
-            unit.run,
-            method_name(unit.method),
-            *(share(measured.value(unit, condition, protocol, role)) for role in HEADS),
-        ]
+        [unit.run, method_name(unit.method), *(share(measured.value(unit, regime, protocol, role)) for role in HEADS)]
         for unit in units
     ]
-    caption = f"{condition}: methods that minimise no loss of target tokens."
+    caption = f"{regime}: methods that minimise no loss of target tokens."
     return table_by_run(runs, ["run", "method", *HEADS.values()], rows, caption, numbers_from=2)
 
 
 def _trade(runs: Sequence[RunData], measured: EditingRows) -> Section:
     """Portability against locality, cross-entropy and the other losses joined."""
     blocks: list[Block] = []
-    for condition in measured.conditions:
+    for regime in measured.regimes:
         figures = []
         for protocol in PROTOCOLS:
             points = []
-            for unit in sorted(measured.at(condition), key=lambda unit: unit.loss != PLAIN_LOSS):
-                x, y = (measured.value(unit, condition, protocol, role) for role in ("locality", "portability"))
+            for unit in sorted(measured.at(regime), key=lambda unit: unit.loss != PLAIN_LOSS):
+                x, y = (measured.value(unit, regime, protocol, role) for role in ("locality", "portability"))
                 if x is not None and y is not None:
                     name = method_name(unit.method) + (f" · {unit.run}" if len(runs) > 1 else "")
                     mark = "no loss" if unit.loss == NO_LOSS else loss_name(unit.loss)
                     points.append(Point(name, mark, x, y, measured.colours[unit.method]))
             if points:
-                figures.append((f"{condition}: {said(protocol)}", scatter(points, x="locality", y="portability")))
+                figures.append((f"{regime}: {said(protocol)}", scatter(points, x="locality", y="portability")))
         if figures:
             blocks.append(Figures(figures))
     return Section("Portability against locality", blocks, missing(runs))
@@ -224,8 +217,8 @@ def _trade(runs: Sequence[RunData], measured: EditingRows) -> Section:
 
 def _continual(runs: Sequence[RunData], measured: EditingRows) -> Section:
     title = "Along a sequence of edits"
-    conditions = [condition for condition in measured.conditions if condition.setting == "continual"]
-    if len(conditions) < 2:
+    regimes = [regime for regime in measured.regimes if regime.setting == "continual"]
+    if len(regimes) < 2:
         return Section(title, [], "These runs make no sequence of edits." if measured.rows else missing(runs))
     blocks: list[Block] = []
     looks = styles([*measured.losses, NO_LOSS])
@@ -234,7 +227,7 @@ def _continual(runs: Sequence[RunData], measured: EditingRows) -> Section:
         for role, head in HEADS.items():
             lines = []
             for unit in measured.units:
-                found = [(condition.edits, measured.value(unit, condition, protocol, role)) for condition in conditions]
+                found = [(regime.edits, measured.value(unit, regime, protocol, role)) for regime in regimes]
                 points = [(edits, value) for edits, value in found if value is not None]
                 if points:
                     parts = [method_name(unit.method), *([] if unit.loss == NO_LOSS else [loss_name(unit.loss)])]
@@ -257,24 +250,24 @@ def _kinds(runs: Sequence[RunData], measured: EditingRows) -> Section:
     """Portability and locality by the kind of question."""
     blocks: list[Block] = []
     for protocol in PROTOCOLS:
-        for condition in measured.conditions:
-            units = measured.at(condition)
+        for regime in measured.regimes:
+            units = measured.at(regime)
             kinds = distinct(
                 column
                 for role in ("portability", "locality")
                 for unit in units
-                for column in measured.rows.get((unit, condition, protocol), {})
+                for column in measured.rows.get((unit, regime, protocol), {})
                 if column.startswith(f"{role}:")
             )
             rows = []
             for unit in units:
-                shares = [share(measured.value(unit, condition, protocol, kind)) for kind in kinds]
+                shares = [share(measured.value(unit, regime, protocol, kind)) for kind in kinds]
                 rows.append([unit.run, method_name(unit.method), _loss(unit.loss), *shares])
             if kinds:
                 names = [words(kind.partition(":")[2]) or "–" for kind in kinds]
                 roles = [kind.partition(":")[0] for kind in kinds]
                 groups = [("", 3), *((role, roles.count(role)) for role in distinct(roles))]
-                columns, caption = ["run", "method", "loss", *names], f"{condition}: {said(protocol)}."
+                columns, caption = ["run", "method", "loss", *names], f"{regime}: {said(protocol)}."
                 blocks.append(table_by_run(runs, columns, rows, caption, 3, groups))
     return Section("Portability and locality by kind of question", blocks, missing(runs))
 
@@ -285,12 +278,12 @@ def _loss(name: object) -> str:
 
 def _costs(runs: Sequence[RunData], measured: EditingRows) -> Section:
     rows = []
-    for condition in measured.conditions:
-        for unit in measured.at(condition):
-            row = next(measured.rows[key] for key in measured.rows if key[:2] == (unit, condition))
+    for regime in measured.regimes:
+        for unit in measured.at(regime):
+            row = next(measured.rows[key] for key in measured.rows if key[:2] == (unit, regime))
             counts = [count(row.get(key)) for key in ("cases", "failed")]
             cells = [
-                str(condition),
+                str(regime),
                 method_name(unit.method),
                 _loss(unit.loss),
                 *counts,
