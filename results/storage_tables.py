@@ -8,7 +8,7 @@ from kept import Kept, load, made_by, share, table
 
 from engramlab.base.rows import ATTRIBUTES
 from engramlab.report.parts.paper import SOURCE, published
-from engramlab.sweeps.summary import correlations
+from engramlab.sweeps.summary import correlations_over_cells
 
 
 def extraction(*names: str) -> str:
@@ -65,7 +65,7 @@ def sixteen(*names: str) -> str:
                 *(share(mean(row[name] for row in read)) for name in ("accuracy", "majority")),
             ]
         )
-    rho = correlations([row for summary, _ in found for row in summary["probing"]])
+    rho = correlations_over_cells([row for summary, _ in found for row in summary["probing"]])
     told = "; ".join(
         f"{'whole values' if one['target'] == 'whole' else 'first tokens'} ρ = {one['rho']:.2f} "
         f"[{one['low']:.2f}, {one['high']:.2f}] over {one['points']} points, {one['by_dataset']['rho']:.2f} "

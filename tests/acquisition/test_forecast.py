@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engramlab.acquisition.counting import count_facts
-from engramlab.acquisition.curves import Reading, read_curves
+from engramlab.acquisition.curves import CurveOptions, read_curves
 from engramlab.acquisition.forecast import PlanOptions, plan
 from engramlab.acquisition.laws import Law, course, law_of, laws_of, validate
 from engramlab.acquisition.measuring import Measurements
@@ -17,7 +17,7 @@ from engramlab.base.errors import UserError
 from engramlab.core.text.tokenizers import train_compact_tokenizer
 
 LAW = Law(first=1.0, change=-0.2, decay_constant=0.25, intercept=0.8, peak=3)
-READING = Reading(window=10, bootstrap=10)
+READING = CurveOptions(window=10, bootstrap=10)
 BEFORE = -4.0
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engramlab.acquisition.injection import Injected, encode_passages, plan_injections
 from engramlab.acquisition.schedule import Group, fill_rows, make_groups
 from engramlab.base.errors import UserError
-from engramlab.core.text.batches import IGNORE, OneEntryARow, Order, Packed, Rows, batches
+from engramlab.core.text.batches import IGNORE, OneEntryARow, Order, Packed, TokenRows, batches
 from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.core.text.tokens import Sequences
 
@@ -31,7 +31,9 @@ def versions(passages: int = 4, texts: int = 3, length: int = 5) -> list[list[li
 def packed(seed: int = 0, answers_only: bool = False) -> Packed:
     rows = [[1 + i] * (2 + i % 5) for i in range(30)]
     marks = [[0, *[1] * (len(row) - 1)] for row in rows]
-    return Packed(Rows(Sequences.of(rows, marks)), Order(30, seed), end=END, length=WINDOW, answers_only=answers_only)
+    return Packed(
+        TokenRows(Sequences.of(rows, marks)), Order(30, seed), end=END, length=WINDOW, answers_only=answers_only
+    )
 
 
 def small_plan(schedule="duplicate", *, passages=(0, 1), start=1, interval=2, times=3, **more):
@@ -328,7 +330,7 @@ def test_batches_that_were_not_planned_for_are_refused():
     with pytest.raises(UserError, match="4 full rows of 20 tokens; pack the stream"):
         Injected(packed(), small_plan(window=20)).take(ROWS)
     ragged = OneEntryARow(
-        Rows(Sequences.of([[1] * n for n in (3, 9, 5, 7)])), Order(4, 0), start=[], end=END, length=10
+        TokenRows(Sequences.of([[1] * n for n in (3, 9, 5, 7)])), Order(4, 0), start=[], end=END, length=10
     )
     with pytest.raises(UserError, match="full rows"):
         Injected(ragged, small_plan(window=9)).take(ROWS)

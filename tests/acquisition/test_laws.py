@@ -65,4 +65,4 @@ def test_the_law_is_recovered_from_encounters_it_made() -> None:
 
 
 def test_intervals_of_frequencies() -> None:
-    assert forecast.intervals([10, 0], 1_000_000, 1000).tolist() == [100.0, math.inf]
+    assert forecast.encounter_intervals([10, 0], 1_000_000, 1000).tolist() == [100.0, math.inf]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engramlab.base.random_access import draw, key, permute, words
+from engramlab.base.random_access import draw, key, permute, random_words
 
 KEY = key(0, "test")
 
@@ -27,7 +27,7 @@ def splitmix64(seed: int, count: int) -> list[int]:
 
 def test_words_are_the_outputs_of_splitmix64():
     assert splitmix64(1234567, 2) == [6457827717110365317, 3203168211198807973]  # published test vector
-    assert words(1234567, np.arange(50)).tolist() == splitmix64(1234567, 50)
+    assert random_words(1234567, np.arange(50)).tolist() == splitmix64(1234567, 50)
 
 
 def test_any_part_of_a_stream_without_the_rest():

@@ -6,7 +6,7 @@ from tests.support import zoo
 
 from engramlab.base.errors import UserError
 from engramlab.core.models import add_lora, known_paths, module_paths, unwrap
-from engramlab.core.text.batches import OneEntryARow, Order, Rows
+from engramlab.core.text.batches import OneEntryARow, Order, TokenRows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training.loop import Recipe, TrainState, train
 
@@ -14,7 +14,7 @@ IDS = torch.tensor([[5, 9, 33, 2, 60]])
 
 
 def finetune(model, steps: int = 5) -> None:
-    rows = Rows(Sequences.of([[(7 * i + 3 * k) % 60 + 2 for k in range(3 + i % 6)] for i in range(20)]))
+    rows = TokenRows(Sequences.of([[(7 * i + 3 * k) % 60 + 2 for k in range(3 + i % 6)] for i in range(20)]))
     stream = OneEntryARow(rows, Order(20, 0), start=[0], end=1, length=16)
     list(train(TrainState(model, Recipe(steps=steps, batch=5, learning_rate=3e-2, weight_decay=0.1)), stream))
 

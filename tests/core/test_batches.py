@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engramlab.base.errors import UserError
-from engramlab.core.text.batches import IGNORE, Mixed, OneEntryARow, Order, Packed, Rows, batches
+from engramlab.core.text.batches import IGNORE, Mixed, OneEntryARow, Order, Packed, TokenRows, batches
 from engramlab.core.text.tokens import GAP, Sequences
 
 END = 99
 
 
-def entries(count: int = 10, first: int = 0) -> Rows:
+def entries(count: int = 10, first: int = 0) -> TokenRows:
     """Entry i is 2 to 6 tokens of value first + i; its first token is marked -1, its last 1."""
     lengths = [2 + (3 * i) % 5 for i in range(count)]
     rows = [[first + i] * n for i, n in enumerate(lengths)]
-    return Rows(Sequences.of(rows, [[-1, *[0] * (n - 2), 1] for n in lengths]))
+    return TokenRows(Sequences.of(rows, [[-1, *[0] * (n - 2), 1] for n in lengths]))
 
 
 def packed(count: int = 10, seed: int = 0, first: int = 0, length: int = 16, **more) -> Packed:
@@ -121,7 +121,7 @@ def test_one_entry_a_row():
 
 def test_answers_only_counts_marked_tokens_and_the_end():
     question = Sequences.of([[1, 2, 3, 4, 5], [6, 7]], [[-1, 0, GAP, 2, 2], [0, 1]])
-    stream = OneEntryARow(Rows(question), Order(2, 0), start=[98], end=END, length=9, answers_only=True)
+    stream = OneEntryARow(TokenRows(question), Order(2, 0), start=[98], end=END, length=9, answers_only=True)
     batch = stream.batch(question.wrapped([98], [END], suffix_mark=1))
     x = IGNORE
     assert batch.targets.tolist() == [[x, x, 3, 4, 5, END], [x, 7, END, x, x, x]]
@@ -168,7 +168,7 @@ def test_mixed_rows_come_whole_from_one_stream_at_the_ratio():
 
 
 def test_mixed_rows_of_different_widths_are_padded():
-    long = Rows(Sequences.of([[5] * 9]))
+    long = TokenRows(Sequences.of([[5] * 9]))
     stream = Mixed(
         one_a_row(), OneEntryARow(long, Order(1, 0), start=[98], end=END, length=20), ratio=0.5, end=END, seed=0
     )

@@ -9,7 +9,7 @@ from tests.support import zoo
 
 from engramlab.base.errors import UserError
 from engramlab.core.models import add_lora
-from engramlab.core.text.batches import Mixed, OneEntryARow, Order, Packed, Rows
+from engramlab.core.text.batches import Mixed, OneEntryARow, Order, Packed, TokenRows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import Recipe, TrainState, train
@@ -17,9 +17,9 @@ from engramlab.core.training.loop import Recipe, TrainState, train
 RECIPE = Recipe(steps=8, batch=4, learning_rate=1e-2, warmup=2, micro_batch=3)
 
 
-def rows(count: int, shift: int = 0) -> Rows:
+def rows(count: int, shift: int = 0) -> TokenRows:
     texts = [[(7 * i + 3 * k + shift) % 60 + 2 for k in range(3 + i % 6)] for i in range(count)]
-    return Rows(Sequences.of(texts, [[0] * (len(text) - 1) + [1] for text in texts]))
+    return TokenRows(Sequences.of(texts, [[0] * (len(text) - 1) + [1] for text in texts]))
 
 
 def packed(count: int, seed: int) -> Packed:

@@ -70,13 +70,13 @@ def test_a_nucleus_holds_all_the_probability(tokenizer):
     """Scores under sampling, against the definition: what is outside cannot be drawn, the rest makes one."""
     logits = torch.randn(5, 40, generator=torch.Generator().manual_seed(0)) * 3
     probabilities = (logits / 0.7).softmax(-1)
-    got = sampling.Config(0.7, 0.8).scores(decoding.Seen(logits)).softmax(-1)
+    got = sampling.Config(0.7, 0.8).scores(decoding.DecoderLogits(logits)).softmax(-1)
     for row, expected in zip(got, probabilities, strict=True):
         order = expected.argsort(descending=True)
         kept = order[: int((expected[order].cumsum(0) < 0.8).sum()) + 1]
         assert set(row.nonzero().flatten().tolist()) == set(kept.tolist())
         assert row[kept].tolist() == pytest.approx((expected[kept] / expected[kept].sum()).tolist(), rel=1e-5)
-    assert torch.equal(sampling.Config(0.0).scores(decoding.Seen(logits)), logits)
+    assert torch.equal(sampling.Config(0.0).scores(decoding.DecoderLogits(logits)), logits)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_routed_delta_decides_at_the_first_context(tokenizer, tmp_path):
     )
     model = model_of("llama", tokenizer)
     one = Leaning(model)
-    with registry.added(decoding, tmp_path), deltas.applied(model, one):
+    with registry.added(decoding, tmp_path), deltas.active(model, one):
         one.decisions.clear()
         generate(model, tokenizer, ["He"], decoding=decoding.load("plain"), second=["The capital of"], max_new_tokens=4)
         assert len(one.decisions) == 1

@@ -60,7 +60,7 @@ def test_weights_change_by_the_delta_and_come_back_bit_for_bit(family: str, dtyp
     delta = dense(model, 0)
     path = down(model, 1)
     expected = (weight_of(model.get_submodule(path)).float() + delta.changes[path].matrix()).to(dtype)
-    with deltas.applied(model, delta):
+    with deltas.active(model, delta):
         assert torch.equal(weight_of(model.get_submodule(path)), expected)
         assert not same(before, weights(model))
     assert same(before, weights(model))
@@ -71,7 +71,7 @@ def test_weights_change_by_the_delta_and_come_back_bit_for_bit(family: str, dtyp
 def test_an_error_inside_the_block_still_restores() -> None:
     model = zoo.model("llama")
     before = weights(model)
-    with pytest.raises(ZeroDivisionError), deltas.applied(model, dense(model, 0)):
+    with pytest.raises(ZeroDivisionError), deltas.active(model, dense(model, 0)):
         raise ZeroDivisionError
     assert same(before, weights(model))
 
@@ -109,7 +109,7 @@ def test_a_long_sequence_without_undo_comes_off_at_once() -> None:
 def test_fingerprint_is_of_the_unedited_model() -> None:
     model = zoo.model("llama")
     name = fingerprint(model)
-    with deltas.applied(model, dense(model, 1)):
+    with deltas.active(model, dense(model, 1)):
         assert fingerprint(model) == name
     assert fingerprint(zoo.model("llama", seed=1)) != name
     assert fingerprint(zoo.model("llama")) == name
@@ -145,7 +145,7 @@ def test_many_at_once_equal_one_at_a_time(family: str, kinds: str) -> None:
         with pytest.raises(RuntimeError, match="owner"):
             logits(model, ids)
     for d, delta in enumerate(found):
-        with deltas.applied(model, delta):
+        with deltas.active(model, delta):
             torch.testing.assert_close(at_once[owner == d], logits(model, ids[owner == d]), rtol=1e-4, atol=1e-5)
 
 
@@ -209,7 +209,7 @@ def test_routing_decides_at_the_prompt_end_and_remembers() -> None:
     other = ids.clone()
     other[:, 4:] = 7  # what follows the prompt plays no part
     ends = torch.tensor([3, 2, 3])
-    with deltas.applied(model, delta):
+    with deltas.active(model, delta):
         assert deltas.routed(model)
         with deltas.routing(model, ends):
             a = logits(model, ids)
@@ -240,7 +240,7 @@ def test_routed_deltas_of_many_rows() -> None:
     with deltas.together(model, found), deltas.routing(model, ends, owner):
         at_once = logits(model, ids)
     for d, delta in enumerate(found):
-        with deltas.applied(model, delta), deltas.routing(model, ends[owner == d]):
+        with deltas.active(model, delta), deltas.routing(model, ends[owner == d]):
             torch.testing.assert_close(at_once[owner == d], logits(model, ids[owner == d]), rtol=1e-4, atol=1e-5)
 
 

@@ -15,9 +15,9 @@ from engramlab.base import random_access
 from engramlab.base.errors import UserError
 from engramlab.core import models
 from engramlab.core.forward import generation
-from engramlab.core.text.batches import IGNORE, Mixed, OneEntryARow, Order, Packed, Rows
+from engramlab.core.text.batches import IGNORE, Mixed, OneEntryARow, Order, Packed, TokenRows
 from engramlab.core.text.masking import Masked
-from engramlab.core.text.tokenizers import Words, train_compact_tokenizer, with_mask
+from engramlab.core.text.tokenizers import WordStarts, train_compact_tokenizer, with_mask
 from engramlab.core.text.tokens import GAP, Sequences, encode
 from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.measuring import scoring
@@ -31,19 +31,19 @@ def tokenizer():
     return with_mask(train_compact_tokenizer(TEXTS, 300))
 
 
-def rows_of(tokenizer, texts) -> Rows:
-    return Rows(Sequences.of(encode(tokenizer, texts)[0]))
+def rows_of(tokenizer, texts) -> TokenRows:
+    return TokenRows(Sequences.of(encode(tokenizer, texts)[0]))
 
 
 def masked(tokenizer, texts, *, seed=0, answers=False, packed=False, share=0.15, marks=None) -> Masked:
     sequences = Sequences.of(encode(tokenizer, texts)[0], marks)
     end, order = tokenizer.eos_token_id, Order(len(texts), 5)
     stream = (
-        Packed(Rows(sequences), order, end=end, length=40, answers_only=answers)
+        Packed(TokenRows(sequences), order, end=end, length=40, answers_only=answers)
         if packed
-        else OneEntryARow(Rows(sequences), order, start=[end], end=end, length=300, answers_only=answers)
+        else OneEntryARow(TokenRows(sequences), order, start=[end], end=end, length=300, answers_only=answers)
     )
-    return Masked(stream, Words(tokenizer), mask=tokenizer.mask_token_id, share=share, answers=answers, seed=seed)
+    return Masked(stream, WordStarts(tokenizer), mask=tokenizer.mask_token_id, share=share, answers=answers, seed=seed)
 
 
 # words --------------------------------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def masked(tokenizer, texts, *, seed=0, answers=False, packed=False, share=0.15,
 def test_words_are_runs_of_letters_and_digits_or_one_mark_each(kind):
     """Against the characters: a token goes on with a word if the run of letters and digits it begins in began before it."""
     tokenizer = getattr(zoo, kind)(TEXTS[:2])  # the others are cut into bytes
-    words = Words(tokenizer)
+    words = WordStarts(tokenizer)
     for text in TEXTS:
         [ids], [spans] = encode(tokenizer, [text])
         runs = [match.span() for match in re.finditer(r"[^\W_]+", text)]
@@ -70,7 +70,7 @@ def test_words_are_runs_of_letters_and_digits_or_one_mark_each(kind):
 
 
 def test_special_tokens_are_no_words(tokenizer):
-    words = Words(tokenizer)
+    words = WordStarts(tokenizer)
     assert sorted(np.flatnonzero(words.special)) == sorted({tokenizer.eos_token_id, tokenizer.mask_token_id})
     assert len(words.regular) == len(tokenizer) - 2
     [[a, *_]], _ = encode(tokenizer, ["abc"])
@@ -83,7 +83,7 @@ def test_special_tokens_are_no_words(tokenizer):
 
 def test_shares_of_words_over_many(tokenizer):
     texts = [" ".join(TEXTS) for _ in range(50)]
-    stream, words, mask = masked(tokenizer, texts), Words(tokenizer), tokenizer.mask_token_id
+    stream, words, mask = masked(tokenizer, texts), WordStarts(tokenizer), tokenizer.mask_token_id
     counts = dict.fromkeys(("words", "chosen", "masked", "kept", "random"), 0)
     plain = OneEntryARow(
         rows_of(tokenizer, texts), Order(50, 5), start=[tokenizer.eos_token_id], end=tokenizer.eos_token_id, length=300
@@ -119,7 +119,7 @@ def test_shares_of_words_over_many(tokenizer):
 def test_the_same_as_word_by_word(tokenizer, packed):
     """A naive loop over rows and words with the same draws."""
     stream = masked(tokenizer, TEXTS * 3, packed=packed, share=0.4, seed=3)
-    words, end = Words(tokenizer), tokenizer.eos_token_id
+    words, end = WordStarts(tokenizer), tokenizer.eos_token_id
     chosen_key, fate_key, token_key = (random_access.key(3, "masking", n, 0) for n in ("chosen", "fate", "token"))
     plain = masked(tokenizer, TEXTS * 3, packed=packed).stream
     number = 0

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from tests.support import zoo
 
 from engramlab.base.errors import UserError
-from engramlab.core.text.batches import OneEntryARow, Order, Rows
+from engramlab.core.text.batches import OneEntryARow, Order, TokenRows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import Recipe, TrainState, train
@@ -24,7 +24,7 @@ RECIPE = Recipe(steps=8, batch=6, learning_rate=1e-2, warmup=1, micro_batch=2)
 def make(accelerator: Accelerator) -> tuple[torch.nn.Module, OneEntryARow]:
     texts = [[(7 * i + 3 * k) % 60 + 2 for k in range(3 + i % 6)] for i in range(20)]
     order = Order(20, 1, rank=accelerator.process_index, world=accelerator.num_processes)
-    rows = Rows(Sequences.of(texts, [[0] * (len(text) - 1) + [1] for text in texts]))
+    rows = TokenRows(Sequences.of(texts, [[0] * (len(text) - 1) + [1] for text in texts]))
     return zoo.model("gpt_neox"), OneEntryARow(rows, order, start=[0], end=1, length=16, answers_only=True)
 
 

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from tests.support import zoo
 
 from engramlab.base import random_access
-from engramlab.core.text.batches import Mixed, Order, Packed, Rows
+from engramlab.core.text.batches import Mixed, Order, Packed, TokenRows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import NonFiniteLoss, Recipe, Step, TrainState
@@ -27,7 +27,7 @@ STEPS = 120
 
 
 def make_stream() -> Mixed:
-    rows = Rows(Sequences.of([[(7 * i + 3 * k) % 60 + 2 for k in range(3 + i % 6)] for i in range(11)]))
+    rows = TokenRows(Sequences.of([[(7 * i + 3 * k) % 60 + 2 for k in range(3 + i % 6)] for i in range(11)]))
     first, second = (Packed(rows, Order(11, seed), end=1, length=12) for seed in (0, 1))
     return Mixed(first, second, ratio=0.5, end=0, seed=2)
 

@@ -9,7 +9,7 @@ import torch
 from tests.support import zoo
 
 from engramlab.base.errors import UserError
-from engramlab.core.text.batches import IGNORE, Batch, OneEntryARow, Order, Packed, Rows
+from engramlab.core.text.batches import IGNORE, Batch, OneEntryARow, Order, Packed, TokenRows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import schedules
 from engramlab.core.training.loop import NonFiniteLoss, Recipe, TrainState, train
@@ -21,7 +21,7 @@ RECIPE = Recipe(steps=4, batch=6, learning_rate=1e-2, warmup=1, beta2=0.95, clip
 def stream(answers_only: bool = False) -> OneEntryARow:
     rows = [[(7 * i + 3 * k) % 60 + 2 for k in range(3 + i % 6)] for i in range(20)]
     marks = [[0] * (len(row) - 2) + [1, 1] for row in rows]
-    source = Rows(Sequences.of(rows, marks))
+    source = TokenRows(Sequences.of(rows, marks))
     return OneEntryARow(source, Order(20, 1), start=[0], end=1, length=16, answers_only=answers_only)
 
 
@@ -158,7 +158,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_parameters():
 
 
 def test_batches_without_a_target_are_refused():
-    source = Rows(Sequences.of([list(range(2, 30))]))
+    source = TokenRows(Sequences.of([list(range(2, 30))]))
     batches = Packed(source, Order(1, 0), end=1, length=4, answers_only=True)
     with pytest.raises(UserError, match="step 1: the batch has no target token"):
         next(train(TrainState(zoo.model("llama"), RECIPE), batches))

@@ -8,7 +8,7 @@ import pytest
 from tests.support.effort import calls
 
 from engramlab.base.errors import UserError
-from engramlab.corpora.layout import passages
+from engramlab.corpora.layout import as_passages
 from engramlab.corpora.people import ATTRIBUTES, Pools
 from engramlab.corpora.sources.bios import Config as BiosConfig
 from engramlab.corpora.sources.bios import bios
@@ -24,7 +24,7 @@ def corpus(variant, **options):
 
 def everything(made):
     ids = map(str, range(len(made)))
-    return passages(made.layout(np.arange(len(made))), made.pieces, made.attributes, ids)
+    return as_passages(made.layout(np.arange(len(made))), made.pieces, made.attributes, ids)
 
 
 def objects(passage):
@@ -80,7 +80,7 @@ def test_any_entry_without_the_others(variant):
     whole = [p.text for p in everything(made)]
     shuffled = np.random.default_rng(0).permutation(len(made))
     layout = made.layout(shuffled)
-    again = passages(layout, made.pieces, made.attributes, map(str, shuffled))
+    again = as_passages(layout, made.pieces, made.attributes, map(str, shuffled))
     assert [p.text for p in again] == [whole[i] for i in shuffled]
     assert layout.pieces.dtype == np.int32
     assert layout.marks.dtype == np.int8

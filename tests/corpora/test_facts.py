@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Fact
 from engramlab.corpora.facts import FactTable
-from engramlab.corpora.layout import passages as texts_of
+from engramlab.corpora.layout import as_passages as texts_of
 from engramlab.corpora.people import People
 from engramlab.files.tables import clean
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engramlab.base.errors import UserError
-from engramlab.corpora.layout import facts
+from engramlab.corpora.layout import facts_of
 from engramlab.corpora.people import ATTRIBUTES, People, Pools
 from engramlab.corpora.templates import pool
 
@@ -41,7 +41,7 @@ def test_the_seed_decides_and_the_number_of_people_does_not():
     some = range(50)
 
     def said(people):
-        return [facts(people, i) for i in some]
+        return [facts_of(people, i) for i in some]
 
     assert said(People(50, seed=3)) == said(People(20_000_000, seed=3))
     assert said(People(50, seed=3)) != said(People(50, seed=4))

@@ -15,12 +15,12 @@ from engramlab.corpora.layout import NAME
 from engramlab.corpora.people import ATTRIBUTES, People
 from engramlab.corpora.questions import Split
 from engramlab.corpora.rewriting import (
-    Reading,
     RewrittenCorpus,
+    Stated,
     people_table,
-    read,
     rewritten,
     rewritten_questions,
+    stated_in,
 )
 
 NAME_ = "Anya Briar Forger"
@@ -31,12 +31,12 @@ TEXT = (
 )
 
 
-def quotes(text: str, reading: Reading) -> list[tuple[str, int]]:
+def quotes(text: str, reading: Stated) -> list[tuple[str, int]]:
     return [(text[start:end], mark) for start, end, mark in reading.spans]
 
 
 def test_reading_finds_each_value_and_every_mention_of_the_name() -> None:
-    reading = read(TEXT, NAME_, VALUES)
+    reading = stated_in(TEXT, NAME_, VALUES)
     assert reading.missing == ()
     assert quotes(TEXT, reading) == [
         (NAME_, NAME),
@@ -61,21 +61,21 @@ def test_reading_finds_each_value_and_every_mention_of_the_name() -> None:
     ],
 )
 def test_only_words_as_they_are_written_count(old: str, new: str, missing: tuple[str, ...]) -> None:
-    assert read(TEXT.replace(old, new), NAME_, VALUES).missing == missing
+    assert stated_in(TEXT.replace(old, new), NAME_, VALUES).missing == missing
 
 
 def test_two_facts_with_one_value_need_two_mentions() -> None:
     values = (*VALUES[:5], "Princeton, NJ")
     once = TEXT.replace(", in Midland, MI", "")
-    assert read(once, NAME_, values).missing == ("work_city",)
-    assert read(TEXT.replace("Midland, MI", "Princeton, NJ"), NAME_, values).missing == ()
+    assert stated_in(once, NAME_, values).missing == ("work_city",)
+    assert stated_in(TEXT.replace("Midland, MI", "Princeton, NJ"), NAME_, values).missing == ()
 
 
 def test_a_value_inside_another_is_not_its_mention() -> None:
     values = (*VALUES[:2], "Princeton", *VALUES[3:])
-    assert read(TEXT, NAME_, values).missing == ("university",)
+    assert stated_in(TEXT, NAME_, values).missing == ("university",)
     text = TEXT.replace("Reed College", "Princeton")
-    assert ("Princeton", 3) in quotes(text, read(text, NAME_, values))
+    assert ("Princeton", 3) in quotes(text, stated_in(text, NAME_, values))
 
 
 def made(entries: int = 3, skip: tuple[int, ...] = ()) -> tuple[RewrittenCorpus, People, list[str]]:
@@ -93,7 +93,7 @@ def made(entries: int = 3, skip: tuple[int, ...] = ()) -> tuple[RewrittenCorpus,
         name, values = facts[item % 5]
         order = np.random.default_rng(item).permutation(6)
         texts.append(f"{name}: " + "; ".join(values[a] for a in order) + f" (text {item}).")
-    spans = [read(text, *facts[item % 5]).spans for text, item in zip(texts, items, strict=True)]
+    spans = [stated_in(text, *facts[item % 5]).spans for text, item in zip(texts, items, strict=True)]
     subjects = [item % 5 for item in items]
     return (
         RewrittenCorpus(people_table(profiles), texts, subjects, spans, np.arange(len(items))),

@@ -9,7 +9,7 @@ import pytest
 from tests.support.questions import questions_of
 
 from engramlab.base.errors import UserError
-from engramlab.corpora.layout import passages
+from engramlab.corpora.layout import as_passages
 from engramlab.corpora.questions import Split
 from engramlab.corpora.sources.tables import Config as TableConfig
 from engramlab.corpora.sources.tables import dataset, table
@@ -31,7 +31,7 @@ def countries(tmp_path):
 
 def everything(made):
     ids = map(str, range(len(made)))
-    return passages(made.layout(np.arange(len(made))), made.pieces, made.attributes, ids)
+    return as_passages(made.layout(np.arange(len(made))), made.pieces, made.attributes, ids)
 
 
 def test_a_table_goes_down_the_road_of_bios(countries):

@@ -137,9 +137,9 @@ def test_many_at_once_equal_one_by_one(name: str, family: str, tokenizer: Any) -
     for edits, delta in zip(cases, each, strict=True):
         assert isinstance(delta, Delta)
         alone = method.make(model, tokenizer, edits, method=name, config=config)
-        with deltas.applied(model, delta):
+        with deltas.active(model, delta):
             many = likelihood(model, tokenizer, edits[0])
-        with deltas.applied(model, alone):
+        with deltas.active(model, alone):
             assert many == pytest.approx(likelihood(model, tokenizer, edits[0]), rel=1e-2, abs=1e-2)
 
 
@@ -149,9 +149,9 @@ def test_deltas_survive_saving(name: str, tokenizer: Any) -> None:
     delta = method.make(model, tokenizer, EDITS[:1], method=name, config=quick(name))
     kind = method.kinds()[delta.kind]
     again = kind.restore(delta.model, delta.tensors(), delta.settings())
-    with deltas.applied(model, delta):
+    with deltas.active(model, delta):
         first = likelihood(model, tokenizer, EDITS[0])
-    with deltas.applied(model, again):
+    with deltas.active(model, again):
         assert likelihood(model, tokenizer, EDITS[0]) == first
 
 

@@ -115,7 +115,7 @@ def judged_naively(model, tokenizer, case: Case, delta: Delta) -> list[dict]:
         said = written_naively(model, tokenizer, query.prompt)
         target = query.target or said
         tokens, was = forced_naively(model, tokenizer, query.prompt, target)
-        with deltas.applied(model, delta):
+        with deltas.active(model, delta):
             prompt = delta.context(query.prompt)
             writes = written_naively(model, tokenizer, prompt)
             _, now = forced_naively(model, tokenizer, prompt, target)
@@ -154,7 +154,7 @@ def test_equals_one_query_at_a_time(family, tokenizer):
         found = judge(model, tokenizer, CASES, said, deltas=own)
         agree(found, naive)
         for case, delta in zip(CASES, own, strict=True):  # and installed, as in the continual setting
-            with deltas.applied(model, delta):
+            with deltas.active(model, delta):
                 agree(judge(model, tokenizer, [case], said), [r for r in found if r["case"] == case.id])
     assert not deltas.installed(model)
 
@@ -235,7 +235,7 @@ def test_a_routed_delta_cannot_recognise_the_answer(tokenizer):
     model, (prompt, target) = make(tokenizer), ("The capital of France is", "Washington, on the Seine")
     leak = Leak(model, tokenizer, prompt, target)
     ids = torch.tensor([ids_of(tokenizer, join(prompt, target)[0])[:-1]])
-    with deltas.applied(model, leak), torch.no_grad():
+    with deltas.active(model, leak), torch.no_grad():
         model(ids)
     assert leak.decisions[-1] == [1]  # the trap is there
     leak.decisions.clear()
@@ -244,7 +244,7 @@ def test_a_routed_delta_cannot_recognise_the_answer(tokenizer):
     rows = judge(model, tokenizer, cases, said, deltas=[leak, dense(model, 0)])
     assert leak.decisions == [[0], [0]]
     assert rows[0]["logprobs_before"] == pytest.approx(rows[0]["logprobs_after"], abs=1e-4)
-    with deltas.applied(model, leak):
+    with deltas.active(model, leak):
         assert judge(model, tokenizer, cases[:1], said)[0]["written_after"] == rows[0]["written_before"]
 
 
@@ -282,11 +282,11 @@ def test_contexts_of_installed_deltas(tokenizer):
     said = before(model, tokenizer, CASES, new_tokens=NEW)
     old = Preface(model, "Old.")
     new = Preface(model, "It's on the Seine.", continues=old)
-    with deltas.applied(model, new):
+    with deltas.active(model, new):
         alone = judge(model, tokenizer, CASES, said)
-    with deltas.applied(model, old), deltas.applied(model, new):
+    with deltas.active(model, old), deltas.active(model, new):
         assert judge(model, tokenizer, CASES, said) == alone
-    with deltas.applied(model, old):
+    with deltas.active(model, old):
         assert judge(model, tokenizer, CASES, said) != alone
     assert [row["prompt"] for row in alone[:1]] == ["The capital of France is"]
 
@@ -297,7 +297,7 @@ def test_in_half_precision(tokenizer):
     own = [dense(model, 0), Leaning(model, 1, 0.5), low(model, 2, 2)]
     rows = judge(model, tokenizer, CASES, said, deltas=own)
     for case, delta in zip(CASES, own, strict=True):
-        with deltas.applied(model, delta):
+        with deltas.active(model, delta):
             alone = judge(model, tokenizer, [case], said)
         for a, b in zip([r for r in rows if r["case"] == case.id], alone, strict=True):
             assert a["logprobs_after"] == pytest.approx(b["logprobs_after"], abs=0.3)

@@ -16,7 +16,7 @@ from engramlab.base.facts import Edit, Query
 from engramlab.core.models import module_paths
 from engramlab.core.models.geometry import down_projection
 from engramlab.core.training import losses
-from engramlab.editing.keys.keyvalue import Rows, Search, key_weights, prefixes
+from engramlab.editing.keys.keyvalue import AlignedRows, Search, key_weights, prefixes
 from engramlab.editing.requests import encode_edits
 from engramlab.editing.solve.valuesearch import _batch_sizes, search_values
 
@@ -173,13 +173,13 @@ def test_one_search_that_fails_leaves_the_others_alone(tokenizer: Any) -> None:
 
 def test_rows_meet_at_the_subjects_last_token(tokenizer: Any) -> None:
     requests = encode_edits(tokenizer, [[e] for e in EDITS], prefixes=CONTEXTS, subjects=True)
-    for rows in (Rows.of(requests), Rows.of(requests, whole=False)):
+    for rows in (AlignedRows.of(requests), AlignedRows.of(requests, whole=False)):
         at = requests.ids[torch.arange(len(requests.ids)), requests.subject_ends]
         assert torch.equal(rows.ids[:, rows.begin], at)
         assert rows.mask is not None
         assert torch.equal((rows.mask == 0).sum(1), rows.shift)
     assert rows.ids.shape[1] == rows.begin + 1
-    whole = Rows.of(requests)
+    whole = AlignedRows.of(requests)
     assert torch.equal(whole.kept().sum(1), requests.keep.sum(1))
     assert torch.equal(whole.ids[:, whole.begin :][whole.kept()], requests.ids[requests.keep])
 

@@ -131,7 +131,7 @@ def test_rome_writes_the_value_it_searched(family: str, tokenizer: Any) -> None:
     wanted = search_values(model, tokenizer, [edit], 1, contexts, config, CE, "value").change[0]
     delta = made(rome, model, tokenizer, [edit], config, CE)
     before = at_subject(model, tokenizer, edit.query.prompt, "Japan", 1)[1]
-    with deltas.applied(model, delta):
+    with deltas.active(model, delta):
         after = at_subject(model, tokenizer, edit.query.prompt, "Japan", 1)[1]
     torch.testing.assert_close(after - before, wanted, rtol=1e-3, atol=1e-4)
     assert delta.changes[down_projection(model, 1)].left.shape[1] == 1  # type: ignore[union-attr]
@@ -196,7 +196,7 @@ def test_alphaedit_keeps_what_earlier_edits_wrote(tokenizer: Any) -> None:
         inner = (keys @ keys.T + old @ old.T) @ projection + 0.5 * torch.eye(64, dtype=torch.float64)
         return missing @ keys.T @ projection @ torch.linalg.inv(inner)
 
-    with deltas.applied(model, again):
+    with deltas.active(model, again):
         second = made(alphaedit, model, tokenizer, EDITS[1:2], config, CE)
         naive = naive_spread(model, tokenizer, EDITS[1:2], config, solve)
     for layer, update in naive.items():

@@ -185,7 +185,7 @@ def test_an_edit_takes_and_comes_off_without_a_trace(name, family, tokenizer):
     delta = made(method, m, tokenizer, edits, CONFIGS[name], CE)
     assert [p.requires_grad for p in m.parameters()] == required
     assert deltas.installed(m) == ()
-    with deltas.applied(m, delta):
+    with deltas.active(m, delta):
         assert logprob(m, tokenizer, edits) > before + 0.1
         if name != "wise":  # its radius is learnt, theirs are given
             assert torch.equal(logits(m, tokenizer, UNRELATED), far)
@@ -200,7 +200,7 @@ def test_bf16_and_overtone(name, tokenizer):
     m = model("llama", tokenizer, torch.bfloat16)
     before = logprob(m, tokenizer, EDITS[:1])
     delta = made(load(name), m, tokenizer, EDITS[:1], CONFIGS[name], losses.get("overtone"))
-    with deltas.applied(m, delta):
+    with deltas.active(m, delta):
         assert logprob(m, tokenizer, EDITS[:1]) > before
 
 
@@ -250,7 +250,7 @@ def test_the_target_plays_no_part_in_routing(name, tokenizer):
     method, m = load(name), model("llama", tokenizer)
     edits = EDITS[:2]
     delta = made(method, m, tokenizer, edits, CONFIGS[name], CE)
-    with deltas.applied(m, delta):
+    with deltas.active(m, delta):
         for edit in edits:
             text = generate(m, tokenizer, [edit.query.prompt, "It's on the Seine and"], max_new_tokens=4)[0]
             ids = torch.tensor([tokenizer(edit.query.prompt)["input_ids"]])
@@ -270,7 +270,7 @@ def test_cases_under_their_own_deltas_in_one_batch(name, tokenizer):
     found = method.edit_each(m, tokenizer, [[e] for e in EDITS[:2]], CONFIGS[name], CE)
     alone = []
     for edit, delta in zip(EDITS[:2], found, strict=True):
-        with deltas.applied(m, delta):
+        with deltas.active(m, delta):
             alone.append(float(logprob(m, tokenizer, [edit])[0]))
     encoded = encode_queries(tokenizer, [Query(e.query.prompt, e.target) for e in EDITS[:2]])
     with deltas.together(m, found):
@@ -285,9 +285,9 @@ def test_a_delta_comes_back_from_its_parts(name, tokenizer):
     settings = json.loads(json.dumps(delta.settings()))
     back = type(delta).restore(delta.model, {k: v.clone() for k, v in delta.tensors().items()}, settings)
     assert back.context("A prompt") == delta.context("A prompt")
-    with deltas.applied(m, delta):
+    with deltas.active(m, delta):
         want = logprob(m, tokenizer, EDITS)
-    with deltas.applied(m, back):
+    with deltas.active(m, back):
         assert np.array_equal(logprob(m, tokenizer, EDITS), want)
 
 
@@ -305,7 +305,7 @@ def test_what_is_not_finite_fails_alone(name, tokenizer):
     assert isinstance(found[0], EditFailed)
     assert EDITS[0].query.prompt in str(found[0])
     before = logprob(m, tokenizer, EDITS[1:2])
-    with deltas.applied(m, found[1]):
+    with deltas.active(m, found[1]):
         assert logprob(m, tokenizer, EDITS[1:2]) > before
     with pytest.raises(EditFailed):
         made(method, m, tokenizer, cases[0], CONFIGS[name], loss)
@@ -323,7 +323,7 @@ def test_grace_puts_its_value_where_it_should(replacement, start, tokenizer):
     delta = made(grace, m, tokenizer, EDITS[:1], config, CE)
     requests = encode_edits(tokenizer, [EDITS[:1]])
     end, seen = int(requests.prompt_ends[0]), []
-    with deltas.applied(m, delta):
+    with deltas.active(m, delta):
         hook = m.get_submodule(delta.path).register_forward_hook(lambda module, args, output: seen.append(output))
         with torch.no_grad(), deltas.routing(m, requests.prompt_ends):
             m(requests.ids)
@@ -359,13 +359,13 @@ def test_the_same_prompt_edited_again_says_the_new_thing(tokenizer):
     again = an_edit(EDITS[0].query.prompt, "Paris")
     for name in ("grace", "melo"):
         one = made(load(name), m, tokenizer, EDITS[:1], CONFIGS[name], CE)
-        with deltas.applied(m, one):
+        with deltas.active(m, one):
             before = logprob(m, tokenizer, [again])
             two = made(load(name), m, tokenizer, [again], CONFIGS[name], CE)
-            with deltas.applied(m, two):
+            with deltas.active(m, two):
                 assert logprob(m, tokenizer, [again]) > before + 0.1
         at_once = made(load(name), m, tokenizer, [EDITS[0], again], CONFIGS[name], CE)
-        with deltas.applied(m, at_once):
+        with deltas.active(m, at_once):
             assert logprob(m, tokenizer, [again]) > before + 0.1
 
 
@@ -378,7 +378,7 @@ def test_melo_edits_may_share_a_block(tokenizer):
         made(melo, m, tokenizer, EDITS, melo.Config(key_layer=1, layers=(1,)), CE)
     deep = model("llama", tokenizer, num_hidden_layers=3)
     delta = made(melo, deep, tokenizer, EDITS[:1], melo.Config(steps=2, key_layer=0, layers=(1,)), CE)
-    with deltas.applied(deep, delta), pytest.raises(UserError, match="must be there too"):
+    with deltas.active(deep, delta), pytest.raises(UserError, match="must be there too"):
         made(melo, deep, tokenizer, EDITS[1:], melo.Config(key_layer=0, layers=(2,)), CE)
 
 
@@ -487,7 +487,7 @@ def test_ike_puts_the_nearest_facts_last_and_goes_on(tokenizer):
     assert len(last) == 3
     assert last[1] == "From now on: What is the capital of Japan? Answer: Paris."
     assert text.count("So: ") == 5
-    with deltas.applied(m, delta):
+    with deltas.active(m, delta):
         more = made(ike, m, tokenizer, [an_edit("It's on the", "Thames")], ike.Config(demonstrations=0), CE)
     assert more.continues is delta
     assert len(more.facts) == 3

@@ -59,10 +59,10 @@ def weights(folder: Path) -> Weights:
     return {name: digest_of(tensor) for name, tensor in load_file(str(folder / "model.safetensors")).items()}
 
 
-def add(model: nn.Module, tokenizer: Any, edit: Edit, name: str = "ft-m") -> saving.Record:
+def add(model: nn.Module, tokenizer: Any, edit: Edit, name: str = "ft-m") -> saving.EditRecord:
     """Makes an edit and leaves it on the model."""
     deltas.install(model, method.make(model, tokenizer, [edit], method=name, config=quick(name)))
-    return saving.Record(method=name, loss="cross-entropy", edits=(edit,))
+    return saving.EditRecord(method=name, loss="cross-entropy", edits=(edit,))
 
 
 def edited(source: Path, out: Path, *names: str, **more: Any) -> list[Weights]:

@@ -149,11 +149,11 @@ def test_of_an_edited_model_only_while_there_is_nothing_better(tokenizer: Any, t
     path = down_projection(model, 0)
     width, inner = matrix_shape(model, path)
     delta = WeightDelta(deltas.fingerprint(model), {path: LowRank(torch.ones(width, 1), torch.ones(1, inner))})
-    with deltas.applied(model, delta), pytest.warns(UserWarning, match="edited model serve"):
+    with deltas.active(model, delta), pytest.warns(UserWarning, match="edited model serve"):
         edited = second_moments(model, tokenizer, [1], source, progress=False)[1]
     clean = second_moments(model, tokenizer, [1], source, progress=False)[1]
     assert not torch.allclose(edited.values, clean.values)
-    with deltas.applied(model, delta):
+    with deltas.active(model, delta):
         assert torch.equal(second_moments(model, tokenizer, [1], source, progress=False)[1].values, clean.values)
 
 

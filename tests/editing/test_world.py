@@ -13,7 +13,7 @@ from engramlab.base.facts import Case, Edit, Query
 from engramlab.core.text.tokens import join
 from engramlab.corpora import countries as table
 from engramlab.editing.benchmarks.world import world
-from engramlab.editing.cases import together
+from engramlab.editing.cases import judged_together
 
 CASES = world()
 EDITS = [case.edits[0] for case in CASES]
@@ -207,11 +207,11 @@ def test_the_table_is_the_packages():
 
 
 def test_several_edits_side_by_side():
-    alone = together(CASES[:1])
+    alone = judged_together(CASES[:1])
     assert alone == CASES[:1]
     by_id = {case.id: case for case in CASES}
     chosen = [by_id["capital/France"], by_id["currency/France"], by_id["capital/Japan"]]
-    kept = together(chosen)
+    kept = judged_together(chosen)
     dropped = [set(a.edits[0].judges) - set(b.edits[0].judges) for a, b in zip(chosen, kept, strict=True)]
     assert any(q.group == "Forgetfulness" and q.relation == "currency" for q in dropped[0])
     assert any(q.group == "Forgetfulness" and q.relation == "capital" for q in dropped[1])
@@ -219,12 +219,12 @@ def test_several_edits_side_by_side():
     first = by_id["capital/France"]
     twin = next(c for c in CASES if c.id.startswith("capital/") and c.id != first.id)
     same = replace(twin.edits[0], target=first.edits[0].target)
-    (kept_first, _) = together([first, Case(twin.id, (same,))])
+    (kept_first, _) = judged_together([first, Case(twin.id, (same,))])
     assert not any(q.group == "Logical_Generalization" for q in kept_first.edits[0].judges)
     assert any(q.group == "Logical_Generalization" for q in first.edits[0].judges)
     # Everything at once: what is left contradicts no edit.
     edited = {edit.query.id for edit in EDITS}
-    everything = together(CASES)
+    everything = judged_together(CASES)
     assert len(everything) == len(CASES)
     for case in everything:
         for judge in case.edits[0].judges:

@@ -36,7 +36,7 @@ SMALLEST = replace(
     inject="passages.jsonl",
     repeat=True,
     pretrain=Recipe(steps=4, batch=2, learning_rate=3e-3, schedule="linear"),
-    reading=acquisition.Reading(window=2, bootstrap=20),
+    reading=acquisition.CurveOptions(window=2, bootstrap=20),
     checkpoint_minutes=0.0,
 )
 
@@ -183,11 +183,11 @@ def test_moments_and_rate_go_on_where_pretraining_stopped(here: Path, monkeypatc
 
 def test_learning_rates_continue_or_hold() -> None:
     origin = Recipe(steps=10, batch=2, learning_rate=1.0, schedule="linear", final=0.0, warmup=2)
-    on = replace(part.continued(origin, 4), steps=6, batch=8)
+    on = replace(part.continued_recipe(origin, 4), steps=6, batch=8)
     assert [on.rate(s) for s in range(9)] == [origin.rate(4 + s) for s in range(9)]
-    again = replace(part.continued(on, 3), steps=2)
+    again = replace(part.continued_recipe(on, 3), steps=2)
     assert [again.rate(s) for s in range(2)] == [origin.rate(7 + s) for s in range(2)]
-    held = replace(part.held(origin, origin.rate(4)), steps=6)
+    held = replace(part.at_constant_rate(origin, origin.rate(4)), steps=6)
     assert {held.rate(s) for s in range(6)} == {origin.rate(4)}
 
 
@@ -253,7 +253,7 @@ def test_a_loss_that_explodes_stops_the_run(here: Path) -> None:
         ({"vocabulary": 10}, "vocabulary"),
         ({"stage": (0.0,)}, "stage must be above 0"),
         ({"batch": (0,)}, "batch must be at least 1"),
-        ({"reading": acquisition.Reading(base=1.0)}, "reading.base must be above 1, not 1.0"),
+        ({"reading": acquisition.CurveOptions(base=1.0)}, "reading.base must be above 1, not 1.0"),
         ({"passages": 4}, "has 4 and 1 of them are the control; choose at most 3"),
         ({"passages": 0}, "passages must be at least 1, not 0"),
     ],

@@ -19,7 +19,7 @@ from engramlab.base.facts import Edit, Query
 from engramlab.core import deltas
 from engramlab.core.text.tokens import encode_queries
 from engramlab.core.training import losses
-from engramlab.editing.judge.course import Course, spread
+from engramlab.editing.judge.course import Course, loss_spread
 from engramlab.editing.methods import ft_m
 from engramlab.experiments import token_overfitting as overfitting
 from engramlab.measuring.scoring import score
@@ -122,7 +122,7 @@ def test_the_course_is_what_one_would_measure_by_hand(kind: str, clip: float) ->
         ends.append(last)
         for steps in {0, 2, last} & set(range(last + 1)):
             (alone,) = ft_m.edit_each(model, tokenizer, [cases[number]], replace(settings, steps=steps or 1), loss)
-            with deltas.applied(model, alone) if steps else torch.no_grad():
+            with deltas.active(model, alone) if steps else torch.no_grad():
                 for e, edit in enumerate(cases[number]):
                     of = [r for r in rows if (r["case"], r["edit"], r["step"]) == (case, e, steps)]
                     encoded = encode_queries(tokenizer, [Query(edit.query.prompt, edit.target)])
@@ -140,8 +140,8 @@ def test_the_spread_is_over_the_tokens_of_an_edit() -> None:
         return {"case": case, "edit": 0, "logprob": logprob, "final": final}
 
     rows = [row("a", -1.0), row("a", -4.0), row("a", -9.0, final=False), row("b", -2.0)]
-    assert spread(rows) == {"final_loss_spread": 3.0, "final_loss": pytest.approx(7 / 3)}
-    assert spread([]) == {"final_loss_spread": None, "final_loss": None}
+    assert loss_spread(rows) == {"final_loss_spread": 3.0, "final_loss": pytest.approx(7 / 3)}
+    assert loss_spread([]) == {"final_loss_spread": None, "final_loss": None}
 
 
 def test_settings_are_the_losses_they_say() -> None:

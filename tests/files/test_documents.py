@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engramlab.base.errors import UserError
-from engramlab.files.documents import CHARACTERS, check_source, digest, documents
+from engramlab.files.documents import CHARACTERS, check_source, documents, file_digest
 
 
 def test_every_kind_of_file_and_a_folder_of_them(tmp_path: Path) -> None:
@@ -49,11 +49,11 @@ def test_tables_of_other_kinds_and_archives(tmp_path: Path) -> None:
 def test_a_digest_is_of_what_the_files_say(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("One.")
     (tmp_path / "b.txt").write_text("Two.")
-    both, one = digest(str(tmp_path)), digest(str(tmp_path / "a.txt"))
+    both, one = file_digest(str(tmp_path)), file_digest(str(tmp_path / "a.txt"))
     assert one == hashlib.sha256(b"One.").hexdigest()
     (tmp_path / "b.txt").write_text("Too.")
-    assert digest(str(tmp_path)) != both
-    assert digest(str(tmp_path / "a.txt")) == one
+    assert file_digest(str(tmp_path)) != both
+    assert file_digest(str(tmp_path / "a.txt")) == one
 
 
 def test_other_columns(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from engramlab.base import errors
 from engramlab.base.errors import UserError
 from engramlab.files import locks, runs, writing
 from engramlab.files.journal import Journal, read_rows
-from engramlab.files.runs import Run
+from engramlab.files.runs import RunFolder
 from engramlab.files.writing import read_json, write_folder, write_json, write_text
 
 
@@ -33,8 +33,8 @@ class Config:
     pretrain: Recipe = Recipe()
 
 
-def opened(folder: Path, config: Config = Config()) -> Run:
-    run = Run(folder, "reading", config, preset="tiny")
+def opened(folder: Path, config: Config = Config()) -> RunFolder:
+    run = RunFolder(folder, "reading", config, preset="tiny")
     run.open()
     return run
 
@@ -44,7 +44,7 @@ def opened(folder: Path, config: Config = Config()) -> Run:
 
 def test_a_run_keeps_what_was_asked(tmp_path):
     folder = tmp_path / "a" / "run"
-    run = Run(folder, "reading", Config(facts=Path("x.csv")), preset="tiny")
+    run = RunFolder(folder, "reading", Config(facts=Path("x.csv")), preset="tiny")
     assert not folder.exists()  # nothing is written before it is opened
     run.open()
     record = read_json(folder / "config.json")
@@ -52,7 +52,7 @@ def test_a_run_keeps_what_was_asked(tmp_path):
     assert (record["experiment"], record["preset"]) == ("reading", "tiny")
     assert {"python", "torch", "transformers", "engramlab"} <= record["versions"].keys()
     run.close()
-    again = Run(folder, "reading", Config(facts=Path("x.csv")))
+    again = RunFolder(folder, "reading", Config(facts=Path("x.csv")))
     assert again.resumed
     again.open()
     again.close()
@@ -64,7 +64,7 @@ def test_another_config_is_refused_by_the_options_that_differ(tmp_path):
     before = (tmp_path / "run" / "config.json").read_bytes()
     changed = Config(seed=3, pretrain=Recipe(steps=6, rates=(0.1,)))
     with pytest.raises(UserError) as refusal:
-        Run(tmp_path / "run", "reading", changed)
+        RunFolder(tmp_path / "run", "reading", changed)
     for part in (
         "pretrain.steps: 5 there, 6 now",
         "pretrain.rates: [0.1, 0.2] there, [0.1] now",
@@ -73,7 +73,7 @@ def test_another_config_is_refused_by_the_options_that_differ(tmp_path):
         assert part in str(refusal.value)
     assert str(refusal.value).endswith("choose another --out, or remove that folder to start over")
     with pytest.raises(UserError, match="holds a run of 'reading', not of 'writing'; choose another --out"):
-        Run(tmp_path / "run", "writing", Config())
+        RunFolder(tmp_path / "run", "writing", Config())
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 
@@ -92,7 +92,7 @@ def test_an_option_that_did_not_exist_counts_as_its_default(tmp_path):
         grid: tuple[Recipe, ...] = (Recipe(),)
         tags: list[str] = dataclasses.field(default_factory=lambda: ["a"])
 
-    assert Run(tmp_path / "run", "reading", LaterConfig()).resumed
+    assert RunFolder(tmp_path / "run", "reading", LaterConfig()).resumed
     for later, words in (
         (LaterConfig(pretrain=LaterRecipe(clip=0.5)), "pretrain.clip: 1.0 there, 0.5 now"),
         (LaterConfig(tags=["b"]), r'tags: \["a"\] there, \["b"\] now'),
@@ -100,12 +100,12 @@ def test_an_option_that_did_not_exist_counts_as_its_default(tmp_path):
         (LaterConfig(seed=1), "seed: 0 there, 1 now"),
     ):
         with pytest.raises(UserError, match=words):
-            Run(tmp_path / "run", "reading", later)
+            RunFolder(tmp_path / "run", "reading", later)
     # An option inside a list of recipes, and an option that is there but no longer exists.
     write_json(path, record | {"config": runs.plain(LaterConfig(grid=(Recipe(),)))})
-    assert Run(tmp_path / "run", "reading", LaterConfig(grid=(LaterRecipe(),))).resumed
+    assert RunFolder(tmp_path / "run", "reading", LaterConfig(grid=(LaterRecipe(),))).resumed
     with pytest.raises(UserError, match=r'tags: \["a"\] there, null now'):
-        Run(tmp_path / "run", "reading", Config())
+        RunFolder(tmp_path / "run", "reading", Config())
 
 
 def test_folders_that_hold_something_else(tmp_path):
@@ -119,9 +119,9 @@ def test_folders_that_hold_something_else(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).write_text(text, errors="surrogateescape")
         with pytest.raises(UserError, match=message):
-            Run(tmp_path / name, "reading", Config())
+            RunFolder(tmp_path / name, "reading", Config())
     with pytest.raises(UserError, match="exists and is no run folder"):
-        Run(tmp_path / "files" / "thesis.tex", "reading", Config())
+        RunFolder(tmp_path / "files" / "thesis.tex", "reading", Config())
     with pytest.raises(UserError, match="cannot write"):
         opened(tmp_path / "files" / "thesis.tex" / "run")
 

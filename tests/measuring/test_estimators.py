@@ -8,7 +8,7 @@ import torch
 from tests.support import zoo
 
 from engramlab.base.facts import Query
-from engramlab.core.text.batches import OneEntryARow, Order, Rows
+from engramlab.core.text.batches import OneEntryARow, Order, TokenRows
 from engramlab.core.text.tokens import Sequences, encode_queries
 from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.measuring import estimators
@@ -27,7 +27,7 @@ def taught():
     model = zoo.model("llama", vocabulary=len(tokenizer), hidden_size=48)
     rows = encode_queries(tokenizer, KNOWN, end=True).sequences
     rows = Sequences.of([row[:-1] for row in map(rows.row, range(len(rows)))])  # the stream puts the end token there
-    stream = OneEntryARow(Rows(rows), Order(4, 0), start=[], end=tokenizer.eos_token_id, length=32)
+    stream = OneEntryARow(TokenRows(rows), Order(4, 0), start=[], end=tokenizer.eos_token_id, length=32)
     for _ in train(TrainState(model, Recipe(steps=60, batch=4, learning_rate=5e-3)), stream):
         pass
     return model, tokenizer

@@ -16,7 +16,7 @@ from engramlab.core import deltas
 from engramlab.core.forward.decoding import beam
 from engramlab.core.forward.generation import generate
 from engramlab.core.models import add_lora
-from engramlab.core.text.batches import OneEntryARow, Order, Rows
+from engramlab.core.text.batches import OneEntryARow, Order, TokenRows
 from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.core.text.tokens import GAP, Sequences, encode_queries
 from engramlab.core.training.loop import Recipe, TrainState, train
@@ -118,7 +118,7 @@ def test_each_row_under_its_own_delta(family):
     owner = np.random.default_rng(0).integers(3, size=len(rows))
     naive = []
     for one in several:
-        with deltas.applied(model, one):
+        with deltas.active(model, one):
             naive.append(score(model, rows, budget=1))
     of = np.repeat(owner, np.diff(naive[0].offsets))
     for budget in (50, 16_384):
@@ -135,7 +135,7 @@ def test_a_routed_delta_never_sees_what_is_scored(family, alike):
     """It decides once a row, as it does for the prompt alone, and nothing is read ahead of the decision."""
     model, rows = zoo.model(family).eval(), random_rows(alike)
     one, naive, leaked, ends = Leaning(model), [], 0, np.zeros(len(rows), dtype=np.int64)
-    with deltas.applied(model, one), torch.no_grad():
+    with deltas.active(model, one), torch.no_grad():
         for i in range(len(rows)):
             row = torch.from_numpy(rows.row(i)).long()[None]
             places = np.flatnonzero(rows.marks[rows.offsets[i] : rows.offsets[i + 1]])
@@ -206,11 +206,11 @@ def test_shared_beginnings_change_nothing_in_what_is_written(family, asked):
     handle.remove()
     assert any(rows == 1 and length > 64 for rows, length in seen)  # read once
     one = Leaning(model)
-    with deltas.applied(model, one):
+    with deltas.active(model, one):
         leaning = [written_naively(model, tokenizer, prompt, 6) for prompt in prompts]
         assert generate(model, tokenizer, prompts, max_new_tokens=6) == leaning != naive
     changed = dense(model, 0, scale=0.5)
-    with deltas.applied(model, changed):
+    with deltas.active(model, changed):
         changes = [written_naively(model, tokenizer, prompt, 6) for prompt in prompts]
     owner = np.arange(len(prompts)) % 2
     with deltas.together(model, [one, changed]):
@@ -294,7 +294,7 @@ def trained(request):
     rows = encode_queries(tokenizer, QUERIES, end=True).sequences
     end = tokenizer.eos_token_id
     rows = Sequences.of([row[:-1] for row in map(rows.row, range(16))])  # the stream puts the end token there
-    stream = OneEntryARow(Rows(rows), Order(16, 0), start=[], end=end, length=64)
+    stream = OneEntryARow(TokenRows(rows), Order(16, 0), start=[], end=end, length=64)
     list(train(TrainState(model, Recipe(steps=150, batch=8, learning_rate=5e-3)), stream))
     return model, tokenizer
 

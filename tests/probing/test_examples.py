@@ -98,7 +98,7 @@ def test_accuracy_majority_reachable_and_interval() -> None:
     train = np.concatenate([np.arange(40)])  # class 3 is never trained on
     subjects = np.repeat(np.arange(50, 100), 4)
     predicted = np.where(rng.random(200) < 0.6, labels[0, subjects], 1)[None, :, None]
-    (row,) = accuracy.judge(Tasks([Task("a", "whole", 4)], labels), predicted, subjects, train)
+    (row,) = accuracy.accuracies(Tasks([Task("a", "whole", 4)], labels), predicted, subjects, train)
     right = predicted[0, :, 0] == labels[0, subjects]
     common = Counter(labels[0, train].tolist()).most_common(1)[0][0]
     assert row["accuracy"] == pytest.approx(right.mean())

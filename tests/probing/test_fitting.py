@@ -54,8 +54,8 @@ def fitted(
 ) -> tuple[Probes, Any]:
     """Trained probes, and what they read in everything."""
     kept: list[Probes] = []
-    made = fitting.make
-    monkeypatch.setattr(fitting, "make", lambda *given: kept.append(made(*given)) or kept[0])
+    made = fitting.make_probes
+    monkeypatch.setattr(fitting, "make_probes", lambda *given: kept.append(made(*given)) or kept[0])
     read: list[np.ndarray] = []
 
     def finish(predicted: np.ndarray) -> dict:
@@ -147,21 +147,21 @@ def test_fixed_states_are_computed_once_and_dropout_makes_them_move(tmp_path: Pa
     probes = Probes([3], 32, "none", seeds=[0])
     passes: list[int] = []
     model.base_model.register_forward_hook(lambda *_: passes.append(1))
-    reader = fitting.Reader(model, of, linear, probes, "t", None)
+    reader = fitting.HiddenStateReader(model, of, linear, probes, "t", None)
     first, numbers = reader.read(np.array([3, 7])), np.array([7, 3])
     assert torch.equal(reader.read(numbers)[:, [1, 0]], first)
     assert len(passes) == 1
     ids, lengths, places = of.batch(np.array([3, 7]), torch.device("cpu"))
     torch.testing.assert_close(first, hidden_states(model, ids, lengths, places), rtol=1e-4, atol=1e-5)
     restless = zoo.model("gpt_neox", hidden_dropout=0.1)
-    assert not fitting.Reader(restless, of, linear, probes, "t", None).fixed
-    assert fitting.Reader(restless, of, replace(linear, dropout=False), probes, "t", None).fixed
+    assert not fitting.HiddenStateReader(restless, of, linear, probes, "t", None).fixed
+    assert fitting.HiddenStateReader(restless, of, replace(linear, dropout=False), probes, "t", None).fixed
 
 
 def test_batch_norm_stands_on_all_of_p_train() -> None:
     model, of = zoo.model("gpt_neox").eval(), examples(1)
     probes = Probes([3, 2], 32, "batch", seeds=[0, 1])
-    reader = fitting.Reader(model, of, replace(PROBES["linear"], norm="batch"), probes, "t", None)
+    reader = fitting.HiddenStateReader(model, of, replace(PROBES["linear"], norm="batch"), probes, "t", None)
     train = np.arange(10)
     states = reader.read(train)[0, :, 0]
     norm = nn.BatchNorm1d(32, affine=False, momentum=1.0)

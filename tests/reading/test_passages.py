@@ -11,7 +11,7 @@ from engramlab.base.facts import Query
 from engramlab.base.rows import DEPTHS
 from engramlab.corpora.passages import PassageRecord, all_queries, to_json, to_jsonl
 from engramlab.reading import names, read_passages
-from engramlab.reading.defects import KINDS, count, defects
+from engramlab.reading.defects import KINDS, count_defects, defects
 
 REAL = Path(__file__).parents[3] / "shared/data/fictional_knowledge/fictional_knowledge_paraphrased.json"
 
@@ -220,7 +220,7 @@ def test_defects_say_where_and_what():
     assert twice.detail == "'He is' is also the prompt of passage r, semantic query 1"
     (lost,) = defects([CASES["fact lost"][0], record()])[:1]
     assert "'Mars' stands in 0 of 1 paraphrases" in str(lost)
-    assert count(defects([CASES["fact lost"][0]]))["fact lost", "memorization"] == 1
+    assert count_defects(defects([CASES["fact lost"][0]]))["fact lost", "memorization"] == 1
 
 
 # the real data ------------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_the_real_data_has_its_known_defects(real):
     assert kinds["target in its prompt"] == 13
     assert kinds["stray quote"] == 16
     assert len([q for r in used for q in r.of_depth("memorization") if r.paraphrases]) == 200
-    assert count(found)["fact lost", "memorization"] == 39
+    assert count_defects(found)["fact lost", "memorization"] == 39
     # What it does not have: every memorization query is verbatim but for the space behind a quote, no query is there twice.
     assert not kinds["not in the passage"] + kinds["duplicate query"] + kinds["target not at the end"]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from engramlab.report.parts.figures import Bar, Line, bars, curves, percent, plain, styles
+from engramlab.report.parts.figures import Bar, Line, bars, curves, escaped, percent, styles
 from engramlab.report.parts.paper import PUBLISHED, published
 
 
 def test_labels_are_one_short_escaped_line() -> None:
-    assert plain("a <b>\n& c") == "a &lt;b&gt; &amp; c"
+    assert escaped("a <b>\n& c") == "a &lt;b&gt; &amp; c"
     # Cut before escaping, so that no entity is cut in two.
-    assert plain("<" * 50, 4) == "&lt;&lt;&lt;…"
+    assert escaped("<" * 50, 4) == "&lt;&lt;&lt;…"
 
 
 def test_percentages() -> None:

@@ -25,9 +25,9 @@ from engramlab.experiments import knowledge_extraction as extraction
 from engramlab.files import runs, writing
 from engramlab.report.page import write_report
 from engramlab.sweeps import work
-from engramlab.sweeps.cells import Cell, Task, cells, sweep
+from engramlab.sweeps.cells import Cell, SweepTask, cells, sweep
 from engramlab.sweeps.executors import Processes, RayTasks, fair_threads
-from engramlab.sweeps.summary import correlations, means, points
+from engramlab.sweeps.summary import correlations_over_cells, means, points
 
 TINY = extraction.PRESETS["tiny"]
 OPTIONS = ["--people", "6", "--evaluations", "1", "--evaluated-people", "2"]
@@ -56,7 +56,7 @@ class Scripted:
     def room(self) -> bool:
         return self.running < self.places
 
-    def start(self, task: Task, log: Path) -> Task:
+    def start(self, task: SweepTask, log: Path) -> SweepTask:
         self.running += 1
         assert self.running <= self.places
         self.started.append(task.folder.name)
@@ -64,7 +64,7 @@ class Scripted:
         log.write_text(f"Traceback\nengramlab: try {self.started.count(task.folder.name)} went wrong\n\n")
         return task
 
-    def ended(self, handle: Task) -> int:
+    def ended(self, handle: SweepTask) -> int:
         self.running -= 1
         code = self.codes.get(handle.folder.name, []).pop(0) if self.codes.get(handle.folder.name) else 0
         if not code:
@@ -76,7 +76,10 @@ class Scripted:
 
 
 def made(out: Path, *names: str, afterwards: bool = False) -> list[Cell]:
-    tasks = {name: [Task((), out / name), *([Task((), out / f"{name}-then")] if afterwards else [])] for name in names}
+    tasks = {
+        name: [SweepTask((), out / name), *([SweepTask((), out / f"{name}-then")] if afterwards else [])]
+        for name in names
+    }
     return [Cell(name, None, None, None, tuple(tasks[name])) for name in names]
 
 
@@ -188,7 +191,7 @@ def test_processes_end_with_whoever_started_them(tmp_path: Path) -> None:
         time.sleep(0.1)
     sweeping.send_signal(signal.SIGKILL)
     sweeping.wait()
-    place = runs.Run(folder, "knowledge-extraction", _config(folder))
+    place = runs.RunFolder(folder, "knowledge-extraction", _config(folder))
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
@@ -253,7 +256,7 @@ def test_killed_resumed_parallel_and_serial_sweeps_have_equal_rows(
 def test_a_sweep_may_grow_and_nothing_else_about_it_may_change(tmp_path: Path) -> None:
     def opened(variants: list[str], seeds: int, **changes: Any) -> dict[str, Any]:
         made = sweep("knowledge-extraction", replace(TINY, **changes), variants=variants, seeds=seeds)
-        place = runs.Run(tmp_path / "sweep", "sweep", made, grows=("variants", "seeds"))
+        place = runs.RunFolder(tmp_path / "sweep", "sweep", made, grows=("variants", "seeds"))
         place.open()
         place.close()
         return writing.read_json(tmp_path / "sweep" / "config.json")
@@ -282,10 +285,12 @@ def test_a_cell_that_fails_for_good_is_reported_and_its_sweep_can_be_finished(
     # A file where a folder of the cell must be: its run fails, however often, until the file is gone.
     cli_words = [*command, "--out", str(out)]
     made_cell = cells(sweep("knowledge-extraction", _parsed(), variants=["single"], seeds=1), out, [])[0]
-    place = runs.Run(out, "sweep", sweep("knowledge-extraction", _parsed(), variants=["single", "multi2"], seeds=1))
+    place = runs.RunFolder(
+        out, "sweep", sweep("knowledge-extraction", _parsed(), variants=["single", "multi2"], seeds=1)
+    )
     place.open()
     place.close()
-    inside = runs.Run(made_cell.folder, "knowledge-extraction", made_cell.config)
+    inside = runs.RunFolder(made_cell.folder, "knowledge-extraction", made_cell.config)
     inside.open()
     inside.close()
     blocked.touch()
@@ -349,19 +354,19 @@ def test_the_correlation_has_one_point_a_dataset_and_attribute(tmp_path: Path) -
         )
         for s in (0, 1)
     ]
-    (row,) = correlations(probing)
+    (row,) = correlations_over_cells(probing)
     assert (row["target"], row["points"]) == ("whole", 4)
     assert row["rho"] == pytest.approx(0.8)  # ranks 1 2 3 4 against 2 1 3 4
     assert (row["by_dataset"]["points"], row["by_dataset"]["rho"]) == (2, None)  # two points have no order to speak of
     third = [
         {**one, "dataset": "multi2", "accuracy": one["accuracy"] / 3} for one in probing if one["dataset"] == "multi5"
     ]
-    (row,) = correlations([*probing, *third])
+    (row,) = correlations_over_cells([*probing, *third])
     assert (row["points"], row["by_dataset"]["points"]) == (6, 3)
     assert row["by_dataset"]["rho"] == pytest.approx(np.corrcoef([1, 3, 2], [1, 2.5, 2.5])[0, 1])
-    (row,) = correlations(probing)
+    (row,) = correlations_over_cells(probing)
     lost = [{**probing[0], "extraction": None}]
-    assert correlations(lost) == []
+    assert correlations_over_cells(lost) == []
     folder = tmp_path / "sweep"
     writing.write_json(folder / "config.json", {"experiment": "sweep", "config": {}})
     document = {
@@ -379,7 +384,7 @@ def test_the_correlation_has_one_point_a_dataset_and_attribute(tmp_path: Path) -
 
 def test_processes_are_held_to_their_number(tmp_path: Path) -> None:
     executor = Processes(2, threads=1)
-    tasks = [Task(("version",), tmp_path / str(i)) for i in range(2)]
+    tasks = [SweepTask(("version",), tmp_path / str(i)) for i in range(2)]
     handles = [executor.start(task, tmp_path / "logs" / f"{i}.txt") for i, task in enumerate(tasks)]
     assert not executor.room()
     deadline = time.monotonic() + 300

@@ -29,7 +29,7 @@ from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.corpora.people import ATTRIBUTES, People
 from engramlab.corpora.rewriting import rewritten
 from engramlab.writing.bior import FACTS, BiorConfig, conversation, write_bior
-from engramlab.writing.rounds import Conversation, clean
+from engramlab.writing.rounds import Conversation, whole_sentences
 
 NAME = "Anya Briar Forger"
 VALUES = ("October 2, 1996", "Princeton, NJ", "Reed College", "Ecology", "Dow", "Midland, MI")
@@ -86,7 +86,7 @@ def test_a_conversation_lists_every_fact_once_in_an_order_of_its_own() -> None:
     ],
 )
 def test_clean_keeps_whole_sentences(answer: str, text: str) -> None:
-    assert clean(answer) == text
+    assert whole_sentences(answer) == text
 
 
 def test_a_killed_run_goes_on_to_the_same_corpus(tmp_path: Path) -> None:

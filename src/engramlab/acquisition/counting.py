@@ -70,14 +70,14 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
                 yield subject, target
         return
     if isinstance(first, dict) and {"subject", "object"} & first.keys():
-        for row in read_rows(path, ("subject", "object")):
+        for row in rows_with(path, ("subject", "object")):
             yield str(row["subject"]), str(row["object"])
         return
     for fact in FactTable.read(path):
         yield fact.subject, fact.object
 
 
-def read_rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
+def rows_with(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of a table that has these columns, none of their cells empty."""
     for place, row in tables.objects(path):
         for name in needed:

@@ -19,7 +19,7 @@ FACT_POINTS = 100  # states of a query's curve there
 
 
 @dataclass(frozen=True)
-class Reading:
+class CurveOptions:
     """How the curves are read; the report prints every choice."""
 
     target: Literal["mean", "sum"] = "mean"
@@ -68,7 +68,7 @@ class Curves:
         return [(rows, at) for rows, at in parts if at]
 
 
-def read_curves(folder: Path, reading: Reading) -> Curves:
+def read_curves(folder: Path, reading: CurveOptions) -> Curves:
     """What was measured in ``folder`` (of one part's injection). Raises UserError where nothing was."""
     about = writing.read_json(folder / "queries.json")
     steps, values = read_measurements(folder / "measured")
@@ -98,7 +98,7 @@ class Slice:
 
 
 def take_slice(
-    curves: Curves, group: str, depth: str, reading: Reading, control_steps: Sequence[Sequence[int]]
+    curves: Curves, group: str, depth: str, reading: CurveOptions, control_steps: Sequence[Sequence[int]]
 ) -> Slice | None:
     """Effectivity and retainability of a group at a depth; None where it has no queries.
 
@@ -141,7 +141,7 @@ def control_steps(groups: Sequence[Group]) -> list[tuple[int, ...]]:
 
 
 def for_report(
-    curves: Curves, reading: Reading, groups: Sequence[Group], shown: Sequence[tuple[str, str]]
+    curves: Curves, reading: CurveOptions, groups: Sequence[Group], shown: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     """Thinned mean curves and retainability of each (group, depth) of ``shown``, and every query's curve."""
     means, kept = [], []

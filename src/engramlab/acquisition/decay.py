@@ -13,10 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engramlab.base import bootstrap
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Booleans = npt.NDArray[np.bool_]
+from engramlab.base.arrays import Booleans, Floats, Integers
 
 
 def inliers(values: npt.ArrayLike, factor: float = 1.5, *, axis: int | None = 0) -> Booleans:

@@ -18,10 +18,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from engramlab.acquisition.counting import count_facts, read_pairs, read_rows
-from engramlab.acquisition.curves import Curves, Reading, read_curves
-from engramlab.acquisition.decay import Floats
-from engramlab.acquisition.laws import Law, Measured, laws_of, validate
+from engramlab.acquisition.counting import count_facts, read_pairs, rows_with
+from engramlab.acquisition.curves import CurveOptions, Curves, read_curves
+from engramlab.acquisition.laws import Law, MeasuredLaw, laws_of, validate
+from engramlab.base.arrays import Floats
 from engramlab.base.errors import UserError, nearest
 from engramlab.files import writing
 from engramlab.files.documents import documents
@@ -71,7 +71,7 @@ def outlook(law: Law, interval: float, needed: float, *, steps: float = math.inf
     return Outlook(interval, height, kept, learnt)
 
 
-def intervals(counts: npt.ArrayLike, corpus_tokens: float, tokens_a_step: float) -> Floats:
+def encounter_intervals(counts: npt.ArrayLike, corpus_tokens: float, tokens_a_step: float) -> Floats:
     """Steps from one encounter to the next for facts stated ``counts`` times in a corpus; infinite for none.
 
     Args:
@@ -175,7 +175,7 @@ class RunPart:
 
     about: dict[str, Any]
     curves: Curves
-    laws: dict[tuple[str, str], Measured]
+    laws: dict[tuple[str, str], MeasuredLaw]
 
     @property
     def batch(self) -> int:
@@ -196,7 +196,7 @@ def read_run_parts(folder: Path) -> dict[str, RunPart]:
     summary = writing.read_json(path)
     if summary.get("experiment") != "knowledge-acquisition":
         raise UserError(f"run {folder}: is a run of {summary.get('experiment')!r}; give one of knowledge-acquisition")
-    reading = Reading(**writing.read_json(Path(folder) / "config.json")["config"]["reading"])
+    reading = CurveOptions(**writing.read_json(Path(folder) / "config.json")["config"]["reading"])
     found = {}
     for about in summary["parts"]:
         curves = read_curves(Path(folder) / about["dataset"] / "injection", reading)
@@ -215,12 +215,12 @@ class Facts:
 
 
 def _forecast(
-    measured: Measured, facts: Facts, a_step: float, total: float, probability: float
+    measured: MeasuredLaw, facts: Facts, a_step: float, total: float, probability: float
 ) -> list[dict[str, Any]]:
     needed = math.log(probability) - measured.before
     steps = total / a_step
     rows = []
-    every = intervals(facts.counts, facts.corpus_tokens, a_step)
+    every = encounter_intervals(facts.counts, facts.corpus_tokens, a_step)
     for name, count, interval in zip(facts.names, facts.counts, every, strict=True):
         row: dict[str, Any] = {"fact": name, "count": int(count), "verdict": "never", "learnt_at": None, "tokens": None}
         row |= {"interval": float(interval), "keeps": 0.0}
@@ -243,7 +243,7 @@ def _verdicts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 def _conditions(
     parts: dict[str, RunPart], part: str, group: str, depth: str, counts: np.ndarray
-) -> Iterator[tuple[str, Measured, np.ndarray, int]]:
+) -> Iterator[tuple[str, MeasuredLaw, np.ndarray, int]]:
     """Other conditions than the corpus's, each with the law measured for it, the facts' counts and the tokens a step."""
     own = parts[part]
     for other, words in (("paraphrase", "in other words"), ("duplicate", "in the same words")):
@@ -264,7 +264,7 @@ def _facts(options: PlanOptions, about: dict[str, Any]) -> Facts:
             raise UserError(
                 "frequencies: say with --corpus-tokens how many tokens the corpus has that they were counted in"
             )
-        rows = list(read_rows(options.frequencies, ("fact", "count")))
+        rows = list(rows_with(options.frequencies, ("fact", "count")))
         try:
             counts = np.array([float(row["count"]) for row in rows])
         except ValueError:

@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engramlab.acquisition import decay, dynamics
-from engramlab.acquisition.curves import Curves, Reading
-from engramlab.acquisition.decay import Floats
+from engramlab.acquisition.curves import CurveOptions, Curves
+from engramlab.base.arrays import Floats
 from engramlab.base.rows import DEPTHS
 
 
@@ -145,14 +145,14 @@ BASELINES = {"no forgetting": no_forgetting, "last encounter only": last_encount
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredLaw:
     """A law and where targets stood before."""
 
     law: Law
     before: float
 
 
-def law_of(curves: Curves, group: str, depth: str, reading: Reading) -> Measured | None:
+def law_of(curves: Curves, group: str, depth: str, reading: CurveOptions) -> MeasuredLaw | None:
     """The law of a group at a depth; None where it was not injected or never measured densely enough."""
     parts = curves.injected(group, depth)
     away = []
@@ -188,7 +188,7 @@ def law_of(curves: Curves, group: str, depth: str, reading: Reading) -> Measured
         peak=peak,
         highest=-before,
     )
-    return Measured(law, before)
+    return MeasuredLaw(law, before)
 
 
 def _at(curves: Curves, rows: np.ndarray, states: np.ndarray) -> np.ndarray:
@@ -196,7 +196,7 @@ def _at(curves: Curves, rows: np.ndarray, states: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(states, curves.steps, values) for values in curves.logprobs[rows]])
 
 
-def validate(laws: dict[tuple[str, str], Measured], curves: Curves) -> list[dict[str, Any]]:
+def validate(laws: dict[tuple[str, str], MeasuredLaw], curves: Curves) -> list[dict[str, Any]]:
     """How far forecasts were off on a part that they were not fitted to.
 
     Args:
@@ -231,7 +231,7 @@ def validate(laws: dict[tuple[str, str], Measured], curves: Curves) -> list[dict
     return found
 
 
-def laws_of(curves: Curves, reading: Reading) -> dict[tuple[str, str], Measured]:
+def laws_of(curves: Curves, reading: CurveOptions) -> dict[tuple[str, str], MeasuredLaw]:
     """Every law that can be read from a part, by (group, depth)."""
     groups = dict.fromkeys(query["group"] for query in curves.queries)
     found = {(group, depth): law_of(curves, group, depth, reading) for group in groups for depth in DEPTHS}

@@ -14,9 +14,9 @@ from typing import Literal, get_args
 from engramlab.base.errors import UserError
 from engramlab.base.options import check_rules
 
-Schedule = Literal["duplicate", "paraphrase", "once", "never"]
-SCHEDULES: tuple[str, ...] = get_args(Schedule)
-PAPER_ORDER: tuple[Schedule, ...] = ("paraphrase", "duplicate", "once")  # passages 1-40, 41-80, 81-120
+InjectionSchedule = Literal["duplicate", "paraphrase", "once", "never"]
+INJECTION_SCHEDULES: tuple[str, ...] = get_args(InjectionSchedule)
+PAPER_ORDER: tuple[InjectionSchedule, ...] = ("paraphrase", "duplicate", "once")  # passages 1-40, 41-80, 81-120
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class Group:
     """
 
     name: str
-    schedule: Schedule
+    schedule: InjectionSchedule
     passages: tuple[int, ...]
     start: int = 0
     interval: int = 100
     times: int = 10
 
     def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
+        if self.schedule not in INJECTION_SCHEDULES:
             raise UserError(
-                f"group {self.name!r}: there is no schedule {self.schedule!r}; use one of {', '.join(SCHEDULES)}"
+                f"group {self.name!r}: there is no schedule {self.schedule!r}; use one of {', '.join(INJECTION_SCHEDULES)}"
             )
         leasts = (("start", 0), ("interval", 1), ("times", 1))
         rules = [(name, getattr(self, name) >= least, f"at least {least}") for name, least in leasts]
@@ -84,7 +84,7 @@ class Encounter:
 
 
 def make_groups(
-    schedule: Schedule | Literal["all"],
+    schedule: InjectionSchedule | Literal["all"],
     paraphrases: Sequence[int],
     *,
     control: int = 0,
@@ -109,7 +109,7 @@ def make_groups(
             f"control: {control} of {len(paraphrases)} passages cannot be left out; leave at least one to inject"
         )
     injected = list(range(len(paraphrases) - control))
-    kinds: tuple[Schedule, ...] = PAPER_ORDER if schedule == "all" else (schedule,)
+    kinds: tuple[InjectionSchedule, ...] = PAPER_ORDER if schedule == "all" else (schedule,)
     if len(injected) < len(kinds):
         raise UserError(f"schedule all: needs at least {len(kinds)} passages to inject, there are {len(injected)}")
     sizes = [len(injected) // len(kinds) + (k < len(injected) % len(kinds)) for k in range(len(kinds))]

@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from engramlab.base.arrays import Floats, Integers
 
 ENDS = (0.025, 0.975)  # of a 95 % percentile interval
 _AT_ONCE = 4_000_000  # resampling weights held in memory

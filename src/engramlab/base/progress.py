@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as RichProgress
 
 SECONDS_BETWEEN_LINES = 30.0
 
+#: Called with (how much is done, how much there is).
+Progress = Callable[[int, int], None]
+#: Called with (what is being done, how much of it is done, how much there is).
+NamedProgress = Callable[[str, int, int], None]
 
-class Bar:
+
+class ProgressBar:
     """A progress bar as a context manager.
 
     Args:
@@ -36,11 +42,11 @@ class Bar:
         self.started = time.monotonic()
         self.first = done
         self._last_line = self.started
-        self._bar: Progress | None = None
+        self._bar: RichProgress | None = None
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         if self.enabled and self.console.is_terminal:
-            self._bar = Progress(
+            self._bar = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),

@@ -14,8 +14,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
+from engramlab.base.arrays import Integers
+
+Unsigned = npt.NDArray[np.uint64]
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
@@ -33,11 +34,11 @@ def key(seed: int, *labels: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
 
-def words(key: int, index: npt.ArrayLike) -> Words:
+def random_words(key: int, index: npt.ArrayLike) -> Unsigned:
     """The words of stream `key` at `index` (any shape, not negative): uint64 of that shape."""
     # On arrays, never scalars: 64-bit arithmetic is meant to wrap, and numpy warns about it for scalars only.
     position = np.asarray(index)
-    word: Words = np.atleast_1d(position).astype(np.uint64)
+    word: Unsigned = np.atleast_1d(position).astype(np.uint64)
     word *= _STEP
     word += np.uint64((key + int(_STEP)) & 0xFFFFFFFFFFFFFFFF)
     word ^= word >> np.uint64(30)
@@ -58,7 +59,7 @@ def draw(key: int, index: npt.ArrayLike, high: int) -> Integers:
     """
     if not 1 <= high <= 1 << 32:
         raise ValueError(f"high must be between 1 and 2**32, not {high}")
-    word = np.atleast_1d(words(key, index))
+    word = np.atleast_1d(random_words(key, index))
     word >>= np.uint64(32)
     word *= np.uint64(high)
     word >>= np.uint64(32)

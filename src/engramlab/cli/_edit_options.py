@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
-from engramlab.cli._words import about as help_of
-from engramlab.cli._words import parse
+from engramlab.cli._words import help_of, parse
 
 METHOD, LOSS = "ft-m", "cross-entropy"
 
@@ -67,12 +66,12 @@ def options(given: Sequence[str], name: str, module: Any, loss_name: str) -> Any
         f"{help_of(edit.__doc__)}\n\n--out DIR says where (needed; the model's own folder to add to it), --method one of "
         f"{there}, --loss one of {', '.join(losses.LOSSES)}. Shown are the options of --method {name}"
         + (f" --loss {loss_name}" if module.TAKES_LOSS else "")
-        + f".\n\n{name}{' (needs --subject)' if module.NEEDS_SUBJECT else ''}: {summary(module)}"
+        + f".\n\n{name}{' (needs --subject)' if module.NEEDS_SUBJECT else ''}: {first_paragraph(module)}"
     )
     return parse(kind, "edit --out DIR", given, description=about)
 
 
-def summary(module: Any) -> str:
+def first_paragraph(module: Any) -> str:
     """The first paragraph of a method's docstring."""
     return " ".join((module.__doc__ or "").strip().split("\n\n")[0].split())
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engramlab.base.progress import Bar
+from engramlab.base.progress import NamedProgress, ProgressBar
 from engramlab.base.rows import Row
 from engramlab.editing.folders.disk import Saved, State
 from engramlab.editing.judge.preview import holds
@@ -26,16 +26,16 @@ _ROLES = {
 
 
 @contextlib.contextmanager
-def bars() -> Iterator[Callable[[str, int, int], None]]:
+def progress_bars() -> Iterator[NamedProgress]:
     """Progress bars, one after another, for something that says what it does and how far it is."""
     with contextlib.ExitStack() as stack:
-        shown: Bar | None = None
+        shown: ProgressBar | None = None
 
         def report(what: str, done: int, total: int) -> None:
             nonlocal shown
             if shown is None or shown.label != what:
                 stack.close()
-                shown = stack.enter_context(Bar(what, total))
+                shown = stack.enter_context(ProgressBar(what, total))
             shown.to(done, total)
 
         yield report

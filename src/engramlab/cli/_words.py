@@ -27,7 +27,7 @@ def parse(
     return tyro.cli(kind, prog=f"engramlab {name}", args=list(given), config=(marker,), **options)
 
 
-def about(doc: str | None) -> str:
+def help_of(doc: str | None) -> str:
     """What a command's docstring says behind its first paragraph: the text of its ``--help``."""
     return (doc or "").partition("\n\n")[2].strip()
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.errors import UserError, nearest
-from engramlab.cli._words import about, no_name_yet, parse, take, wants_help
+from engramlab.cli._words import help_of, no_name_yet, parse, take, wants_help
 
 _SHOWN = 20  # defects of each kind
 
@@ -39,7 +39,7 @@ def main(given: list[str]) -> None:
         name: (config, partial(_export, name)) for name, config in datasets.commands().items()
     } | by_model
     if no_name_yet(given) or given[0] == "check":
-        print(f"{about(__doc__)}\n")
+        print(f"{help_of(__doc__)}\n")
         for name, (config, _) in kinds.items():
             print(f"{name:8} {(config.__doc__ or '').strip().splitlines()[0]}")
         return
@@ -59,7 +59,7 @@ def main(given: list[str]) -> None:
 
 
 def _export(kind: str, config: Any, out: Path) -> Path:
-    from engramlab.base.progress import Bar
+    from engramlab.base.progress import ProgressBar
     from engramlab.corpora import datasets
     from engramlab.corpora.export import export
 
@@ -71,7 +71,7 @@ def _export(kind: str, config: Any, out: Path) -> Path:
     datasets.parse_variants(config, [config.variant])
     (variant,) = datasets.variants(config, [config.variant])
     made, _ = datasets.halved(datasets.dataset(config, variant), config.seed)
-    with Bar(f"corpus {kind}, rows", 1) as bar:
+    with ProgressBar(f"corpus {kind}, rows", 1) as bar:
         export(made.corpus, made.questions, out, progress=bar.to)
     return out
 
@@ -103,7 +103,7 @@ def _passages(config: Any, out: Path) -> Path:
 
 def _check(given: list[str]) -> None:
     from engramlab.reading import read_passages
-    from engramlab.reading.defects import KINDS, count, defects
+    from engramlab.reading.defects import KINDS, count_defects, defects
 
     everything = "--all" in given
     files = [word for word in given if word != "--all"]
@@ -117,7 +117,7 @@ def _check(given: list[str]) -> None:
         of_kind = [defect for defect in found if defect.kind == kind]
         if not of_kind:
             continue
-        by_depth = {depth: n for (name, depth), n in count(of_kind).items() if depth and name == kind}
+        by_depth = {depth: n for (name, depth), n in count_defects(of_kind).items() if depth and name == kind}
         shares = f" ({', '.join(f'{depth} {n}' for depth, n in by_depth.items())})" if by_depth else ""
         print(f"\n{kind}: {len(of_kind)}{shares}: {what}")
         for defect in of_kind if everything else of_kind[:_SHOWN]:

@@ -43,7 +43,7 @@ def main(given: list[str]) -> None:
     out, source = Path(out_name).expanduser(), str(options.model)
     saving.check_out(out, source if saving.is_edited(source) else None, delta_only=options.delta_only)
     model, tokenizer = load_model(source, dtype=options.dtype, device=options.device)
-    with tables.bars() as report, tables.noting(notes):
+    with tables.progress_bars() as report, tables.noting(notes):
         changed = change(
             model,
             tokenizer,

@@ -8,13 +8,13 @@ model families: the names that other commands take.
 
 from __future__ import annotations
 
-from engramlab.cli._words import about, wants_help
+from engramlab.cli._words import help_of, wants_help
 
 
 def main(given: list[str]) -> None:
     """Prints the names."""
     if wants_help(given):
-        print(about(__doc__))
+        print(help_of(__doc__))
         return
     from engramlab import experiments
     from engramlab.corpora.variants import SIXTEEN
@@ -31,7 +31,7 @@ def main(given: list[str]) -> None:
     print("  with +CEL behind any of them: celebrities beside the people, their share by --minority-share")
     print("  with +TEXT behind any of them: unrelated text (--text) in the celebrities' place")
     print()
-    from engramlab.cli._edit_options import summary
+    from engramlab.cli._edit_options import first_paragraph
     from engramlab.core.models import buildable
     from engramlab.core.training.losses import LOSSES
     from engramlab.corpora.datasets import sources
@@ -39,7 +39,7 @@ def main(given: list[str]) -> None:
 
     print("editing methods (engramlab edit --method NAME --help shows the options)")
     for name in method.names():
-        print(f"  {name}\n    {summary(method.load(name))}")
+        print(f"  {name}\n    {first_paragraph(method.load(name))}")
     print("\nlosses (--loss)", *LOSSES, sep="\n  ")
     print("\nbenchmark formats (engramlab edit --file; recognised by their keys)", *benchmarks.names(), sep="\n  ")
     print("\nbenchmarks that are made (--benchmark)", *benchmarks.made(), sep="\n  ")

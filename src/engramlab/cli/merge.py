@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engramlab.base.errors import UserError
-from engramlab.cli._words import about, parse, take
+from engramlab.cli._words import help_of, parse, take
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Options:
 def main(given: list[str]) -> None:
     """Merges, and asks whether every edit still holds."""
     rest, out = take(given, "--out")
-    options = parse(Options, "merge DIR DIR --out DIR", rest, positional=True, description=about(__doc__))
+    options = parse(Options, "merge DIR DIR --out DIR", rest, positional=True, description=help_of(__doc__))
     if out is None:
         raise UserError("engramlab merge needs --out DIR: where the merged model is kept, for example --out merged/")
-    from engramlab.base.progress import Bar
+    from engramlab.base.progress import ProgressBar
     from engramlab.cli import _edit_tables as tables
     from engramlab.editing.folders import merging, opening, saving
 
-    with Bar("asking the model before and after", 1) as bar:
+    with ProgressBar("asking the model before and after", 1) as bar:
         rows = merging.merge(
             options.folders,
             out,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engramlab.cli._words import about, parse, take
+from engramlab.cli._words import help_of, parse, take
 
 _SHOWN = 20
 
@@ -25,7 +25,7 @@ def main(given: list[str]) -> None:
     from engramlab.files.writing import write_json
 
     given, out = take(given or ["--help"], "--out")
-    made = forecast(parse(PlanOptions, "plan", given, description=about(__doc__)))
+    made = forecast(parse(PlanOptions, "plan", given, description=help_of(__doc__)))
     console = Console()
 
     def show(title: str, rows: list[dict[str, Any]]) -> None:

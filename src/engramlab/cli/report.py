@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engramlab.base.errors import UserError
-from engramlab.cli._words import about, parse
+from engramlab.cli._words import help_of, parse
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def main(given: list[str]) -> None:
     """Writes the page and prints where it is."""
     from engramlab.report import write_report
 
-    options = parse(Options, "report", given, positional=True, description=about(__doc__))
+    options = parse(Options, "report", given, positional=True, description=help_of(__doc__))
     if not options.runs:
         raise UserError("engramlab report needs at least one run folder, for example engramlab report runs/demo")
     first = options.runs[0] / "report.html" if len(options.runs) == 1 else Path("report.html")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.errors import UserError
-from engramlab.cli._words import about, no_name_yet, parse, take, wants_help
+from engramlab.cli._words import help_of, no_name_yet, parse, take, wants_help
 
 GOES_ON = True
 
@@ -21,7 +21,7 @@ def main(given: list[str]) -> None:
     from engramlab import experiments
 
     if no_name_yet(given):
-        print(f"{about(__doc__)}\n\nexperiments: {', '.join(experiments.names())}")
+        print(f"{help_of(__doc__)}\n\nexperiments: {', '.join(experiments.names())}")
         return
     name, module = given[0], experiments.load(given[0])
     rest, chosen = take(given[1:], "--preset")

@@ -18,7 +18,7 @@ from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.base.options import at_least
-from engramlab.cli._words import about, no_name_yet, parse, take
+from engramlab.cli._words import help_of, no_name_yet, parse, take
 
 GOES_ON = True
 
@@ -57,7 +57,7 @@ def main(given: list[str]) -> None:
     from engramlab import experiments
 
     if no_name_yet(given):
-        print(f"{about(__doc__)}\n\nexperiments: {', '.join(experiments.names())}")
+        print(f"{help_of(__doc__)}\n\nexperiments: {', '.join(experiments.names())}")
         return
     import tyro
 
@@ -67,7 +67,7 @@ def main(given: list[str]) -> None:
     name, module = given[0], experiments.load(given[0])
     rest, probe_options = take(given[1:], "--probe-options")  # its value begins with dashes
     options, words = tyro.cli(
-        Options, prog=f"engramlab sweep {name}", args=rest, return_unknown_args=True, description=about(__doc__)
+        Options, prog=f"engramlab sweep {name}", args=rest, return_unknown_args=True, description=help_of(__doc__)
     )
     if options.out is None:
         raise UserError(
@@ -84,7 +84,7 @@ def main(given: list[str]) -> None:
     elif probe_options:
         raise UserError("probe_options: given without --probe")
     chosen = plan.sweep(name, config, variants=options.variants, seeds=options.seeds)
-    place = runs.Run(options.out, "sweep", chosen, preset=preset, grows=("variants", "seeds"))
+    place = runs.RunFolder(options.out, "sweep", chosen, preset=preset, grows=("variants", "seeds"))
     words = ["--preset", preset, *take(words, "--seed")[0]]
     cells = plan.cells(chosen, options.out, words, probing)
     if check := getattr(module, "check", None):

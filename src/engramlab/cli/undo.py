@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engramlab.base.errors import UserError
-from engramlab.cli._words import about, parse
+from engramlab.cli._words import help_of, parse
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def main(given: list[str]) -> None:
     """Takes edits off and prints which."""
     if not given:
         raise UserError("engramlab undo needs the folder, for example engramlab undo edited/")
-    options = parse(Options, "undo", given, positional=True, description=about(__doc__))
+    options = parse(Options, "undo", given, positional=True, description=help_of(__doc__))
     from engramlab.cli import _edit_tables as tables
     from engramlab.editing.folders import saving
 

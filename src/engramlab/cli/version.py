@@ -5,17 +5,17 @@ usage: engramlab version
 
 from __future__ import annotations
 
-from engramlab.cli._words import about, wants_help
+from engramlab.cli._words import help_of, wants_help
 
 
 def main(given: list[str]) -> None:
     """Prints one version a line."""
     if wants_help(given):
-        print(about(__doc__))
+        print(help_of(__doc__))
         return
-    from engramlab.files.runs import commit, versions
+    from engramlab.files.runs import git_commit, versions
 
     found = versions()
-    print(f"engramlab {found.pop('engramlab', '(not installed)')}" + (f" ({c})" if (c := commit()) else ""))
+    print(f"engramlab {found.pop('engramlab', '(not installed)')}" + (f" ({c})" if (c := git_commit()) else ""))
     for name, value in found.items():
         print(f"  {name} {value}")

@@ -228,7 +228,7 @@ def countries() -> tuple[Country, ...]:
     return tuple(found)
 
 
-def facts() -> list[Fact]:
+def country_facts() -> list[Fact]:
     """Every fact about every country, with other names of both; names that would be right for two are left out.
 
     Raises:

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from engramlab.base.arrays import Integers
 from engramlab.base.facts import Passage
-from engramlab.base.random_access import draw, key, words
+from engramlab.base.random_access import draw, key, random_words
 from engramlab.corpora.coverage import complete, entry_contexts
-from engramlab.corpora.layout import NAME, Integers, Layout, Marks, Pieces, entry_indices, passages
+from engramlab.corpora.layout import NAME, Layout, Marks, Pieces, as_passages, entry_indices
 from engramlab.corpora.sentences import Sentences
 from engramlab.corpora.variants import Variant
 
@@ -101,7 +102,7 @@ class EntryCorpus:
 
     def _order(self, tag: Integers) -> Integers:
         """The attributes in the order of their sentences: int64[n, attributes], shuffled by groups."""
-        ranks = np.stack([words(stream, tag) for stream in self._order_keys], axis=1)
+        ranks = np.stack([random_words(stream, tag) for stream in self._order_keys], axis=1)
         attributes = self._groups[np.argsort(ranks, axis=1)]
         return attributes[attributes >= 0].reshape(len(tag), len(self.attributes))
 
@@ -149,4 +150,4 @@ class EntryCorpus:
         return complete(self.contexts(), len(self.pieces))
 
     def passage(self, entry: int) -> Passage:
-        return passages(self.layout([entry]), self.pieces, self.attributes, [str(entry)])[0]
+        return as_passages(self.layout([entry]), self.pieces, self.attributes, [str(entry)])[0]

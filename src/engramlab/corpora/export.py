@@ -10,19 +10,20 @@ Rows are made and written a row group at a time, so memory does not grow with th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engramlab.base.arrays import Integers
 from engramlab.base.errors import UserError
-from engramlab.corpora.layout import NAME, Integers, PeopledCorpus, Pieces, Population, read_out
+from engramlab.base.progress import Progress
+from engramlab.corpora.layout import NAME, PeopledCorpus, Pieces, Population, read_out
 from engramlab.corpora.questions import QuestionCorpus
 from engramlab.files.writing import write_folder
 
-Progress = Callable[[int, int], None]
 ROW_GROUP = 16384
 
 _SPANS = pa.list_(

@@ -27,9 +27,9 @@ import numpy as np
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Fact, Passage, Query, Span
-from engramlab.base.random_access import key, words
+from engramlab.base.random_access import key, random_words
 from engramlab.base.rows import DEPTHS
-from engramlab.corpora.fictional_world import KINDS, SCHEMAS, WORDINGS, Entity, Frame, World, wordings
+from engramlab.corpora.fictional_world import KINDS, SCHEMAS, WORDINGS, Entity, SentenceFrame, World, wordings
 from engramlab.corpora.passages import ROLE, PassageRecord
 
 QUERIES = 5  # a depth
@@ -143,7 +143,7 @@ class Fictional:
             for frame in wordings().queries[made.facts[f][1]]
             for who in (made.facts[f][0], *self._descriptions(made, f))
         ]
-        drawn = words(self._keys["query"], entity * _DRAWS * 4 + _DRAWS + np.arange(len(found)))
+        drawn = random_words(self._keys["query"], entity * _DRAWS * 4 + _DRAWS + np.arange(len(found)))
         chosen = (found[k] for k in drawn.argsort()[:most].tolist())
         return [frame.fill(who, made.facts[f][2])[0] for f, frame, who in chosen]
 
@@ -152,7 +152,7 @@ class Fictional:
         if not 0 <= version <= self.paraphrases:
             raise IndexError(f"there is no version {version}; there are {self.paraphrases + 1}, from 0")
         made, asides = self._world.entity(entity), wordings().asides
-        drawn = words(self._keys["version"], (entity * 16 + version) * _DRAWS + np.arange(_DRAWS)).tolist()
+        drawn = random_words(self._keys["version"], (entity * 16 + version) * _DRAWS + np.arange(_DRAWS)).tolist()
         order = sorted(range(self.sentences), key=drawn.__getitem__)
         opening = next(k for k in order if k < self._said and made.links[k] < 0)  # a fact of the entity itself
         order.remove(opening)
@@ -172,7 +172,7 @@ class Fictional:
         """The five facts that queries ask for: of someone the entity leads to."""
         links = self._world.entity(entity).links[: self._said]
         chained = [f for f, link in enumerate(links) if link >= 0]
-        drawn = words(self._keys["query"], entity * _DRAWS * 4 + np.arange(len(chained))).tolist()
+        drawn = random_words(self._keys["query"], entity * _DRAWS * 4 + np.arange(len(chained))).tolist()
         return sorted(f for _, f in sorted(zip(drawn, chained, strict=True))[:QUERIES])
 
     def _descriptions(self, made: Entity, f: int) -> list[str]:
@@ -225,7 +225,7 @@ class Background(Sequence[str]):
             raise IndexError(f"there is no text {document}; there are {len(self)}")
         which, turn = divmod(document, self.passages + 1)
         entity = self.entities[which]
-        drawn = words(self._key, entity * 16 + np.arange(12)).tolist()
+        drawn = random_words(self._key, entity * 16 + np.arange(12)).tolist()
         versions = sorted(range(self.corpus.paraphrases + 1), key=drawn.__getitem__)
         if turn < self.passages:
             return self.corpus.text(entity, versions[turn])
@@ -235,6 +235,6 @@ class Background(Sequence[str]):
         return said
 
 
-def _until_object(frame: Frame, subject: str) -> str:
+def _until_object(frame: SentenceFrame, subject: str) -> str:
     sentence, _, middle = frame.fill(subject, "")
     return sentence[:middle]

@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from engramlab.base.errors import UserError
-from engramlab.base.random_access import key, permute, words
+from engramlab.base.random_access import key, permute, random_words
 from engramlab.corpora.templates import pool, read_data
 
 WORDINGS = 10  # of each relation in passages: the original and nine paraphrases
@@ -92,7 +92,7 @@ RELATIONS = tuple(sorted({relation for facts in SCHEMAS.values() for _, relation
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class SentenceFrame:
     """A sentence without its subject and object: `before` subject `between` object `after`."""
 
     before: str
@@ -108,7 +108,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Wordings:
+class FictionalWordings:
     """All sentences of the corpus.
 
     texts: for each relation the sentences of passages and paraphrases.
@@ -117,26 +117,26 @@ class Wordings:
     asides: sentences that state no fact.
     """
 
-    texts: dict[str, tuple[Frame, ...]]
-    queries: dict[str, tuple[Frame, ...]]
+    texts: dict[str, tuple[SentenceFrame, ...]]
+    queries: dict[str, tuple[SentenceFrame, ...]]
     phrases: dict[str, tuple[str, ...]]
     asides: tuple[str, ...]
 
 
 @cache
-def wordings() -> Wordings:
+def wordings() -> FictionalWordings:
     """The templates of `templates/fictional`, parsed."""
     texts = {
         relation: tuple(_frame(line) for line in read_data("templates", "fictional", f"{relation}.txt").splitlines())
         for relation in RELATIONS
     }
-    queries: dict[str, list[Frame]] = {}
+    queries: dict[str, list[SentenceFrame]] = {}
     for relation, line in _pairs("queries"):
         queries.setdefault(relation, []).append(_frame(line))
     phrases: dict[str, list[str]] = {}
     for relation, line in _pairs("phrases"):
         phrases.setdefault(relation, []).append(line)
-    return Wordings(
+    return FictionalWordings(
         texts,
         {relation: tuple(frames) for relation, frames in queries.items()},
         {relation: tuple(lines) for relation, lines in phrases.items()},
@@ -149,10 +149,10 @@ def _pairs(name: str) -> list[tuple[str, str]]:
     return [(relation, line) for relation, line in (each.split("\t") for each in lines)]
 
 
-def _frame(line: str) -> Frame:
+def _frame(line: str) -> SentenceFrame:
     before, rest = line.split("{subject}")
     between, after = rest.split("{object}")
-    return Frame(before, between, after)
+    return SentenceFrame(before, between, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ class World:
         kind = self.kinds[index % len(self.kinds)]
         people, org, main = self._named(index, kind)
         parts = {"A": people[0], "B": people[1], "M": people[2], "O": org, "X": main}
-        drawn = words(self._keys["values"], index * 32 + np.arange(2 * len(SCHEMAS[kind]))).tolist()
+        drawn = random_words(self._keys["values"], index * 32 + np.arange(2 * len(SCHEMAS[kind]))).tolist()
         taken: set[str] = set()
         led, worded = {"X": -1}, dict[str, int]()
         facts, links, chosen = [], [], []

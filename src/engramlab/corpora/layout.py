@@ -13,10 +13,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from engramlab.base.arrays import Integers
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Fact, Passage, Span
 
-Integers = npt.NDArray[np.int64]
 Pieces = npt.NDArray[np.int32]
 Marks = npt.NDArray[np.int8]
 
@@ -127,7 +127,7 @@ def check_attributes(attributes: Sequence[str]) -> None:
         raise UserError(f"{len(attributes)} attributes are too many: at most {MAX_ATTRIBUTES} can be told apart")
 
 
-def facts(population: Population, subject: int) -> tuple[Fact, ...]:
+def facts_of(population: Population, subject: int) -> tuple[Fact, ...]:
     """What a population says about one subject, one fact an attribute."""
     name = population.name(subject)
     return tuple(Fact(name, relation, population.value(subject, a)) for a, relation in enumerate(population.attributes))
@@ -217,7 +217,7 @@ def read_out(layout: Layout, pieces: Sequence[str]) -> Statements:
     return Statements(texts, rows, starts, ends[rows, columns[last]], marks)
 
 
-def passages(layout: Layout, pieces: Sequence[str], attributes: Sequence[str], ids: Iterable[str]) -> list[Passage]:
+def as_passages(layout: Layout, pieces: Sequence[str], attributes: Sequence[str], ids: Iterable[str]) -> list[Passage]:
     """The rows of a layout as texts with spans."""
     said = read_out(layout, pieces)
     spans: list[list[Span]] = [[] for _ in said.texts]

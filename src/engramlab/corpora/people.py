@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from engramlab.base.arrays import Integers
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import draw, key, permute
 from engramlab.base.rows import ATTRIBUTES
-from engramlab.corpora.layout import Integers, Pieces
+from engramlab.corpora.layout import Pieces
 from engramlab.corpora.templates import pool
 
 COUPLES = ((0, 1), (2, 3), (4, 5))  # birth date -> birth city, university -> major, employer -> work city

@@ -24,10 +24,10 @@ from engramlab.corpora.layout import (
     Pieces,
     PieceTable,
     Population,
+    as_passages,
     check_attributes,
     chunks,
     entry_indices,
-    passages,
 )
 
 
@@ -246,7 +246,7 @@ class QuestionCorpus:
     def passages(self, entries: npt.ArrayLike) -> list[Passage]:
         """These questions with their answers as texts with spans."""
         ids = map(str, np.atleast_1d(np.asarray(entries)).tolist())
-        return passages(self.layout(entries), self.pieces, self.attributes, ids)
+        return as_passages(self.layout(entries), self.pieces, self.attributes, ids)
 
     def passage(self, entry: int) -> Passage:
         return self.passages([entry])[0]

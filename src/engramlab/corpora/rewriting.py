@@ -1,6 +1,6 @@
 """bioR: biographies that a chat model wrote from the six facts; the part that knows the text, not the model.
 
-Whether an answer states every fact (`read`), and the finished texts as a corpus (`RewrittenCorpus`, read back by `rewritten`).
+Whether an answer states every fact (`stated_in`), and the finished texts as a corpus (`RewrittenCorpus`, read by `rewritten`).
 What is asked, and the writing itself, is `engramlab.writing.bior`.
 
 Source: Physics of Language Models, Part 3.1 (arXiv 2309.14316), section 2 and appendix: facts in random order, texts
@@ -19,17 +19,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engramlab.base.arrays import Integers
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Passage
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.entities import Entities
-from engramlab.corpora.layout import CHUNK, NAME, Integers, Layout, Population, entry_indices, passages
+from engramlab.corpora.layout import CHUNK, NAME, Layout, Population, as_passages, entry_indices
 from engramlab.corpora.people import ATTRIBUTES, QUESTIONS
 from engramlab.corpora.questions import QuestionCorpus, Split
 
 
 @dataclass(frozen=True)
-class Reading:
+class Stated:
     """What a text states: (start, end, mark) in the order of the text, marks as in a layout, and what it leaves out.
 
     missing: the attributes, and "name", that do not occur; a text is accepted when there is none.
@@ -39,7 +40,7 @@ class Reading:
     missing: tuple[str, ...]
 
 
-def read(text: str, name: str, values: Sequence[str], attributes: Sequence[str] = ATTRIBUTES) -> Reading:
+def stated_in(text: str, name: str, values: Sequence[str], attributes: Sequence[str] = ATTRIBUTES) -> Stated:
     """Find every mention of the name, and of each value the first that is not part of another.
 
     Names and values count only word for word and as whole words. Two attributes with one value (born and working in the
@@ -59,7 +60,7 @@ def read(text: str, name: str, values: Sequence[str], attributes: Sequence[str] 
                 break
         else:
             missing.append(attributes[a])
-    return Reading(tuple(sorted(taken)), tuple(missing))
+    return Stated(tuple(sorted(taken)), tuple(missing))
 
 
 def _mentions(text: str, words: str) -> Iterator[re.Match[str]]:
@@ -142,7 +143,7 @@ class RewrittenCorpus:
             yield self.layout(np.arange(start, min(start + CHUNK, len(self))))
 
     def passage(self, entry: int) -> Passage:
-        return passages(self.layout([entry]), self.pieces, self.attributes, [str(entry)])[0]
+        return as_passages(self.layout([entry]), self.pieces, self.attributes, [str(entry)])[0]
 
 
 def _cut(text: str, spans: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from engramlab.base.arrays import Integers
 from engramlab.base.errors import UserError
-from engramlab.corpora.layout import Integers, Marks, Pieces, PieceTable, Population, check_attributes
+from engramlab.corpora.layout import Marks, Pieces, PieceTable, Population, check_attributes
 from engramlab.corpora.templates import Template
 
 STOPS = (".", "!", "?")

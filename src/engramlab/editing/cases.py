@@ -8,7 +8,7 @@ nor on how many cases are used.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Query
+from engramlab.base.progress import Progress
 from engramlab.base.random_access import draw, key
 from engramlab.core.forward.generation import generate
 from engramlab.editing import benchmarks
@@ -24,7 +25,7 @@ from engramlab.editing.judge.evaluation import MOST_NEW_TOKENS
 from engramlab.measuring.answers import is_answer
 from engramlab.measuring.asking import lengths_of
 
-Part = Literal["all", "tune", "test"]
+CaseSplit = Literal["all", "tune", "test"]
 #: Share of the subjects whose cases are for choosing settings.
 TUNE_SHARE = 0.25
 
@@ -72,11 +73,11 @@ def cases(
     *,
     limit: int | None = None,
     seed: int = 0,
-    part: Part = "all",
+    part: CaseSplit = "all",
     known_to: tuple[nn.Module, Any] | None = None,
     format: str | None = None,
     bad: Literal["refuse", "skip"] = "refuse",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Chosen:
     """The cases that an experiment edits.
 
@@ -125,7 +126,7 @@ def cases(
     return Chosen(chosen[:limit], loaded.skipped, loaded.format, asked, unknown)
 
 
-def together(cases: Iterable[Case]) -> list[Case]:
+def judged_together(cases: Iterable[Case]) -> list[Case]:
     """These cases without the judges that no longer hold once all of their edits stand side by side.
 
     The capital of Japan must not change when France's does, unless Japan's is edited too. For sequences and batches of cases;
@@ -167,7 +168,7 @@ def fewer_judges(cases: Sequence[Case], most: int | None) -> list[Case]:
     return found
 
 
-def split(cases: Sequence[Case], part: Part, seed: int = 0) -> list[Case]:
+def split(cases: Sequence[Case], part: CaseSplit, seed: int = 0) -> list[Case]:
     """The cases of one part, in their order: "tune" to choose settings by, "test" to report, "all" for both.
 
     All cases about one subject are in one part (a case without a subject goes by its prompt), whatever other cases there are

@@ -8,7 +8,7 @@ changed.entry.remove()                               # the model as it was, bit 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,18 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit
+from engramlab.base.progress import NamedProgress, Progress
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta, Installed
 from engramlab.core.training import losses
 from engramlab.core.training.losses import Loss
 from engramlab.editing import benchmarks
 from engramlab.editing.folders import saving
-from engramlab.editing.folders.disk import Record, is_edited
+from engramlab.editing.folders.disk import EditRecord, is_edited
 from engramlab.editing.judge import evaluation, preview
 from engramlab.editing.judge.evaluation import Row
 from engramlab.editing.method import EditFailed, load, make, make_each
 from engramlab.editing.requests import encode_edits
-
-#: Called with (what is being done, how much of it is done, how much there is).
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def change(
     source: str | Path = "",
     delta_only: bool = False,
     command: str = "",
-    progress: Progress | None = None,
+    progress: NamedProgress | None = None,
 ) -> Changed:
     """Edits a model in place, asks it before and after, and saves it if told where.
 
@@ -82,7 +80,7 @@ def change(
         source: where the model came from: the edited folder that is gone on from, a path or a hub id.
         delta_only: save no weights.
         command: kept with a saved edit, for the reader.
-        progress: see ``Progress``.
+        progress: see ``NamedProgress``.
 
     Raises:
         UserError: edits that contradict each other or cannot be encoded, an unknown name, or an ``out`` that cannot be; before
@@ -98,7 +96,7 @@ def change(
         saving.check_out(Path(out).expanduser(), older, delta_only=delta_only)
     encode_edits(tokenizer, [[edit] for edit in wishes], subjects=module.NEEDS_SUBJECT)
 
-    def report(what: str) -> Callable[[int, int], None]:
+    def report(what: str) -> Progress:
         return lambda done, total: progress(what, done, total) if progress is not None else None
 
     asked = preview.with_unrelated(cases)
@@ -163,12 +161,12 @@ def _what_can_be(
     return make(model, tokenizer, [edits[i] for i in good], **how), good, failed
 
 
-def _record(changed: Changed, method: str, loss: Loss | None, config: Any, command: str) -> Record:
+def _record(changed: Changed, method: str, loss: Loss | None, config: Any, command: str) -> EditRecord:
     """What is kept beside the delta; a loss of the caller's own has no name there."""
     known = (
         name for name, one in losses.LOSSES.items() if one is loss or (is_dataclass(one) and type(one) is type(loss))
     )
-    return Record(
+    return EditRecord(
         method=method,
         loss=next(known, ""),
         config=asdict(config),

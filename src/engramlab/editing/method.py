@@ -116,7 +116,7 @@ def applied(model: nn.Module, tokenizer: Any, edits: Edit | Sequence[Edit], **ho
         UserError: an unknown name, an edit that cannot be encoded; ``EditFailed`` when the optimisation failed.
     """
     found = make(model, tokenizer, [edits] if isinstance(edits, Edit) else edits, **how)
-    with deltas.applied(model, found):
+    with deltas.active(model, found):
         yield found
 
 

@@ -61,7 +61,7 @@ class Run:
         self.experiment, self.config, self.folder = experiment, config, Path(out)
         self.console = console or Console(stderr=True)
         facts = config.fact_table() if isinstance(config, FactOptions) else None
-        self._place = runs.Run(
+        self._place = runs.RunFolder(
             self.folder,
             experiment,
             recorded or config,

@@ -24,7 +24,7 @@ from rich.console import Console
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
 from engramlab.base.options import at_least, once
-from engramlab.base.progress import Bar
+from engramlab.base.progress import ProgressBar
 from engramlab.base.rows import PROTOCOLS, ROLES
 from engramlab.core.training import losses
 from engramlab.editing import cases as editing_cases
@@ -102,7 +102,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     if not run.main:  # edits are not shared out: the first process makes them
         return {}
     model, tokenizer = editing_cases.model(config.model, dtype=config.dtype)
-    with Bar("cases the model knows", 1, console=run.console) as bar:
+    with ProgressBar("cases the model knows", 1, console=run.console) as bar:
         chosen = editing_cases.cases(
             config.benchmark,
             limit=config.limit,
@@ -171,7 +171,7 @@ def _results(run: Run, model: Any, tokenizer: Any, chosen: editing_cases.Chosen)
         folder = run.folder / setting.replace(" ", "-")
         if not (folder / "done.json").exists():
             if before is None:
-                with Bar("before the edits", 1, console=run.console) as bar:
+                with ProgressBar("before the edits", 1, console=run.console) as bar:
                     before = evaluation.before(model, tokenizer, cases, progress=bar.to)
             _one_setting(run, setting, folder, model, tokenizer, cases, before)
         done[setting] = writing.read_json(folder / "done.json")
@@ -225,7 +225,7 @@ def _one_setting(
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     began, editing = time.monotonic(), 0.0
-    with Bar(f"{config.method}, {setting}", len(cases), console=run.console) as bar:
+    with ProgressBar(f"{config.method}, {setting}", len(cases), console=run.console) as bar:
         for start in range(0, len(cases), config.batch):
             group = cases[start : start + config.batch]
             edits = [case.edits for case in group]
@@ -251,7 +251,7 @@ def _one_setting(
         **common,
         "cases": len(cases),
         "failed": failed,
-        **course.spread(made),
+        **course.loss_spread(made),
         "seconds": round(time.monotonic() - began, 2),
         "seconds_per_edit": round(editing / len(cases), 4),
     }

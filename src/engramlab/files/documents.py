@@ -55,7 +55,7 @@ def documents(source: str, column: str = "text", *, by_line: bool = False) -> It
             yield from _texts(str(path), tables.records(path), column)
 
 
-def digest(source: str) -> str:
+def file_digest(source: str) -> str:
     """What files say, as a hexadecimal number: of one file the SHA-256 of its bytes, of several that of theirs."""
     found = []
     for path in _files(source):

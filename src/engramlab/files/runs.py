@@ -38,7 +38,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit() -> str | None:
+def git_commit() -> str | None:
     """Commit of the checkout engramlab is imported from (with ``+`` when it has changes), or None."""
     here = Path(__file__).resolve().parents[1]  # the package: other changes in the checkout do not matter
 
@@ -101,7 +101,7 @@ def _is_content(path: Path) -> bool:
     return not path.name.startswith(".") and not path.name.endswith(".partial")
 
 
-class Run:
+class RunFolder:
     """One run folder, held by one process at a time.
 
     Making the object only checks: a folder made with the same config goes on (options that did not exist then count as their
@@ -174,7 +174,7 @@ class Run:
         if not self.resumed or self._created:
             made = {
                 "versions": versions(),
-                "commit": commit(),
+                "commit": git_commit(),
                 "command": shlex.join(["engramlab", *sys.argv[1:]]),
                 "created": self._created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             }

@@ -74,7 +74,7 @@ def read_text(path: str | Path) -> str:
     return "".join(text for _, text in lines(Path(path).expanduser()))
 
 
-def name_of(source: object) -> str:
+def source_name(source: object) -> str:
     """What messages call a source."""
     return str(source) if isinstance(source, str | Path) else f"the {type(source).__name__}"
 
@@ -110,7 +110,7 @@ def records(source: object) -> Iterator[Record]:
 
 def objects(source: object, found: Iterable[Record] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """The records of a source with their places ("line 7", "record 7"); raises UserError for one that is no object."""
-    name = name_of(source)
+    name = source_name(source)
     for number, record in enumerate(records(source) if found is None else found, 1):
         place = record.place or f"record {number}"
         if record.broken:
@@ -151,9 +151,9 @@ def _in_memory(source: Any) -> Iterator[Record]:
         try:
             source = pa.Table.from_pandas(source, preserve_index=False)
         except (pa.ArrowException, TypeError, AttributeError) as error:
-            raise UserError(f"{name_of(source)}: is no table with one kind of value a column ({error})") from None
+            raise UserError(f"{source_name(source)}: is no table with one kind of value a column ({error})") from None
     if not hasattr(source, "to_pylist"):
-        raise UserError(f"{name_of(source)} is no table; give a path, a pandas data frame or an Arrow table")
+        raise UserError(f"{source_name(source)} is no table; give a path, a pandas data frame or an Arrow table")
     return map(Record, source.to_pylist())
 
 
@@ -231,7 +231,7 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Table:
+class ColumnTable:
     """Columns of equally many cells, in the source's order.
 
     name: what messages call the source.
@@ -273,14 +273,14 @@ class Table:
         ]
 
 
-def read_table(source: object) -> Table:
+def read_table(source: object) -> ColumnTable:
     """Reads a table of clean text from whatever ``records`` takes.
 
     Raises:
         UserError: the file is missing, of another kind, not UTF-8, ragged, has no rows, or a cell that is neither a single
             value nor a list of them.
     """
-    name = name_of(source)
+    name = source_name(source)
     columns: dict[str, list[Any]] = {}
     places: list[str] = []
     for place, value in objects(source):
@@ -291,7 +291,7 @@ def read_table(source: object) -> Table:
             cells.append(_cell(value.get(key), f"{name}, {place}, column {key!r}"))
     if not places:
         raise UserError(f"{name}: the table has no rows; write one row an entity")
-    return Table(name, columns, places)
+    return ColumnTable(name, columns, places)
 
 
 def clean(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,11 @@ import numpy as np
 from torch import nn
 
 from engramlab.base.facts import Query
+from engramlab.base.progress import Progress
 from engramlab.core.deltas import Delta, installed
 from engramlab.core.forward.generation import generate
 from engramlab.core.text.tokens import encode_queries
 from engramlab.measuring.scoring import score
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def lengths_of(tokenizer: Any, queries: Sequence[Query]) -> dict[str, int]:
     return {text: len(row) if text.strip() else 0 for text, row in zip(texts, ids, strict=True)}
 
 
-class Words:
+class TokenTexts:
     """Tokens as text, each decoded once."""
 
     def __init__(self, tokenizer: Any) -> None:

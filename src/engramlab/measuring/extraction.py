@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from engramlab.base.rows import Row
 from engramlab.core.forward.decoding import beam
 from engramlab.core.forward.generation import generate
 from engramlab.core.models import mask_token
 from engramlab.core.text.tokens import GAP, Sequences
 from engramlab.measuring.scoring import Scores, score
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,9 @@ class Asked:
             for a, name in enumerate(self.names):
                 yield group, name, (self.group == group) & (self.attribute == a)
 
-    def rows(self, correct: dict[str, np.ndarray]) -> Rows:
+    def rows(self, correct: dict[str, np.ndarray]) -> list[Row]:
         """One row per group and attribute, and a "mean" over attributes, of each named bool ``[n]``."""
-        found: Rows = []
+        found: list[Row] = []
         for group, name, chosen in self.groups():
             shares = {key: float(values[chosen].mean()) for key, values in correct.items()}
             found.append({"group": group, "attribute": name, **shares, "questions": int(chosen.sum())})
@@ -60,7 +59,7 @@ class Asked:
         return found
 
 
-def ask(model: nn.Module, asked: Asked) -> tuple[Rows, Scores]:
+def ask(model: nn.Module, asked: Asked) -> tuple[list[Row], Scores]:
     """Exact match and first-token accuracy by group and attribute, from one pass.
 
     Exact means that greedy decoding writes the gold answer and then the end token (see ``Scores.exact``); of a masked LM, asked
@@ -72,7 +71,7 @@ def ask(model: nn.Module, asked: Asked) -> tuple[Rows, Scores]:
 
 def first_token_of_values(
     model: nn.Module, sequences: Sequences, group: np.ndarray, names: Sequence[str], corpus: str = "bio"
-) -> Rows:
+) -> list[Row]:
     """First-token accuracy of every attribute stated in entries, by group.
 
     A causal LM has read what stands before the value. A masked LM has one attribute's whole value hidden at a time.

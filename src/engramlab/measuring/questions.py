@@ -17,7 +17,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.base.rows import Row, Rows
 from engramlab.measuring.answers import is_answer
-from engramlab.measuring.asking import Words, contexts, evidence_on, in_context, write
+from engramlab.measuring.asking import TokenTexts, contexts, evidence_on, in_context, write
 
 
 def ask(
@@ -63,7 +63,7 @@ def score(model: nn.Module, tokenizer: Any, queries: Query | Sequence[Query]) ->
                 f"query {getattr(query, 'prompt', query)!r} has no target to be scored: give a Query with one"
             )
     behind = [replace(query, prompt=prompt) for query, prompt in zip(asked, _read(model, asked), strict=True)]
-    words = Words(tokenizer)
+    words = TokenTexts(tokenizer)
     return Rows(
         {
             **_about(query),

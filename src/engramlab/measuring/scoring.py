@@ -7,7 +7,6 @@ functions over it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.base.progress import Progress
 from engramlab.core import deltas
 from engramlab.core.forward import prefixes
 from engramlab.core.forward.decoding import Decoding, greedy
@@ -78,7 +78,7 @@ def score(
     owner: np.ndarray | None = None,
     ends: np.ndarray | None = None,
     budget: int = 16_384,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Scores:
     """Scores every token with a positive mark, given all true tokens before it in its row.
 

@@ -11,7 +11,9 @@ from engramlab.probing.examples import Tasks
 REPLICATES = 1000
 
 
-def judge(tasks: Tasks, predicted: np.ndarray, subjects: np.ndarray, train: np.ndarray, *, seed: int = 0) -> list[Row]:
+def accuracies(
+    tasks: Tasks, predicted: np.ndarray, subjects: np.ndarray, train: np.ndarray, *, seed: int = 0
+) -> list[Row]:
     """One row a task and place.
 
     Args:

@@ -104,7 +104,7 @@ class Probes(nn.Module):
         return each.view(labels.shape).sum(1) / (labels != UNKNOWN).sum(1).clamp(min=1)
 
 
-def make(
+def make_probes(
     probe: Probe, model: nn.Module, names: Sequence[str], classes: Sequence[int], ids: torch.Tensor, seed: int
 ) -> Probes:
     """Untrained probes of a model.

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from engramlab.base.random_access import key, permute
-from engramlab.core.text.batches import Rows
+from engramlab.core.text.batches import TokenRows
 from engramlab.core.text.tokens import Sequences
 
-Target = Literal["first", "whole"]
+ProbeTarget = Literal["first", "whole"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Examples:
 
     def batch(self, numbers: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Texts by number: ids ``[B, T]`` padded at the right, lengths ``[B]``, places ``[B, P]``."""
-        rows = Rows(self.texts).tokens(numbers)
+        rows = TokenRows(self.texts).tokens(numbers)
         lengths = rows.lengths
         inside = np.arange(int(lengths.max())) < lengths[:, None]
         ids = np.zeros(inside.shape, dtype=np.int64)
@@ -55,7 +55,7 @@ class Task:
     """
 
     attribute: str
-    target: Target
+    target: ProbeTarget
     classes: int
     control: bool = False
 
@@ -84,7 +84,7 @@ class Tasks:
 
 def tasks_of(
     attributes: Sequence[str],
-    values: Mapping[Target, np.ndarray],
+    values: Mapping[ProbeTarget, np.ndarray],
     train: np.ndarray,
     *,
     first_only: Sequence[str] = (),

@@ -11,19 +11,19 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from engramlab.base.progress import Bar
+from engramlab.base.progress import ProgressBar
 from engramlab.base.random_access import key
 from engramlab.core.forward.hooks import frozen, mode
 from engramlab.core.text import batches
 from engramlab.core.training.loop import TrainState
 from engramlab.core.training.stage import Stage, finished
-from engramlab.probing.classifier import Probe, Probes, hidden_states, make, random_while_training
+from engramlab.probing.classifier import Probe, Probes, hidden_states, make_probes, random_while_training
 from engramlab.probing.examples import Examples, Tasks
 
 TOKENS_AT_ONCE = 16_384  # read in one pass where nothing is trained
 
 
-class Reader:
+class HiddenStateReader:
     """Hidden states of examples, under the embedding update of every task.
 
     Without updates nothing about them ever changes (dropout aside): they are then computed once a text, here, and kept.
@@ -59,9 +59,9 @@ class Reader:
                 bar.update(done)
         return torch.cat(found)
 
-    def bar(self, what: str, total: int) -> Bar:
+    def bar(self, what: str, total: int) -> ProgressBar:
         """Progress of reading."""
-        return Bar(f"{self.label}, {what}", total, console=self.console)
+        return ProgressBar(f"{self.label}, {what}", total, console=self.console)
 
 
 def parts_of(examples: Examples, numbers: np.ndarray, tasks: int) -> Iterator[np.ndarray]:
@@ -100,10 +100,10 @@ def fit(
     if (record := finished(folder)) is not None:
         return record
     model.to(accelerator.device)
-    read = torch.from_numpy(batches.Rows(examples.texts).tokens(train).ids.astype(np.int64))
+    read = torch.from_numpy(batches.TokenRows(examples.texts).tokens(train).ids.astype(np.int64))
     classes = [task.classes for task in tasks.tasks]
-    probes = make(probe, model, [task.name for task in tasks.tasks], classes, read, seed)
-    reader = Reader(model, examples, probe, probes, label, console)
+    probes = make_probes(probe, model, [task.name for task in tasks.tasks], classes, read, seed)
+    reader = HiddenStateReader(model, examples, probe, probes, label, console)
     order = batches.Order(len(examples), key(seed, "probed"), subset=train)
     labels = torch.from_numpy(tasks.labels)
 
@@ -133,7 +133,7 @@ def fit(
 
 
 @torch.no_grad()
-def predict(reader: Reader, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+def predict(reader: HiddenStateReader, train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The class that each task reads at each place of the examples ``test``: int64 ``[tasks, test, P]``.
 
     A batch norm stands on the mean and variance over all of ``train``, under the probes as they are now.

@@ -73,7 +73,7 @@ def closer(
     """Accuracy of reading an attribute that is still to come, by the set of attributes that the text has stated already.
 
     Args:
-        predicted: int64 ``[tasks, n, P]``; see ``accuracy.judge``.
+        predicted: int64 ``[tasks, n, P]``; see ``accuracy.accuracies``.
         order: int64 ``[n, P]``: which attribute comes after each place.
 
     Returns:

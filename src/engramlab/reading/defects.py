@@ -53,7 +53,7 @@ def defects(records: Sequence[PassageRecord]) -> list[Defect]:
     return [*_of_records(records)]
 
 
-def count(found: Iterable[Defect]) -> dict[tuple[str, str], int]:
+def count_defects(found: Iterable[Defect]) -> dict[tuple[str, str], int]:
     """How many defects there are of each kind and depth ("" for those of paraphrases), in the order of `KINDS`."""
     counts = Counter((defect.kind, defect.depth) for defect in found)
     order = list(KINDS)

@@ -35,7 +35,7 @@ def text(record: Mapping[str, Any], key: str, where: str) -> str:
     return value
 
 
-def texts(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+def text_list(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     """The texts of the list under a key; none where it is absent."""
     values = record.get(key, [])
     if not isinstance(values, list):

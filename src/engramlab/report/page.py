@@ -25,7 +25,7 @@ from engramlab.files.writing import write_text
 from engramlab.report.parts.blocks import Block, Details, Section, Table, Text
 from engramlab.report.parts.training import missing, training_section
 from engramlab.report.parts.words import duration
-from engramlab.report.rows import Run, distinct, number, pretty, read_runs
+from engramlab.report.rows import RunData, distinct, number, pretty, read_runs
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
@@ -43,7 +43,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     return out
 
 
-def render(runs: Sequence[Run]) -> str:
+def render(runs: Sequence[RunData]) -> str:
     """The whole page as a string."""
     headlines: list[str] = []
     sections: list[Section] = []
@@ -83,7 +83,7 @@ def sections_module(experiment: str) -> ModuleType | None:
     return module if hasattr(module, "headline") and hasattr(module, "sections") else None
 
 
-def any_experiment(runs: Sequence[Run]) -> list[Section]:
+def any_experiment(runs: Sequence[RunData]) -> list[Section]:
     """What can be shown of runs whose experiment has no sections of its own: rows and training."""
     tables = every_row([row for run in runs for row in run.rows])
     return [Section("Measurements", tables, missing(runs)), training_section(runs)]
@@ -99,7 +99,7 @@ def _cell(value: object) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
-def provenance(run: Run) -> Section:
+def provenance(run: RunData) -> Section:
     """What would be needed to do the run again."""
     config, seconds = run.config, number(run.summary.get("seconds"))
     nested = config.get("config")

@@ -18,7 +18,7 @@ from engramlab.base.rows import Row
 
 
 @dataclass(frozen=True)
-class Run:
+class RunData:
     """What one run folder holds.
 
     Attributes:
@@ -79,7 +79,7 @@ def distinct(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
-def read_runs(paths: Sequence[Path]) -> list[Run]:
+def read_runs(paths: Sequence[Path]) -> list[RunData]:
     """Read several run folders; names are the folder names, or the whole paths where folder names clash.
 
     Raises:
@@ -99,7 +99,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     ]
 
 
-def read_run(path: Path, name: str = "") -> Run:
+def read_run(path: Path, name: str = "") -> RunData:
     """Read one run folder, finished or not.
 
     Raises:
@@ -110,7 +110,7 @@ def read_run(path: Path, name: str = "") -> Run:
         what = "is not a folder" if path.exists() else "does not exist"
         raise UserError(f"run folder {path} {what}: expected a folder written by `engramlab run … --out {path}`")
     name = name or path.resolve().name
-    config, summary = read_json(path / "config.json"), read_json(path / "summary.json")
+    config, summary = read_object(path / "config.json"), read_object(path / "summary.json")
     metrics = sorted(file for file in path.glob("*/*/metrics.jsonl") if not file.parts[-3].startswith("."))
     if not config and not summary and not metrics:
         inside = sorted(child.parent for child in path.glob("*/config.json"))
@@ -134,13 +134,13 @@ def read_run(path: Path, name: str = "") -> Run:
 
     examples: dict[str, Row] = {}
     for file in sorted(path.glob("*/examples.json")):
-        document = read_json(file)
+        document = read_object(file)
         answers = _records(document, "answers", file)
         entries = document.get("entries")
         texts = [str(entry) for entry in entries] if isinstance(entries, list) else []
         examples[named({}, file.parts[-2])["label"]] = {"entries": texts, "answers": answers}
 
-    return Run(
+    return RunData(
         path=path,
         name=name,
         experiment=str(summary.get("experiment") or config.get("experiment") or ""),
@@ -154,7 +154,7 @@ def read_run(path: Path, name: str = "") -> Run:
     )
 
 
-def read_json(path: Path) -> Row:
+def read_object(path: Path) -> Row:
     """The object in a JSON file, {} when the file is absent.
 
     Raises:

@@ -15,7 +15,7 @@ from engramlab.files import runs
 
 
 @dataclass(frozen=True)
-class Task:
+class SweepTask:
     """One command line and the run folder it fills."""
 
     words: tuple[str, ...]
@@ -41,7 +41,7 @@ class Cell:
     variant: str | None
     seed: int | None
     config: Any
-    tasks: tuple[Task, ...]
+    tasks: tuple[SweepTask, ...]
 
     @property
     def folder(self) -> Path:
@@ -112,12 +112,12 @@ def cells(sweep: Sweep, out: Path, words: Sequence[str], probing: Sequence[str] 
             if variant is not None:
                 change["variants"], more = (variant,), [*more, "--variants", variant]
             config, folder = replace(sweep.options, **change), out / name
-            runs.Run(folder, sweep.experiment, config)
-            tasks = [Task(("run", sweep.experiment, "--out", str(folder), *words, *more), folder)]
+            runs.RunFolder(folder, sweep.experiment, config)
+            tasks = [SweepTask(("run", sweep.experiment, "--out", str(folder), *words, *more), folder)]
             if probing is not None:
                 probed = out / "probing" / name
                 tasks.append(
-                    Task(
+                    SweepTask(
                         ("run", "hidden-state-probing", "--model", str(folder), "--out", str(probed), *probing), probed
                     )
                 )

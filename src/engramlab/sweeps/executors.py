@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engramlab.base.errors import UserError
-from engramlab.sweeps.cells import Task
+from engramlab.sweeps.cells import SweepTask
 
 
 class Executor(Protocol):
@@ -19,7 +19,7 @@ class Executor(Protocol):
     def room(self) -> bool:
         """Can one more task be started now?"""
 
-    def start(self, task: Task, log: Path) -> Any:
+    def start(self, task: SweepTask, log: Path) -> Any:
         """Starts a task, its output appended to ``log``; returns a handle."""
 
     def ended(self, handle: Any) -> int | None:
@@ -75,7 +75,7 @@ class Processes:
     def room(self) -> bool:
         return bool(self._free)
 
-    def start(self, task: Task, log: Path) -> subprocess.Popen[bytes]:
+    def start(self, task: SweepTask, log: Path) -> subprocess.Popen[bytes]:
         slot = self._free.pop()
         env = os.environ | _environment(self._threads)
         if len(self._devices) > 1:
@@ -149,7 +149,7 @@ class RayTasks:
     def room(self) -> bool:
         return True  # Ray queues what does not fit yet
 
-    def start(self, task: Task, log: Path) -> Any:
+    def start(self, task: SweepTask, log: Path) -> Any:
         handle = self._task.remote(task.words, str(log.resolve()), self._env, str(Path.cwd()))
         self._running.append(handle)
         return handle

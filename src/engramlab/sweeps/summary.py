@@ -22,7 +22,7 @@ def summary(sweep: Sweep, outcomes: Sequence[Outcome], out: Path) -> Row:
     """What a sweep's ``summary.json`` holds.
 
     ``cells`` says of each cell how it ended; ``rows`` are the cells' own with ``cell`` and ``seed``; ``means`` see ``means``;
-    ``probing`` are the rows of Q-probing of the cells that were probed, ``correlations`` see ``correlations``.
+    ``probing`` are the rows of Q-probing of the cells that were probed, ``correlations`` see ``correlations_over_cells``.
     """
     cells: list[Row] = []
     rows: list[Row] = []
@@ -45,7 +45,7 @@ def summary(sweep: Sweep, outcomes: Sequence[Outcome], out: Path) -> Row:
         "seconds": round(sum(cell["seconds"] or 0 for cell in cells), 1),
         "cells": cells,
         "means": means(rows),
-        "correlations": correlations(probing),
+        "correlations": correlations_over_cells(probing),
         "points": points(probing),
         "rows": rows,
         "probing": probing,
@@ -106,7 +106,7 @@ def points(probing: Sequence[Row]) -> list[Row]:
     ]
 
 
-def correlations(probing: Sequence[Row]) -> list[Row]:
+def correlations_over_cells(probing: Sequence[Row]) -> list[Row]:
     """Spearman's rho of the points of each target, with a bootstrap interval over points; and, as points of one dataset are not
     independent of each other, ``by_dataset`` the same of one point a dataset, the mean over its attributes."""
     found = []

@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from engramlab.base.progress import Bar
-from engramlab.sweeps.cells import Cell, Task
+from engramlab.base.progress import ProgressBar
+from engramlab.sweeps.cells import Cell, SweepTask
 from engramlab.sweeps.executors import Executor
 
 _POLL = 0.1  # seconds
@@ -31,7 +31,7 @@ class Outcome:
 @dataclass
 class _Running:
     outcome: Outcome
-    task: Task
+    task: SweepTask
     handle: Any
 
 
@@ -45,7 +45,7 @@ def run(cells: Sequence[Cell], executor: Executor, logs: Path, *, retries: int, 
     waiting = deque(one for one in outcomes if not one.cell.finished)
     running: list[_Running] = []
     done = len(cells) - len(waiting)
-    with Bar("sweep", len(cells), done=done, console=console) as bar:
+    with ProgressBar("sweep", len(cells), done=done, console=console) as bar:
         try:
             while waiting or running:
                 while waiting and executor.room():
@@ -84,7 +84,7 @@ def run(cells: Sequence[Cell], executor: Executor, logs: Path, *, retries: int, 
     return outcomes
 
 
-def _next(cell: Cell) -> Task | None:
+def _next(cell: Cell) -> SweepTask | None:
     return next((task for task in cell.tasks if not task.finished), None)
 
 

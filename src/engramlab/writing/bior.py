@@ -20,15 +20,15 @@ from rich.console import Console
 
 from engramlab.base.errors import UserError
 from engramlab.base.options import at_least
-from engramlab.base.progress import Bar
-from engramlab.base.random_access import key, words
+from engramlab.base.progress import ProgressBar
+from engramlab.base.random_access import key, random_words
 from engramlab.corpora.export import export
 from engramlab.corpora.people import ATTRIBUTES, People, Pools
 from engramlab.corpora.questions import Split
-from engramlab.corpora.rewriting import RewrittenCorpus, people_table, read, rewritten_questions
+from engramlab.corpora.rewriting import RewrittenCorpus, people_table, rewritten_questions, stated_in
 from engramlab.corpora.templates import PRONOUNS
 from engramlab.files import runs
-from engramlab.writing.rounds import Author, Rounds, Turn, Writer, clean, finished, generating
+from engramlab.writing.rounds import Author, Rounds, Turn, Writer, finished_corpus, generating, whole_sentences
 
 REQUEST = "Rewrite these six facts about {name} ({pronoun}) as one paragraph. Leave none out:\n{facts}"
 
@@ -67,7 +67,7 @@ def conversation(
     Returns:
         Messages with "role" and "content".
     """
-    order = np.argsort(words(order_key, np.arange(len(ATTRIBUTES)))).tolist()
+    order = np.argsort(random_words(order_key, np.arange(len(ATTRIBUTES)))).tolist()
     listed = [ATTRIBUTES[a] for a in order]
     asked = {"role": "user", "content": _request(name, pronoun, dict(zip(ATTRIBUTES, values, strict=True)), listed)}
     if not example:
@@ -130,7 +130,7 @@ def write_bior(
             were given up and `missing` is "fail".
     """
     out, decisive = Path(out), config.decisive()
-    about = finished(out, decisive)
+    about = finished_corpus(out, decisive)
     if about is not None:
         return about
     people = People(config.people, config.seed, config.pools)
@@ -176,7 +176,7 @@ class _Work:
     def run(self, console: Console) -> None:
         """All rounds: those in the log are read, the others written."""
         items = range(self.config.people * self.config.entries)
-        with Bar("corpus bior", len(items), console=console) as bar:
+        with ProgressBar("corpus bior", len(items), console=console) as bar:
             for turn in self.rounds.turns({}, items, self.texts, bar):
                 row = turn.record = turn.record or self._ask(turn)
                 self.answers += len(turn.items)
@@ -194,8 +194,8 @@ class _Work:
         lacking: Counter[str] = Counter()
         conversations = [self._conversation(item, turn.attempt) for item in turn.items]
         for item, answer in zip(turn.items, self.write(conversations, seeds), strict=True):
-            text = clean(answer)
-            missing = read(text, *self.facts(item % self.config.people)).missing
+            text = whole_sentences(answer)
+            missing = stated_in(text, *self.facts(item % self.config.people)).missing
             lacking.update(missing)
             texts.append(None if missing else text)
         return {"texts": texts, "lacking": dict(lacking)}
@@ -237,5 +237,5 @@ class _Work:
             profiles[attribute] = [values[a] for _, values in facts]
         subjects = [number[item % self.config.people] for item in items]
         texts = [self.texts[item][0] for item in items]
-        spans = [read(text, *facts[subject]).spans for text, subject in zip(texts, subjects, strict=True)]
+        spans = [stated_in(text, *facts[subject]).spans for text, subject in zip(texts, subjects, strict=True)]
         return RewrittenCorpus(people_table(profiles), texts, subjects, spans, [self.texts[item][1] for item in items])

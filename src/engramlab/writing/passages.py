@@ -23,14 +23,14 @@ from rich.console import Console
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.base.options import at_least
-from engramlab.base.progress import Bar
+from engramlab.base.progress import ProgressBar
 from engramlab.base.random_access import key
 from engramlab.base.rows import DEPTHS
 from engramlab.corpora.fictional import QUERIES, Fictional
 from engramlab.corpora.passages import ROLE, PassageRecord, to_jsonl
 from engramlab.files import runs, writing
 from engramlab.writing import prompts as asking
-from engramlab.writing.rounds import Author, Conversation, Rounds, Writer, finished, generating
+from engramlab.writing.rounds import Author, Conversation, Rounds, Writer, finished_corpus, generating
 
 STAGES = ("passage", "target", "semantic", "compositional", "paraphrase")
 FILE = "passages.jsonl"
@@ -73,7 +73,7 @@ def write_passages(
         UserError: `out` is another corpus or no corpus, the model cannot be loaded, or no passage came out whole.
     """
     out, decisive = Path(out), config.decisive()
-    about = finished(out, decisive)
+    about = finished_corpus(out, decisive)
     if about is not None:
         return about
     with generating(out, "corpus passages", decisive) as folder:
@@ -185,7 +185,7 @@ class _Work:
     ) -> None:
         """All rounds of a stage: those in the log are read, the others written."""
         found = self.found[stage]
-        with Bar(f"corpus passages: {stage}", len(items), console=console) as bar:
+        with ProgressBar(f"corpus passages: {stage}", len(items), console=console) as bar:
             for turn in self.rounds.turns({"stage": stage}, items, found, bar):
                 self.answers[stage] += len(turn.items)
                 if turn.record is not None:

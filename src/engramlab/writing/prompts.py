@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from engramlab.writing.rounds import clean
+from engramlab.writing.rounds import whole_sentences
 
 Messages = list[dict[str, str]]
 LONGEST_TARGET = 6  # words
@@ -48,7 +48,7 @@ def ask_passage(name: str, kind: str, count: int) -> Messages:
 
 def read_passage(answer: str, name: str, count: int) -> str:
     """The passage in an answer; empty unless it has the entity's name and at least `count` different sentences."""
-    text = clean(answer)
+    text = whole_sentences(answer)
     said = sentences(text)
     bare = name.removeprefix("the ")
     return text if bare in text and len(set(said)) == len(said) >= count else ""
@@ -88,7 +88,7 @@ def ask_compositional(passage: str, target: str) -> Messages:
 
 def read_ending(answer: str, target: str, known: Sequence[str]) -> tuple[str, str] | None:
     """(prompt, target) of a sentence that ends with the target; None unless it does and its prompt is none of those known."""
-    text = clean(answer) or answer.strip()
+    text = whole_sentences(answer) or answer.strip()
     text = text.strip(_EDGES)
     if not text.endswith(f" {target}"):
         return None
@@ -114,7 +114,7 @@ def ask_paraphrase(passage: str, targets: Sequence[str]) -> Messages:
 
 def read_paraphrase(answer: str, passage: str, targets: Sequence[str], known: Sequence[str]) -> str:
     """The paraphrase in an answer; empty unless it keeps every target, is long enough and none of the texts known."""
-    text = clean(answer)
+    text = whole_sentences(answer)
     enough = len(text.split()) >= SHORTEST * len(passage.split())
     whole = enough and all(target in text for target in targets)
     return text if whole and text not in {passage, *known} else ""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from engramlab.base.errors import UserError
 from engramlab.base.options import at_least
-from engramlab.base.progress import Bar
+from engramlab.base.progress import ProgressBar
 from engramlab.files import runs, writing
 from engramlab.files.journal import Journal
 
@@ -103,7 +103,9 @@ class Rounds:
         self.config, self.journal = config, Journal(folder / LOG)
         self._known = iter(self.journal.rows)
 
-    def turns(self, head: Mapping[str, Any], items: Sequence[Any], found: Collection[Any], bar: Bar) -> Iterator[Turn]:
+    def turns(
+        self, head: Mapping[str, Any], items: Sequence[Any], found: Collection[Any], bar: ProgressBar
+    ) -> Iterator[Turn]:
         """Batch by batch, until every item is in ``found`` or has had its tries.
 
         The loop's body puts accepted items into ``found``, read from the turn's record or newly asked for.
@@ -135,7 +137,7 @@ class Rounds:
                 break
 
 
-def finished(out: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+def finished_corpus(out: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     """What the dataset.json of a corpus says that was made with this config; None where there is nothing yet.
 
     Raises:
@@ -159,7 +161,7 @@ def generating(out: Path, command: str, config: dict[str, Any]) -> Iterator[Path
     The same call goes on there after an interruption. Without a single answer the folder goes too: a mistyped model must not
     claim the name.
     """
-    place = runs.Run(out.with_name(out.name + ".generating"), command, config)
+    place = runs.RunFolder(out.with_name(out.name + ".generating"), command, config)
     place.open()
     try:
         yield place.folder
@@ -170,7 +172,7 @@ def generating(out: Path, command: str, config: dict[str, Any]) -> Iterator[Path
     shutil.rmtree(place.folder)
 
 
-def clean(answer: str) -> str:
+def whole_sentences(answer: str) -> str:
     """An answer as one line that ends with a whole sentence; empty if it has none.
 
     >>> clean("She was born in 1996.\\n\\nShe went to")

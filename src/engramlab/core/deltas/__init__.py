@@ -7,7 +7,7 @@ one to come off.
 
 from engramlab.core.deltas.changes import Change, Dense, LowRank, OwnRows
 from engramlab.core.deltas.delta import Delta, Modifier, Route, WeightDelta
-from engramlab.core.deltas.installing import applied, changed, install, installed, put, remove_all, routed, together
+from engramlab.core.deltas.installing import active, changed, install, installed, put, remove_all, routed, together
 from engramlab.core.deltas.stack import Installed, fingerprint, routing, stack_of
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "OwnRows",
     "Route",
     "WeightDelta",
-    "applied",
+    "active",
     "changed",
     "fingerprint",
     "install",

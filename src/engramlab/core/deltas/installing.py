@@ -92,7 +92,7 @@ def remove_all(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def applied(model: nn.Module, delta: Delta) -> Iterator[Delta]:
+def active(model: nn.Module, delta: Delta) -> Iterator[Delta]:
     """Inside the block ``delta`` is on the model; afterwards the model is as it was, bit for bit."""
     entry = install(model, delta)
     try:

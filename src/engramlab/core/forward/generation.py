@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.base.random_access import words
+from engramlab.base.progress import Progress
+from engramlab.base.random_access import random_words
 from engramlab.core import deltas
 from engramlab.core.forward import prefixes
-from engramlab.core.forward.decoding import Decoding, Seen, greedy
+from engramlab.core.forward.decoding import DecoderLogits, Decoding, greedy
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import early_logits, shared_cache
 from engramlab.core.models import context_limit, mask_token
@@ -28,7 +29,7 @@ from engramlab.core.text.tokens import Sequences, end_token, start_tokens
 Prompt = str | Sequence[Mapping[str, str]]
 
 
-class Reader:
+class CachedReader:
     """A model reading rows that end together, a token at a time; what it has read is in its cache.
 
     Args:
@@ -44,7 +45,7 @@ class Reader:
         self.takes = inspect.signature(model.forward).parameters
 
     def next(self, layers: Sequence[int] = ()) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
-        """Reads what is new: logits ``[rows, V]`` of the next token, float32, and those of hidden layers (see ``Seen``)."""
+        """Reads what is new: logits ``[rows, V]`` of the next token, float32, and hidden layers' (see ``DecoderLogits``)."""
         more: dict[str, Any] = {"position_ids": self.places, "logits_to_keep": 1}
         more = {name: value for name, value in more.items() if name in self.takes}
         more |= {"output_hidden_states": True} if layers else {}
@@ -65,8 +66,8 @@ class Reader:
 def decode(
     model: nn.Module,
     decoding: Decoding,
-    reader: Reader,
-    second: Reader | None,
+    reader: CachedReader,
+    second: CachedReader | None,
     *,
     new: int,
     ends: Sequence[int],
@@ -90,7 +91,7 @@ def decode(
     going = torch.ones(len(reader.new), dtype=torch.bool, device=stop.device)
     written = torch.empty(len(going), 0, dtype=torch.int64, device=stop.device)
     for step in range(new):
-        seen = Seen(*reader.next(layers), None if second is None else second.next()[0])
+        seen = DecoderLogits(*reader.next(layers), None if second is None else second.next()[0])
         tokens = decoding.choose(seen, None if uniform is None else uniform[:, step])
         tokens = torch.where(going, tokens, stop[0])
         written = torch.cat([written, tokens[:, None]], dim=1)
@@ -118,7 +119,7 @@ def generate(
     budget: int = 16_384,
     stop_at_line_end: bool = False,
     owner: np.ndarray | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[str]:
     """What the model writes after each prompt, until its end token.
 
@@ -170,8 +171,8 @@ def generate(
                     out = decode(
                         bare,
                         decoding,
-                        Reader(bare, ids, mask, cache),
-                        Reader(bare, *left_padded([others[i] for i in chosen], end, device)) if others else None,
+                        CachedReader(bare, ids, mask, cache),
+                        CachedReader(bare, *left_padded([others[i] for i in chosen], end, device)) if others else None,
                         new=max_new_tokens,
                         ends=[end],
                         uniform=None if uniform is None else uniform[chosen].to(device),
@@ -217,7 +218,9 @@ def answer(
     ids, mask = left_padded(rows, ends[0], device)
     uniform = _uniform(seeds, max_new_tokens).to(device)
     with mode(model, False), deltas.routing(model, torch.full((len(ids),), ids.shape[1] - 1, device=device)):
-        out = decode(model, decoding, Reader(model, ids, mask), None, new=max_new_tokens, ends=ends, uniform=uniform)
+        out = decode(
+            model, decoding, CachedReader(model, ids, mask), None, new=max_new_tokens, ends=ends, uniform=uniform
+        )
     return [text.strip() for text in tokenizer.batch_decode(out, skip_special_tokens=True)]
 
 
@@ -309,7 +312,7 @@ class _LineEnd:
 
 def _uniform(seeds: Sequence[int], steps: int) -> torch.Tensor:
     """float32 ``[seeds, steps]`` in [0, 1), by seed and position."""
-    drawn = [words(int(seed) & 0xFFFFFFFFFFFFFFFF, np.arange(steps)) >> np.uint64(40) for seed in seeds]
+    drawn = [random_words(int(seed) & 0xFFFFFFFFFFFFFFFF, np.arange(steps)) >> np.uint64(40) for seed in seeds]
     return torch.from_numpy((np.stack(drawn) * 2.0**-24).astype(np.float32))
 
 

@@ -35,7 +35,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(required)
 
 
-class Seen:
+class Activations:
     """What a module read and said in the latest pass.
 
     Attributes:
@@ -52,14 +52,16 @@ class _Enough(Exception):
 
 
 @contextmanager
-def reading(model: nn.Module, paths: Sequence[str], at: Any = ..., *, until: str = "") -> Iterator[dict[str, Seen]]:
+def reading(
+    model: nn.Module, paths: Sequence[str], at: Any = ..., *, until: str = ""
+) -> Iterator[dict[str, Activations]]:
     """Inside the block every pass leaves there what the modules at ``paths`` read and said, the latest in place of older ones.
 
     Args:
         at: index into inputs and outputs, of what is to be kept: a mask or positions; everything by default.
         until: one of the paths; when its module has been computed the block's one pass ends, and the block with it.
     """
-    seen = {path: Seen() for path in paths}
+    seen = {path: Activations() for path in paths}
 
     def of(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

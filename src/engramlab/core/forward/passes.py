@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engramlab.core.forward.decoding import Seen
+from engramlab.core.forward.decoding import DecoderLogits
 from engramlab.core.models import module_paths
 
 
@@ -65,7 +65,7 @@ def target_seen(
     *,
     cache: Any = None,
     layers: Sequence[int] = (),
-) -> Seen:
+) -> DecoderLogits:
     """What the model says at the ``n`` positions where ``keep[B, T]`` is true, in row-major order.
 
     ``model`` may be wrapped (for data parallelism or by an adapter); rows padded at the right need no attention mask, since
@@ -87,4 +87,4 @@ def target_seen(
             **more,
         )
     early = {layer: early_logits(bare, output.hidden_states[layer][keep]) for layer in layers}
-    return Seen(output.logits[0], early)
+    return DecoderLogits(output.logits[0], early)

@@ -1,6 +1,6 @@
 """Entries as token arrays, without tokenising any text twice.
 
-A corpus is text made from a finite table of string pieces (``Corpus``). ``TokenTable`` tokenises texts that show every
+A corpus is text made from a finite table of string pieces (``PieceCorpus``). ``TokenTable`` tokenises texts that show every
 piece among its possible neighbours, reads off which tokens each piece became, and from then on builds any entry by gathering
 arrays. That is exact only if a piece always becomes the same tokens and no token crosses the border of two pieces. Both are
 checked on the coverage texts, and the result on entries spread over the corpus; where a tokenizer breaks either, every entry
@@ -21,7 +21,7 @@ from engramlab.core.text.tokens import GAP, Sequences
 CHECKED = 256  # entries compared with their text at the start
 
 
-class Layout(Protocol):
+class PieceLayout(Protocol):
     """Which pieces make up each of ``n`` entries: ``pieces`` int32 ``[n, k]``, ``marks`` int8 ``[n, k]``."""
 
     @property
@@ -30,7 +30,7 @@ class Layout(Protocol):
     def marks(self) -> np.ndarray: ...
 
 
-class Corpus(Protocol):
+class PieceCorpus(Protocol):
     """Text from pieces; see ``engramlab.corpora.layout`` for the meaning of marks."""
 
     @property
@@ -38,8 +38,8 @@ class Corpus(Protocol):
     @property
     def attributes(self) -> tuple[str, ...]: ...
     def __len__(self) -> int: ...
-    def layout(self, entries: np.ndarray) -> Layout: ...
-    def coverage(self) -> Iterator[Layout]: ...
+    def layout(self, entries: np.ndarray) -> PieceLayout: ...
+    def coverage(self) -> Iterator[PieceLayout]: ...
 
 
 def gather(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -57,7 +57,7 @@ class TokenTable:
         fallback: ``None`` if entries are assembled from piece tokens, else the reason why they are tokenised as text.
     """
 
-    def __init__(self, corpus: Corpus, tokenizer: Any) -> None:
+    def __init__(self, corpus: PieceCorpus, tokenizer: Any) -> None:
         tokens.require_offsets(tokenizer)
         self.corpus = corpus
         self.tokenizer = tokenizer
@@ -136,7 +136,7 @@ class TokenTable:
         layout = self.corpus.layout(np.asarray(entries, dtype=np.int64))
         return self._gathered(layout) if self.fallback is None else self._as_text(layout)
 
-    def _gathered(self, layout: Layout) -> Sequences:
+    def _gathered(self, layout: PieceLayout) -> Sequences:
         lengths = self._lengths[layout.pieces]
         if lengths.size and lengths.min() < 0:
             unseen = layout.pieces[lengths < 0][0]
@@ -158,7 +158,7 @@ class TokenTable:
             marks[(np.cumsum(flat) - flat)[led[~inside]]] = GAP
         return Sequences(ids, offsets, marks)
 
-    def _as_text(self, layout: Layout) -> Sequences:
+    def _as_text(self, layout: PieceLayout) -> Sequences:
         names = self.corpus.pieces
         texts = ["".join([names[p] for p in row]) for row in layout.pieces.tolist()]
         ids, offsets = tokens.encode(self.tokenizer, texts)

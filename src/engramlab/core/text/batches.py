@@ -60,7 +60,7 @@ class Entries(Protocol):
     def tokens(self, entries: np.ndarray) -> Sequences: ...
 
 
-class Rows:
+class TokenRows:
     """Entries held in memory."""
 
     def __init__(self, sequences: Sequences) -> None:
@@ -78,7 +78,7 @@ class Rows:
         return Sequences(self.sequences.ids[at], offsets, self.sequences.marks[at])
 
 
-class Place(Protocol):
+class Resumable(Protocol):
     """Where something that goes on for ever has come to, as explicit state."""
 
     def state(self) -> dict[str, Any]: ...
@@ -86,7 +86,7 @@ class Place(Protocol):
 
 
 @runtime_checkable
-class Stream(Place, Protocol):
+class Stream(Resumable, Protocol):
     """Endless batches with explicit state."""
 
     def take(self, rows: int) -> Batch: ...

@@ -14,7 +14,7 @@ import torch
 
 from engramlab.base import random_access
 from engramlab.core.text.batches import IGNORE, Batch, Stream
-from engramlab.core.text.tokenizers import Words
+from engramlab.core.text.tokenizers import WordStarts
 
 MASKED, KEPT = 0.8, 0.1  # of the chosen words; the rest become random
 _WHOLE = 1 << 32
@@ -38,7 +38,7 @@ class Masked:
     def __init__(
         self,
         stream: Stream,
-        words: Words,
+        words: WordStarts,
         *,
         mask: int,
         share: float = 0.15,

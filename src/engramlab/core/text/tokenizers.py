@@ -10,7 +10,7 @@ import numpy as np
 from engramlab.base.errors import UserError
 
 
-class Words:
+class WordStarts:
     """Which tokens begin a word, read off the tokenizer's vocabulary once.
 
     A token begins a word if it starts with white space, or if it and the token before it are not both pieces of one run of

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engramlab.base.errors import UserError
-from engramlab.core.text.batches import Place
+from engramlab.core.text.batches import Resumable
 from engramlab.core.training.loop import TrainState
 from engramlab.files import writing
 
@@ -25,7 +25,7 @@ def _folders(root: Path) -> list[Path]:
     return sorted(p for p in root.glob("step-*") if p.is_dir() and p.suffix != ".partial")
 
 
-def save(root: Path, state: TrainState, stream: Place, extra: dict[str, Any] | None = None, keep: int = 1) -> None:
+def save(root: Path, state: TrainState, stream: Resumable, extra: dict[str, Any] | None = None, keep: int = 1) -> None:
     """Saves ``state`` and the place of ``stream`` under ``root/step-…`` and removes all but the newest ``keep``.
 
     Call it on every process: each one's stream and generator states are gathered; the main process writes.
@@ -76,7 +76,7 @@ def latest(root: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load(folder: Path, state: TrainState, stream: Place | None) -> dict[str, Any]:
+def load(folder: Path, state: TrainState, stream: Resumable | None) -> dict[str, Any]:
     """Puts ``state``, ``stream`` and the generators where they were when ``folder`` was saved; returns ``extra``.
 
     Args:

@@ -28,8 +28,8 @@ from typing import Any
 import torch
 
 from engramlab.base.errors import UserError
-from engramlab.base.progress import Bar
-from engramlab.core.text.batches import Place, Stream
+from engramlab.base.progress import ProgressBar
+from engramlab.core.text.batches import Resumable, Stream
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import Objective, Step, TrainState, train
 from engramlab.files import writing
@@ -92,7 +92,7 @@ class Stage:
         self,
         folder: Path,
         state: TrainState,
-        place: Place,
+        place: Resumable,
         *,
         label: str,
         objective: Objective | None = None,
@@ -135,7 +135,7 @@ class Stage:
     def _steps(self) -> Generator[Step]:
         before, started, here = self.totals["seconds"], time.monotonic(), 0
         stream = self.place if isinstance(self.place, Stream) else None
-        bar = Bar(self.label, self.last, done=self.state.step, enabled=self.main, console=self._console)
+        bar = ProgressBar(self.label, self.last, done=self.state.step, enabled=self.main, console=self._console)
         try:
             with bar, contextlib.closing(train(self.state, stream, self.objective, self.last)) as steps:
                 for step in steps:

@@ -8,7 +8,7 @@ from engramlab.base.errors import UserError, nearest
 from engramlab.base.facts import Fact
 from engramlab.corpora.layout import check_attributes
 from engramlab.corpora.templates import PRONOUNS
-from engramlab.files.tables import Table, clean, read_table
+from engramlab.files.tables import ColumnTable, clean, read_table
 
 LONG = ("subject", "relation", "object")
 SUBJECT_ALIASES, OBJECT_ALIASES, _ALIASES = "subject_aliases", "object_aliases", "_aliases"
@@ -131,7 +131,7 @@ def from_table(source: object, key: str | None, relations: Sequence[str] | None,
     return _from_wide(table, key if key is not None else next(iter(table.columns)), relations, pronoun_column)
 
 
-def _from_long(table: Table, relations: Sequence[str] | None, pronoun_column: str | None) -> Builder:
+def _from_long(table: ColumnTable, relations: Sequence[str] | None, pronoun_column: str | None) -> Builder:
     known = (*LONG, SUBJECT_ALIASES, OBJECT_ALIASES)
     for column in table.columns:
         if column not in known:
@@ -155,7 +155,7 @@ def _from_long(table: Table, relations: Sequence[str] | None, pronoun_column: st
     return built.finish()
 
 
-def _from_wide(table: Table, key: str, relations: Sequence[str] | None, pronoun_column: str | None) -> Builder:
+def _from_wide(table: ColumnTable, key: str, relations: Sequence[str] | None, pronoun_column: str | None) -> Builder:
     names = table.column(key)
     beside = _beside(table, key, relations, pronoun_column)
     stated = tuple(relations or (name for name in table.columns if name not in beside))
@@ -186,7 +186,9 @@ def _from_wide(table: Table, key: str, relations: Sequence[str] | None, pronoun_
     return built.finish()
 
 
-def _beside(table: Table, key: str, relations: Sequence[str] | None, pronoun_column: str | None) -> Mapping[str, None]:
+def _beside(
+    table: ColumnTable, key: str, relations: Sequence[str] | None, pronoun_column: str | None
+) -> Mapping[str, None]:
     """The columns of a wide table that are no relations. Raises UserError for aliases of a column that is not there."""
     found = dict.fromkeys(name for name in (key, pronoun_column) if name is not None)
     for name in table.columns:
@@ -203,7 +205,7 @@ def _beside(table: Table, key: str, relations: Sequence[str] | None, pronoun_col
     return found
 
 
-def _pronouns(table: Table, column: str) -> list[str]:
+def _pronouns(table: ColumnTable, column: str) -> list[str]:
     said = [cell.lower() for cell in table.column(column)]
     for row, word in enumerate(said):
         if word not in PRONOUNS:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from engramlab.corpora.layout import Integers, Pieces
+from engramlab.base.arrays import Integers
+from engramlab.corpora.layout import Pieces
 from engramlab.corpora.templates import PRONOUNS
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Fact, Query
-from engramlab.base.random_access import draw, key, permute, words
+from engramlab.base.random_access import draw, key, permute, random_words
 from engramlab.corpora.facts.building import check_relations
 from engramlab.corpora.passages import ROLE, PassageRecord
 
@@ -39,7 +39,7 @@ def passages(facts: FactTable, paraphrases: int, seed: int) -> list[PassageRecor
         texts: list[str] = []
         for version in range(paraphrases + 1):
             said = [facts.wordings.sentence(fact, k + version)[0] for fact, k in zip(stated, first, strict=True)]
-            order = words(key(seed, "passage", subject, version), np.arange(len(stated))).argsort()
+            order = random_words(key(seed, "passage", subject, version), np.arange(len(stated))).argsort()
             texts.append(" ".join(said[i] for i in order))
         queries = []
         for depth in ("memorization", "semantic"):

@@ -16,8 +16,7 @@ from engramlab.corpora.entries import EntryCorpus
 from engramlab.corpora.facts import building, making
 from engramlab.corpora.facts.entities import Entities
 from engramlab.corpora.facts.wordings import Wordings, read_wordings
-from engramlab.corpora.layout import Population
-from engramlab.corpora.layout import facts as facts_of
+from engramlab.corpora.layout import Population, facts_of
 from engramlab.corpora.passages import PassageRecord
 from engramlab.corpora.sentences import Sentences
 from engramlab.corpora.variants import parse_variant
@@ -87,9 +86,11 @@ class FactTable:
         if isinstance(source, FactTable):
             return cls.of(source, relations=relations, templates=templates, questions=questions, name=source.name)
         if isinstance(source, str) and source == "countries":
-            from engramlab.corpora.countries import facts
+            from engramlab.corpora.countries import country_facts
 
-            return cls.of(facts(), relations=relations, templates=templates, questions=questions, name="countries")
+            return cls.of(
+                country_facts(), relations=relations, templates=templates, questions=questions, name="countries"
+            )
         if isinstance(source, Iterable) and not isinstance(source, str) and not hasattr(source, "columns"):
             return cls.of(source, relations=relations, templates=templates, questions=questions)
         built = building.from_table(source, key, relations, pronoun_column)

@@ -16,12 +16,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from engramlab.base.arrays import Integers
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Passage
 from engramlab.corpora.coverage import complete
 from engramlab.corpora.datasets import Dataset, halves
 from engramlab.corpora.entries import EntryCorpus
-from engramlab.corpora.layout import Integers, Layout, entry_indices, passages
+from engramlab.corpora.layout import Layout, as_passages, entry_indices
 from engramlab.corpora.people import ATTRIBUTES, COUPLES, QUESTIONS, People, Pools
 from engramlab.corpora.questions import CelebritySplit, QuestionCorpus, Split
 from engramlab.corpora.sentences import Sentences
@@ -120,7 +121,7 @@ class BiosCorpus:
         return complete(contexts, len(self.pieces))
 
     def passage(self, entry: int) -> Passage:
-        return passages(self.layout([entry]), self.pieces, self.attributes, [str(entry)])[0]
+        return as_passages(self.layout([entry]), self.pieces, self.attributes, [str(entry)])[0]
 
 
 def bios_templates(first: int | None = None) -> tuple[tuple[Template, ...], ...]:

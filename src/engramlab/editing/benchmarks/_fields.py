@@ -153,7 +153,7 @@ def edit(prompt: str, subject: str, target: tuple[str, ...], old: tuple[str, ...
     return Edit(query, target[0], target[1:])
 
 
-def judge(role: str, group: str, prompt: str, answers: tuple[str, ...]) -> Query:
+def judging(role: str, group: str, prompt: str, answers: tuple[str, ...]) -> Query:
     """A query that judges an edit; `answers` are spellings, () (locality only) where the answer is unknown."""
     return Query(prompt, answers[0] if answers else "", answers[1:], role=role, group=group)
 
@@ -171,7 +171,7 @@ def entry_judges(
         raise entry.bad(
             prompt, f"is a list as long as {answer!r}, so it is unclear which answer is whose; write an entry a prompt"
         )
-    return [judge(role, group, phrasing, answers) for phrasing in phrasings]
+    return [judging(role, group, phrasing, answers) for phrasing in phrasings]
 
 
 def one_hop(fields: Fields) -> list[Query]:

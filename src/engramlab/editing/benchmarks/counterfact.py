@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engramlab.base.facts import Case
-from engramlab.editing.benchmarks._fields import Fields, case_id, edit, entry_judges, judge, one_hop, put_together
+from engramlab.editing.benchmarks._fields import Fields, case_id, edit, entry_judges, judging, one_hop, put_together
 
 KEYS = "requested_rewrite (an object), or target_new with locality_prompt or rephrase_prompt"
 
@@ -46,9 +46,9 @@ def _nested(fields: Fields) -> Case:
     target = rewrite.inner("target_new").answers("str")
     old = rewrite.inner("target_true").answers("str", needed=False)
     change = edit(rewrite.prompt("prompt", subject), subject, target, old, rewrite.name("relation_id"))
-    judges = [judge("generality", "paraphrase", one, target) for one in fields.prompts("paraphrase_prompts", subject)]
+    judges = [judging("generality", "paraphrase", one, target) for one in fields.prompts("paraphrase_prompts", subject)]
     judges += one_hop(fields)
-    judges += [judge("locality", "neighborhood", one, old) for one in fields.prompts("neighborhood_prompts")]
+    judges += [judging("locality", "neighborhood", one, old) for one in fields.prompts("neighborhood_prompts")]
     return put_together(case_id(fields, "case_id", "id"), [change], judges)
 
 
@@ -57,7 +57,7 @@ def _flat(fields: Fields) -> Case:
     target = fields.answers("target_new")
     old = fields.answers("ground_truth", needed=False)
     change = edit(fields.prompt("prompt", subject), subject, target, old, fields.name("relation_id"))
-    judges = [judge("generality", "rephrase", one, target) for one in fields.prompts("rephrase_prompt", subject)]
+    judges = [judging("generality", "rephrase", one, target) for one in fields.prompts("rephrase_prompt", subject)]
     judges += one_hop(fields)
     if fields.has("locality_prompt") or fields.has("locality_ground_truth"):
         judges += entry_judges(

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engramlab.base.facts import Case, Query
-from engramlab.editing.benchmarks._fields import Fields, case_id, edit, entry_judges, judge, put_together
+from engramlab.editing.benchmarks._fields import Fields, case_id, edit, entry_judges, judging, put_together
 
 KEYS = "target_new with portability or locality, or text, labels and concept"
 
@@ -40,7 +40,7 @@ def case(record: Mapping[str, object], index: int) -> Case:
     rephrase = "rephrase" if "rephrase" in record and "rephrase_prompt" not in record else "rephrase_prompt"
 
     target = tuple(dict.fromkeys((*target, *_aliases(fields, target[0]))))
-    judges = [judge("generality", "rephrase", one, target) for one in fields.prompts(rephrase, subject)]
+    judges = [judging("generality", "rephrase", one, target) for one in fields.prompts(rephrase, subject)]
     judges += _by_kind(fields, "portability", subject)
     judges += _by_kind(fields, "locality", subject)
     change = edit(prompt, subject, target, fields.answers("ground_truth", needed=False))

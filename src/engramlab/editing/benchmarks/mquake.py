@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from engramlab.base.facts import Case, Edit, Query
-from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judge, put_together
+from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judging, put_together
 
 KEYS = "requested_rewrite (a list) or questions with new_answer"
 
@@ -41,14 +41,14 @@ def case(record: Mapping[str, object], index: int) -> Case:
         target = _with_aliases(rewrite.inner("target_new").answers("str"), {prompt, *asked}, new_hops)
         old = rewrite.inner("target_true").answers("str", needed=False)
         edits.append(edit(prompt, subject, target, old, rewrite.name("relation_id")))
-        judges += [judge("generality", "question", one, target) for one in asked]
+        judges += [judging("generality", "question", one, target) for one in asked]
         edited |= {prompt, *asked}
 
     questions = fields.prompts("questions")
     if not questions:
         raise fields.bad("questions", "is missing; it must be a list of questions")
     answers = tuple(dict.fromkeys(fields.answers("new_answer") + fields.answers("new_answer_alias", needed=False)))
-    judges += [judge("portability", "multi-hop", one, answers) for one in questions]
+    judges += [judging("portability", "multi-hop", one, answers) for one in questions]
     judges += _unedited(new_hops + hops, edited)
     return put_together(case_id(fields, "case_id", "id"), edits, judges)
 
@@ -77,5 +77,5 @@ def _unedited(hops: list[Fields], edited: set[str]) -> Iterator[Query]:
             raise hop.bad("question", "is missing, and so is 'cloze'; one of them must be the hop's prompt")
         if not wordings & (edited | seen):
             asked = hop.prompts("question") or hop.prompts("cloze")
-            yield judge("locality", "unedited-hop", asked[0], _spellings(hop, needed=False))
+            yield judging("locality", "unedited-hop", asked[0], _spellings(hop, needed=False))
         seen |= wordings

@@ -25,7 +25,7 @@ import difflib
 from collections.abc import Mapping
 
 from engramlab.base.facts import Case, Query
-from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judge, put_together
+from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judging, put_together
 
 KEYS = "prompt and target"
 COLUMNS = ("prompt", "target", "subject", "old", "aliases", "rephrase", "portability", "locality", "id", "relation")
@@ -46,7 +46,7 @@ def case(record: Mapping[str, object], index: int) -> Case:
     change = edit(
         fields.prompt("prompt", subject), subject, target, fields.answers("old", needed=False), fields.name("relation")
     )
-    judges = [judge("generality", "rephrase", one, target) for one in fields.prompts("rephrase", subject)]
+    judges = [judging("generality", "rephrase", one, target) for one in fields.prompts("rephrase", subject)]
     for role in ("portability", "locality"):
         given = fields.values.get(role)
         for number, one in enumerate(given if isinstance(given, list) else [] if given is None else [given]):
@@ -72,7 +72,7 @@ def _judge(fields: Fields, key: str, entry: object, role: str, subject: str) -> 
         inner = Fields(entry, fields.index, f"{key}.")
         prompt, group = inner.prompt("prompt", subject), inner.name("group") or role
         answers = inner.answers("target", needed=role != "locality") + inner.answers("aliases", needed=False)
-        return judge(role, group, prompt, tuple(dict.fromkeys(answers)))
+        return judging(role, group, prompt, tuple(dict.fromkeys(answers)))
     if not isinstance(entry, str):
         raise fields.bad(key, "must be 'prompt => answer', or an object with prompt and target")
     first, *rest = entry.split("=>")
@@ -80,4 +80,4 @@ def _judge(fields: Fields, key: str, entry: object, role: str, subject: str) -> 
     prompt, answers = inner.prompt(key, subject), inner.answers("answer", needed=False)
     if not answers and role != "locality":
         raise fields.bad(key, f"{entry.strip()[:60]!r} has no answer; write 'prompt => answer'")
-    return judge(role, role, prompt, answers)
+    return judging(role, role, prompt, answers)

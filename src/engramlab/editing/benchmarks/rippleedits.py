@@ -23,7 +23,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from engramlab.base.facts import Case, Query
-from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judge, put_together
+from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judging, put_together
 
 KEYS = "edit (an object with a prompt)"
 ROLES = {
@@ -62,7 +62,7 @@ def case(record: Mapping[str, object], index: int) -> Case:
             if not prompts:
                 raise query.bad("prompt", "is missing; it must be the prompt, as text")
             answers = _answers(query, needed=role != "locality")
-            judges += [judge(role, group.replace("Specifity", "Specificity"), one, answers) for one in prompts]
+            judges += [judging(role, group.replace("Specifity", "Specificity"), one, answers) for one in prompts]
             if group == "Subject_Aliasing":
                 asking += [(prompts[0], answers)]
             regular = query.values.get("query_type") != "two_hop"  # those share the relation's words as well

@@ -257,7 +257,7 @@ def world(seed: int = 0, size: int = 150, relations: Sequence[str] = RELATIONS) 
     can be left out. Judges: three rephrasings ("generality"; one of them a question), consequences ("portability": groups
     "one-hop" and "two-hop" for that many unedited facts on the way, "Subject_Aliasing", "Logical_Generalization") and what must
     stay ("locality": "Relation_Specificity", "Forgetfulness"). Each holds after its own edit alone; see
-    ``cases.together`` for several.
+    ``cases.judged_together`` for several.
 
     Args:
         seed: of the objects put in and of the countries asked about.

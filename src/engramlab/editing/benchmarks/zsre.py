@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engramlab.base.facts import Case
-from engramlab.editing.benchmarks._fields import Fields, case_id, edit, entry_judges, judge, one_hop, put_together
+from engramlab.editing.benchmarks._fields import Fields, case_id, edit, entry_judges, judging, one_hop, put_together
 
 KEYS = "src and alt"
 
@@ -30,11 +30,11 @@ def case(record: Mapping[str, object], index: int) -> Case:
     subject = fields.name("subject")
     target = fields.answers("alt")
     change = edit(fields.prompt("src", subject), subject, target, fields.answers("answers", needed=False))
-    judges = [judge("generality", "rephrase", prompt, target) for prompt in fields.prompts("rephrase", subject)]
+    judges = [judging("generality", "rephrase", prompt, target) for prompt in fields.prompts("rephrase", subject)]
     judges += one_hop(fields)
     if fields.has("loc") or fields.has("loc_ans"):
         for query in entry_judges(fields, "locality", "nq", prompt="loc", answer="loc_ans"):
-            judges.append(judge("locality", "nq", _question(fields, query.prompt), (query.target, *query.aliases)))
+            judges.append(judging("locality", "nq", _question(fields, query.prompt), (query.target, *query.aliases)))
     return put_together(case_id(fields, "case_id", "id"), [change], judges)
 
 

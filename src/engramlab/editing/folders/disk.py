@@ -60,7 +60,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Record:
+class EditRecord:
     """What is known about an edit beside the delta.
 
     Attributes:
@@ -93,7 +93,7 @@ class Saved:
     """
 
     number: int
-    record: Record
+    record: EditRecord
     kind: str
     digest: str
     continues: int | None
@@ -142,7 +142,7 @@ def saved(state: State, number: int) -> Saved:
         given: dict[str, Any] = dict(values["record"])
         given["edits"] = tuple(map(_edit, given["edits"]))
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-        record = Record(**fields)
+        record = EditRecord(**fields)
         return Saved(number, record, values["kind"], values["digest"], values["continues"], values["weights"])
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); take it from a copy") from None

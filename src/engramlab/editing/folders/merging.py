@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit
+from engramlab.base.progress import NamedProgress, Progress
 from engramlab.core import deltas
 from engramlab.core.deltas import WeightDelta
 from engramlab.editing import benchmarks
@@ -19,8 +20,6 @@ from engramlab.editing.folders import saving
 from engramlab.editing.folders.disk import Saved, State
 from engramlab.editing.judge import evaluation, preview
 
-Progress = Callable[[str, int, int], None]
-
 
 def merge(
     parts: Sequence[str | Path],
@@ -28,7 +27,7 @@ def merge(
     *,
     delta_only: bool = False,
     device: str | torch.device | None = None,
-    progress: Progress | None = None,
+    progress: NamedProgress | None = None,
 ) -> list[dict[str, Any]]:
     """One model with the edits of several folders: the sum of all their changes of weights.
 
@@ -64,7 +63,7 @@ def merge(
     deltas.remove_all(model)
     cases, of = _cases(states, known)
 
-    def report(part: str) -> Callable[[int, int], None] | None:
+    def report(part: str) -> Progress | None:
         return None if progress is None else lambda done, total: progress(part, done, total)
 
     before = evaluation.before(model, tokenizer, cases, progress=report("before"))

@@ -19,12 +19,12 @@ from engramlab.core import deltas, models
 from engramlab.core.deltas import Delta, Installed, WeightDelta, stack_of
 from engramlab.core.deltas import files as deltafiles
 from engramlab.editing.folders import disk as folders
-from engramlab.editing.folders.disk import Record, Saved, State, is_edited
+from engramlab.editing.folders.disk import EditRecord, Saved, State, is_edited
 from engramlab.editing.method import kinds
 from engramlab.files import writing
 from engramlab.files.locks import held
 
-__all__ = ["Record", "Saved", "check_out", "is_edited", "listing", "load", "save", "undo"]
+__all__ = ["EditRecord", "Saved", "check_out", "is_edited", "listing", "load", "save", "undo"]
 
 
 def save(
@@ -32,7 +32,7 @@ def save(
     tokenizer: Any,
     folder: str | Path,
     *,
-    records: Sequence[Record] = (),
+    records: Sequence[EditRecord] = (),
     source: str | Path | None = None,
     base: str = "",
     delta_only: bool = False,
@@ -70,7 +70,7 @@ def save(
         raise UserError("a delta alone needs to know the model it is for: give base=, a path or a hub id")
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     state = State(folder, name, deltas.fingerprint(model), dtype, delta_only, len(entries))
-    of = [*known, *[Record()] * (len(entries) - len(known))]
+    of = [*known, *[EditRecord()] * (len(entries) - len(known))]
     of[len(entries) - len(records) :] = records
 
     def write(partial: Path) -> None:
@@ -203,7 +203,7 @@ def check_out(out: Path, source: str | Path | None, *, delta_only: bool) -> None
         raise UserError(f"{out} is inside {source}; choose another --out")
 
 
-def _append(state: State, model: nn.Module, entries: Sequence[Installed], records: Sequence[Record]) -> None:
+def _append(state: State, model: nn.Module, entries: Sequence[Installed], records: Sequence[EditRecord]) -> None:
     """Adds to a folder what is on the model beyond it."""
     known = _alike(state, entries)
     if known < state.edits or deltas.fingerprint(model) != state.model:
@@ -212,7 +212,7 @@ def _append(state: State, model: nn.Module, entries: Sequence[Installed], record
             "and save it there"
         )
     new = dataclasses.replace(state, edits=len(entries))
-    of = [*[Record()] * len(entries), *records][-len(entries) :]
+    of = [*[EditRecord()] * len(entries), *records][-len(entries) :]
     changes: dict[str, torch.Tensor] = {}
     folders.tidy(state)
     for number in range(known + 1, len(entries) + 1):
@@ -225,7 +225,7 @@ def _append(state: State, model: nn.Module, entries: Sequence[Installed], record
     folders.commit(new, changes)
 
 
-def _write_edit(state: State, model: nn.Module, entries: Sequence[Installed], number: int, record: Record) -> None:
+def _write_edit(state: State, model: nn.Module, entries: Sequence[Installed], number: int, record: EditRecord) -> None:
     """The folder of one edit, whole or not at all."""
     from safetensors.torch import save_file
 

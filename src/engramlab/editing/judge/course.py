@@ -4,7 +4,7 @@
     deltas = method.make_each(model, tokenizer, cases, method="ft-m", loss=followed.loss, watch=followed.watch)
     followed.finish(model, cases, deltas)
 
-Then ``followed.rows`` is the course, and ``spread`` says how unevenly it ended.
+Then ``followed.rows`` is the course, and ``loss_spread`` says how unevenly it ended.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import target_seen
 from engramlab.core.training.losses import Loss, cross_entropy
 from engramlab.editing.requests import Requests, encode_edits
-from engramlab.measuring.asking import Words
+from engramlab.measuring.asking import TokenTexts
 from engramlab.measuring.scoring import evidence
 
 
@@ -116,7 +116,7 @@ class Course:
         Args:
             ids: of all cases that were edited.
         """
-        words = Words(self.tokenizer)
+        words = TokenTexts(self.tokenizer)
         finished = {case for seen in self._final for case in seen.case.tolist()}
         found = []
         for seen in [*self._seen, *self._final]:
@@ -150,7 +150,7 @@ def _look(step: int, alive: torch.Tensor, logprobs: torch.Tensor, ranks: torch.T
     )
 
 
-def spread(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+def loss_spread(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """How unevenly the tokens of an edit are learnt in the end, of the rows of ``Course.rows``.
 
     Returns:

@@ -25,11 +25,12 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Query
+from engramlab.base.progress import Progress
 from engramlab.base.rows import Row
 from engramlab.core.deltas import Delta, together
 from engramlab.editing.judge.metrics import difference, fluency, metrics
 from engramlab.measuring.answers import is_answer, normalise, same_answer
-from engramlab.measuring.asking import Evidence, Progress, Words, contexts, evidence_on, in_context, lengths_of, write
+from engramlab.measuring.asking import Evidence, TokenTexts, contexts, evidence_on, in_context, lengths_of, write
 
 __all__ = [
     "Before",
@@ -202,7 +203,7 @@ def judge(
         evidence = evidence_on(model, tokenizer, asked, owners[1], report(len(prompts)))
     written, found = dict(zip(prompts, texts, strict=True)), dict(zip(targets, evidence, strict=True))
     lengths = lengths_of(tokenizer, [query for _, _, query in listed])
-    words = Words(tokenizer)
+    words = TokenTexts(tokenizer)
     return [
         {"case": cases[c].id, "query": k, "role": query.role, "group": query.group, "prompt": query.prompt}
         | {"target": query.target, "aliases": list(query.aliases)}
@@ -212,7 +213,7 @@ def judge(
 
 
 def _compared(
-    query: Query, before: Before, after: Evidence, written: str, lengths: Mapping[str, int], words: Words
+    query: Query, before: Before, after: Evidence, written: str, lengths: Mapping[str, int], words: TokenTexts
 ) -> Row:
     """The part of a row that compares."""
     was, said = before.evidence[query.prompt, query.target], before.written[query.prompt]

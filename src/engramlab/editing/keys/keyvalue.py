@@ -110,7 +110,7 @@ def prefixes(model: nn.Module, tokenizer: Any, search: Search) -> tuple[str, ...
 
 
 @dataclass(frozen=True)
-class Rows:
+class AlignedRows:
     """Token rows shifted so that the last tokens of their subjects stand in one column.
 
     Attributes:
@@ -128,7 +128,7 @@ class Rows:
     shift: torch.Tensor
 
     @classmethod
-    def of(cls, requests: Requests, *, whole: bool = True) -> Rows:
+    def of(cls, requests: Requests, *, whole: bool = True) -> AlignedRows:
         """Rows of encoded edits; cut behind the subject unless ``whole``."""
         begin = int(requests.subject_ends.max())
         shift = begin - requests.subject_ends

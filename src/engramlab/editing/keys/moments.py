@@ -21,13 +21,13 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.base.progress import Bar
+from engramlab.base.progress import ProgressBar
 from engramlab.core import deltas
 from engramlab.core.forward.hooks import mode, reading
 from engramlab.core.models import context_limit
 from engramlab.core.models.geometry import down_projection, matrix_shape
 from engramlab.core.text.tokens import start_tokens
-from engramlab.editing.keys.running_text import TextSource, keep, texts
+from engramlab.editing.keys.running_text import TextSource, keep, source_texts
 
 _TOKENS_A_PASS = 2048
 _FLOOR = 1e-7  # eigenvalues below this share of the largest are rounding
@@ -119,7 +119,7 @@ def _collect(
     width = matrix_shape(model, paths[layers[0]])[1]
     totals = {layer: torch.zeros(width, width, dtype=torch.float64, device=device) for layer in layers}
     seen = 0
-    with Bar("second moments of the MLP's keys", tokens, enabled=progress) as bar, mode(model, False):
+    with ProgressBar("second moments of the MLP's keys", tokens, enabled=progress) as bar, mode(model, False):
         for ids, mask in _batches(model, tokenizer, source, tokens):
             ids, mask = ids.to(device), mask.to(device)
             with reading(model, list(paths.values()), mask, until=paths[max(layers)]) as said:
@@ -143,7 +143,7 @@ def _batches(
     """Token rows ``[R, T]`` padded at the right and their masks, together exactly ``tokens`` tokens where the text has them."""
     window = min(512, context_limit(model) or 512)
     first = start_tokens(tokenizer)
-    found = texts(model, tokenizer, source)
+    found = source_texts(model, tokenizer, source)
     rows: list[list[int]] = []
     held, left = 0, tokens
     while left > 0 and (some := list(itertools.islice(found, 16))):

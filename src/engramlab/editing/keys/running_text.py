@@ -65,10 +65,10 @@ class TextSource:
             return {"text": "sampled", "seed": self.seed, "window": _WINDOW, "rows": _ROWS, "top_p": _NUCLEUS}
         if self.text.startswith("hub:"):
             return {"text": self.text, "column": self.column}
-        return {"text": documents.digest(self.text), "column": self.column}
+        return {"text": documents.file_digest(self.text), "column": self.column}
 
 
-def texts(model: nn.Module, tokenizer: Any, source: TextSource) -> Iterator[str]:
+def source_texts(model: nn.Module, tokenizer: Any, source: TextSource) -> Iterator[str]:
     """The texts of a source, one after another; sampled ones without end. Raises UserError for what cannot be read."""
     if source.text == "sampled":
         return _sampled(model, tokenizer, source.seed)

@@ -23,7 +23,7 @@ from engramlab.core.forward.hooks import reading
 from engramlab.core.forward.tails import Tail
 from engramlab.core.models.geometry import down_projection, layer_at, layer_path
 from engramlab.core.training.losses import Loss
-from engramlab.editing.keys.keyvalue import Rows, Search, key_weights, prefixes
+from engramlab.editing.keys.keyvalue import AlignedRows, Search, key_weights, prefixes
 from engramlab.editing.keys.moments import second_moments
 from engramlab.editing.method import Cases, Made, failed
 from engramlab.editing.requests import encode_edits, name_of
@@ -37,7 +37,7 @@ _LAYERS = (4, 5, 6, 7, 8)  # of 32
 
 
 @dataclass(frozen=True)
-class Spread(Search):
+class SpreadSearch(Search):
     """Settings of both methods; their configurations add their own."""
 
     layers: tuple[int, ...] | None = None
@@ -51,13 +51,13 @@ def chosen_layers(model: nn.Module, layers: tuple[int, ...] | None) -> list[int]
     return sorted({layer_at(model, None, layer / 32) for layer in _LAYERS})
 
 
-def prepare(model: nn.Module, tokenizer: Any, config: Spread) -> None:
+def prepare(model: nn.Module, tokenizer: Any, config: SpreadSearch) -> None:
     """Computes and keeps what every edit of this model needs: statistics and contexts."""
     second_moments(model, tokenizer, chosen_layers(model, config.layers), config.source)
     prefixes(model, tokenizer, config)
 
 
-def spread(
+def spread_over_layers(
     model: nn.Module,
     tokenizer: Any,
     cases: Cases,
@@ -120,7 +120,7 @@ def _solve(
     """Layer by layer; ``of[n]`` is each edit's case and ``wanted[n, D]`` what the last layer is to say for it."""
     device = wanted.device
     requests = encode_edits(tokenizer, [[e] for e in edits], prefixes=contexts, subjects=True, device=device)
-    rows = Rows.of(requests, whole=False)
+    rows = AlignedRows.of(requests, whole=False)
     tail = Tail(model, layers[0], rows.ids, rows.mask)
     ends = torch.full((len(rows.ids),), rows.begin, device=device)
     owner = of.to(device).repeat_interleave(len(contexts))

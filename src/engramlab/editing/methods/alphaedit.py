@@ -13,7 +13,7 @@ from engramlab.core.deltas import WeightDelta
 from engramlab.core.models.geometry import down_projection
 from engramlab.core.training.losses import Loss
 from engramlab.editing.keys.moments import SecondMoment, second_moments
-from engramlab.editing.keys.spread import Spread, chosen_layers, prepare, spread
+from engramlab.editing.keys.spread import SpreadSearch, chosen_layers, prepare, spread_over_layers
 from engramlab.editing.method import Cases, Made
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, True, True, False
@@ -22,7 +22,7 @@ _KEYS = "alphaedit:"  # under this name, and the module's path, a delta carries 
 
 
 @dataclass(frozen=True)
-class Config(Spread):
+class Config(SpreadSearch):
     """Hyperparameters.
 
     Null space and ridge are those of the authors' code for Llama-3-8B; the search is MEMIT's for llama-2-7b. The authors' own
@@ -73,7 +73,7 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
         earlier = earlier_keys(model, down_projection(model, layer), keys)
         return rows_of(keys, earlier, bases[layer], config.ridge)
 
-    return spread(model, tokenizer, cases, layers, config, loss, closed_form, keep_keys=_KEYS)
+    return spread_over_layers(model, tokenizer, cases, layers, config, loss, closed_form, keep_keys=_KEYS)
 
 
 def null_space(moment: SecondMoment, threshold: float) -> torch.Tensor:

@@ -17,7 +17,7 @@ from engramlab.core.training.losses import Loss
 from engramlab.editing.method import Cases, Made, Watch, failed, recipe
 from engramlab.editing.requests import encode_edits
 from engramlab.editing.routed.codebook import Codebook, Verdict, decide_where, rounding
-from engramlab.editing.routed.learning import Rows, continued, descend, standing_in
+from engramlab.editing.routed.learning import TrainedRows, continued, standing_in, train_routed
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, False, True
 
@@ -132,7 +132,7 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
     empty = GraceDelta(name, path, Codebook.empty(into), torch.zeros(0, out), config.replacement, continues=older)
     with (
         standing_in(model, empty),
-        Rows(model, layer, path, requests, after_end=config.replacement == "replace_last") as rows,
+        TrainedRows(model, layer, path, requests, after_end=config.replacement == "replace_last") as rows,
     ):
         first = _first_values(rows.wrote, config)
         books: list[_Book] = []
@@ -159,7 +159,7 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
             return torch.where(where[..., None], parameter[rows.requests.owner].to(y.dtype)[:, None], y)
 
         plan = recipe(config.steps, config.learning_rate)
-        values, bad = descend(
+        values, bad = train_routed(
             rows,
             parameter,
             change,
@@ -202,7 +202,7 @@ def _first_values(wrote: torch.Tensor, config: Config) -> torch.Tensor:
     return torch.rand(wrote.shape[1], generator=generator).to(wrote.device).expand(len(wrote), -1)
 
 
-def _share(rows: Rows, of: Sequence[int], count: int) -> None:
+def _share(rows: TrainedRows, of: Sequence[int], count: int) -> None:
     """Rows become those of their problems; those that have none leave."""
     problem = torch.tensor(of, device=rows.requests.ids.device)
     if bool((problem < 0).any()):

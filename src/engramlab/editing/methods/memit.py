@@ -10,7 +10,7 @@ from torch import nn
 
 from engramlab.core.training.losses import Loss
 from engramlab.editing.keys.moments import SecondMoment, second_moments
-from engramlab.editing.keys.spread import Spread, chosen_layers, prepare, spread
+from engramlab.editing.keys.spread import SpreadSearch, chosen_layers, prepare, spread_over_layers
 from engramlab.editing.method import Cases, Made
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, True, True, False
@@ -18,7 +18,7 @@ __all__ = ["Config", "edit_each", "prepare"]
 
 
 @dataclass(frozen=True)
-class Config(Spread):
+class Config(SpreadSearch):
     """Hyperparameters; defaults are the field's usual ones for llama-2-7b."""
 
     covariance_weight: float | None = None
@@ -59,4 +59,4 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
     def closed_form(layer: int, keys: torch.Tensor) -> torch.Tensor:
         return rows_of(keys, moments[layer], config.weight(len(keys)))
 
-    return spread(model, tokenizer, cases, layers, config, loss, closed_form)
+    return spread_over_layers(model, tokenizer, cases, layers, config, loss, closed_form)

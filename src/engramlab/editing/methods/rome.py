@@ -77,7 +77,7 @@ def _in_turn(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Co
     with contextlib.ExitStack() as stack:
         for edit in edits:
             if made:
-                stack.enter_context(deltas.applied(model, made[-1]))
+                stack.enter_context(deltas.active(model, made[-1]))
             (one,) = _single(model, tokenizer, [edit], config, loss)
             if isinstance(one, EditFailed):
                 raise one

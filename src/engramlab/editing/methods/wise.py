@@ -19,7 +19,7 @@ from engramlab.editing.keys.keyvalue import Search, prefixes
 from engramlab.editing.method import Cases, Made, Watch, failed, recipe
 from engramlab.editing.requests import encode_edits
 from engramlab.editing.routed.codebook import at_ends
-from engramlab.editing.routed.learning import Rows, continued, descend, read_everywhere, standing_in
+from engramlab.editing.routed.learning import TrainedRows, continued, read_everywhere, standing_in, train_routed
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, False, True
 _IRRELEVANT = 15  # tokens of a text that must stay with the main memory
@@ -276,7 +276,7 @@ class _Training:
         starts, masks = (torch.stack(parts) for parts in zip(*(side.open() for side in chosen), strict=True))
         parameter = nn.Parameter(starts.clone())
         bound, last = self.config.norm_constraint, torch.full((len(edits),), torch.inf, device=device)
-        with Rows(self.model, self.layer, self.path, requests) as rows:
+        with TrainedRows(self.model, self.layer, self.path, requests) as rows:
             parameter.register_hook(lambda gradient: gradient * masks[rows.alive])
             keys = rows.read[:: len(self.before)]
 
@@ -294,14 +294,14 @@ class _Training:
                 return rows.losses(self.loss, self.watch, step) + self._margins(rows, parameter)
 
             plan = recipe(self.config.steps, self.config.learning_rate, optimizer="sgd")
-            values, bad = descend(rows, parameter, change, plan, losses, over)
+            values, bad = train_routed(rows, parameter, change, plan, losses, over)
         for i, side in enumerate(chosen):
             if i in bad:
                 sides[cases[i]] = None
             else:
                 side.close(values[i], keys[i])
 
-    def _margins(self, rows: Rows, parameter: torch.Tensor) -> torch.Tensor:
+    def _margins(self, rows: TrainedRows, parameter: torch.Tensor) -> torch.Tensor:
         """The routing loss of each problem (section 2.3): edits far from the main memory, other texts near it."""
         c = self.config
         assert self.apart is not None

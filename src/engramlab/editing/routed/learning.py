@@ -36,7 +36,7 @@ def continued(model: nn.Module, kind: type[Delta], path: str) -> Any:
 @contextlib.contextmanager
 def standing_in(model: nn.Module, empty: Delta) -> Iterator[None]:
     """Inside the block no parameter requires gradients, and ``empty``, which does nothing, has taken over what it continues."""
-    with frozen(model), deltas.applied(model, empty) if empty.continues is not None else contextlib.nullcontext():
+    with frozen(model), deltas.active(model, empty) if empty.continues is not None else contextlib.nullcontext():
         yield
 
 
@@ -68,7 +68,7 @@ def read_everywhere(model: nn.Module, tokenizer: Any, path: str, texts: Sequence
     return seen[path].read
 
 
-class Rows:
+class TrainedRows:
     """The rows being trained on: their tail from layer ``start`` on, and what the module at ``path`` reads at their ends.
 
     Args:
@@ -89,7 +89,7 @@ class Rows:
         self.alive = torch.arange(requests.groups, device=requests.ids.device)
         self._take(requests)
 
-    def __enter__(self) -> Rows:
+    def __enter__(self) -> TrainedRows:
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -131,8 +131,8 @@ class Rows:
         return self.requests.mean(loss(logits, self.requests.targets))
 
 
-def descend(
-    rows: Rows,
+def train_routed(
+    rows: TrainedRows,
     parameter: nn.Parameter,
     change: Graft,
     recipe: Recipe,

@@ -20,7 +20,7 @@ from engramlab.core.models.geometry import down_projection, layer_path
 from engramlab.core.training.loop import TrainState
 from engramlab.core.training.losses import Loss
 from engramlab.core.training.problems import solve
-from engramlab.editing.keys.keyvalue import Rows, Search
+from engramlab.editing.keys.keyvalue import AlignedRows, Search
 from engramlab.editing.method import recipe
 from engramlab.editing.requests import encode_edits
 
@@ -125,7 +125,9 @@ class _Searching:
     def __post_init__(self) -> None:
         model, tokenizer, edits, layer, contexts = self.model, self.tokenizer, self.edits, self.layer, self.contexts
         device = next(model.parameters()).device
-        rows = Rows.of(encode_edits(tokenizer, [[e] for e in edits], prefixes=contexts, subjects=True, device=device))
+        rows = AlignedRows.of(
+            encode_edits(tokenizer, [[e] for e in edits], prefixes=contexts, subjects=True, device=device)
+        )
         self.path, whole = down_projection(model, layer), layer_path(model, layer)
         with reading(model, (self.path, whole), (slice(None), 0)) as seen:
             self.tail = Tail(model, layer, rows.ids, rows.mask, rows.begin)
@@ -136,7 +138,7 @@ class _Searching:
         self.length = (seen[self.path].said.float() if self.site == "value" else seen[whole].said.float())[bare].norm(
             dim=-1
         )
-        essence = Rows.of(encode_edits(tokenizer, [[_essence(e)] for e in edits], subjects=True, device=device))
+        essence = AlignedRows.of(encode_edits(tokenizer, [[_essence(e)] for e in edits], subjects=True, device=device))
         self.essence = Tail(model, layer, essence.ids, essence.mask, essence.begin)
         ends = essence.columns(essence.requests.prompt_ends)
         self.essence_kept = essence.ids.new_zeros(len(edits), essence.ids.shape[1] - essence.begin, dtype=torch.bool)

@@ -18,7 +18,7 @@ STAGES = ("pretrain", "mixed")  # of a run, the first that is there holds the mo
 
 
 @dataclass(frozen=True)
-class Target:
+class ProbedModel:
     """One model and its texts.
 
     Attributes:
@@ -58,9 +58,9 @@ class Target:
         return model, tokenizer
 
 
-def targets(config: Config) -> list[Target]:
+def targets(config: Config) -> list[ProbedModel]:
     """Everything to probe, in order. Raises UserError for runs and models that are not there, unfinished or of another kind."""
-    found: list[Target] = []
+    found: list[ProbedModel] = []
     for name in config.model:
         found += _of_run(config, Path(name)) if _is_run(Path(name)) else _of_model(config, name)
     clashes = Counter(target.name for target in found)
@@ -76,7 +76,7 @@ def _is_run(folder: Path) -> bool:
     return isinstance(record, dict) and "experiment" in record
 
 
-def _of_run(config: Config, folder: Path) -> list[Target]:
+def _of_run(config: Config, folder: Path) -> list[ProbedModel]:
     record = writing.read_json(folder / "config.json")
     if record["experiment"] != EXTRACTION:
         raise UserError(
@@ -98,7 +98,7 @@ def _of_run(config: Config, folder: Path) -> list[Target]:
                 f"{folder / data.name / STAGES[0]}/model); run it to its end first"
             )
         found.append(
-            Target(
+            ProbedModel(
                 data.name,
                 str(folder),
                 str(folder / data.name / stage / "model"),
@@ -124,6 +124,6 @@ def _asked(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def _of_model(config: Config, name: str) -> list[Target]:
+def _of_model(config: Config, name: str) -> list[ProbedModel]:
     named = variants(config, config.variants or ("multi5+permute",))
-    return [Target(variant, name, name, dataset(config, variant)) for variant in named]
+    return [ProbedModel(variant, name, name, dataset(config, variant)) for variant in named]

@@ -14,11 +14,11 @@ from engramlab.core.training.stage import finished
 from engramlab.corpora.datasets import halved
 from engramlab.experiments._run import Run
 from engramlab.experiments.hidden_state_probing.config import Config
-from engramlab.experiments.hidden_state_probing.targets import Target
+from engramlab.experiments.hidden_state_probing.targets import ProbedModel
 from engramlab.probing import p_probing, q_probing
-from engramlab.probing.accuracy import judge
+from engramlab.probing.accuracy import accuracies
 from engramlab.probing.classifier import check_layer
-from engramlab.probing.examples import Target as Asked
+from engramlab.probing.examples import ProbeTarget as Asked
 from engramlab.probing.examples import Tasks, tasks_of
 from engramlab.probing.fitting import fit
 
@@ -30,7 +30,7 @@ class Part:
 
     config: Config
 
-    def __init__(self, run: Run, target: Target) -> None:
+    def __init__(self, run: Run, target: ProbedModel) -> None:
         self.run, self.config, self.target = run, run.config, target
         self.folder = run.folder / target.name
         self.data, split = halved(target.data, run.config.seed)
@@ -144,7 +144,7 @@ class Part:
 
         def finish(predicted: np.ndarray) -> dict[str, Any]:
             record = {
-                "rows": judge(tasks, predicted, subjects, np.flatnonzero(self.is_train), seed=self.config.seed),
+                "rows": accuracies(tasks, predicted, subjects, np.flatnonzero(self.is_train), seed=self.config.seed),
                 "skipped": tasks.skipped,
             }
             if order is None:

@@ -18,10 +18,10 @@ from typing import Any
 
 from rich.console import Console
 
-from engramlab.acquisition.curves import Reading
+from engramlab.acquisition.curves import CurveOptions
 from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, check
 
-__all__ = ["PRESETS", "Config", "Fiction", "Optimizer", "Reading", "run"]
+__all__ = ["PRESETS", "Config", "CurveOptions", "Fiction", "Optimizer", "run"]
 
 
 def run(config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from engramlab.acquisition.curves import Reading
+from engramlab.acquisition.curves import CurveOptions
 from engramlab.base.errors import UserError
 from engramlab.base.options import check_rules, once
 from engramlab.core import models
@@ -111,7 +111,7 @@ class Config(FactOptions):
     """States measured: every one, or densely after injections and on a logarithmic grid elsewhere."""
     straddling: Literal["refuse", "keep", "drop"] = "refuse"
     """Queries whose target begins inside a token of the prompt."""
-    reading: Reading = field(default_factory=Reading)
+    reading: CurveOptions = field(default_factory=CurveOptions)
     """How the curves are read."""
 
     window: int = 512
@@ -229,7 +229,7 @@ TINY = Config(
     times=5,
     after=140,
     stagger=40,
-    reading=Reading(window=20),
+    reading=CurveOptions(window=20),
     window=128,
     vocabulary=4096,
     pretrain=Recipe(

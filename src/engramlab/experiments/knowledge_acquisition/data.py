@@ -11,7 +11,7 @@ import numpy as np
 
 from engramlab.base.errors import UserError
 from engramlab.core.text import tokens
-from engramlab.core.text.batches import Rows
+from engramlab.core.text.batches import TokenRows
 from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.fictional import Background, Fictional
 from engramlab.corpora.passages import PassageRecord
@@ -103,7 +103,7 @@ def _chosen(config: Config, records: list[PassageRecord]) -> list[PassageRecord]
     return records[: config.passages] + records[injected:]
 
 
-def encoded(tokenizer: Any, texts: Iterable[str], needed: int) -> tuple[Rows, int, int]:
+def encoded(tokenizer: Any, texts: Iterable[str], needed: int) -> tuple[TokenRows, int, int]:
     """Documents as token rows until they have ``needed`` tokens, end tokens included.
 
     Returns:
@@ -122,10 +122,10 @@ def encoded(tokenizer: Any, texts: Iterable[str], needed: int) -> tuple[Rows, in
                 total += len(row) + 1
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     flat = np.concatenate(ids) if ids else np.empty(0, np.int32)
-    return Rows(Sequences(flat, offsets, np.zeros(len(flat), np.int8))), total, len(lengths)
+    return TokenRows(Sequences(flat, offsets, np.zeros(len(flat), np.int8))), total, len(lengths)
 
 
-def stream_rows(material: Material, tokenizer: Any, needed: int) -> tuple[Rows, int]:
+def stream_rows(material: Material, tokenizer: Any, needed: int) -> tuple[TokenRows, int]:
     """The stream's documents, as many as a run of ``needed`` tokens reads, and how many tokens they have.
 
     Raises:

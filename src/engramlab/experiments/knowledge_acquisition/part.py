@@ -154,11 +154,11 @@ class Part:
             rate = about.learning_rate or config.optimizer.learning_rate
             made = recipe_of(config.optimizer, about.batch, about.steps, rate)
         elif about.learning_rate is not None:
-            made = held(origin.recipe, about.learning_rate)
+            made = at_constant_rate(origin.recipe, about.learning_rate)
         elif about.rate == "constant":
-            made = held(origin.recipe, origin.recipe.rate(origin.step))
+            made = at_constant_rate(origin.recipe, origin.recipe.rate(origin.step))
         else:
-            made = continued(origin.recipe, origin.step)
+            made = continued_recipe(origin.recipe, origin.step)
         return dataclasses.replace(made, steps=about.steps, batch=about.batch, micro_batch=config.micro_batch)
 
     def begin(self, model: nn.Module, recipe: Recipe, origin: Origin | None, stream: batches.Packed) -> TrainState:
@@ -236,12 +236,12 @@ def recipe_of(optimizer: Optimizer, batch: int, steps: int, learning_rate: float
     return Recipe(steps=steps, batch=batch, schedule="constant", **settings)
 
 
-def continued(origin: Recipe, offset: int) -> Recipe:
+def continued_recipe(origin: Recipe, offset: int) -> Recipe:
     """``origin`` with its learning rates from state ``offset`` on, however many steps it goes on for."""
     laid_out = origin.schedule_steps or origin.steps
     return dataclasses.replace(origin, schedule_start=origin.schedule_start + offset, schedule_steps=laid_out)
 
 
-def held(origin: Recipe, learning_rate: float) -> Recipe:
+def at_constant_rate(origin: Recipe, learning_rate: float) -> Recipe:
     """``origin`` with a constant learning rate."""
     return dataclasses.replace(origin, learning_rate=learning_rate, schedule="constant", warmup=0)

@@ -33,7 +33,7 @@ class Tokenised:
     end: int
     versions: list[list[list[int]]]
     asked: tokens.EncodedQueries
-    rows: batches.Rows | None = None
+    rows: batches.TokenRows | None = None
 
 
 class Run(_run.Run):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from engramlab.acquisition import decay
-from engramlab.acquisition.curves import Curves, Reading, Slice, control_steps, for_report, read_curves, take_slice
+from engramlab.acquisition.curves import CurveOptions, Curves, Slice, control_steps, for_report, read_curves, take_slice
 from engramlab.acquisition.schedule import Group
 from engramlab.base import bootstrap
 from engramlab.base.random_access import key as random_key
@@ -134,7 +134,7 @@ def _interval(name: str, means: np.ndarray) -> dict[str, Any]:
     return {name: float(means[0]), f"{name}_low": low, f"{name}_high": high}
 
 
-def _decay(found: Slice, reading: Reading, batch: int, window: int, seed: int) -> dict[str, Any]:
+def _decay(found: Slice, reading: CurveOptions, batch: int, window: int, seed: int) -> dict[str, Any]:
     kept = found.retainability
     assert kept is not None
     t_max = math.inf if reading.t_max is None else reading.t_max

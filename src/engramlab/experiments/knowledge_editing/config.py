@@ -82,15 +82,15 @@ class Config(FactOptions):
 
     def chosen(self) -> list[tuple[str, str]]:
         """Every (method, loss) to run; loss "none" for a method that takes none."""
-        listed = split(self.methods)
+        listed = comma_separated(self.methods)
         found = []
         for name in method.names() if "all" in listed else listed:
-            for loss in split(self.losses) if method.load(name).TAKES_LOSS else ("none",):
+            for loss in comma_separated(self.losses) if method.load(name).TAKES_LOSS else ("none",):
                 found.append((name, loss))
         return found
 
 
-def split(words: tuple[str, ...]) -> tuple[str, ...]:
+def comma_separated(words: tuple[str, ...]) -> tuple[str, ...]:
     """Words separated by commas or given one by one."""
     return tuple(part.strip() for word in words for part in word.split(",") if part.strip())
 
@@ -114,18 +114,18 @@ PRESETS = {
 def check(config: Config) -> None:
     """Everything that can be checked without a model or a file; raises UserError."""
     editing_cases.require_model(config.model)
-    listed = split(config.methods)
+    listed = comma_separated(config.methods)
     if not listed:
         raise UserError(f"methods: name at least one of {', '.join(method.names())}")
-    if not split(config.losses):
+    if not comma_separated(config.losses):
         raise UserError(f"losses: name at least one of {', '.join(losses.LOSSES)}")
     for name in listed:
         if name != "all":
             method.load(name)
-    for loss in split(config.losses):
+    for loss in comma_separated(config.losses):
         losses.parse(loss)
     for option in ("methods", "losses"):
-        once(option, split(getattr(config, option)))
+        once(option, comma_separated(getattr(config, option)))
     at_least(config, 1, "limit", "judges", "at_once", "new_tokens")
     if not config.counts or min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {config.counts}")

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from engramlab.base.facts import Case, Edit
-from engramlab.base.progress import Bar
+from engramlab.base.progress import ProgressBar
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta
 from engramlab.core.deltas import files as deltafiles
 from engramlab.core.training.losses import Loss
 from engramlab.editing import method
-from engramlab.editing.cases import together
+from engramlab.editing.cases import judged_together
 from engramlab.editing.judge import evaluation
 from engramlab.editing.judge.evaluation import Before, Row
 from engramlab.files import writing
@@ -80,7 +80,7 @@ class Part:
         edits = [edit for case in self.cases for edit in case.edits]
         failed: Failures = []
         part = self.folder / "part-batch.parquet"
-        with Bar(label, 2, console=self.console) as bar:
+        with ProgressBar(label, 2, console=self.console) as bar:
             started = time.monotonic()
             try:
                 delta = self.edit(edits)
@@ -90,8 +90,8 @@ class Part:
             else:
                 seconds = time.monotonic() - started
                 bar.update(1)
-                with deltas.applied(self.model, delta):
-                    rows = evaluation.judge(self.model, self.tokenizer, together(self.cases), self.before)
+                with deltas.active(self.model, delta):
+                    rows = evaluation.judge(self.model, self.tokenizer, judged_together(self.cases), self.before)
             bar.update(2)
         writing.write_rows(part, [{"edits": len(edits), **row} for row in rows])
         return {"seconds": seconds, "edits": len(edits), "failed": failed, "parts": [part]}
@@ -105,7 +105,7 @@ class Part:
         state = self._resume()
         saved = time.monotonic()
         try:
-            with Bar(label, counts[-1], done=state["done"], console=self.console) as bar:
+            with ProgressBar(label, counts[-1], done=state["done"], console=self.console) as bar:
                 for i in range(state["done"], counts[-1]):
                     started = time.monotonic()
                     try:
@@ -116,7 +116,7 @@ class Part:
                     state["seconds"] += time.monotonic() - started
                     state["done"] = i + 1
                     if state["done"] in counts:
-                        judged = together(self.cases[: state["done"]])
+                        judged = judged_together(self.cases[: state["done"]])
                         rows = evaluation.judge(self.model, self.tokenizer, judged, self.before)
                         writing.write_rows(self._part(state["done"]), [{"edits": state["done"], **row} for row in rows])
                     if state["done"] in counts or time.monotonic() - saved > 60 * minutes:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
-from engramlab.base.progress import Bar
+from engramlab.base.progress import ProgressBar
 from engramlab.core.training import losses
 from engramlab.editing import benchmarks, method
 from engramlab.editing import cases as editing_cases
@@ -96,7 +96,7 @@ class Run(_run.Run):
             return editing_cases.fewer_judges([c for c in self.loaded.cases if c.id in ids], config.judges)
         found = self.loaded.cases
         if config.known_only:
-            with Bar("which cases it knows", len(found), console=self.console) as bar:
+            with ProgressBar("which cases it knows", len(found), console=self.console) as bar:
                 known_to = (self.model, self.tokenizer)
                 chosen = self._read(limit=config.most, known_to=known_to, progress=bar.to)
             found = chosen.cases
@@ -109,7 +109,7 @@ class Run(_run.Run):
         path = self.folder / "before.parquet"
         if path.exists():
             return Before.of(pq.read_table(path).to_pylist())
-        with Bar("answers before", 1, console=self.console) as bar:
+        with ProgressBar("answers before", 1, console=self.console) as bar:
             found = evaluation.before(
                 self.model, self.tokenizer, self.cases, new_tokens=self.config.new_tokens, progress=bar.to
             )
@@ -148,7 +148,7 @@ class Run(_run.Run):
     def _single(self, work: sequence.Part, label: str) -> dict[str, Any]:
         """Chunks of cases, each case under its own delta; a finished chunk is a file."""
         seconds, failed, parts = 0.0, [], []
-        with Bar(label, len(self.cases), console=self.console) as bar:
+        with ProgressBar(label, len(self.cases), console=self.console) as bar:
             for start in range(0, len(self.cases), self.config.at_once):
                 chunk = self.cases[start : start + self.config.at_once]
                 chunk_rows, note = work.folder / f"part-{start:06d}.parquet", work.folder / f"part-{start:06d}.json"

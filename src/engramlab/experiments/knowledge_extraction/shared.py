@@ -38,7 +38,7 @@ class Run(_run.Run):
             self.tokenizer = self.kept = models.load_tokenizer(config.model.name)
         if self.masked:
             tokenizers.with_mask(self.tokenizer)
-            self.words = tokenizers.Words(self.tokenizer)
+            self.words = tokenizers.WordStarts(self.tokenizer)
         self.end = tokens.end_token(self.tokenizer)
         self.start = tokens.start_tokens(self.tokenizer)
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from engramlab.core.text import tokens
-from engramlab.core.text.batches import Rows
+from engramlab.core.text.batches import TokenRows
 from engramlab.core.text.tokens import Sequences
 
 
-def windows(tokenizer: Any, texts: Iterable[str], width: int, most: int) -> Rows:
+def windows(tokenizer: Any, texts: Iterable[str], width: int, most: int) -> TokenRows:
     """Texts laid end to end, each with its end token, and cut into rows of ``width`` tokens; at most ``most`` tokens.
 
     Fewer rows than asked for where the texts end before; none where they hold less than one row.
@@ -26,4 +26,4 @@ def windows(tokenizer: Any, texts: Iterable[str], width: int, most: int) -> Rows
             break
     rows = min(total, most) // width
     flat = np.concatenate(ids)[: rows * width] if rows else np.empty(0, np.int32)
-    return Rows(Sequences(flat, np.arange(rows + 1) * width, np.zeros(len(flat), np.int8)))
+    return TokenRows(Sequences(flat, np.arange(rows + 1) * width, np.zeros(len(flat), np.int8)))

@@ -12,6 +12,7 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as random_key
+from engramlab.base.rows import Row
 from engramlab.core import models
 from engramlab.core.text import batches, tokens
 from engramlab.core.text.assembly import TokenTable
@@ -45,7 +46,7 @@ class Part:
         self.length = min(self.config.model.context, run.about.context(self.config.model.context))
         rng = np.random.default_rng(random_key(self.config.seed, "evaluated"))
         self.groups = {name: rng.permutation(members) for name, members in data.split.groups.items()}
-        self.text: batches.Rows | None = None
+        self.text: batches.TokenRows | None = None
 
     def check(self) -> None:
         """Refuses, before any training, nobody to hold out and a context that cannot hold an entry or a question."""
@@ -64,7 +65,7 @@ class Part:
         if self.data.written.text:
             self.text = self._read_text()
 
-    def _read_text(self) -> batches.Rows:
+    def _read_text(self) -> batches.TokenRows:
         """The unrelated text in rows as long as the entries' rows, so that a share of rows is a share of tokens too."""
         config = self.config
         if config.layout == "entries":
@@ -249,7 +250,7 @@ class Part:
         )
         return marked, numbers
 
-    def _along(self, model: nn.Module) -> extraction.Rows:
+    def _along(self, model: nn.Module) -> list[Row]:
         """First-token accuracies of entries and questions, for every group: the "study to pass the test" curve."""
         subjects, groups = self._chosen(self.config.evaluated_people)
         firsts = self.data.corpus.first_entry(subjects + self.data.questions.subjects.start)

@@ -25,7 +25,7 @@ def passage(record: Mapping[str, Any], where: str, number: int) -> PassageRecord
     """Raises UserError."""
     queries = []
     for depth, short in _DEPTHS.items():
-        prompts, targets = (fields.texts(record, f"{short}_{part}", where) for part in ("input", "target"))
+        prompts, targets = (fields.text_list(record, f"{short}_{part}", where) for part in ("input", "target"))
         if len(prompts) != len(targets):
             raise UserError(
                 f"{where}: {len(prompts)} of '{short}_input' do not go with {len(targets)} of '{short}_target'; give "
@@ -33,5 +33,5 @@ def passage(record: Mapping[str, Any], where: str, number: int) -> PassageRecord
             )
         for k, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
             queries.append(fields.query(str(number), depth, k, prompt, target))
-    text, paraphrases = fields.text(record, "train_context", where), fields.texts(record, "paraphrases", where)
+    text, paraphrases = fields.text(record, "train_context", where), fields.text_list(record, "paraphrases", where)
     return PassageRecord(str(number), text, paraphrases, tuple(queries), ("",) * len(queries))

@@ -41,7 +41,7 @@ def passage(record: Mapping[str, Any], where: str, number: int) -> PassageRecord
     return PassageRecord(
         name,
         fields.text(record, "text", where),
-        fields.texts(record, "paraphrases", where),
+        fields.text_list(record, "paraphrases", where),
         tuple(queries),
         tuple(leftovers),
     )
@@ -52,7 +52,7 @@ def _query(item: Any, where: str) -> tuple[tuple[str, str, tuple[str, ...]], str
         raise UserError(f"{where}: {cut(item)} is no query; write an object with prompt and target")
     fields.check_keys(item, QUERY_KEYS, where)
     target = fields.text(item, "target", where)
-    aliases = fields.texts(item, "aliases", where)
+    aliases = fields.text_list(item, "aliases", where)
     if "text" not in item:
         return (fields.text(item, "prompt", where), target, aliases), ""
     if "prompt" in item:

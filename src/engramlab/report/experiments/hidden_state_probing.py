@@ -13,18 +13,18 @@ from typing import Any
 from plotly import graph_objects as go
 
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
-from engramlab.report.parts.figures import GREY, Bar, bars, legend_mark, percent, plain, share_axes, style, styles
+from engramlab.report.parts.figures import GREY, Bar, bars, escaped, legend_mark, percent, share_axes, style, styles
 from engramlab.report.parts.maps import Map, Scale, heat, pick
 from engramlab.report.parts.paper import SOURCE
 from engramlab.report.parts.training import missing
-from engramlab.report.parts.words import TARGETS, interval
-from engramlab.report.rows import Row, Run, distinct, number, words
+from engramlab.report.parts.words import TARGETS, ranged
+from engramlab.report.rows import Row, RunData, distinct, number, words
 
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "star", "x")
 _MOST_MAPS = 4  # datasets under one another; more go behind a menu
 
 
-def headline(runs: Sequence[Run]) -> str:
+def headline(runs: Sequence[RunData]) -> str:
     """One sentence: how Q-probing and extraction go together, or what Q-probing reads best."""
     for run in runs:
         for row in run.summary.get("spearman", ()):
@@ -46,7 +46,7 @@ def headline(runs: Sequence[Run]) -> str:
     )
 
 
-def sections(runs: Sequence[Run]) -> list[Section]:
+def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
     return [_together(runs), _q(runs), _p(runs), _closer(runs), _every_row(runs), _skipped(runs)]
 
@@ -66,7 +66,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
             TARGETS[r["target"]],
             "classes in P_train" if "reachable" in r["measure"] else "all",
             str(r["points"]),
-            interval(r, "rho", 2, ""),
+            ranged(r, "rho", 2, ""),
         ]
         for r in summary.get("spearman", ())
     ]
@@ -117,15 +117,15 @@ def _controls(rows: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
     return {_task(row): row for row in rows if row["control"]}
 
 
-def _rows(runs: Sequence[Run]) -> list[Row]:
+def _rows(runs: Sequence[RunData]) -> list[Row]:
     return [row for run in runs for row in run.rows if number(row.get("accuracy")) is not None]
 
 
-def _name(row: Row, runs: Sequence[Run]) -> str:
+def _name(row: Row, runs: Sequence[RunData]) -> str:
     return f"{row['part']} ({row['run']})" if len(runs) > 1 else str(row["part"])
 
 
-def _together(runs: Sequence[Run]) -> Section:
+def _together(runs: Sequence[RunData]) -> Section:
     """Extraction against Q-probing: one point a dataset and attribute."""
     title = "Q-probing and extraction"
     figures, texts = [], []
@@ -142,7 +142,7 @@ def _together(runs: Sequence[Run]) -> Section:
         for row in run.summary.get("spearman", ()):
             which = ", of subjects whose class occurs in P_train" if "reachable" in row["measure"] else ""
             texts.append(
-                f"{TARGETS[row['target']]}{which}: ρ = {interval(row, 'rho', 2, '')} ({row['points']} points, run {run.name})"
+                f"{TARGETS[row['target']]}{which}: ρ = {ranged(row, 'rho', 2, '')} ({row['points']} points, run {run.name})"
             )
     if not figures:
         why = "No extraction accuracy stands beside these numbers: only finished knowledge-extraction runs have it."
@@ -157,7 +157,7 @@ def _together(runs: Sequence[Run]) -> Section:
     return Section(title, [Figures(figures, note)])
 
 
-def _cloud(rows: Sequence[Row], runs: Sequence[Run], what: str) -> go.Figure:
+def _cloud(rows: Sequence[Row], runs: Sequence[RunData], what: str) -> go.Figure:
     figure = go.Figure()
     colours = styles(distinct(row["part"] for row in _rows(runs)))
     attributes = distinct(row["attribute"] for row in rows)
@@ -171,7 +171,7 @@ def _cloud(rows: Sequence[Row], runs: Sequence[Run], what: str) -> go.Figure:
             x=[100 * row["accuracy"] for row in of],
             y=[100 * row["extraction"] for row in of],
             mode="markers",
-            name=plain(part),
+            name=escaped(part),
             marker={
                 "size": 10,
                 "color": colours[part][0],
@@ -179,7 +179,7 @@ def _cloud(rows: Sequence[Row], runs: Sequence[Run], what: str) -> go.Figure:
                 "line": {"width": 1, "color": "white"},
             },
             hovertext=[
-                f"{plain(_name(row, runs))}, {plain(words(row['attribute']))}: Q {percent(row['accuracy'])}, "
+                f"{escaped(_name(row, runs))}, {escaped(words(row['attribute']))}: Q {percent(row['accuracy'])}, "
                 f"extraction {percent(row['extraction'])}"
                 for row in of
             ],
@@ -190,7 +190,7 @@ def _cloud(rows: Sequence[Row], runs: Sequence[Run], what: str) -> go.Figure:
     return share_axes(figure, f"Q-probing, {what}", "extraction", height=520)
 
 
-def _q(runs: Sequence[Run]) -> Section:
+def _q(runs: Sequence[RunData]) -> Section:
     """Bars with intervals and baselines, for each dataset and attribute."""
     title = "Q-probing: what the name alone says"
     rows = [row for row in _rows(runs) if row["probe"] == "Q"]
@@ -218,7 +218,7 @@ def _q(runs: Sequence[Run]) -> Section:
     return Section(title, [Figures(figures, note)])
 
 
-def _p(runs: Sequence[Run]) -> Section:
+def _p(runs: Sequence[RunData]) -> Section:
     """Attribute by position, one map a dataset, whole values beside first tokens."""
     title = "P-probing: what the text says before each attribute"
     rows = [row for row in _rows(runs) if row["probe"] == "P" and not row["control"]]
@@ -255,7 +255,7 @@ def _map(name: str, rows: Sequence[Row], target: str) -> Map:
     return Map(name, [words(attribute) for attribute in attributes], places, values)
 
 
-def _closer(runs: Sequence[Run]) -> Section:
+def _closer(runs: Sequence[RunData]) -> Section:
     """coupleC: accuracy by what has been seen, and the second of each pair with and without its first."""
     title = "Closer P-probing: by the attributes already seen"
     rows = [{**row, "run": run.name} for run in runs for row in run.summary.get("closer", ())]
@@ -305,8 +305,8 @@ def _subsets(rows: Sequence[Row]) -> go.Figure:
     figure = go.Figure()
     figure.add_heatmap(
         z=[[found.get((attribute, one)) for attribute in asked] for one in sets],
-        x=[plain(words(attribute), 18) for attribute in asked],
-        y=[f"{k} " + plain(", ".join(map(words, one)) or "nothing", 60) for k, one in enumerate(sets)],
+        x=[escaped(words(attribute), 18) for attribute in asked],
+        y=[f"{k} " + escaped(", ".join(map(words, one)) or "nothing", 60) for k, one in enumerate(sets)],
         zmin=0,
         zmax=1,
         colorscale="Blues",
@@ -318,7 +318,7 @@ def _subsets(rows: Sequence[Row]) -> go.Figure:
     return figure
 
 
-def _every_row(runs: Sequence[Run]) -> Section:
+def _every_row(runs: Sequence[RunData]) -> Section:
     rows, controls = [row for row in _rows(runs) if not row["control"]], _controls(_rows(runs))
     cells = [
         [
@@ -340,7 +340,7 @@ def _every_row(runs: Sequence[Run]) -> Section:
     return Section("Every number", [Table(columns, cells, caption, 4)] if cells else [], missing(runs))
 
 
-def _skipped(runs: Sequence[Run]) -> Section:
+def _skipped(runs: Sequence[RunData]) -> Section:
     rows = [
         [run.name, row["dataset"], TARGETS[row["target"]], words(row["attribute"]), row["reason"]]
         for run in runs

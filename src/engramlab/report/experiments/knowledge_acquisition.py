@@ -15,10 +15,10 @@ from plotly import graph_objects as go
 from engramlab.base.rows import DEPTHS
 from engramlab.report.parts.acquired_facts import facts_section
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
-from engramlab.report.parts.figures import DASHES, Line, curves, plain, style
+from engramlab.report.parts.figures import DASHES, Line, curves, escaped, style
 from engramlab.report.parts.training import missing, table_by_run, training_section
-from engramlab.report.parts.words import big, fixed, interval, signed
-from engramlab.report.rows import Row, Run, distinct, number, read_json
+from engramlab.report.parts.words import big, fixed, ranged, signed
+from engramlab.report.rows import Row, RunData, distinct, number, read_object
 
 _COLOURS = {"duplicate": "#D55E00", "paraphrase": "#0072B2", "once": "#009E73", "never": "#767676"}
 _VERDICTS = ("not so here", "so here")
@@ -26,7 +26,7 @@ _PARTS_SHOWN = 6  # parts whose curves are drawn; tables have all
 
 
 @dataclass(frozen=True)
-class Part:
+class PartRows:
     """One part of a run: a checkpoint, batch, interval and learning rate."""
 
     run: str
@@ -45,7 +45,7 @@ class Part:
         return distinct(str(row.get("group")) for row in self.rows)
 
 
-def read_parts(runs: Sequence[Run]) -> list[Part]:
+def read_parts(runs: Sequence[RunData]) -> list[PartRows]:
     """The parts of some runs, in order; one of an unfinished run has no rows yet and is left out."""
     found = []
     for run in runs:
@@ -53,11 +53,11 @@ def read_parts(runs: Sequence[Run]) -> list[Part]:
             name = str(about.get("dataset"))
             label = name if len(runs) == 1 else run.name if len(run.summary["parts"]) == 1 else f"{run.name}: {name}"
             rows = [row for row in run.rows if row["dataset"] == name]
-            found.append(Part(run.name, name, label, about, rows, read_json(run.path / name / "curves.json")))
+            found.append(PartRows(run.name, name, label, about, rows, read_object(run.path / name / "curves.json")))
     return found
 
 
-def _measured(parts: Sequence[Part]) -> Iterator[tuple[list[str], Row]]:
+def _measured(parts: Sequence[PartRows]) -> Iterator[tuple[list[str], Row]]:
     """The rows of some parts with the first cells of their line: part, group and depth."""
     for part in parts:
         for group in part.groups:
@@ -66,17 +66,17 @@ def _measured(parts: Sequence[Part]) -> Iterator[tuple[list[str], Row]]:
                     yield [part.label, group, depth], row
 
 
-def _by_depth(parts: Sequence[Part], columns: str, rows: Sequence[Sequence[str]], caption: str) -> list[Block]:
+def _by_depth(parts: Sequence[PartRows], columns: str, rows: Sequence[Sequence[str]], caption: str) -> list[Block]:
     """A table of such lines; none without any."""
     heads = ["part", "group", "depth", *columns.split("|")]
     return [table_by_run(parts, heads, rows, caption, 3)] if rows else []
 
 
-def _named(group: str, part: Part, parts: Sequence[Part]) -> str:
+def _named(group: str, part: PartRows, parts: Sequence[PartRows]) -> str:
     return group if len(parts) == 1 else f"{group}, {part.label}"
 
 
-def headline(runs: Sequence[Run]) -> str:
+def headline(runs: Sequence[RunData]) -> str:
     """One sentence: what an encounter gains at each depth, and how long an interval may be."""
     parts = read_parts(runs)
     texts = []
@@ -94,7 +94,7 @@ def headline(runs: Sequence[Run]) -> str:
     return ". ".join(texts) + "." if texts else missing(runs, "Nothing was injected")
 
 
-def sections(runs: Sequence[Run]) -> list[Section]:
+def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
     parts = read_parts(runs)
     return [
@@ -120,7 +120,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
         return [*([str(row["dataset"])] if several else []), str(row["group"]), str(row["depth"])]
 
     measured = ("effectivity", "effectivity_net")
-    gains = [[*first(row), *(interval(row, name) for name in measured), signed(row.get("final_gain"))] for row in rows]
+    gains = [[*first(row), *(ranged(row, name) for name in measured), signed(row.get("final_gain"))] for row in rows]
     columns = [*lead, "group", "depth", "effectivity", "above the control", "gain at the end"]
     decays = [[*first(row), *_decay(row), _threshold(row)] for row in rows if "decay_constant" in row]
     what = "How it is forgotten"
@@ -133,7 +133,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
 # sections -------------------------------------------------------------------------------------------------------------
 
 
-def _rise_and_fall(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
+def _rise_and_fall(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
     title = "Rise at each encounter, decay after it"
     blocks: list[Block] = []
     for part in parts[:_PARTS_SHOWN]:
@@ -158,7 +158,7 @@ def _rise_and_fall(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
     return Section(title, blocks, missing(runs))
 
 
-def _effectivity(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
+def _effectivity(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
     figure = go.Figure()
     names = [depth for depth in DEPTHS if any(part.row(group, depth) for part in parts for group in part.groups)]
     shades = ("", "/", "x", ".", "-", "+")
@@ -171,7 +171,7 @@ def _effectivity(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
             figure.add_bar(
                 x=names,
                 y=values,
-                name=plain(_named(group, part, parts), 44),
+                name=escaped(_named(group, part, parts), 44),
                 marker={"color": _COLOURS.get(group, "#000000"), "pattern": {"shape": shades[k % len(shades)]}},
                 error_y={"type": "data", "array": high, "arrayminus": low, "color": "#222"},
             )
@@ -191,7 +191,7 @@ def _effectivity(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
     lines: list[list[str]] = []
     for start, row in _measured(parts):
         each = row.get("by_encounter") or [None]
-        cells = [interval(row, "effectivity"), interval(row, "effectivity_net"), signed(each[0]), signed(each[-1])]
+        cells = [ranged(row, "effectivity"), ranged(row, "effectivity_net"), signed(each[0]), signed(each[-1])]
         cells += [fixed(row.get("before")), fixed(row.get("after")), signed(row.get("final_gain"))]
         lines.append([*start, *cells, str(row.get("queries"))])
     columns = "effectivity|above the control|first encounter|last|before|at the end|gain|queries"
@@ -203,7 +203,7 @@ def _effectivity(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
     return Section("Effectivity: what an encounter gains", blocks, missing(runs))
 
 
-def _by_encounter(parts: Sequence[Part]) -> list[tuple[str, go.Figure]]:
+def _by_encounter(parts: Sequence[PartRows]) -> list[tuple[str, go.Figure]]:
     figures = []
     for depth in DEPTHS:
         lines = []
@@ -220,7 +220,7 @@ def _by_encounter(parts: Sequence[Part]) -> list[tuple[str, go.Figure]]:
     return figures
 
 
-def _forgetting(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
+def _forgetting(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
     blocks: list[Block] = []
     for part in parts[:_PARTS_SHOWN]:
         figures = [(depth, figure) for depth in DEPTHS if (figure := _retained(part, depth)) is not None]
@@ -247,7 +247,7 @@ def _forgetting(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
     return Section("Forgetting: retainability against log t", blocks, missing(runs))
 
 
-def _retained(part: Part, depth: str) -> go.Figure | None:
+def _retained(part: PartRows, depth: str) -> go.Figure | None:
     lines = []
     for found in part.curves.get("retainability") or []:
         if found["depth"] != depth:
@@ -273,7 +273,7 @@ def _retained(part: Part, depth: str) -> go.Figure | None:
     return figure
 
 
-def _shapes(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
+def _shapes(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
     """What the paper finds, and whether it is so here: said by numbers, not by eye."""
     rows = []
     for part in parts:
@@ -284,7 +284,7 @@ def _shapes(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
     return Section("Beside the paper", [table] if rows else [], missing(runs))
 
 
-def _findings(part: Part) -> list[tuple[str, str, str]]:
+def _findings(part: PartRows) -> list[tuple[str, str, str]]:
     found = []
     for group in part.groups:
         if group == "never":
@@ -308,7 +308,7 @@ def _findings(part: Part) -> list[tuple[str, str, str]]:
     return found
 
 
-def _chosen(runs: Sequence[Run], parts: Sequence[Part]) -> Section:
+def _chosen(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
     blocks: list[Block] = []
     for run in runs:
         chosen = run.summary.get("choices")
@@ -341,7 +341,7 @@ def _span(row: Row, name: str, end: str) -> float:
 
 
 def _decay(row: Row) -> list[str]:
-    return [interval(row, "decay_constant", 3, "decay_"), fixed(row.get("r_squared"))]
+    return [ranged(row, "decay_constant", 3, "decay_"), fixed(row.get("r_squared"))]
 
 
 def _threshold(row: Row) -> str:

@@ -11,14 +11,14 @@ from engramlab.report.parts.blocks import Block, Figures, Section, Table
 from engramlab.report.parts.figures import GREY, Line, curves, styles
 from engramlab.report.parts.training import missing, training_section
 from engramlab.report.parts.words import count
-from engramlab.report.rows import Row, Run, distinct, number
+from engramlab.report.rows import Row, RunData, distinct, number
 
 SOURCE = "arXiv 2404.05405"
 CAPACITY = {1000: 2.0, 100: 1.0}  # bits a parameter by exposures, as the paper finds them
 _TITLE = "Bits of knowledge stored, at least"
 
 
-def headline(runs: Sequence[Run]) -> str:
+def headline(runs: Sequence[RunData]) -> str:
     """The most bits a parameter, and on what."""
     rows = _rows(runs)
     if not rows:
@@ -30,7 +30,7 @@ def headline(runs: Sequence[Run]) -> str:
     )
 
 
-def sections(runs: Sequence[Run]) -> list[Section]:
+def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
     return [_capacity(runs), _along(runs), training_section(runs)]
 
@@ -51,11 +51,11 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     return [Table(columns, cells, f"{_TITLE}, after {exposures} exposures", numbers_from=1)] if cells else []
 
 
-def _rows(runs: Sequence[Run]) -> list[Row]:
+def _rows(runs: Sequence[RunData]) -> list[Row]:
     return [row for run in runs for row in run.rows if number(row.get("bits_per_parameter")) is not None]
 
 
-def _capacity(runs: Sequence[Run]) -> Section:
+def _capacity(runs: Sequence[RunData]) -> Section:
     rows = _rows(runs)
     if not rows:
         return Section(_TITLE, [], missing(runs))
@@ -70,7 +70,7 @@ def _capacity(runs: Sequence[Run]) -> Section:
     return Section(_TITLE, blocks)
 
 
-def _by_people(runs: Sequence[Run]) -> go.Figure:
+def _by_people(runs: Sequence[RunData]) -> go.Figure:
     looks = styles(distinct(row["size"] for row in _rows(runs)))
     lines = []
     for run in runs:
@@ -85,7 +85,7 @@ def _by_people(runs: Sequence[Run]) -> go.Figure:
     return _with_paper(runs, lines, "people", "people")
 
 
-def _by_parameters(runs: Sequence[Run]) -> go.Figure:
+def _by_parameters(runs: Sequence[RunData]) -> go.Figure:
     groups = distinct(row["people"] for row in _rows(runs))
     looks = styles(map(count, groups))
     lines = []
@@ -99,7 +99,7 @@ def _by_parameters(runs: Sequence[Run]) -> go.Figure:
     return _with_paper(runs, lines, "parameters", "parameters")
 
 
-def _with_paper(runs: Sequence[Run], lines: list[Line], key: str, x: str) -> go.Figure:
+def _with_paper(runs: Sequence[RunData], lines: list[Line], key: str, x: str) -> go.Figure:
     """The curves and the paper's levels: 2 bits a parameter, and where exposures are the paper's, what it finds for them."""
     rows = _rows(runs)
     ends = [min(row[key] for row in rows), max(row[key] for row in rows)]
@@ -113,7 +113,7 @@ def _with_paper(runs: Sequence[Run], lines: list[Line], key: str, x: str) -> go.
     return figure
 
 
-def _table(runs: Sequence[Run]) -> Table:
+def _table(runs: Sequence[RunData]) -> Table:
     cells = []
     for row in _rows(runs):
         values = sum(v for k, v in row.items() if k.startswith("loss_") and k not in ("loss_name", "loss_work_city"))
@@ -136,7 +136,7 @@ def _table(runs: Sequence[Run]) -> Table:
     return Table(columns, cells, caption, numbers_from=len(columns) - 11)
 
 
-def _along(runs: Sequence[Run]) -> Section:
+def _along(runs: Sequence[RunData]) -> Section:
     lines = []
     looks = styles(distinct(row["label"] for run in runs for row in run.curves))
     for run in runs:

@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from engramlab.base.rows import NO_LOSS, PLAIN_LOSS, PROTOCOLS, protocol_of
-from engramlab.report.parts.blocks import Block, Cases, Figures, Section, Table, Text
+from engramlab.report.parts.blocks import Block, EditedCases, Figures, Section, Table, Text
 from engramlab.report.parts.cases import leaves
 from engramlab.report.parts.figures import DASHES, PALETTE, Line, Point, curves, scatter, styles
-from engramlab.report.parts.judged import ABOUT, HEADS, gain, loss_name, method_name, of_protocol, records, said, share
+from engramlab.report.parts.judged import ABOUT, HEADS, gain, loss_name, method_name, of_protocol, rows_at, said, share
 from engramlab.report.parts.training import missing, table_by_run
 from engramlab.report.parts.words import count, short
-from engramlab.report.rows import Row, Run, distinct, number, words
+from engramlab.report.rows import Row, RunData, distinct, number, words
 
 _MOST_RECORDS = 200
 _SETTINGS = {"single": "Each edit by itself", "continual": "One edit after another", "batch": "All edits at once"}
 
 
-class Place(NamedTuple):
+class Regime(NamedTuple):
     """What one table is about: how edits were made, and how many of them the model held when it was asked."""
 
     setting: str
@@ -41,16 +41,16 @@ class Unit(NamedTuple):
     loss: str
 
 
-def headline(runs: Sequence[Run]) -> str:
+def headline(runs: Sequence[RunData]) -> str:
     """One sentence: what OVERTONE does to portability where answers are written freely, or the best method."""
-    measured = Measured(runs)
+    measured = EditingRows(runs)
     if not measured.rows:
         return missing(runs, "No edit was judged")
-    place = measured.places[-1]
+    regime = measured.regimes[-1]
     found = [
         row
         for (run, *_), row in measured.differences.items()
-        if (row["place"], protocol_of(row), row.get("role")) == (place, "generated", "portability")
+        if (row["regime"], protocol_of(row), row.get("role")) == (regime, "generated", "portability")
         and str(row.get("loss", "overtone")).startswith("overtone")
         and number(row.get("low")) is not None
     ]
@@ -61,7 +61,7 @@ def headline(runs: Sequence[Run]) -> str:
             f"With OVERTONE instead of cross-entropy portability (generated) rises for {up} of {len(found)} and falls for "
             f"{down} beyond the 95\u00a0% interval, in points: {each}."
         )
-    means = {unit: measured.value(unit, place, "generated", "mean") for unit in measured.units}
+    means = {unit: measured.value(unit, regime, "generated", "mean") for unit in measured.units}
     known = {unit: mean for unit, mean in means.items() if mean is not None}
     if not known:
         return missing(runs, "No answer was written")
@@ -71,9 +71,9 @@ def headline(runs: Sequence[Run]) -> str:
     return f"Best mean of reliability, generality, portability and locality (generated): {name}, {share(known[best])}\u00a0%."
 
 
-def sections(runs: Sequence[Run]) -> list[Section]:
+def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
-    measured = Measured(runs)
+    measured = EditingRows(runs)
     return [
         _overview(runs),
         *(_results(runs, measured, protocol) for protocol in PROTOCOLS),
@@ -86,42 +86,42 @@ def sections(runs: Sequence[Run]) -> list[Section]:
     ]
 
 
-class Measured:
-    """The summary rows of several runs, by unit, place and protocol."""
+class EditingRows:
+    """The summary rows of several runs, by unit, regime and protocol."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.rows: dict[tuple[Unit, Place, str], Row] = {}
-        self.differences: dict[tuple[str, str, str, Place, str, str], Row] = {}
+    def __init__(self, runs: Sequence[RunData]) -> None:
+        self.rows: dict[tuple[Unit, Regime, str], Row] = {}
+        self.differences: dict[tuple[str, str, str, Regime, str, str], Row] = {}
         for run in runs:
             for row in run.rows:
                 if name := protocol_of(row):
                     unit = Unit(run.name, str(row.get("method")), str(row.get("loss") or NO_LOSS))
-                    self.rows[unit, _place(run, row), name] = row
-            for row in records(run, "differences"):
+                    self.rows[unit, _regime(run, row), name] = row
+            for row in rows_at(run, "differences"):
                 loss = str(row.get("loss") or "overtone")
-                key = (run.name, str(row.get("method")), loss, _place(run, row))
-                self.differences[(*key, str(protocol_of(row)), str(row.get("role")))] = {**row, "place": key[3]}
+                key = (run.name, str(row.get("method")), loss, _regime(run, row))
+                self.differences[(*key, str(protocol_of(row)), str(row.get("role")))] = {**row, "regime": key[3]}
         self.units: list[Unit] = distinct(unit for unit, _, _ in self.rows)
-        self.places: list[Place] = sorted(distinct(place for _, place, _ in self.rows))
+        self.regimes: list[Regime] = sorted(distinct(regime for _, regime, _ in self.rows))
         losses = distinct(unit.loss for unit in self.units)
         self.losses = sorted((loss for loss in losses if loss != NO_LOSS), key=lambda loss: loss != PLAIN_LOSS)
         methods = distinct(unit.method for unit in self.units)
         self.colours = {method: PALETTE[i % len(PALETTE)] for i, method in enumerate(methods)}
 
-    def value(self, unit: Unit, place: Place, protocol: str, column: str) -> float | None:
-        return number(self.rows.get((unit, place, protocol), {}).get(column))
+    def value(self, unit: Unit, regime: Regime, protocol: str, column: str) -> float | None:
+        return number(self.rows.get((unit, regime, protocol), {}).get(column))
 
-    def at(self, place: Place) -> list[Unit]:
+    def at(self, regime: Regime) -> list[Unit]:
         """The units measured there."""
-        return distinct(unit for unit, where, _ in self.rows if where == place)
+        return distinct(unit for unit, where, _ in self.rows if where == regime)
 
 
-def _place(run: Run, row: Row) -> Place:
+def _regime(run: RunData, row: Row) -> Regime:
     edits = number(row.get("edits"))
-    return Place(str(row.get("setting") or run.summary.get("setting") or "single"), int(edits or 1))
+    return Regime(str(row.get("setting") or run.summary.get("setting") or "single"), int(edits or 1))
 
 
-def _overview(runs: Sequence[Run]) -> Section:
+def _overview(runs: Sequence[RunData]) -> Section:
     rows = []
     for run in runs:
         cases = max((number(row.get("cases")) or 0 for row in run.rows), default=0)
@@ -133,19 +133,19 @@ def _overview(runs: Sequence[Run]) -> Section:
     return Section("What was edited", [table_by_run(runs, columns, rows, "", numbers_from=4)])
 
 
-def _option(run: Run, key: str) -> Any:
+def _option(run: RunData, key: str) -> Any:
     options = run.config.get("config")
     return options.get(key, "–") if isinstance(options, dict) else "–"
 
 
-def _results(runs: Sequence[Run], measured: Measured, protocol: str) -> Section:
+def _results(runs: Sequence[RunData], measured: EditingRows, protocol: str) -> Section:
     title = {
         "teacher_forced": "Teacher-forced: the papers' table",
         "generated": "Generated: what the model writes by itself",
     }[protocol]
     blocks: list[Block] = []
-    for place in measured.places:
-        for table in (_compared(runs, measured, place, protocol), _without_loss(runs, measured, place, protocol)):
+    for regime in measured.regimes:
+        for table in (_compared(runs, measured, regime, protocol), _without_loss(runs, measured, regime, protocol)):
             if table is not None:
                 blocks.append(table)
     if blocks:
@@ -158,9 +158,9 @@ def _results(runs: Sequence[Run], measured: Measured, protocol: str) -> Section:
     return Section(title, blocks, missing(runs))
 
 
-def _compared(runs: Sequence[Run], measured: Measured, place: Place, protocol: str) -> Table | None:
+def _compared(runs: Sequence[RunData], measured: EditingRows, regime: Regime, protocol: str) -> Table | None:
     """Cross-entropy, another loss and the difference side by side: one row a method and other loss."""
-    units = [unit for unit in measured.at(place) if unit.loss != NO_LOSS]
+    units = [unit for unit in measured.at(regime) if unit.loss != NO_LOSS]
     others = [loss for loss in measured.losses if loss != PLAIN_LOSS and any(unit.loss == loss for unit in units)]
     named = len(others) > 1
     rows = []
@@ -169,10 +169,10 @@ def _compared(runs: Sequence[Run], measured: Measured, place: Place, protocol: s
         for loss in own or [""]:
             cells = []
             for role in HEADS:
-                cells.append(share(measured.value(Unit(run, method, PLAIN_LOSS), place, protocol, role)))
+                cells.append(share(measured.value(Unit(run, method, PLAIN_LOSS), regime, protocol, role)))
                 if others:
-                    cells.append(share(measured.value(Unit(run, method, loss), place, protocol, role)))
-                    cells.append(gain(measured.differences.get((run, method, loss, place, protocol, role))))
+                    cells.append(share(measured.value(Unit(run, method, loss), regime, protocol, role)))
+                    cells.append(gain(measured.differences.get((run, method, loss, regime, protocol, role))))
             rows.append([run, method_name(method), *([loss_name(loss)] if named else []), *cells])
     if not rows:
         return None
@@ -180,45 +180,45 @@ def _compared(runs: Sequence[Run], measured: Measured, place: Place, protocol: s
     heads = ["CE", short, f"{short} − CE"] if others else ["CE"]
     first = ["run", "method", *(["other loss"] if named else [])]
     groups = [("", len(first)), *((role, len(heads)) for role in HEADS.values())]
-    return table_by_run(runs, [*first, *heads * len(HEADS)], rows, f"{place}.", len(first), groups)
+    return table_by_run(runs, [*first, *heads * len(HEADS)], rows, f"{regime}.", len(first), groups)
 
 
-def _without_loss(runs: Sequence[Run], measured: Measured, place: Place, protocol: str) -> Table | None:
-    units = [unit for unit in measured.at(place) if unit.loss == NO_LOSS]
+def _without_loss(runs: Sequence[RunData], measured: EditingRows, regime: Regime, protocol: str) -> Table | None:
+    units = [unit for unit in measured.at(regime) if unit.loss == NO_LOSS]
     if not units:
         return None
     rows = [
-        [unit.run, method_name(unit.method), *(share(measured.value(unit, place, protocol, role)) for role in HEADS)]
+        [unit.run, method_name(unit.method), *(share(measured.value(unit, regime, protocol, role)) for role in HEADS)]
         for unit in units
     ]
-    caption = f"{place}: methods that minimise no loss of target tokens."
+    caption = f"{regime}: methods that minimise no loss of target tokens."
     return table_by_run(runs, ["run", "method", *HEADS.values()], rows, caption, numbers_from=2)
 
 
-def _trade(runs: Sequence[Run], measured: Measured) -> Section:
+def _trade(runs: Sequence[RunData], measured: EditingRows) -> Section:
     """Portability against locality, cross-entropy and the other losses joined."""
     blocks: list[Block] = []
-    for place in measured.places:
+    for regime in measured.regimes:
         figures = []
         for protocol in PROTOCOLS:
             points = []
-            for unit in sorted(measured.at(place), key=lambda unit: unit.loss != PLAIN_LOSS):
-                x, y = (measured.value(unit, place, protocol, role) for role in ("locality", "portability"))
+            for unit in sorted(measured.at(regime), key=lambda unit: unit.loss != PLAIN_LOSS):
+                x, y = (measured.value(unit, regime, protocol, role) for role in ("locality", "portability"))
                 if x is not None and y is not None:
                     name = method_name(unit.method) + (f" · {unit.run}" if len(runs) > 1 else "")
                     mark = "no loss" if unit.loss == NO_LOSS else loss_name(unit.loss)
                     points.append(Point(name, mark, x, y, measured.colours[unit.method]))
             if points:
-                figures.append((f"{place}: {said(protocol)}", scatter(points, x="locality", y="portability")))
+                figures.append((f"{regime}: {said(protocol)}", scatter(points, x="locality", y="portability")))
         if figures:
             blocks.append(Figures(figures))
     return Section("Portability against locality", blocks, missing(runs))
 
 
-def _continual(runs: Sequence[Run], measured: Measured) -> Section:
+def _continual(runs: Sequence[RunData], measured: EditingRows) -> Section:
     title = "Along a sequence of edits"
-    places = [place for place in measured.places if place.setting == "continual"]
-    if len(places) < 2:
+    regimes = [regime for regime in measured.regimes if regime.setting == "continual"]
+    if len(regimes) < 2:
         return Section(title, [], "These runs make no sequence of edits." if measured.rows else missing(runs))
     blocks: list[Block] = []
     looks = styles([*measured.losses, NO_LOSS])
@@ -227,7 +227,7 @@ def _continual(runs: Sequence[Run], measured: Measured) -> Section:
         for role, head in HEADS.items():
             lines = []
             for unit in measured.units:
-                found = [(place.edits, measured.value(unit, place, protocol, role)) for place in places]
+                found = [(regime.edits, measured.value(unit, regime, protocol, role)) for regime in regimes]
                 points = [(edits, value) for edits, value in found if value is not None]
                 if points:
                     parts = [method_name(unit.method), *([] if unit.loss == NO_LOSS else [loss_name(unit.loss)])]
@@ -246,28 +246,28 @@ def _continual(runs: Sequence[Run], measured: Measured) -> Section:
     return Section(title, blocks, missing(runs))
 
 
-def _kinds(runs: Sequence[Run], measured: Measured) -> Section:
+def _kinds(runs: Sequence[RunData], measured: EditingRows) -> Section:
     """Portability and locality by the kind of question."""
     blocks: list[Block] = []
     for protocol in PROTOCOLS:
-        for place in measured.places:
-            units = measured.at(place)
+        for regime in measured.regimes:
+            units = measured.at(regime)
             kinds = distinct(
                 column
                 for role in ("portability", "locality")
                 for unit in units
-                for column in measured.rows.get((unit, place, protocol), {})
+                for column in measured.rows.get((unit, regime, protocol), {})
                 if column.startswith(f"{role}:")
             )
             rows = []
             for unit in units:
-                shares = [share(measured.value(unit, place, protocol, kind)) for kind in kinds]
+                shares = [share(measured.value(unit, regime, protocol, kind)) for kind in kinds]
                 rows.append([unit.run, method_name(unit.method), _loss(unit.loss), *shares])
             if kinds:
                 names = [words(kind.partition(":")[2]) or "–" for kind in kinds]
                 roles = [kind.partition(":")[0] for kind in kinds]
                 groups = [("", 3), *((role, roles.count(role)) for role in distinct(roles))]
-                columns, caption = ["run", "method", "loss", *names], f"{place}: {said(protocol)}."
+                columns, caption = ["run", "method", "loss", *names], f"{regime}: {said(protocol)}."
                 blocks.append(table_by_run(runs, columns, rows, caption, 3, groups))
     return Section("Portability and locality by kind of question", blocks, missing(runs))
 
@@ -276,14 +276,14 @@ def _loss(name: object) -> str:
     return "–" if name in (None, "", NO_LOSS) else loss_name(name)
 
 
-def _costs(runs: Sequence[Run], measured: Measured) -> Section:
+def _costs(runs: Sequence[RunData], measured: EditingRows) -> Section:
     rows = []
-    for place in measured.places:
-        for unit in measured.at(place):
-            row = next(measured.rows[key] for key in measured.rows if key[:2] == (unit, place))
+    for regime in measured.regimes:
+        for unit in measured.at(regime):
+            row = next(measured.rows[key] for key in measured.rows if key[:2] == (unit, regime))
             counts = [count(row.get(key)) for key in ("cases", "failed")]
             cells = [
-                str(place),
+                str(regime),
                 method_name(unit.method),
                 _loss(unit.loss),
                 *counts,
@@ -295,7 +295,7 @@ def _costs(runs: Sequence[Run], measured: Measured) -> Section:
     return Section("What the edits cost", tables, missing(runs))
 
 
-def _cases(runs: Sequence[Run]) -> Section:
+def _cases(runs: Sequence[RunData]) -> Section:
     data = leaves(runs)
     title = "Case by case"
     if not data["views"]:
@@ -305,16 +305,16 @@ def _cases(runs: Sequence[Run]) -> Section:
         "log-probability (nats), rank (0 is the likeliest) and the likeliest token instead. Of a locality question ✓ says "
         "that the answer has not changed. Needs JavaScript."
     )
-    return Section(title, [Cases(data, note)])
+    return Section(title, [EditedCases(data, note)])
 
 
-def _left_out(runs: Sequence[Run]) -> Section:
+def _left_out(runs: Sequence[RunData]) -> Section:
     blocks: list[Block] = []
     for key, caption, columns in (
         ("failed", "Edits that failed; nothing of them is on the model, and they count nowhere above.", _FAILED),
         ("skipped", "Records of the benchmark that were skipped.", ("index", "key", "reason")),
     ):
-        rows = [[run.name, *(str(row.get(c, "–")) for c in columns)] for run in runs for row in records(run, key)]
+        rows = [[run.name, *(str(row.get(c, "–")) for c in columns)] for run in runs for row in rows_at(run, key)]
         if rows:
             more = len(rows) - _MOST_RECORDS
             caption += f" The first {_MOST_RECORDS} of {len(rows):,}." if more > 0 else ""

@@ -13,20 +13,20 @@ from typing import Any
 from rich.text import Text as Cell
 
 from engramlab.base.rows import ATTRIBUTES
-from engramlab.report.parts.blocks import Block, Examples, Figures, Section, Table, Text
+from engramlab.report.parts.blocks import Block, EntriesAndAnswers, Figures, Section, Table, Text
 from engramlab.report.parts.figures import GREY, Bar, bars, percent
 from engramlab.report.parts.paper import BIDIRECTIONAL, SOURCE, Published, published
 from engramlab.report.parts.training import dataset_styles, missing, study_section, table_by_run, training_section
-from engramlab.report.rows import Row, Run, distinct, label, number, people, words
+from engramlab.report.rows import Row, RunData, distinct, label, number, people, words
 
 _MOST_ENTRIES, _MOST_ANSWERS = 6, 24
 _LOW = 0.25  # a share below this is called low: in the paper, datasets either stay under it or leave it far behind
 _NOTE = f"Published figures ({SOURCE}) are for N = 100k people and a model of 124M parameters (bioR: 302M)"
 
 
-def headline(runs: Sequence[Run]) -> str:
+def headline(runs: Sequence[RunData]) -> str:
     """One sentence: the dataset whose held-out questions are answered best, and the one answered worst."""
-    measured = Measured([row for run in runs for row in run.rows])
+    measured = ExtractionRows([row for run in runs for row in run.rows])
     ranking = measured.ranking()
     if not ranking:
         return missing(runs, "No question was asked")
@@ -40,9 +40,9 @@ def headline(runs: Sequence[Run]) -> str:
     return "; ".join(texts) + (f" (mean of {runs_of_best} runs)." if runs_of_best > 1 else ".")
 
 
-def sections(runs: Sequence[Run]) -> list[Section]:
+def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
-    measured = Measured([row for run in runs for row in run.rows])
+    measured = ExtractionRows([row for run in runs for row in run.rows])
     return [
         _exact_match(runs, measured),
         _by_attribute(runs, measured),
@@ -57,7 +57,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """Exact match by dataset in percent: P_train, P_test, and P_test by attribute; two tables where one is too wide."""
     rows = summary.get("rows") or []
-    measured = Measured([{**r, "run": "", "label": label(r.get("dataset", ""), r.get("family"))} for r in rows])
+    measured = ExtractionRows([{**r, "run": "", "label": label(r.get("dataset", ""), r.get("family"))} for r in rows])
     keys = sorted(measured.keys, key=lambda key: -measured.values(key, "test").get("", -1.0))
     if not keys:
         return []
@@ -87,7 +87,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
 
 
 @dataclass(frozen=True)
-class Spread:
+class MeanAndRange:
     """Mean and range of one measurement over runs."""
 
     mean: float
@@ -103,7 +103,7 @@ class Spread:
 Key = tuple[str, str]  # dataset label, mode
 
 
-class Measured:
+class ExtractionRows:
     """The exact-match rows of several runs, by (dataset, mode)."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
@@ -127,9 +127,9 @@ class Measured:
             if (*_key(row), str(row.get("group")), str(row.get("attribute"))) == wanted
         }
 
-    def spread(self, key: Key, group: str, attribute: str = "mean") -> Spread | None:
+    def spread(self, key: Key, group: str, attribute: str = "mean") -> MeanAndRange | None:
         values = list(self.values(key, group, attribute).values())
-        return Spread(sum(values) / len(values), min(values), max(values), len(values)) if values else None
+        return MeanAndRange(sum(values) / len(values), min(values), max(values), len(values)) if values else None
 
     def ranking(self) -> list[Key]:
         """The datasets asked about held-out people, best first."""
@@ -148,7 +148,7 @@ def _key(row: Row) -> Key:
     return row["label"], str(row.get("mode", "finetune"))
 
 
-def _exact_match(runs: Sequence[Run], measured: Measured) -> Section:
+def _exact_match(runs: Sequence[RunData], measured: ExtractionRows) -> Section:
     title = "Can it be asked? Exact match by dataset"
     if not measured.rows:
         return Section(title, [], missing(runs))
@@ -192,7 +192,7 @@ def _exact_match(runs: Sequence[Run], measured: Measured) -> Section:
     return Section(title, blocks)
 
 
-def _comparison(measured: Measured) -> Table:
+def _comparison(measured: ExtractionRows) -> Table:
     rows = []
     for key in distinct([*measured.ranking(), *measured.keys]):
         train, test = measured.spread(key, "train"), measured.spread(key, "test")
@@ -202,7 +202,7 @@ def _comparison(measured: Measured) -> Table:
     return Table(columns, rows, "Mean over the runs with the same dataset (lowest–highest).", numbers_from=2)
 
 
-def _every_row(runs: Sequence[Run], measured: Measured) -> Table:
+def _every_row(runs: Sequence[RunData], measured: ExtractionRows) -> Table:
     rows = []
     for run in runs:
         for key in distinct([*measured.ranking(), *measured.keys]):
@@ -223,7 +223,7 @@ def _every_row(runs: Sequence[Run], measured: Measured) -> Table:
     return table_by_run(runs, columns, rows, "Exact match by dataset, people and attribute.", numbers_from=4)
 
 
-def _by_attribute(runs: Sequence[Run], measured: Measured) -> Section:
+def _by_attribute(runs: Sequence[RunData], measured: ExtractionRows) -> Section:
     title = "Exact match by attribute, held-out people"
     colours = dataset_styles(runs)
     groups = []
@@ -245,7 +245,7 @@ def _by_attribute(runs: Sequence[Run], measured: Measured) -> Section:
     return Section(title, [Figures([("", figure)], note)])
 
 
-def _helped(runs: Sequence[Run], measured: Measured) -> list[Section]:
+def _helped(runs: Sequence[RunData], measured: ExtractionRows) -> list[Section]:
     """What celebrities or unrelated text, read beside the same people, do for their extraction; nothing without such runs."""
     rows = []
     for key in measured.ranking():
@@ -268,7 +268,7 @@ def _helped(runs: Sequence[Run], measured: Measured) -> list[Section]:
     return [Section("Who helps a minority", [Table(columns, rows, note, numbers_from=4)])]
 
 
-def _beside_the_paper(runs: Sequence[Run], measured: Measured) -> Section:
+def _beside_the_paper(runs: Sequence[RunData], measured: ExtractionRows) -> Section:
     rows = []
     for key in measured.ranking():
         for attribute in ["mean", *measured.attributes]:
@@ -294,7 +294,7 @@ def _beside_the_paper(runs: Sequence[Run], measured: Measured) -> Section:
     return Section(title, [Table(columns, rows, f"{_NOTE}."), *said])
 
 
-def _examples(runs: Sequence[Run]) -> Section:
+def _examples(runs: Sequence[RunData]) -> Section:
     blocks: list[Block] = []
     for run in runs:
         for dataset, example in run.examples.items():
@@ -303,6 +303,6 @@ def _examples(runs: Sequence[Run]) -> Section:
             note = f"Left out here: {left[0]:,} more entries, {left[1]:,} more answers." if any(left) else ""
             title = f"{dataset}, run {run.name}" if len(runs) > 1 else dataset
             blocks.append(
-                Examples(title, entries[:_MOST_ENTRIES], answers[:_MOST_ANSWERS], note, opened=len(blocks) < 2)
+                EntriesAndAnswers(title, entries[:_MOST_ENTRIES], answers[:_MOST_ANSWERS], note, opened=len(blocks) < 2)
             )
     return Section("What it read, and what it was asked", blocks, missing(runs, "No examples were written"))

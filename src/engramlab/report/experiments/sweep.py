@@ -14,21 +14,21 @@ from plotly import graph_objects as go
 
 from engramlab.base.rows import ATTRIBUTES
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
-from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, percent, plain, share_axes, style
+from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, escaped, percent, share_axes, style
 from engramlab.report.parts.paper import SOURCE, Published, published
-from engramlab.report.parts.words import TARGETS, duration, interval
-from engramlab.report.rows import Row, Run, distinct, number, words
+from engramlab.report.parts.words import TARGETS, duration, ranged
+from engramlab.report.rows import Row, RunData, distinct, number, words
 
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "star", "x", "cross")
 _LISTED = 200  # rows of a table of means of another experiment
 
 
-def headline(runs: Sequence[Run]) -> str:
+def headline(runs: Sequence[RunData]) -> str:
     """How many cells are done, and the best and the worst dataset."""
     return " ".join(_headline(run) for run in runs)
 
 
-def _headline(run: Run) -> str:
+def _headline(run: RunData) -> str:
     cells = run.summary.get("cells", [])
     if not cells:
         return f"{run.name} is unfinished."
@@ -48,7 +48,7 @@ def _headline(run: Run) -> str:
     return text + "."
 
 
-def sections(runs: Sequence[Run]) -> list[Section]:
+def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything a sweep has to show, in reading order."""
     found: list[Section] = []
     for run in runs:
@@ -65,12 +65,12 @@ def sections(runs: Sequence[Run]) -> list[Section]:
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """Tables for the terminal: P_test by dataset beside the paper's, or the means of another experiment, and the cells."""
-    run = Run(Path(), "", summary=dict(summary))
+    run = RunData(Path(), "", summary=dict(summary))
     tables = [_beside(run)] if _extraction(run) else []
     correlations = [row for row in summary.get("correlations", []) if row["rho"] is not None]
     if correlations:
         cells = [
-            [TARGETS.get(r["target"], r["target"]), str(one["points"]), interval(one, "rho", 3, "")]
+            [TARGETS.get(r["target"], r["target"]), str(one["points"]), ranged(one, "rho", 3, "")]
             for r in correlations
             for one in (r, r.get("by_dataset"))
             if one and one["rho"] is not None
@@ -82,7 +82,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     return [*tables, Table([f"cells of {summary.get('of')}", ""], counts, "Sweep", numbers_from=1)]
 
 
-def _extraction(run: Run, attribute: str = "mean") -> list[Row]:
+def _extraction(run: RunData, attribute: str = "mean") -> list[Row]:
     """Means of P_test exact match, one row a dataset and mode, in the order of the sweep."""
     return [
         row
@@ -92,7 +92,7 @@ def _extraction(run: Run, attribute: str = "mean") -> list[Row]:
     ]
 
 
-def _paper(run: Run, row: Row) -> Published | None:
+def _paper(run: RunData, row: Row) -> Published | None:
     """The published figure for the same texts and training; None for people other than the paper's."""
     asked = {str(one.get("attribute")) for one in run.summary.get("means", [])} - {"mean"}
     return published(row["dataset"], str(row.get("mode", "finetune"))) if asked <= set(ATTRIBUTES) else None
@@ -103,7 +103,7 @@ def _spread(row: Row, name: str = "exact_match") -> str:
     return text if row["seeds"] == 1 else f"{text} ({100 * row[name + '_low']:.1f}–{100 * row[name + '_high']:.1f})"
 
 
-def _main_figure(run: Run, of: str) -> Section:
+def _main_figure(run: RunData, of: str) -> Section:
     groups = []
     for row in _extraction(run):
         low, high = (row["exact_match_low"], row["exact_match_high"]) if row["seeds"] > 1 else (None, None)
@@ -120,7 +120,7 @@ def _main_figure(run: Run, of: str) -> Section:
     return Section(f"Can it be asked? P_test by dataset{of}", [Figures([("", figure)], note), _beside(run)])
 
 
-def _beside(run: Run) -> Table:
+def _beside(run: RunData) -> Table:
     rows = []
     train = {
         (row["dataset"], row.get("mode")): row
@@ -146,7 +146,7 @@ def _beside(run: Run) -> Table:
     return Table(columns, rows, caption, numbers_from=2)
 
 
-def _map(run: Run, of: str) -> Section:
+def _map(run: RunData, of: str) -> Section:
     attributes = [a for a in distinct(row.get("attribute") for row in run.summary["means"]) if a != "mean"]
     rows = _extraction(run)
     values = [
@@ -157,7 +157,7 @@ def _map(run: Run, of: str) -> Section:
         go.Heatmap(
             z=[[None if v is None else 100 * v for v in line] for line in values],
             x=[words(a) for a in [*attributes, "mean"]],
-            y=[plain(row["dataset"]) for row in rows],
+            y=[escaped(row["dataset"]) for row in rows],
             text=[["" if v is None else f"{100 * v:.0f}" for v in line] for line in values],
             texttemplate="%{text}",
             zmin=0,
@@ -180,10 +180,10 @@ def _same(one: Row, other: Row) -> bool:
 
 def _rho(row: Row) -> str:
     what = TARGETS.get(row["target"], row["target"])
-    return f"Spearman's rho of {what} Q-probing and extraction {interval(row, 'rho', 3, '')}"
+    return f"Spearman's rho of {what} Q-probing and extraction {ranged(row, 'rho', 3, '')}"
 
 
-def _probing(run: Run, of: str) -> Section:
+def _probing(run: RunData, of: str) -> Section:
     blocks: list[Block] = []
     for row in run.summary["correlations"]:
         what = TARGETS.get(row["target"], row["target"])
@@ -193,7 +193,7 @@ def _probing(run: Run, of: str) -> Section:
         )
         averaged = row.get("by_dataset")
         if averaged and averaged["rho"] is not None:
-            note += f" Over the {averaged['points']} datasets, attributes averaged: {interval(averaged, 'rho', 3, '')}."
+            note += f" Over the {averaged['points']} datasets, attributes averaged: {ranged(averaged, 'rho', 3, '')}."
         blocks.append(Figures([("", _cloud(chosen, what))], note))
     return Section(f"Where the knowledge sits: Q-probing against extraction{of}", blocks)
 
@@ -204,7 +204,7 @@ def _cloud(points: Sequence[Row], what: str) -> go.Figure:
     looks = zip(cycle(PALETTE), cycle(_SYMBOLS), strict=True)
     for attribute, (colour, symbol) in zip(distinct(point["attribute"] for point in points), looks, strict=False):
         members = [point for point in points if point["attribute"] == attribute]
-        name = plain(words(attribute))
+        name = escaped(words(attribute))
         figure.add_scatter(
             x=[100 * point["accuracy"] for point in members],
             y=[100 * point["extraction"] for point in members],
@@ -212,14 +212,15 @@ def _cloud(points: Sequence[Row], what: str) -> go.Figure:
             name=name,
             marker={"color": colour, "symbol": symbol, "size": 10},
             hovertext=[
-                f"{plain(p['dataset'])}, {name}: {percent(p['accuracy'])}, {percent(p['extraction'])}" for p in members
+                f"{escaped(p['dataset'])}, {name}: {percent(p['accuracy'])}, {percent(p['extraction'])}"
+                for p in members
             ],
             hoverinfo="text",
         )
     return share_axes(figure, f"Q-probing accuracy, {what}", f"extraction on P_test, {what}", height=460)
 
 
-def _means(run: Run, of: str) -> Section:
+def _means(run: RunData, of: str) -> Section:
     rows = run.summary.get("means", [])
     columns = [c for c in distinct(key for row in rows for key in row) if not c.endswith(("_low", "_high", "_sd"))]
     cells = [[_cell(row, column) for column in columns] for row in rows[:_LISTED]]
@@ -236,7 +237,7 @@ def _cell(row: Row, column: str) -> str:
     return f"{value:.4g}{spread}"
 
 
-def _cells(run: Run, of: str) -> Section:
+def _cells(run: RunData, of: str) -> Section:
     cells = run.summary.get("cells", [])
     rows = [[c["cell"], c["state"], duration(c.get("seconds")), c.get("error") or ""] for c in cells]
     if not rows:

@@ -16,11 +16,11 @@ from typing import Any
 from engramlab.base.rows import PLAIN_LOSS, PROTOCOLS
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
 from engramlab.report.parts.figures import Line, curves
-from engramlab.report.parts.judged import ABOUT, HEADS, gain, method_name, of_protocol, records, said, share, table_rows
+from engramlab.report.parts.judged import ABOUT, HEADS, gain, method_name, of_protocol, rows_at, said, share, table_rows
 from engramlab.report.parts.maps import Map, Scale, heat, pick
 from engramlab.report.parts.training import missing, table_by_run
 from engramlab.report.parts.words import short
-from engramlab.report.rows import Row, Run, distinct, number
+from engramlab.report.rows import Row, RunData, distinct, number
 
 FULL = "full"
 #: How likely a target token was before the edit: name, least probability, colour.
@@ -40,7 +40,7 @@ _NAMES = {
 _MOST_PICKED, _MOST_TOKENS, _MOST_POSITIONS, _LEAST_EDITS, _SMALLEST_LOSS = 24, 12, 8, 3, 1e-6
 
 
-def headline(runs: Sequence[Run]) -> str:
+def headline(runs: Sequence[RunData]) -> str:
     """One sentence: how unevenly tokens end under cross-entropy and under OVERTONE, and what that does to portability."""
     found: dict[str, Row] = {}
     for run in runs:
@@ -62,7 +62,7 @@ def headline(runs: Sequence[Run]) -> str:
     return "; ".join(texts) + "." if texts else missing(runs, "No answer was written")
 
 
-def sections(runs: Sequence[Run]) -> list[Section]:
+def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
     courses = [course for run in runs for course in read_courses(run)]
     several = len(runs) > 1
@@ -76,7 +76,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
 
 
 @dataclass(frozen=True)
-class Course:
+class RunCourse:
     """One run under one setting: by edit (case and number), its tokens' texts, and by token the values at each step."""
 
     run: str
@@ -98,14 +98,14 @@ class Course:
         return _name(self.setting) + (f" · {self.run}" if several else "")
 
 
-def read_courses(run: Run) -> list[Course]:
+def read_courses(run: RunData) -> list[RunCourse]:
     """What the `course.parquet` files of a run hold; an edit that was over early keeps its last values."""
     found = []
     order = list(_NAMES)
     rows = table_rows(run, "*/course.parquet", None)
     settings = sorted(distinct(str(row.get("setting")) for row in rows), key=lambda s: ([*order, s]).index(s))
     for setting in settings:
-        course = Course(run.name, setting, {}, {}, {})
+        course = RunCourse(run.name, setting, {}, {}, {})
         of_setting = [row for row in rows if str(row.get("setting")) == setting and _whole(row)]
         for row in sorted(of_setting, key=lambda row: (row["step"], row["token"])):
             edit = (str(row.get("case")), int(row.get("edit") or 0))
@@ -133,7 +133,7 @@ def _at(values: Sequence[float], step: int) -> float:
     return values[min(step, len(values) - 1)]
 
 
-def _along(runs: Sequence[Run], courses: Sequence[Course], several: bool) -> Section:
+def _along(runs: Sequence[RunData], courses: Sequence[RunCourse], several: bool) -> Section:
     """The loss of target tokens along the edit, by how likely they were at the start."""
     title = "Who is overfitted, and who lags"
     figures = []
@@ -174,7 +174,7 @@ def _along(runs: Sequence[Run], courses: Sequence[Course], several: bool) -> Sec
 _LOGPROB, _RANK = Scale("log-probability (nats)", -10.0, 0.0), Scale("log10(1 + rank)", 0.0, 4.0, best=False)
 
 
-def _maps(runs: Sequence[Run], courses: Sequence[Course], several: bool) -> Section:
+def _maps(runs: Sequence[RunData], courses: Sequence[RunCourse], several: bool) -> Section:
     """Means over all edits by the tokens' place in the target."""
     title = "Position by step"
     if not courses:
@@ -204,7 +204,7 @@ def _shown(scale: Scale, value: float) -> float:
     return value if scale is _LOGPROB else math.log10(value + 1)
 
 
-def _pick(runs: Sequence[Run], courses: Sequence[Course], several: bool) -> Section:
+def _pick(runs: Sequence[RunData], courses: Sequence[RunCourse], several: bool) -> Section:
     """Single edits, those first whose tokens begin furthest apart."""
     title = "One edit at a time"
     blocks: list[Block] = []
@@ -212,7 +212,7 @@ def _pick(runs: Sequence[Run], courses: Sequence[Course], several: bool) -> Sect
         own = [course for course in courses if course.run == run.name]
         edits = [edit for edit in (own[0].logprobs if own else {}) if all(edit in course.logprobs for course in own)]
 
-        def apart(edit: tuple[str, int], first: Course | None = own[0] if own else None) -> float:
+        def apart(edit: tuple[str, int], first: RunCourse | None = own[0] if own else None) -> float:
             starts = [values[0] for values in first.logprobs[edit]] if first else []
             return min(starts) - max(starts)
 
@@ -241,7 +241,7 @@ def _pick(runs: Sequence[Run], courses: Sequence[Course], several: bool) -> Sect
     return Section(title, blocks, missing(runs, "No edit was followed"))
 
 
-def _lines(run: Run) -> dict[tuple[str, int], str]:
+def _lines(run: RunData) -> dict[tuple[str, int], str]:
     """Prompt and target of each edit, from the judged queries: reliability queries come first, in the order of the edits."""
 
     def only(table: Any) -> Any:
@@ -256,7 +256,7 @@ def _lines(run: Run) -> dict[tuple[str, int], str]:
     return {(str(row["case"]), int(row["query"])): f"{row['prompt']} → {row['target']}" for row in rows}
 
 
-def _ablation(runs: Sequence[Run]) -> Section:
+def _ablation(runs: Sequence[RunData]) -> Section:
     """What each part of OVERTONE is good for: one row a setting, differences to OVERTONE in full."""
     blocks: list[Block] = []
     for protocol in PROTOCOLS:
@@ -264,7 +264,7 @@ def _ablation(runs: Sequence[Run]) -> Section:
         for run in runs:
             gains = {
                 (str(row.get("setting")), str(row.get("role"))): row
-                for row in of_protocol(records(run, "differences"), protocol)
+                for row in of_protocol(rows_at(run, "differences"), protocol)
             }
             for row in of_protocol(run.rows, protocol):
                 setting = str(row.get("setting"))
@@ -286,16 +286,16 @@ def _ablation(runs: Sequence[Run]) -> Section:
     return Section("Ablations", blocks, missing(runs))
 
 
-def _left_out(runs: Sequence[Run]) -> Section:
+def _left_out(runs: Sequence[RunData]) -> Section:
     rows = [
         [run.name, _name(str(row.get("setting", "–"))), str(row.get("case", "–")), str(row.get("reason", "–"))]
         for run in runs
-        for row in records(run, "failed")
+        for row in rows_at(run, "failed")
     ]
     skipped = [
         [run.name, "–", f"record {row.get('index')}, key {row.get('key')}", str(row.get("reason", "–"))]
         for run in runs
-        for row in records(run, "skipped")
+        for row in rows_at(run, "skipped")
     ]
     table = table_by_run(runs, ["run", "loss", "case", "reason"], [*rows, *skipped][:200], "", numbers_from=1000)
     done = all(run.finished for run in runs)

@@ -9,7 +9,7 @@ from plotly import graph_objects as go
 
 from engramlab.base.rows import DEPTHS
 from engramlab.report.parts.blocks import Figures, Section
-from engramlab.report.parts.figures import plain, style
+from engramlab.report.parts.figures import escaped, style
 from engramlab.report.rows import distinct
 
 _COLOURS = dict(zip(DEPTHS, ("#0072B2", "#D55E00", "#009E73"), strict=True))
@@ -69,7 +69,7 @@ def _figure(chosen: Sequence[tuple[str, str]], facts: Sequence[Mapping[str, Any]
     style(figure, height=560)
     buttons = [
         {
-            "label": plain(f"{group}: {passage}", 60),
+            "label": escaped(f"{group}: {passage}", 60),
             "method": "update",
             "args": [view["traces"], {"shapes": view["shapes"]}],
         }
@@ -100,10 +100,10 @@ def _view(queries: Sequence[Mapping[str, Any]], steps: Sequence[int], most: int)
                 traces[name].append(empty)
             continue
         depth = str(query["depth"])
-        said = plain(f"{query['prompt']} → {query['target']}", 160)
+        said = escaped(f"{query['prompt']} → {query['target']}", 160)
         traces["x"].append(list(steps))
         traces["y"].append(list(query["y"]))
-        traces["name"].append(plain(f"{depth[:4]}.: {query['target']}", 30))
+        traces["name"].append(escaped(f"{depth[:4]}.: {query['target']}", 30))
         traces["hovertext"].append(said)
         traces["line.color"].append(_COLOURS.get(depth, "#000000"))
         traces["line.dash"].append(_DASHES[counts.get(depth, 0) % len(_DASHES)])

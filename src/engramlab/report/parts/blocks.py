@@ -63,7 +63,7 @@ class Details:
 
 
 @dataclass(frozen=True)
-class Examples:
+class EntriesAndAnswers:
     """Entries a model has read, and the questions it was asked: `answers` as a run writes them."""
 
     kind: ClassVar[str] = "examples"
@@ -75,7 +75,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Cases:
+class EditedCases:
     """Edits to leaf through, one line each, drawn by the page's script when they are looked at.
 
     `data` is plain JSON (see `knowledge_editing.leaves`); the script puts every string into the page as text.

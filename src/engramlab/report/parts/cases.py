@@ -10,15 +10,15 @@ import numpy as np
 
 from engramlab.base.rows import ROLES
 from engramlab.report.parts.judged import HEADS, table_rows
-from engramlab.report.rows import Row, Run, distinct, number
+from engramlab.report.rows import Row, RunData, distinct, number
 
 #: Cases shown of each method and loss; fewer where there are many of them, so that the page stays light.
 MOST_CASES, MOST_IN_ALL = 60, 1600
 _LONGEST, _MOST_TOKENS = 300, 60
 
 
-def leaves(runs: Sequence[Run]) -> dict[str, Any]:
-    """What the block `Cases` draws.
+def leaves(runs: Sequence[RunData]) -> dict[str, Any]:
+    """What the block `EditedCases` draws.
 
     Returns:
         `keys`: what views differ in; `views`: of a run, method, loss and number of edits, the `cases` (`edit`: a line,

@@ -56,7 +56,7 @@ class Point:
     colour: str
 
 
-def plain(text: object, limit: int = 34) -> str:
+def escaped(text: object, limit: int = 34) -> str:
     """`text` as one line of at most `limit` characters that plotly draws as it stands.
 
     Plotly reads a subset of HTML in every label, so the characters that would start a tag are escaped.
@@ -89,7 +89,7 @@ def bars(
     at = 0.0
     for heading, members in groups:
         figure.add_annotation(
-            text=f"<b>{plain(heading, 60)}</b>",
+            text=f"<b>{escaped(heading, 60)}</b>",
             x=0,
             y=at,
             xanchor="left",
@@ -130,7 +130,7 @@ def bars(
     figure.update_yaxes(
         range=[at - 0.3, -0.7],
         tickvals=[y for y, _ in placed],
-        ticktext=[plain(one.label) for _, one in placed],
+        ticktext=[escaped(one.label) for _, one in placed],
         showgrid=False,
         zeroline=False,
         fixedrange=True,
@@ -163,7 +163,7 @@ def _bar_trace(chosen: Sequence[tuple[float, Bar]], published: bool, name: str) 
             "visible": any(above) or any(below),
             "color": "#222",
         },
-        hovertext=[plain(one.hover or f"{one.label}: {percent(one.value)}", 200) for _, one in chosen],
+        hovertext=[escaped(one.hover or f"{one.label}: {percent(one.value)}", 200) for _, one in chosen],
         hoverinfo="text",
     )
 
@@ -209,7 +209,7 @@ def curves(
             x=xs,
             y=[100 * value for value in ys] if shares else ys,
             mode="lines+markers" if len(xs) < 40 else "lines",
-            name=plain(line.name, 44),
+            name=escaped(line.name, 44),
             line={"color": line.colour, "dash": line.dash, "width": 2},
             marker={"size": 5},
             showlegend=True,
@@ -241,12 +241,12 @@ def scatter(points: Sequence[Point], *, x: str, y: str) -> go.Figure:
             x=[100 * point.x for point in members],
             y=[100 * point.y for point in members],
             mode="lines+markers+text",
-            name=plain(name),
-            text=["", *[""] * (len(members) - 2), plain(name)] if len(members) > 1 else [plain(name)],
+            name=escaped(name),
+            text=["", *[""] * (len(members) - 2), escaped(name)] if len(members) > 1 else [escaped(name)],
             textposition="top center",
             line={"color": members[0].colour, "width": 1.5},
             marker={"size": 11, "symbol": [symbols[point.mark] for point in members], "line": {"width": 2}},
-            hovertext=[f"{plain(name)}, {plain(p.mark)}: {percent(p.x)}, {percent(p.y)}" for p in members],
+            hovertext=[f"{escaped(name)}, {escaped(p.mark)}: {percent(p.x)}, {percent(p.y)}" for p in members],
             hoverinfo="text",
             showlegend=False,
         )
@@ -258,7 +258,7 @@ def scatter(points: Sequence[Point], *, x: str, y: str) -> go.Figure:
 def legend_mark(figure: go.Figure, name: str, symbol: str, size: int) -> None:
     """What a mark means, said by the legend in a neutral colour."""
     marker = {"symbol": symbol, "color": INK, "size": size}
-    figure.add_scatter(x=[None], y=[None], mode="markers", name=plain(name), marker=marker)
+    figure.add_scatter(x=[None], y=[None], mode="markers", name=escaped(name), marker=marker)
 
 
 def share_axes(figure: go.Figure, x: str, y: str, height: int) -> go.Figure:

@@ -10,7 +10,7 @@ from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.base.rows import ROLES, protocol_of
-from engramlab.report.rows import Row, Run, number
+from engramlab.report.rows import Row, RunData, number
 
 #: What a row is judged by, and how tables call it.
 HEADS = dict(zip((*ROLES, "mean"), ("Rel.", "Gen.", "Por.", "Loc.", "mean"), strict=True))
@@ -76,13 +76,13 @@ def said(protocol: str) -> str:
     return protocol.replace("_", "-")
 
 
-def records(run: Run, key: str) -> list[Row]:
+def rows_at(run: RunData, key: str) -> list[Row]:
     """The objects under a key of a run's summary."""
     found = run.summary.get(key)
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
-def table_rows(run: Run, pattern: str, select: Callable[[Any], Any] | None = None) -> list[Row]:
+def table_rows(run: RunData, pattern: str, select: Callable[[Any], Any] | None = None) -> list[Row]:
     """Rows of a run's Parquet files; `select` may thin each file's table before its rows are made.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from engramlab.report.parts.figures import plain, style
+from engramlab.report.parts.figures import escaped, style
 
 # From bad to good: brown, white, blue; told apart with any colour vision.
 _COLOURS = ("#8c2d04", "#fdae6b", "#f7f7f7", "#6baed6", "#08306b")
@@ -58,7 +58,7 @@ def pick(
         rows=count,
         cols=len(columns),
         subplot_titles=[
-            f"{plain(maps[i].title, 44)}: {plain(scale.name)}" for i in range(count) for scale, maps in columns
+            f"{escaped(maps[i].title, 44)}: {escaped(scale.name)}" for i in range(count) for scale, maps in columns
         ],
         vertical_spacing=64 / height if count > 1 else 0,
         horizontal_spacing=0.16,
@@ -68,14 +68,14 @@ def pick(
         for column, (scale, maps) in enumerate(of, 1):
             for row, one in enumerate(maps, 1):
                 # The number before the name keeps equal names apart.
-                names = [f"{k} {plain(name, 18)}" for k, name in enumerate(one.rows, 1)]
+                names = [f"{k} {escaped(name, 18)}" for k, name in enumerate(one.rows, 1)]
                 figure.add_heatmap(
                     z=[list(values) for values in one.values],
                     x=list(one.x),
                     y=names,
                     coloraxis=f"coloraxis{column if column > 1 else ''}",
                     visible=number == 0,
-                    hovertemplate=f"%{{y}}, {x} %{{x}}: %{{z:.2f}} ({plain(scale.name)})<extra></extra>",
+                    hovertemplate=f"%{{y}}, {x} %{{x}}: %{{z:.2f}} ({escaped(scale.name)})<extra></extra>",
                     row=row,
                     col=column,
                 )
@@ -98,7 +98,7 @@ def pick(
     figure.update_annotations(font_size=13)
     if len(choices) > 1:
         buttons = [
-            {"label": plain(label, 90), "method": "restyle", "args": [{"visible": [owner == n for owner in owners]}]}
+            {"label": escaped(label, 90), "method": "restyle", "args": [{"visible": [owner == n for owner in owners]}]}
             for n, (label, _) in enumerate(choices)
         ]
         menu = {

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from engramlab.report.parts.blocks import Block, Details, Figures, Section, Table
 from engramlab.report.parts.figures import DASHES, Line, curves, styles
 from engramlab.report.parts.words import count, duration, fixed
-from engramlab.report.rows import Row, Run, distinct, number, people, pretty
+from engramlab.report.rows import Row, RunData, distinct, number, people, pretty
 
 _TEXTS = {"bio": ("biographies", "#555555"), "qa": ("questions", "#882255")}
 _DASH = {"train": "dash", "test": "solid", "celebrities": "dot"}
 
 
-def missing(runs: Sequence[Run], what: str = "Not measured") -> str:
+def missing(runs: Sequence[RunData], what: str = "Not measured") -> str:
     """The line that stands in for an empty section, naming the runs that have not ended."""
     unfinished = [run.name for run in runs if not run.finished]
     if not unfinished:
@@ -40,13 +40,13 @@ def table_by_run(
     return Table(columns[1:], [row[1:] for row in rows], caption, numbers_from - 1, groups)
 
 
-def dataset_styles(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
+def dataset_styles(runs: Sequence[RunData]) -> dict[str, tuple[str, str]]:
     """Colour and dash by dataset label, the same for every figure of a page."""
     rows = [row for run in runs for row in [*run.rows, *run.training, *run.curves]]
     return styles(distinct(row["label"] for row in rows))
 
 
-def training_section(runs: Sequence[Run]) -> Section:
+def training_section(runs: Sequence[RunData]) -> Section:
     """Loss curves of reading and of finetuning, and one row a stage: steps, tokens, speed, time."""
     blocks: list[Block] = []
     for title, wanted in (
@@ -71,7 +71,7 @@ def training_section(runs: Sequence[Run]) -> Section:
     return Section("Training", blocks, missing(runs, "Nothing trained"))
 
 
-def _loss_lines(runs: Sequence[Run], wanted: Callable[[str], bool]) -> list[Line]:
+def _loss_lines(runs: Sequence[RunData], wanted: Callable[[str], bool]) -> list[Line]:
     colours = dataset_styles(runs)
     keys = distinct((row["label"], row["stage"]) for run in runs for row in run.curves if wanted(row["stage"]))
     stages = distinct(stage for _, stage in keys)
@@ -102,7 +102,7 @@ def _points(rows: Sequence[Row], key: str) -> list[tuple[float, float]]:
     return [(x, y) for x, y in pairs if x is not None and y is not None]
 
 
-def _stages(runs: Sequence[Run]) -> list[list[str]]:
+def _stages(runs: Sequence[RunData]) -> list[list[str]]:
     """One row a stage: from the summary where it has one, else the last row logged, marked as so far."""
     table = []
     for run in runs:
@@ -125,7 +125,7 @@ def _stages(runs: Sequence[Run]) -> list[list[str]]:
     return table
 
 
-def study_section(runs: Sequence[Run]) -> Section:
+def study_section(runs: Sequence[RunData]) -> Section:
     """First-token accuracy along training, on biographies and on questions, for P_train and P_test."""
     figures = []
     for run in runs:

@@ -43,7 +43,7 @@ def big(value: object) -> str:
     return count(value) if found is None or abs(found) < 1e9 else f"{found:.2g}"
 
 
-def interval(row: Mapping[str, Any], name: str, digits: int = 2, bounds: str | None = None) -> str:
+def ranged(row: Mapping[str, Any], name: str, digits: int = 2, bounds: str | None = None) -> str:
     """A row's `name` as `0.50 (0.40 to 0.60)`, where it has `{bounds}low` and `{bounds}high` (`name_low` by default)."""
     ends = [number(row.get(f"{name}_{end}" if bounds is None else f"{bounds}{end}")) for end in ("low", "high")]
     text = fixed(row.get(name), digits)

@@ -23,7 +23,7 @@ from engramlab.base import registry
 
 
 @dataclass(frozen=True)
-class Seen:
+class DecoderLogits:
     """What a model says at ``n`` places.
 
     Attributes:
@@ -53,11 +53,11 @@ class Decoding:
         """The hidden states whose logits it wants to see, each below the number of layers; see ``Seen.early``."""
         return ()
 
-    def scores(self, seen: Seen) -> torch.Tensor:
+    def scores(self, seen: DecoderLogits) -> torch.Tensor:
         """``[n, V]``: scores whose softmax is the distribution the next token is taken from."""
         return seen.logits
 
-    def choose(self, seen: Seen, uniform: torch.Tensor | None) -> torch.Tensor:
+    def choose(self, seen: DecoderLogits, uniform: torch.Tensor | None) -> torch.Tensor:
         """int64 ``[n]``: the next tokens.
 
         Args:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from engramlab.base.errors import UserError
-from engramlab.core.forward.decoding import Decoding, Seen
+from engramlab.core.forward.decoding import DecoderLogits, Decoding
 
 _HEAD = 256  # tokens looked at before the whole vocabulary is sorted
 
@@ -34,14 +34,14 @@ class Config(Decoding):
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p: must be above 0 and at most 1, not {self.top_p}")
 
-    def scores(self, seen: Seen) -> torch.Tensor:
+    def scores(self, seen: DecoderLogits) -> torch.Tensor:
         if not self.temperature:
             return seen.logits
         likeliest, tokens, _, inside = self._nucleus(seen.logits)
         nowhere = torch.full_like(seen.logits, -torch.inf, dtype=torch.float32)
         return nowhere.scatter(-1, tokens, likeliest.log().masked_fill(~inside, -torch.inf))
 
-    def choose(self, seen: Seen, uniform: torch.Tensor | None) -> torch.Tensor:
+    def choose(self, seen: DecoderLogits, uniform: torch.Tensor | None) -> torch.Tensor:
         if not self.temperature:
             return seen.logits.argmax(-1)
         if uniform is None:
