@@ -20,16 +20,18 @@ import engramlab
 from engramlab import cli, experiments
 from engramlab.base import registry
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Query
+from engramlab.base.facts import Edit, Query
 from engramlab.core import models
 from engramlab.core.forward import decoding
 from engramlab.core.forward.generation import generate
 from engramlab.core.models import families
 from engramlab.core.text.assembly import TokenTable
+from engramlab.core.training import losses
 from engramlab.corpora import datasets, sources
-from engramlab.editing import benchmarks
+from engramlab.editing import benchmarks, method, methods
 from engramlab.editing import cases as editing_cases
 from engramlab.measuring import estimators
+from engramlab.report import experiments as pages
 
 CORPUS = """
 '''Planets and their moons, as a newcomer writes them.'''
@@ -61,6 +63,7 @@ def dataset(config: Config, variant: str) -> Dataset:
 
 def added(package: object, folder: Path, name: str, text: str):
     """The package with one more file."""
+    folder.mkdir(exist_ok=True)
     (folder / f"{name}.py").write_text(textwrap.dedent(text))
     return registry.added(package, folder)  # type: ignore[arg-type]
 
@@ -209,6 +212,79 @@ def test_an_estimator(tmp_path: Path, tokenizer: object) -> None:
         module = estimators.load("long-targets")
         found = module.estimate(None, tokenizer, [Query("a", "Paris"), Query("b", "Rom")], module.Config())
         assert np.array_equal(found, [1.0, 0.0])
+
+
+def test_an_editing_method(tmp_path: Path, tokenizer: object) -> None:
+    text = """
+        'Nudging: adds a little to one bias-free matrix, whatever is asked.'
+
+        from dataclasses import dataclass
+        from engramlab.core.deltas import Dense, WeightDelta, fingerprint
+        from engramlab.core.models.geometry import down_projection
+        import torch
+
+        TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = False, False, True, False
+
+        @dataclass(frozen=True)
+        class Config:
+            'How much.'
+
+            amount: float = 0.5
+            'Added to every weight.'
+
+        def edit_each(model, tokenizer, cases, config, loss):
+            path = down_projection(model, 0)
+            shape = model.get_submodule(path).weight.shape
+            change = Dense(torch.full(shape, config.amount))
+            return [WeightDelta(fingerprint(model), {path: change}) for _ in cases]
+    """
+    model = zoo.model("llama", vocabulary=len(tokenizer))
+    before = [p.clone() for p in model.parameters()]
+    wish = Edit(Query("The capital of France is", "Paris", subject="France"), "Rome")
+    with added(methods, tmp_path, "nudging", text):
+        assert "nudging" in method.names()
+        with method.applied(model, tokenizer, wish, method="nudging"):
+            assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+        with pytest.raises(UserError, match="did you mean 'nudging'"):
+            method.load("nudgin")
+
+
+def test_a_loss(tokenizer: object) -> None:
+    def squared(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return losses.cross_entropy(logits, targets) ** 2
+
+    wish = Edit(Query("The capital of France is", "Paris", subject="France"), "Rome")
+    model = zoo.model("llama", vocabulary=len(tokenizer))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(losses.LOSSES, "squared", squared)
+        with method.applied(model, tokenizer, wish, method="ft-m", loss="squared"):
+            pass
+        assert losses.parse("squared") is squared
+    with pytest.raises(UserError, match="loss 'squared' is unknown"):
+        losses.parse("squared")
+
+
+def test_a_report_section(tmp_path: Path) -> None:
+    text = """
+        'Counting, on a page.'
+
+        from engramlab.report.parts.blocks import Section, Table, Text
+
+        def headline(runs):
+            return f"counted to {len(runs[0].rows)}"
+
+        def sections(runs):
+            return [Section("How far", [Text("As far as it went.")])]
+
+        def terminal(summary):
+            return [Table(["to"], [[str(len(summary["rows"]))]])]
+    """
+    with added(experiments, tmp_path / "e", "counting", EXPERIMENT), added(pages, tmp_path / "p", "counting", text):
+        cli.main(["run", "counting", "--to", "5", "--out", str(tmp_path / "run")])
+        page = (tmp_path / "run" / "report.html").read_text()
+        assert "counted to 5" in page
+        assert "As far as it went." in page
 
 
 EXPERIMENT = """

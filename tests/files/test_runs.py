@@ -140,8 +140,8 @@ def test_what_a_killed_process_leaves_behind_is_no_content(tmp_path):
 def test_one_process_at_a_time(tmp_path):
     run = opened(tmp_path)
     code = (
-        "import json, sys; from pathlib import Path; from engramlab.files.runs import Run, UserError\n"
-        "try: Run(Path(sys.argv[1]), 'reading', json.loads(sys.argv[2])).open()\n"
+        "import json, sys; from pathlib import Path; from engramlab.files.runs import RunFolder, UserError\n"
+        "try: RunFolder(Path(sys.argv[1]), 'reading', json.loads(sys.argv[2])).open()\n"
         "except UserError as error: print(error)"
     )
     call = [sys.executable, "-c", code, str(tmp_path), json.dumps(runs.plain(Config()))]
@@ -270,7 +270,7 @@ def test_the_commit_is_of_our_own_checkout(tmp_path):
     git = ["git", "-C", str(tmp_path / "theirs"), "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
         subprocess.run([*git, *words], check=True)
-    code = "from engramlab.files.runs import commit; print(commit())"
+    code = "from engramlab.files.runs import git_commit; print(git_commit())"
 
     def found() -> str:
         call = [sys.executable, "-c", code]
@@ -284,3 +284,19 @@ def test_the_commit_is_of_our_own_checkout(tmp_path):
     assert len(found()) == 12
     (package / "base" / "errors.py").open("a").write("\n")
     assert found()[12:] == "+"
+
+
+def test_another_version_s_run_is_named_with_both_versions(tmp_path):
+    with_config = dataclasses.make_dataclass("Config", [("seed", int, 0), ("steps", int, 1)], frozen=True)
+    run = RunFolder(tmp_path / "run", "reading", with_config())
+    run.open()
+    run.close()
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    record["versions"]["engramlab"] = "0.0.9"
+    record["config"]["gone"] = 7
+    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"gone.*written by engramlab 0\.0\.9, this is .*choose another --out"):
+        RunFolder(tmp_path / "run", "reading", with_config())
+    del record["config"]["gone"], record["config"]["steps"]  # an option that did not exist yet counts as its default
+    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+    assert RunFolder(tmp_path / "run", "reading", with_config()).resumed

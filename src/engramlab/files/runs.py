@@ -38,6 +38,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def written_by(record: Any) -> str:
+    """ "; it was written by engramlab 0.1.0, this is 0.2.0" of a record with versions of another engramlab, else nothing."""
+    versions_then = record.get("versions") if isinstance(record, dict) else None
+    then = versions_then.get("engramlab") if isinstance(versions_then, dict) else None
+    now = versions().get("engramlab")
+    return f"; it was written by engramlab {then}, this is {now}" if then and now and then != now else ""
+
+
 def git_commit() -> str | None:
     """Commit of the checkout engramlab is imported from (with ``+`` when it has changes), or None."""
     here = Path(__file__).resolve().parents[1]  # the package: other changes in the checkout do not matter
@@ -150,7 +158,8 @@ class RunFolder:
             if changed:
                 raise UserError(
                     f"{self.folder} holds a run with another config ({'; '.join(changed[:5])}"
-                    f"{', …' if len(changed) > 5 else ''}); choose another --out, or remove that folder to start over"
+                    f"{', …' if len(changed) > 5 else ''}){written_by(old)}; choose another --out, or remove that folder to "
+                    "start over"
                 )
             for name, digest in old.get("inputs", {}).items():
                 if inputs.get(name, digest) != digest:

@@ -121,7 +121,8 @@ def read(folder: str | Path) -> State:
         raise UserError(f"{folder / ABOUT} is damaged ({type(error).__name__}: {error}); take it from a copy") from None
     if form != _FORMAT:
         raise UserError(
-            f"{folder}: its format is {form!r}, this engramlab reads {_FORMAT}; use the version that wrote it"
+            f"{folder}: its format is {form!r}, this engramlab reads {_FORMAT}{runs.written_by(about)}; use the version that "
+            "wrote it"
         )
     if not state.delta_only:
         found = _metadata(folder)
