@@ -129,7 +129,7 @@ def write_bior(
         work.run(console or Console(stderr=True))
         about = work.about()
         _judge(config, about, folder)
-        corpus = work.corpus(out)
+        corpus = work.corpus()
         questions = rewritten_questions(corpus, Split(len(corpus.subjects), config.seed))
         export(corpus, questions, out, about=about, entry_columns={"tries": corpus.tries})
     return about
@@ -216,7 +216,7 @@ class _Work:
             "versions": runs.versions(),
         }
 
-    def corpus(self, out: Path) -> RewrittenCorpus:
+    def corpus(self) -> RewrittenCorpus:
         """The accepted texts; people without any are not in it."""
         items = sorted(self.texts)
         there = sorted({item % self.config.people for item in items})
