@@ -45,10 +45,10 @@ def _requests() -> dict[str, str]:
     return json.loads(Path(__file__).with_name("requests.json").read_text(encoding="utf-8"))
 
 
-def ask(kind_of_request: str, **values: object) -> Messages:
+def ask(what: str, /, **values: object) -> Messages:
     """The request for a "passage" (name, kind, count of its sentences), the "target" that is to be remembered of a sentence, a
     "semantic" query (prompt, target), a "compositional" one (passage, target) or a "paraphrase" (passage, kept words)."""
-    return [{"role": "user", "content": _requests()[kind_of_request].format(**values)}]
+    return [{"role": "user", "content": _requests()[what].format(**values)}]
 
 
 def read_passage(answer: str, name: str, count: int) -> str:
