@@ -9,7 +9,7 @@ from tests.support.effort import calls
 from engramlab.base.errors import UserError
 from engramlab.base.rows import DEPTHS
 from engramlab.corpora.fictional import Background, Fictional
-from engramlab.corpora.fictional_world import KINDS, RELATIONS, SCHEMAS, WORDINGS, wordings
+from engramlab.corpora.fictional_world import KINDS, WORDINGS, schemas, wordings
 from engramlab.corpora.passages import all_queries, to_jsonl
 from engramlab.corpora.templates import pool, read_data
 from engramlab.reading import read_passages
@@ -36,23 +36,25 @@ def sentences(text: str) -> list[str]:
 
 
 def test_each_relation_has_its_wordings_and_none_serves_two_uses():
-    words = wordings()
-    texts = [frame for relation in RELATIONS for frame in words.texts[relation]]
-    queries = [frame for relation in RELATIONS for frame in words.queries[relation]]
-    assert {len(words.texts[r]) for r in RELATIONS} == {WORDINGS}
-    assert {len(words.queries[r]) for r in RELATIONS} == {2}
-    assert set(words.queries) == set(RELATIONS)
+    words, relations = wordings(), {relation for facts in schemas().values() for _, relation, _ in facts}
+    texts = [frame for relation in relations for frame in words.texts[relation]]
+    queries = [frame for relation in relations for frame in words.queries[relation]]
+    assert {len(words.texts[r]) for r in relations} == {WORDINGS}
+    assert {len(words.queries[r]) for r in relations} == {2}
+    assert set(words.queries) == relations
     assert len(set(texts)) == len(texts)
     assert not set(texts) & set(queries)
     for frames in words.texts.values():  # nor does a paraphrase contain the beginning of another one's sentence
         starts = [f"{frame.before}X{frame.between}" for frame in frames]
         assert not [(a, b) for a in starts for b in starts if a is not b and b.endswith(a)]
-    leading = {r for facts in SCHEMAS.values() for whose, r, what in facts if whose == "X" and what in ("A", "B", "O")}
+    leading = {
+        r for facts in schemas().values() for whose, r, what in facts if whose == "X" and what in ("A", "B", "O")
+    }
     assert set(words.phrases) == leading
 
 
 def test_templates_are_whole_sentences():
-    for relation in RELATIONS:
+    for relation in wordings().texts:
         for line in read_data("templates", "fictional", f"{relation}.txt").splitlines():
             assert line.count("{subject}") == line.count("{object}") == 1, line
             assert line.index("{subject}") < line.index("{object}"), line
@@ -90,7 +92,7 @@ def test_names_belong_to_one_entity_each(corpus):
     for i in range(5000):
         kinds = {
             whose: subject
-            for (whose, _, _), (subject, _, _) in zip(SCHEMAS[corpus.kind(i)], facts(corpus, i), strict=True)
+            for (whose, _, _), (subject, _, _) in zip(schemas()[corpus.kind(i)], facts(corpus, i), strict=True)
         }
         people.update({kinds[w] for w in ("A", "B", "O") if w in kinds})
     assert max(people.values()) == 1
@@ -115,12 +117,12 @@ def test_values_of_an_entity_differ_and_are_spread(corpus):
 
 def test_every_kind_is_there_in_turn(corpus):
     assert [corpus.kind(i) for i in range(5)] == list(KINDS)
-    assert {len(facts) for facts in SCHEMAS.values()} == {10}
+    assert {len(facts) for facts in schemas().values()} == {10}
     few = Fictional(3000, kinds=("novel", "company"))
     assert [few.kind(i) for i in range(3)] == ["novel", "company", "novel"]
     assert len({few.name(i) for i in range(3000)}) == 3000
     assert {f.relation for i in range(10) for f in few.facts(i)} == {
-        r for kind in ("novel", "company") for _, r, _ in SCHEMAS[kind]
+        r for kind in ("novel", "company") for _, r, _ in schemas()[kind]
     }
     assert defects(few.records(range(10))) == []
 

@@ -496,9 +496,10 @@ def test_ike_puts_the_nearest_facts_last_and_goes_on(tokenizer):
 
 
 def test_ike_kinds_and_room(tokenizer):
-    shown = ike._choose(ike._OWN, ["The piano was invented in"], 16)
+    own = ike._read(str(ike._OWN))
+    shown = ike._choose(own, ["The piano was invented in"], 16)
     assert len(shown) == len(set(shown)) == 16
-    kinds = [next(k for k in ("copy", "update", "retain") for d in ike._OWN if d.show(k) == text) for text in shown]
+    kinds = [next(k for k in ("copy", "update", "retain") for d in own if d.show(k) == text) for text in shown]
     assert {k: kinds.count(k) for k in ("copy", "update", "retain")} == {"copy": 2, "update": 6, "retain": 8}
     small = model("gpt2", tokenizer)  # a context of 64 tokens
     delta = made(ike, small, tokenizer, EDITS[:1], ike.Config(), CE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engramlab.report.parts.figures import Bar, Line, bars, curves, escaped, percent, styles
-from engramlab.report.parts.paper import PUBLISHED, published
+from engramlab.report.parts.paper import figures, published
 
 
 def test_labels_are_one_short_escaped_line() -> None:
@@ -34,8 +34,11 @@ def test_a_bar_without_a_value_says_so() -> None:
 
 
 def test_published_figures_are_shares_with_a_source() -> None:
-    assert len({(one.dataset, one.mode, one.family, one.attribute) for one in PUBLISHED}) == len(PUBLISHED)
-    assert all(0 < one.exact_match < 1 and "2309.14316" in one.source and "N = 100k" in one.source for one in PUBLISHED)
+    assert len(figures()) == 12
+    assert all(
+        0 < one.exact_match < 1 and "2309.14316" in one.source and "N = 100k" in one.source
+        for one in figures().values()
+    )
     mixed = published("single", "mixed")
     assert mixed is not None
     assert mixed.exact_match == 0.866

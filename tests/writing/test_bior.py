@@ -28,7 +28,7 @@ from engramlab.core.text.assembly import TokenTable
 from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.corpora.people import ATTRIBUTES, People
 from engramlab.corpora.rewriting import rewritten
-from engramlab.writing.bior import FACTS, BiorConfig, conversation, write_bior
+from engramlab.writing.bior import BiorConfig, conversation, sentences, write_bior
 from engramlab.writing.rounds import Conversation, whole_sentences
 
 NAME = "Anya Briar Forger"
@@ -66,7 +66,9 @@ def test_a_conversation_lists_every_fact_once_in_an_order_of_its_own() -> None:
     for key in range(20):
         *example, asked = conversation(NAME, "she", VALUES, key)
         assert [message["role"] for message in example] == ["user", "assistant"]
-        facts = [FACTS[a].format(name=NAME, value=value) for a, value in zip(ATTRIBUTES, VALUES, strict=True)]
+        facts = [
+            sentences()[a]["fact"].format(name=NAME, value=value) for a, value in zip(ATTRIBUTES, VALUES, strict=True)
+        ]
         assert all(asked["content"].count(fact) == 1 for fact in facts)
         orders.add(tuple(sorted(range(6), key=lambda a: asked["content"].index(facts[a]))))
     assert len(orders) > 15

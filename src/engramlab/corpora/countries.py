@@ -7,7 +7,7 @@ official languages, a country on two continents); the package's word is correcte
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +15,7 @@ from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Fact
+from engramlab.corpora.templates import read_data
 
 RELATIONS = ("capital", "currency", "language", "continent", "calling_code")
 
@@ -64,68 +65,17 @@ CONTINENTS = {
     "OC": Value("Oceania", ("Australia",)),
     "SA": Value("South America"),
 }
-# No states, or no agreed ones: their capital, continent or language is that of another country, or disputed.
-_LEFT_OUT = "AN AW BL CS CW EH FK FO GF GG GI GL GP GU HK IM JE KY MF MO MQ NC PF PR PS RE TC VG VI XK YT"
-_GONE = ("AN", "CS")  # states of the past that the package still lists
-_ARTICLE = "AE BS CD CF CG DO GB GM KM MH MV NL PH SB SC US"
-# Facts without a single answer.
-_UNCLEAR = {
-    # Two or three seats, a seat by law and another in fact, or a seat that is disputed, moving or unnamed.
-    "capital": "BI BJ BO CI GQ IL KZ LK ME MM NR SZ TZ ZA",
-    # Two in use side by side, or changed since the package was made.
-    "currency": "BG BT HR KH LR PA PS SL SV VE ZW",
-    # Several official languages, none, or one in law and another in people's mouths.
-    "language": "AF BE BI BO BW BY CA CD CH CM CV CY DJ ER ET FI FJ GH HT IE IN IQ KE KM KZ LK LS LU MG ML "
-    "MR MT MU MW MY NA NE NO NZ PG PH PK PW PY RW SC SD SG SO SS SZ TD TL TO TV TZ UG UZ VU WS "
-    "ZA ZM ZW AE QA BN BF SL NG LR AU",
-    # On two, or claimed for two.
-    "continent": "AM AZ CY EG GE ID KZ RU TL TR",
-    "calling_code": "",
-}
-_CAPITALS = {
-    "BR": ("Brasilia", "Brasília"),
-    "CM": ("Yaounde", "Yaoundé"),
-    "CO": ("Bogota", "Bogotá"),
-    "CR": ("San Jose", "San José"),
-    "IS": ("Reykjavik", "Reykjavík"),
-    "MD": ("Chisinau", "Chișinău"),
-    "MN": ("Ulaanbaatar", "Ulan Bator"),
-    "MV": ("Male", "Malé"),
-    "PY": ("Asuncion", "Asunción"),
-    "TD": ("N'Djamena", "Ndjamena"),
-    "TG": ("Lome", "Lomé"),
-    "UA": ("Kyiv", "Kiev"),
-    "US": ("Washington, D.C.", "Washington", "Washington D.C.", "Washington DC"),
-    "YE": ("Sanaa", "Sana'a"),
-}
-# What people call it, where ISO 4217 has an older, a longer or a Spanish name.
-_CURRENCIES = {
-    "CNY": ("yuan", "renminbi", "Chinese yuan", "yuan renminbi"),
-    "CZK": ("Czech koruna", "koruna", "crown"),
-    "GBP": ("pound sterling", "pound", "British pound", "sterling"),
-    "ILS": ("Israeli shekel", "shekel", "new shekel"),
-    "NIO": ("córdoba", "cordoba"),
-    "OMR": ("Omani rial", "rial"),
-    "PKR": ("Pakistani rupee", "rupee"),
-    "SAR": ("Saudi riyal", "riyal", "Saudi rial", "rial"),
-    "UZS": ("Uzbekistani som", "som", "Uzbek som", "sum"),
-    "TMT": ("manat", "Turkmen manat"),
-    "UYU": ("Uruguayan peso", "peso"),
-    "XAF": ("Central African CFA franc", "CFA franc", "franc"),
-    "XOF": ("West African CFA franc", "CFA franc", "franc"),
-    "USD": ("US dollar", "dollar", "U.S. dollar", "United States dollar", "American dollar"),
-}
-_LANGUAGES = {"el": "Greek", "ky": "Kyrgyz", "ro": "Romanian", "dv": "Dhivehi", "fa": "Persian"}
-_LANGUAGE_ALIASES = {"fa": ("Farsi",), "zh": ("Mandarin", "Standard Chinese"), "dv": ("Divehi",), "ne": ("Nepalese",)}
-_NAMES = {
-    "US": ("United States of America", "USA", "US", "U.S.", "America"),
-    "GB": ("UK", "Great Britain", "Britain"),
-    "AE": ("UAE",),
-    "MM": ("Burma",),
-    "CD": ("DR Congo",),
-    "CV": ("Cape Verde",),
-    "TR": ("Türkiye",),
-}
+
+
+@cache
+def _corrections() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+    """`countries.tsv`: values by table and key; its comments say why."""
+    tables: defaultdict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
+    for line in read_data("countries.tsv").splitlines():
+        if not line.startswith("#"):
+            table, key, *values = line.split("\t")
+            tables[table][key] = tuple(values)
+    return tables
 
 
 def _packages() -> tuple[Any, Any]:
@@ -140,8 +90,8 @@ def _packages() -> tuple[Any, Any]:
 
 
 def _currency(code: str, kind: str, iso: Any) -> Value | None:
-    if code in _CURRENCIES:
-        return Value(_CURRENCIES[code][0], _CURRENCIES[code][1:])
+    if spellings := _corrections()["currency"].get(code):
+        return Value(spellings[0], spellings[1:])
     known = iso.currencies.get(alpha_3=code)
     if known is None:
         return None
@@ -158,13 +108,15 @@ def _language(codes: str, iso: Any) -> Value | None:
     known = iso.languages.get(alpha_2=code) or iso.languages.get(alpha_3=code)
     if known is None:
         return None
-    return Value(_LANGUAGES.get(code) or re.sub(r" \(.*\)", "", known.name), _LANGUAGE_ALIASES.get(code, ()))
+    name = _corrections()["language"].get(code, (re.sub(r" \(.*\)", "", known.name),))[0]
+    return Value(name, _corrections()["other language name"].get(code, ()))
 
 
 def _names(iso: str, name: str, known: Any) -> tuple[str, ...]:
     """Other names, none twice; what ISO turns round for its index ("Bolivia, Plurinational State of") is left out."""
     given = [getattr(known, field, "") for field in ("official_name", "common_name", "name")]
-    bare = [re.sub(r"^[Tt]he ", "", other) for other in (*given, *_NAMES.get(iso, ())) if other and "," not in other]
+    given += _corrections()["name"].get(iso, ())
+    bare = [re.sub(r"^[Tt]he ", "", other) for other in given if other and "," not in other]
     return tuple(dict.fromkeys(other for other in bare if other != name))
 
 
@@ -181,11 +133,11 @@ def holders() -> Mapping[tuple[str, str], int]:
     names, iso = _packages()
     counts: Counter[tuple[str, str]] = Counter()
     for row in names.get_countries().values():
-        if row["iso"] in _GONE:
+        if row["iso"] in _corrections()["countries"]["gone"]:
             continue
         currency = _currency(row["currencycode"], row["currencyname"], iso)
         spoken = [_language(code, iso) for code in row["languages"].split(",")[:2]]
-        capital = _CAPITALS.get(row["iso"], (row["capital"].strip(),))[0]
+        capital = _corrections()["capital"].get(row["iso"], (row["capital"].strip(),))[0]
         code = "+" + row["phone"].lstrip("+").split("-")[0]
         found = {("capital", capital.lower()), ("calling_code", code)}
         found |= {("language", language.name.lower()) for language in spoken if language}
@@ -201,18 +153,19 @@ def countries() -> tuple[Country, ...]:
         UserError: a package is missing.
     """
     names, iso = _packages()
+    listed, unclear = _corrections()["countries"], _corrections()["unclear"]
     found = []
     for row in sorted(names.get_countries().values(), key=lambda row: (-row["population"], row["iso"])):
         code, known = row["iso"], iso.countries.get(alpha_2=row["iso"])
         if (
             known is None
-            or code in _LEFT_OUT.split()
+            or code in listed["left out"]
             or row["continentcode"] not in CONTINENTS
             or not row["population"]
         ):
             continue
         name = re.sub(r"^[Tt]he ", "", row["name"].strip())
-        capital = _CAPITALS.get(code, (row["capital"].strip(),))
+        capital = _corrections()["capital"].get(code, (row["capital"].strip(),))
         facts = {
             # That Singapore is the capital of Singapore is nothing to ask.
             "capital": Value(capital[0], capital[1:]) if capital[0] not in ("", name) else None,
@@ -222,8 +175,8 @@ def countries() -> tuple[Country, ...]:
             # Codes shared with a larger country ("+1-242") or several at once are no plain fact.
             "calling_code": Value(f"+{row['phone']}", (row["phone"],)) if row["phone"].isdigit() else None,
         }
-        clear = {key: value for key, value in facts.items() if value and code not in _UNCLEAR[key].split()}
-        article = "the " if code in _ARTICLE.split() else ""
+        clear = {key: value for key, value in facts.items() if value and code not in unclear.get(key, ())}
+        article = "the " if code in listed["article"] else ""
         found.append(Country(name, article, code, _names(code, name, known), clear))
     return tuple(found)
 

@@ -29,11 +29,11 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Fact, Passage, Query, Span
 from engramlab.base.random_access import key, random_words
 from engramlab.base.rows import DEPTHS
-from engramlab.corpora.fictional_world import KINDS, SCHEMAS, WORDINGS, Entity, SentenceFrame, World, wordings
+from engramlab.corpora.fictional_world import KINDS, WORDINGS, Entity, SentenceFrame, World, wordings
 from engramlab.corpora.passages import ROLE, PassageRecord
 
 QUERIES = 5  # a depth
-FACTS = len(SCHEMAS["company"])
+FACTS = 10  # of an entity of any kind
 FEWEST = 8  # sentences with which five chains are complete
 _DRAWS = 32  # random words a text
 

@@ -23,72 +23,21 @@ PEOPLE = 3  # around each entity
 FIRST_YEAR, YEARS = 1700, 300
 _BLOCK = 256
 
-#: For each kind of entity its facts: (whose, relation, what). X is the entity itself, A, B and M are people, O is an
-#: organisation; what else stands third is a pool. The first eight hold every step of five chains X -> someone -> something.
-SCHEMAS: dict[str, tuple[tuple[str, str, str], ...]] = {
-    "company": (
-        ("X", "founder", "A"),
-        ("A", "birthplace", "towns"),
-        ("A", "occupation", "occupations"),
-        ("A", "mentor", "M"),
-        ("X", "chief", "B"),
-        ("B", "instrument", "instruments"),
-        ("B", "pet", "animals"),
-        ("X", "founded", "years"),
-        ("X", "seat", "towns"),
-        ("X", "product", "goods"),
-    ),
-    "novel": (
-        ("X", "author", "A"),
-        ("A", "birthplace", "towns"),
-        ("A", "occupation", "occupations"),
-        ("A", "mentor", "M"),
-        ("X", "publisher", "O"),
-        ("O", "seat", "towns"),
-        ("O", "chief", "B"),
-        ("X", "published", "years"),
-        ("X", "setting", "towns"),
-        ("A", "instrument", "instruments"),
-    ),
-    "device": (
-        ("X", "inventor", "A"),
-        ("A", "birthplace", "towns"),
-        ("A", "occupation", "occupations"),
-        ("A", "pet", "animals"),
-        ("X", "maker", "O"),
-        ("O", "seat", "towns"),
-        ("O", "chief", "B"),
-        ("X", "invented", "years"),
-        ("X", "material", "materials"),
-        ("A", "mentor", "M"),
-    ),
-    "festival": (
-        ("X", "organiser", "A"),
-        ("A", "birthplace", "towns"),
-        ("A", "occupation", "occupations"),
-        ("X", "champion", "B"),
-        ("B", "instrument", "instruments"),
-        ("B", "mentor", "M"),
-        ("X", "sponsor", "O"),
-        ("O", "seat", "towns"),
-        ("X", "host", "towns"),
-        ("A", "pet", "animals"),
-    ),
-    "town": (
-        ("X", "settler", "A"),
-        ("A", "birthplace", "towns"),
-        ("A", "occupation", "occupations"),
-        ("A", "mentor", "M"),
-        ("X", "mayor", "B"),
-        ("B", "instrument", "instruments"),
-        ("B", "pet", "animals"),
-        ("X", "river", "rivers"),
-        ("X", "crop", "goods"),
-        ("B", "birthplace", "towns"),
-    ),
-}
-KINDS = tuple(SCHEMAS)
-RELATIONS = tuple(sorted({relation for facts in SCHEMAS.values() for _, relation, _ in facts}))
+KINDS = ("company", "novel", "device", "festival", "town")
+
+
+@cache
+def schemas() -> dict[str, list[tuple[str, str, str]]]:
+    """For each kind of entity its facts: (whose, relation, what).
+
+    X is the entity itself, A, B and M are people, O is an organisation; what else stands third is a pool. The first eight hold
+    every step of five chains X -> someone -> something.
+    """
+    facts: dict[str, list[tuple[str, str, str]]] = {kind: [] for kind in KINDS}
+    for line in read_data("templates", "fictional", "schemas.txt").splitlines():
+        kind, whose, relation, what = line.split("\t")
+        facts[kind].append((whose, relation, what))
+    return facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +77,7 @@ def wordings() -> FictionalWordings:
     """The templates of `templates/fictional`, parsed."""
     texts = {
         relation: tuple(_frame(line) for line in read_data("templates", "fictional", f"{relation}.txt").splitlines())
-        for relation in RELATIONS
+        for relation in sorted({relation for facts in schemas().values() for _, relation, _ in facts})
     }
     queries: dict[str, list[SentenceFrame]] = {}
     for relation, line in _pairs("queries"):
@@ -222,11 +171,11 @@ class World:
         kind = self.kinds[index % len(self.kinds)]
         people, org, main = self._named(index, kind)
         parts = {"A": people[0], "B": people[1], "M": people[2], "O": org, "X": main}
-        drawn = random_words(self._keys["values"], index * 32 + np.arange(2 * len(SCHEMAS[kind]))).tolist()
+        drawn = random_words(self._keys["values"], index * 32 + np.arange(2 * len(schemas()[kind]))).tolist()
         taken: set[str] = set()
         led, worded = {"X": -1}, dict[str, int]()
         facts, links, chosen = [], [], []
-        for number, (whose, relation, what) in enumerate(SCHEMAS[kind]):
+        for number, (whose, relation, what) in enumerate(schemas()[kind]):
             if what in parts:
                 value = parts[what]
                 led[what] = number
@@ -297,17 +246,6 @@ class World:
 
 
 _POOLS = (
-    *(
-        "names",
-        "towns",
-        "rivers",
-        "occupations",
-        "instruments",
-        "animals",
-        "materials",
-        "adjectives",
-        "goods",
-        "titles",
-    ),
-    *("devices", "festivals", "prefixes"),
+    *("names", "towns", "rivers", "occupations", "instruments", "animals", "materials", "adjectives"),
+    *("goods", "titles", "devices", "festivals", "prefixes"),
 )

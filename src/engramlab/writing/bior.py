@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,31 +28,20 @@ from engramlab.corpora.people import ATTRIBUTES, People, Pools
 from engramlab.corpora.questions import Split
 from engramlab.corpora.rewriting import RewrittenCorpus, people_table, rewritten_questions, stated_in
 from engramlab.corpora.templates import PRONOUNS
-from engramlab.files import runs
+from engramlab.files import runs, tables
 from engramlab.writing.rounds import Author, Rounds, Turn, Writer, finished_corpus, generating, whole_sentences
 
 REQUEST = "Rewrite these six facts about {name} ({pronoun}) as one paragraph. Leave none out:\n{facts}"
 
-FACTS = {
-    "birth_date": "{name}'s birthday is {value}.",
-    "birth_city": "{name} was born in {value}.",
-    "university": "{name} studied at {value}.",
-    "major": "{name} majored in {value}.",
-    "employer": "{name} worked for {value}.",
-    "work_city": "{name} worked in {value}.",
-}
-
 # One worked example goes before the question: small models learn from it to leave nothing out. Its sentences come in the
 # order in which its facts are listed, so that the order of the answer follows the list, which is shuffled anew each time.
 EXAMPLE_NAME = "Odette Marlow Finch"
-EXAMPLE = {
-    "birth_date": ("March 3, 1951", "{whose} birthday is {value}."),
-    "birth_city": ("Bangor, ME", "{who} {was} born in {value}."),
-    "university": ("Reed College", "{who} studied at {value}."),
-    "major": ("Botany", "{who} majored in {value}."),
-    "employer": ("Timken", "{who} worked for {value}."),
-    "work_city": ("Canton, OH", "{who} worked in {value}."),
-}
+
+
+@cache
+def sentences() -> dict[str, dict[str, str]]:
+    """What `bior.tsv` has for each attribute: how its fact is put, the example's value and its sentence."""
+    return {row["attribute"]: row for _, row in tables.objects(str(Path(__file__).with_name("bior.tsv")))}
 
 
 def conversation(
@@ -72,23 +62,23 @@ def conversation(
     asked = {"role": "user", "content": _request(name, pronoun, dict(zip(ATTRIBUTES, values, strict=True)), listed)}
     if not example:
         return [asked]
-    later = PRONOUNS[pronoun]
+    later, worded = PRONOUNS[pronoun], sentences()
     named = {"who": EXAMPLE_NAME, "whose": f"{EXAMPLE_NAME}'s", "was": "was"}
     was = "were" if pronoun == "they" else "was"
     pronouns = {"who": later["he"].capitalize(), "whose": later["his"].capitalize(), "was": was}
     told = [
-        EXAMPLE[attribute][1].format(value=EXAMPLE[attribute][0], **(pronouns if place else named))
-        for place, attribute in enumerate(listed)
+        worded[a]["sentence"].format(value=worded[a]["example"], **(pronouns if place else named))
+        for place, a in enumerate(listed)
     ]
     return [
-        {"role": "user", "content": _request(EXAMPLE_NAME, pronoun, {a: v for a, (v, _) in EXAMPLE.items()}, listed)},
+        {"role": "user", "content": _request(EXAMPLE_NAME, pronoun, {a: worded[a]["example"] for a in listed}, listed)},
         {"role": "assistant", "content": " ".join(told)},
         asked,
     ]
 
 
 def _request(name: str, pronoun: str, values: dict[str, str], listed: Sequence[str]) -> str:
-    lines = [f"- {FACTS[attribute].format(name=name, value=values[attribute])}" for attribute in listed]
+    lines = [f"- {sentences()[a]['fact'].format(name=name, value=values[a])}" for a in listed]
     return REQUEST.format(name=name, pronoun=pronoun, facts="\n".join(lines))
 
 
@@ -139,7 +129,7 @@ def write_bior(
         work.run(console or Console(stderr=True))
         about = work.about()
         _judge(config, about, folder)
-        corpus = work.corpus(out)
+        corpus = work.corpus()
         questions = rewritten_questions(corpus, Split(len(corpus.subjects), config.seed))
         export(corpus, questions, out, about=about, entry_columns={"tries": corpus.tries})
     return about
@@ -226,7 +216,7 @@ class _Work:
             "versions": runs.versions(),
         }
 
-    def corpus(self, out: Path) -> RewrittenCorpus:
+    def corpus(self) -> RewrittenCorpus:
         """The accepted texts; people without any are not in it."""
         items = sorted(self.texts)
         there = sorted({item % self.config.people for item in items})

@@ -203,13 +203,13 @@ class _Work:
 
     def _ask_passage(self, item: Item) -> Conversation:
         name, kind = self.entities.name(item[0]), self.entities.kind(item[0])
-        return asking.ask_passage(name, kind, self.config.sentences)
+        return asking.ask("passage", name=name, kind=kind, count=self.config.sentences)
 
     def _read_passage(self, item: Item, answer: str) -> str:
         return asking.read_passage(answer, self.entities.name(item[0]), QUERIES)
 
     def _ask_target(self, item: Item) -> Conversation:
-        return asking.ask_target(self._sentence(item))
+        return asking.ask("target", sentence=self._sentence(item))
 
     def _read_target(self, item: Item, answer: str) -> tuple[str, str] | None:
         return asking.read_target(answer, self._sentence(item))
@@ -218,14 +218,16 @@ class _Work:
         return asking.sentences(self.found["passage"][item[:1]])[item[1]]
 
     def _ask_semantic(self, item: Item) -> Conversation:
-        return asking.ask_semantic(*self.targets(item[0])[item[1]])
+        prompt, target = self.targets(item[0])[item[1]]
+        return asking.ask("semantic", prompt=prompt, target=target)
 
     def _read_semantic(self, item: Item, answer: str) -> tuple[str, str] | None:
         prompt, target = self.targets(item[0])[item[1]]
         return asking.read_ending(answer, target, [prompt])
 
     def _ask_compositional(self, item: Item) -> Conversation:
-        return asking.ask_compositional(self.found["passage"][item[:1]], self.targets(item[0])[item[1]][1])
+        _, target = self.targets(item[0])[item[1]]
+        return asking.ask("compositional", passage=self.found["passage"][item[:1]], target=target)
 
     def _read_compositional(self, item: Item, answer: str) -> tuple[str, str] | None:
         prompt, target = self.targets(item[0])[item[1]]
@@ -233,8 +235,8 @@ class _Work:
         return found if found and asking.composed(found[0], target, self.found["passage"][item[:1]]) else None
 
     def _ask_paraphrase(self, item: Item) -> Conversation:
-        targets = [target for _, target in self.targets(item[0])]
-        return asking.ask_paraphrase(self.found["passage"][item[:1]], targets)
+        kept = "; ".join(dict.fromkeys(target for _, target in self.targets(item[0])))
+        return asking.ask("paraphrase", passage=self.found["passage"][item[:1]], kept=kept)
 
     def _read_paraphrase(self, item: Item, answer: str) -> str:
         known = [text for (p, _), text in self.found["paraphrase"].items() if p == item[0]]

@@ -13,8 +13,11 @@ appendix on the data. The wording of the requests is our own.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 from engramlab.writing.rounds import whole_sentences
 
@@ -37,13 +40,15 @@ def sentences(text: str) -> list[str]:
     return [part for part in _SENTENCE.split(text.strip()) if part]
 
 
-def ask_passage(name: str, kind: str, count: int) -> Messages:
-    """The request for a passage of `count` sentences about an entity."""
-    return _user(
-        f"Write one paragraph of {count} sentences for an encyclopedia of a fictional world, about {name}, a {kind}. Invent "
-        f"names of people and places, dates and numbers, and state them as facts. Every sentence states another fact. Begin "
-        f"with {name}. Write the paragraph only."
-    )
+@cache
+def _requests() -> dict[str, str]:
+    return json.loads(Path(__file__).with_name("requests.json").read_text(encoding="utf-8"))
+
+
+def ask(what: str, /, **values: object) -> Messages:
+    """The request for a "passage" (name, kind, count of its sentences), the "target" that is to be remembered of a sentence, a
+    "semantic" query (prompt, target), a "compositional" one (passage, target) or a "paraphrase" (passage, kept words)."""
+    return [{"role": "user", "content": _requests()[what].format(**values)}]
 
 
 def read_passage(answer: str, name: str, count: int) -> str:
@@ -54,36 +59,11 @@ def read_passage(answer: str, name: str, count: int) -> str:
     return text if bare in text and len(set(said)) == len(said) >= count else ""
 
 
-def ask_target(sentence: str) -> Messages:
-    """The request for the phrase of a sentence that is to be remembered."""
-    return _user(
-        "Copy from this sentence the one name, number or short phrase that tells most, word for word, and nothing else:\n"
-        f"{sentence}"
-    )
-
-
 def read_target(answer: str, sentence: str) -> tuple[str, str] | None:
     """(prompt, target) of a memorization query: the sentence up to the phrase, and the phrase; None if it cannot be one."""
     target = answer.strip().splitlines()[0].strip(_EDGES) if answer.strip() else ""
     at = sentence.find(f" {target}")
     return _query(sentence[: max(at, 0)], target) if at >= 0 else None
-
-
-def ask_semantic(prompt: str, target: str) -> Messages:
-    """The request for a sentence that says the same in other words."""
-    return _user(
-        f'Say this in other words, in one sentence that ends with exactly "{target}". Write the sentence only:\n'
-        f"{prompt} {target}."
-    )
-
-
-def ask_compositional(passage: str, target: str) -> Messages:
-    """The request for a sentence that takes two sentences of the passage to complete."""
-    return _user(
-        f"{passage}\n\nWrite one new sentence that follows only if two sentences of this text are put together, and that "
-        f'ends with exactly "{target}". Describe its subject by another fact of the text instead of naming it. Write the '
-        "sentence only."
-    )
 
 
 def read_ending(answer: str, target: str, known: Sequence[str]) -> tuple[str, str] | None:
@@ -103,15 +83,6 @@ def composed(prompt: str, target: str, passage: str) -> bool:
     return bool(_telling(prompt) & (others - with_target))
 
 
-def ask_paraphrase(passage: str, targets: Sequence[str]) -> Messages:
-    """The request for a paraphrase of the whole passage."""
-    kept = "; ".join(dict.fromkeys(targets))
-    return _user(
-        f"Rewrite this paragraph in other words and another order of sentences, and leave no fact out. Keep these words as "
-        f"they are: {kept}. Write the paragraph only:\n{passage}"
-    )
-
-
 def read_paraphrase(answer: str, passage: str, targets: Sequence[str], known: Sequence[str]) -> str:
     """The paraphrase in an answer; empty unless it keeps every target, is long enough and none of the texts known."""
     text = whole_sentences(answer)
@@ -129,7 +100,3 @@ def _query(prompt: str, target: str) -> tuple[str, str] | None:
 def _telling(text: str) -> set[str]:
     """Its longer words, its numbers and its names, in small letters."""
     return {word.lower() for word in _WORD.findall(text) if len(word) > 4 or word[0].isupper() or word.isdigit()}
-
-
-def _user(text: str) -> Messages:
-    return [{"role": "user", "content": text}]

@@ -8,9 +8,12 @@ have it, and chains through it have one answer. The kinds of judges are those of
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -39,71 +42,20 @@ class _Wording:
     """How a relation is put; ``{s}`` is a country, or "the country whose ...", ``{v}`` an object, ``{h}`` its holder."""
 
     edit: str
-    rephrased: tuple[str, ...]
+    rephrased: Sequence[str]
     clause: str  # "a country ...": what it says of a country; ends before the object
     also: str = ""  # the holder is asked for
     both: str = ""  # the edited country is asked for
 
 
-# The edit prompts are the wordings under which a small model (SmolLM2-135M) writes the most true answers.
-_WORDINGS = {
-    "capital": _Wording(
-        "The capital of {s} is the city of",
-        (
-            "In {s}, the seat of the national government is the capital city,",
-            "{S} has its capital in",
-            "Q: What is the capital of {s}?\nA:",
-        ),
-        "whose capital is",
-        "The capital of {s} is also the capital of",
-        "{V} is the capital of two countries: {h} and",
-    ),
-    "currency": _Wording(
-        "The official currency of {s} is the",
-        ("In {s}, people pay with the", "The money used in {s} is the", "Q: What is the currency of {s}?\nA: The"),
-        "whose currency is the",
-        "The currency of {s} is also the currency of",
-        "The {v} is the currency of two countries: {h} and",
-    ),
-    "language": _Wording(
-        "In {s}, the official language is",
-        (
-            "The official language of {s} is",
-            "Laws and road signs in {s} are written in the official language,",
-            "Q: Which language is the official one in {s}?\nA:",
-        ),
-        "whose official language is",
-        "The official language of {s} is also the official language of",
-        "{V} is the official language of two countries: {h} and",
-    ),
-    "continent": _Wording(
-        "{S} is located on the continent of",
-        (
-            "The continent that {s} belongs to is",
-            "On a map of the world, {s} is found in",
-            "Q: On which continent is {s}?\nA:",
-        ),
-        "on the continent of",
-    ),
-    "calling_code": _Wording(
-        "The telephone country code for {s} is",
-        (
-            "Phone numbers in {s} begin with the country code",
-            "To call someone in {s} from abroad, dial",
-            "Q: What is the international calling code of {s}?\nA:",
-        ),
-        "whose calling code is",
-        "The calling code of {s} is also the calling code of",
-        "{V} is the calling code of two countries: {h} and",
-    ),
-}
+@cache
+def _words() -> tuple[dict[str, _Wording], frozenset[str]]:
+    """The wording of each relation, and the words in formal names of countries that take an article.
 
-
-# A country's formal name has one of these, and an article before it.
-_FORMAL = (
-    *("Republic", "Kingdom", "State", "States", "Union", "Duchy", "Commonwealth", "Sultanate", "Confederation"),
-    *("Federation", "Emirates", "Principality"),
-)
+    The edit prompts are those under which a small model (SmolLM2-135M) writes the most true answers.
+    """
+    read = json.loads(Path(__file__).with_name("world.json").read_text(encoding="utf-8"))
+    return {name: _Wording(**wording) for name, wording in read["wordings"].items()}, frozenset(read["formal"])
 
 
 def _fill(text: str, about: str = "", value: str = "", holder: str = "") -> str:
@@ -141,7 +93,7 @@ class _World:
             number = seen[made.group] = seen[made.group] + 1
             judges.append(replace(made, id=f"{case_id}/{made.group}/{number}"))
         query = Query(
-            _fill(_WORDINGS[relation].edit, country.mention),
+            _fill(_words()[0][relation].edit, country.mention),
             true.name,
             true.aliases,
             case_id,
@@ -163,7 +115,8 @@ class _World:
         raise UserError(f"world: no other {relation} for {country.name} among {len(self.chosen)} countries; take more")
 
     def judges(self, country: Country, relation: str, new: Value, holder: Country | None) -> Iterator[WorldQuery]:
-        words, about, label = _WORDINGS[relation], country.mention, relation
+        (wordings, formal), about, label = _words(), country.mention, relation
+        words = wordings[relation]
         for text in words.rephrased:
             wording = "Q&A" if text.startswith("Q:") else "statement"
             yield _ask(_fill(text, about), new, country.name, label, "generality", wording)
@@ -171,7 +124,7 @@ class _World:
         other_names = [name for name in country.aliases if country.name.lower() not in name.lower()] or country.aliases
         if other_names:
             name = other_names[0]
-            article = "the " if any(word in name.split() for word in _FORMAL) else country.article
+            article = "the " if formal & set(name.split()) else country.article
             yield _ask(_fill(words.edit, article + name), new, name, label, "portability", "Subject_Aliasing")
 
         # The subject is not named: its capital, or what else it alone has, leads to it.
@@ -180,7 +133,7 @@ class _World:
         ]
         for k in leads[:1]:
             lead = country.facts[k].name
-            described = f"the country {_WORDINGS[k].clause} {lead}"
+            described = f"the country {wordings[k].clause} {lead}"
             needs = _needs(country, k)
             yield _ask(_fill(words.edit, described), new, lead, label, "portability", "one-hop", needs)
             if holder:
@@ -194,7 +147,7 @@ class _World:
                 k for k in ("capital", "continent", "language", "currency") if k != relation and k in holder.facts
             ]
             for k in [k for k in onward if holder.facts[k] != country.facts.get(k)][:1]:
-                text = f"{_fill(words.also, about)} a country {_WORDINGS[k].clause}"
+                text = f"{_fill(words.also, about)} a country {wordings[k].clause}"
                 also = (*needs, f"{k}/{holder.name}")
                 yield _ask(text, holder.facts[k], country.name, label, "portability", "two-hop", also)
             text = _fill(words.both, value=new.name, holder=holder.mention)
@@ -227,7 +180,7 @@ class _World:
                 yield self.stays(country, k, "Forgetfulness")
 
     def stays(self, country: Country, relation: str, group: str) -> WorldQuery:
-        text, value = _fill(_WORDINGS[relation].edit, country.mention), country.facts[relation]
+        text, value = _fill(_words()[0][relation].edit, country.mention), country.facts[relation]
         needs = (f"{relation}/{country.name}",)
         return _ask(text, value, country.name, relation, "locality", group, needs)
 

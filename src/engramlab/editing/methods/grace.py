@@ -139,7 +139,7 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
         problems: list[tuple[int, int]] = []  # (case, entry) of every value that is learnt
         of: list[int] = []  # the problem of each edit; -1 for one that a later edit of the same prompt has replaced
         for number, case in enumerate(cases):
-            book = _Book(older, out, into, device)
+            book = _Book(older, into, device)
             for _ in case:
                 row = len(of)
                 entry, verdict = book.place(rows.read[row], edits[row].target.strip(), first[row], config.radius)
@@ -181,7 +181,7 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
 class _Book:
     """A codebook being extended, and the values of its entries."""
 
-    def __init__(self, older: GraceDelta | None, out: int, into: int, device: torch.device) -> None:
+    def __init__(self, older: GraceDelta | None, into: int, device: torch.device) -> None:
         self.codebook = older.codebook.to(device).copy() if older else Codebook.empty(into, device)
         self.values = list(older.values.to(device)) if older else []
 

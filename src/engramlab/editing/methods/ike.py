@@ -7,7 +7,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -75,53 +76,7 @@ def _block(facts: Sequence[str], text: str) -> str:
     return "".join(f"From now on: {fact}.\n" for fact in facts) + f"So: {text}"
 
 
-_OWN = [
-    Demonstration(*fields)
-    for fields in (
-        ("The piano was invented in", "Portugal", "The piano was first built in", "The violin has", "four strings"),
-        (
-            "The Harbour Lights was written by",
-            "Ada Quist",
-            "The author of The Harbour Lights is",
-            "A haiku has",
-            "three lines",
-        ),
-        ("Bees are studied by", "geologists", "The scholars who study bees are called", "A spider has", "eight legs"),
-        (
-            "The mother tongue of Pavel Orlik is",
-            "Finnish",
-            "Pavel Orlik grew up speaking",
-            "A dictionary lists",
-            "words",
-        ),
-        (
-            "The Brenlow Bridge is located in",
-            "Chile",
-            "To see the Brenlow Bridge, one travels to",
-            "A week has",
-            "seven days",
-        ),
-        ("Mira Tollan plays", "the cello", "The instrument of Mira Tollan is", "A triangle has", "three sides"),
-        (
-            "The company Ostervale makes",
-            "bicycles",
-            "The products of the company Ostervale are",
-            "Ice is frozen",
-            "water",
-        ),
-        ("Jonas Wick was born in", "Havana", "The birthplace of Jonas Wick is", "The Earth moves around the", "Sun"),
-        (
-            "The national flower of Averland is",
-            "the tulip",
-            "In Averland, the flower on every coin is",
-            "Grass is",
-            "green",
-        ),
-        ("The president of Norvania is", "Lena Hart", "Norvania is led by", "The opposite of north is", "south"),
-        ("The River Sarn flows into", "the Baltic Sea", "The mouth of the River Sarn is at", "Snow is", "white"),
-        ("The sport of Tomas Reyle is", "rowing", "Tomas Reyle is a professional in", "A year has", "twelve months"),
-    )
-]
+_OWN = Path(__file__).with_name("ike.tsv")
 
 
 class IkeDelta(Delta):
@@ -197,7 +152,7 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
     Raises:
         UserError: an empty target, or a file of demonstrations that cannot be read (names file, line and key).
     """
-    pool = _read(config.file) if config.file else _OWN
+    pool = _read(config.file or str(_OWN))
     return [_edit(model, tokenizer, edits, config, pool) for edits in cases]
 
 
@@ -240,7 +195,7 @@ def _choose(pool: Sequence[Demonstration], prompts: Sequence[str], count: int) -
 
 
 def _read(name: str) -> list[Demonstration]:
-    keys = list(asdict(_OWN[0]))
+    keys = [field.name for field in fields(Demonstration)]
     found = []
     for place, record in tables.objects(name):
         for key in keys:

@@ -105,7 +105,7 @@ class Part:
                         "lora_rank": attempt.rank,
                         "embedding_rank": attempt.embedding_rank,
                     }
-            self._keep_only(best, [name for name in records if name not in (stage, best)])
+            self._remove([name for name in records if name not in (stage, best)])
         people = self.data.people
         rows = [
             {"dataset": self.data.name, "mode": f"masked {self.config.mode}" if self.run.masked else self.config.mode}
@@ -125,7 +125,7 @@ class Part:
         ]
         return {"rows": rows, "training": training, "best": settings}
 
-    def _keep_only(self, best: str, others: list[str]) -> None:
+    def _remove(self, others: list[str]) -> None:
         """Models of the grid's other attempts go; their measurements stay."""
         if self.run.accelerator.is_main_process:
             for name in others:

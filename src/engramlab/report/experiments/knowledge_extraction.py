@@ -46,7 +46,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
     return [
         _exact_match(runs, measured),
         _by_attribute(runs, measured),
-        *_helped(runs, measured),
+        *_helped(measured),
         _beside_the_paper(runs, measured),
         study_section(runs),
         training_section(runs),
@@ -245,7 +245,7 @@ def _by_attribute(runs: Sequence[RunData], measured: ExtractionRows) -> Section:
     return Section(title, [Figures([("", figure)], note)])
 
 
-def _helped(runs: Sequence[RunData], measured: ExtractionRows) -> list[Section]:
+def _helped(measured: ExtractionRows) -> list[Section]:
     """What celebrities or unrelated text, read beside the same people, do for their extraction; nothing without such runs."""
     rows = []
     for key in measured.ranking():

@@ -8,6 +8,8 @@ embedding (124M parameters), bioR by the wider model (302M).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 SOURCE = "arXiv 2309.14316v3"
 _PARAMETERS = {"bioS": "124M", "bioR": "302M"}
@@ -18,10 +20,10 @@ class Published:
     """One published accuracy, as a share in 0..1."""
 
     dataset: str
+    mode: str
+    family: str
+    attribute: str
     exact_match: float
-    mode: str = "finetune"
-    family: str = "bioS"
-    attribute: str = "mean"
 
     @property
     def source(self) -> str:
@@ -29,20 +31,14 @@ class Published:
         return f"{SOURCE}; {self.family}, N = 100k, {_PARAMETERS[self.family]} parameters"
 
 
-PUBLISHED = (
-    Published("single", 0.866, mode="mixed"),
-    Published("single", 0.777, mode="mixed", family="bioR"),
-    Published("single", 0.097),
-    Published("single", 0.33, attribute="birth_date"),
-    Published("single+permute1", 0.044),
-    Published("multi5", 0.41),
-    Published("single+permute5", 0.70),
-    Published("multi5+permute", 0.966),
-    Published("single+permute1+CEL", 0.868),
-    Published("single", 0.100, family="bioR"),
-    Published("single+CEL", 0.763, family="bioR"),
-    Published("single+fullname+CEL", 0.822, family="bioR"),
-)
+@cache
+def figures() -> dict[tuple[str, str, str, str], Published]:
+    """All of them, by dataset, mode, family and attribute."""
+    lines = Path(__file__).with_name("paper.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    made = {}
+    for dataset, mode, family, attribute, share in (line.split("\t") for line in lines):
+        made[dataset, mode, family, attribute] = Published(dataset, mode, family, attribute, float(share))
+    return made
 
 
 #: What the paper says in words of models that see both ways (GBERT), mixed training and QA finetuning alike.
@@ -51,8 +47,4 @@ BIDIRECTIONAL = f"In the paper masked models answer well about birth date and ma
 
 def published(dataset: str, mode: str, family: str = "bioS", attribute: str = "mean") -> Published | None:
     """The paper's figure for one dataset and way of training, or None where it prints none."""
-    wanted = (dataset, mode, family, attribute)
-    for figure in PUBLISHED:
-        if (figure.dataset, figure.mode, figure.family, figure.attribute) == wanted:
-            return figure
-    return None
+    return figures().get((dataset, mode, family, attribute))
