@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from _options import options
 from engramlab.core.text import tokenizers
 from engramlab.core.text.assembly import TokenTable
 from engramlab.corpora.sources.bios import Config as BiosConfig
@@ -78,14 +79,15 @@ def measure(side: str, args: argparse.Namespace, folder: str) -> tuple[float, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=20_000_000)
-    parser.add_argument("--variant", default="multi5+permute")
-    parser.add_argument("--vocabulary", type=int, default=8192)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2)
-    args = parser.parse_args()
+    args = options(
+        __doc__,
+        people=20_000_000,
+        variant="multi5+permute",
+        vocabulary=8192,
+        seconds=10.0,
+        processes=2,
+        rounds=2,
+    )
 
     import tempfile
 

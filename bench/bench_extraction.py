@@ -10,11 +10,11 @@ token. Where a model does not yet know when to stop, the usual way costs its 32 
 
 from __future__ import annotations
 
-import argparse
 import time
 
 import numpy as np
 
+from _options import options
 from engramlab.core import models
 from engramlab.core.forward import generation
 from engramlab.core.forward.decoding import beam
@@ -28,13 +28,7 @@ from engramlab.measuring import scoring
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--questions", type=int, default=3000)
-    parser.add_argument("--size", default="tiny")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
+    args = options(__doc__, questions=3000, size="tiny", steps=300, batch=64, rounds=3)
 
     corpus = bios(
         BiosConfig(

@@ -9,25 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from tests.support.extraction import smallest
 
 from engramlab.base.errors import UserError
 from engramlab.experiments import knowledge_extraction as extraction
-from engramlab.experiments.knowledge_extraction.config import Finetune
 from engramlab.experiments.knowledge_extraction.shared import Run
 from engramlab.experiments.knowledge_extraction.work import Part
 from engramlab.report.page import write_report
 
-TINY = extraction.PRESETS["tiny"]
-SMALLEST = replace(
-    TINY,
-    variants=("single+CEL",),
-    people=12,
-    celebrities=9,
-    first_templates=2,
-    pretrain=replace(TINY.pretrain, steps=6, batch=8, warmup=2),
-    finetune=Finetune(replace(TINY.finetune.recipe, steps=4, batch=8)),
-    evaluations=1,
-)
+SMALLEST = smallest(variants=("single+CEL",), people=12, celebrities=9, pretrain_steps=6, finetune_batch=8)
 
 
 @pytest.fixture

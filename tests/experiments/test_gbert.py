@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.support.extraction import smallest
 
 from engramlab.base.errors import UserError
 from engramlab.core import models
@@ -16,16 +17,12 @@ from engramlab.experiments import knowledge_extraction as extraction
 from engramlab.experiments.knowledge_extraction.config import Finetune
 from engramlab.report.page import write_report
 
-TINY = extraction.PRESETS["tiny"]
-SMALLEST = replace(
-    TINY,
+SMALLEST = smallest(
     variants=("multi2+permute",),
     people=6,
-    first_templates=2,
     model=extraction.Model(objective="masked"),
-    pretrain=replace(TINY.pretrain, steps=12, batch=8, warmup=2),
-    finetune=Finetune(replace(TINY.finetune.recipe, steps=4, batch=12)),
-    evaluations=1,
+    pretrain_steps=12,
+    finetune_batch=12,
 )
 
 
