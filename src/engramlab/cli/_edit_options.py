@@ -47,11 +47,10 @@ class EditOptions:
     """cpu, cuda, cuda:1 ...; by default a GPU where there is one."""
 
 
-def options(given: Sequence[str], name: str, module: Any, loss_name: str) -> Any:
-    """The options with the method's and the loss's own ones under ``--config`` and the loss's name."""
+def options(given: Sequence[str], name: str, module: Any, loss_name: str, doc: str | None) -> Any:
+    """The options, under the command's own help, with the method's and the loss's own ones under ``--config`` and the loss's name."""
     import tyro
 
-    from engramlab.cli import edit
     from engramlab.core.training import losses
     from engramlab.editing import method
 
@@ -63,7 +62,7 @@ def options(given: Sequence[str], name: str, module: Any, loss_name: str) -> Any
     kind = make_dataclass("EditOptions", more, bases=(EditOptions,), frozen=True)
     there = ", ".join(method.names())
     about = (
-        f"{help_of(edit.__doc__)}\n\n--out DIR says where (needed; the model's own folder to add to it), --method one of "
+        f"{help_of(doc)}\n\n--out DIR says where (needed; the model's own folder to add to it), --method one of "
         f"{there}, --loss one of {', '.join(losses.LOSSES)}. Shown are the options of --method {name}"
         + (f" --loss {loss_name}" if module.TAKES_LOSS else "")
         + f".\n\n{name}{' (needs --subject)' if module.NEEDS_SUBJECT else ''}: {first_paragraph(module)}"

@@ -34,7 +34,7 @@ def main(given: list[str]) -> None:
     module = method.load(str(name))
     if chosen is not None and not module.TAKES_LOSS:
         raise UserError(f"--loss {chosen}: {name} minimises no loss; leave the option out")
-    options = _edit_options.options(rest, str(name), module, loss_name)
+    options = _edit_options.options(rest, str(name), module, loss_name, __doc__)
     if out_name is None:
         raise UserError("engramlab edit needs --out DIR: where the edited model is kept, for example --out edited/")
     loss: Loss = getattr(options, loss_name.replace("-", "_"), None) or losses.get(loss_name)
