@@ -48,7 +48,7 @@ class EditOptions:
 
 
 def options(given: Sequence[str], name: str, module: Any, loss_name: str, doc: str | None) -> Any:
-    """The options under the command's help ``doc``; the method's and the loss's stand under ``--config`` and the loss's name."""
+    """The options under the help ``doc``, with the method's and the loss's own under ``--config`` and the loss's name."""
     import tyro
 
     from engramlab.core.training import losses
