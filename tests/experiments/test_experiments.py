@@ -95,7 +95,7 @@ def test_the_tokenizer_is_trained_once(tmp_path: Path) -> None:
 
 
 def test_the_summary_says_what_it_is_of(tmp_path: Path) -> None:
-    run = Run("nothing", SimpleNamespace(seed=3), tmp_path / "run", recorded={"seed": 3})
+    run = Run("nothing", SimpleNamespace(seed=3), tmp_path / "run", recorded=lambda _: {"seed": 3})
     with run:
         summary = run.finish(seconds=1.23, rows=[{"a": 1}])
     assert summary == {"experiment": "nothing", "seed": 3, "seconds": 1.2, "rows": [{"a": 1}]}

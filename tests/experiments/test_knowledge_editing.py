@@ -64,6 +64,23 @@ def numbers(summary: dict[str, Any]) -> Any:
     return table, summary["differences"], summary["failed"]
 
 
+def test_a_run_made_before_options_existed_goes_on(model: str, benchmark: str, tmp_path: Path) -> None:
+    asked = config(model, benchmark, methods=("ft-m",), losses=("cross-entropy",))
+    first = knowledge_editing.run(asked, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    for option in ("facts", "key", "attributes", "templates", "questions", "learn"):  # came with tables of facts
+        del record["config"][option]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+    for path in (tmp_path / "run" / "summary.json", *(tmp_path / "run").rglob("done.json")):
+        path.unlink()
+    assert numbers(knowledge_editing.run(asked, tmp_path / "run")) == numbers(first)
+    del record["config"]["hyper"]["ft_m"]["steps"]
+    record["config"]["seed"] = 7
+    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"another config \(seed: 7 there, 0 now\)"):
+        knowledge_editing.run(asked, tmp_path / "run")
+
+
 def test_single_edits_end_to_end(model: str, benchmark: str, tmp_path: Path) -> None:
     made = knowledge_editing.run(config(model, benchmark), tmp_path / "run")
     table = made["rows"]

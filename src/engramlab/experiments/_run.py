@@ -38,7 +38,7 @@ class Run:
         config: the experiment's; it has ``seed``, and ``precision`` where models are trained.
         out: the folder; an unfinished run there goes on.
         preset: name of the preset the config started from.
-        recorded: what is kept of the config in its place, where that is not all of it.
+        recorded: what is kept of the plain config, where that is not all of it.
 
     Attributes:
         resumed: does the run go on?
@@ -56,7 +56,7 @@ class Run:
         *,
         preset: str = "",
         console: Console | None = None,
-        recorded: Any = None,
+        recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     ) -> None:
         self.experiment, self.config, self.folder = experiment, config, Path(out)
         self.console = console or Console(stderr=True)
@@ -64,8 +64,9 @@ class Run:
         self._place = runs.RunFolder(
             self.folder,
             experiment,
-            recorded or config,
+            config,
             preset=preset,
+            recorded=recorded,
             inputs={} if facts is None else {"facts": facts.digest},
         )
         self.resumed = self._place.resumed

@@ -19,7 +19,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -121,6 +121,7 @@ class RunFolder:
         config: the resolved config (a dataclass).
         preset: name of the preset the config started from.
         grows: options that are lists and may have gained members since; the folder's record then is the new one.
+        recorded: what is kept of the plain config, where that is not all of it.
         inputs: digests of what the config names and others may change, such as the user's facts, by option.
 
     Raises:
@@ -135,10 +136,11 @@ class RunFolder:
         *,
         preset: str = "",
         grows: Sequence[str] = (),
+        recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict,
         inputs: Mapping[str, str] = {},
     ) -> None:
         self.folder = Path(folder)
-        resolved = plain(config)
+        resolved = recorded(plain(config))
         path = self.folder / "config.json"
         self.resumed = path.exists()
         self._created: str | None = None
@@ -151,6 +153,7 @@ class RunFolder:
                     f"{self.folder} holds a run of {old['experiment']!r}, not of {experiment!r}; choose another --out"
                 )
             before = completed(old["config"], config)
+            before = recorded(before) if isinstance(before, dict) else {}
             for name in grows:
                 if before.get(name) != resolved[name] and set(before.get(name) or ()) <= set(resolved[name]):
                     before[name], self._created = resolved[name], old.get("created")

@@ -23,7 +23,7 @@ from engramlab.experiments import _run
 from engramlab.experiments.knowledge_editing import sequence
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
 from engramlab.experiments.knowledge_editing.summary import summarise
-from engramlab.files import runs, writing
+from engramlab.files import writing
 
 
 class Run(_run.Run):
@@ -33,10 +33,14 @@ class Run(_run.Run):
 
     def __init__(self, config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> None:
         self.parts = config.chosen()
-        recorded = runs.plain(config)
-        names = {name.replace("-", "_") for name, _ in self.parts}  # what other methods would do is no part of this run
-        recorded["hyper"] = {name: values for name, values in recorded["hyper"].items() if name in names}
-        super().__init__("knowledge-editing", config, out, preset=preset, console=console, recorded=recorded)
+        names = {name.replace("-", "_") for name, _ in self.parts}
+
+        def kept(plain: dict[str, Any]) -> dict[str, Any]:
+            """What other methods would do is no part of this run."""
+            hyper = plain["hyper"] if isinstance(plain.get("hyper"), dict) else {}
+            return plain | {"hyper": {name: values for name, values in hyper.items() if name in names}}
+
+        super().__init__("knowledge-editing", config, out, preset=preset, console=console, recorded=kept)
         facts = config.fact_table()
         self.benchmark: str | list[Case] = (
             config.benchmark if facts is None else facts.edits("own" if config.learn else "other", seed=config.seed)
