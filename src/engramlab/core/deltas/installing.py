@@ -22,12 +22,13 @@ from engramlab.core.models.geometry import weight_of
 
 
 @torch.no_grad()
-def install(model: nn.Module, delta: Delta, *, undo: bool = True) -> Installed:
+def install(model: nn.Module, delta: Delta, *, undo: bool = True, precision: torch.dtype | None = None) -> Installed:
     """Puts a delta on a model, in place.
 
     Args:
         undo: keep what ``Installed.remove`` needs. Without it only the model's first weights are kept, once, and the delta
             comes off with all others through ``remove_all``: for long sequences of edits.
+        precision: changed weights take the nearest value of this number type, in which they are to be kept.
 
     Raises:
         UserError: the delta was made for another model.
@@ -44,7 +45,7 @@ def install(model: nn.Module, delta: Delta, *, undo: bool = True) -> Installed:
         return entry
     for path, change in delta.changes.items():
         view = _keep(model, path, entry.originals if undo else stack.originals)
-        view.copy_(view.float() + change.matrix().to(view.device))
+        view.copy_((view.float() + change.matrix().to(view.device)).to(precision or view.dtype))
     if not undo:  # a hundred dense changes would fill the memory, and only their sum is needed
         entry.delta = WeightDelta(delta.model, {}, delta.extras)
     return entry

@@ -16,15 +16,17 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.core import deltas, models
-from engramlab.core.deltas import Delta, Installed, WeightDelta, stack_of
+from engramlab.core.deltas import Installed, WeightDelta, stack_of
 from engramlab.core.deltas import files as deltafiles
+from engramlab.editing.folders import card, checking, companions
 from engramlab.editing.folders import disk as folders
+from engramlab.editing.folders import precision as choice
 from engramlab.editing.folders.disk import EditRecord, Saved, State, is_edited
-from engramlab.editing.method import kinds
+from engramlab.editing.folders.loading import load, load_deltas
 from engramlab.files import writing
 from engramlab.files.locks import held
 
-__all__ = ["EditRecord", "Saved", "check_out", "is_edited", "listing", "load", "save", "undo"]
+__all__ = ["EditRecord", "Saved", "check_out", "is_edited", "listing", "load", "load_deltas", "save", "undo"]
 
 
 def save(
@@ -36,6 +38,7 @@ def save(
     source: str | Path | None = None,
     base: str = "",
     delta_only: bool = False,
+    precision: str | None = None,
 ) -> Path:
     """Saves a model with all the deltas that are on it.
 
@@ -47,6 +50,7 @@ def save(
         source: the edited folder the model was loaded from, to take over what is known about its edits.
         base: where the unedited model is: a path or hub id. By default what it was loaded from.
         delta_only: no weights; ``load`` reads the unedited model from ``base`` again.
+        precision: number type to keep the weights in, for a new folder; see ``precision.chosen``.
 
     Returns:
         The folder.
@@ -68,83 +72,38 @@ def save(
     name = base or (older.base if older else "") or str(getattr(model.config, "_name_or_path", ""))
     if delta_only and not name:
         raise UserError("a delta alone needs to know the model it is for: give base=, a path or a hub id")
+    if older is not None:
+        kind = older.precision
+    else:
+        kind = choice.chosen(model, name, precision)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    state = State(folder, name, deltas.fingerprint(model), dtype, delta_only, len(entries))
+    state = State(folder, name, deltas.fingerprint(model), dtype, kind, delta_only)
     of = [*known, *[EditRecord()] * (len(entries) - len(known))]
     of[len(entries) - len(records) :] = records
+    files_of = str(older.folder) if older is not None and not older.delta_only else name
 
     def write(partial: Path) -> None:
-        there = dataclasses.replace(state, folder=partial)
-        if not delta_only:
-            with models.quiet():
-                # One file, whatever its size: it can be replaced in one go.
-                model.save_pretrained(str(partial), max_shard_size=1 << 60)  # type: ignore[operator]
-                tokenizer.save_pretrained(str(partial))
+        now = dataclasses.replace(state, folder=partial)
+        before: dict[str, str] = {}
         for number, record in enumerate(of, 1):
-            _write_edit(there, model, entries, number, record)
-        folders.write_about(there)
+            now, one = _write_edit(now, model, entries, number, record)
+            before = {name: digests["before"] for name, digests in one.weights.items()} | before
+        if delta_only:
+            now = dataclasses.replace(now, unedited=checking.unedited(model, kind))
+        else:
+            _write_weights(model, partial, getattr(torch, kind))
+            companions.write(model, tokenizer, files_of, partial, kind)
+            now = checking.with_digests(now, before)
+        folders.write_about(now)
+        card.write(now)
 
     writing.write_folder(folder, write)
     return folder
 
 
-def load(
-    folder: str | Path, *, device: str | torch.device | None = None, base: str | None = None
-) -> tuple[nn.Module, Any]:
-    """The edited model with all its deltas on it, as if they had just been made, and its tokenizer.
-
-    They can be taken off one by one (``core.deltas``), down to the unedited model, bit for bit.
-
-    Args:
-        device: where to; the CPU by default.
-        base: for deltas alone: where the unedited model is now, if not where it was.
-
-    Raises:
-        UserError: no edited folder, a damaged one, weights that something else has changed, or another base model.
-    """
-    state = folders.read(folder)
-    dtype = getattr(torch, state.dtype)
-    known = [folders.saved(state, number) for number in range(1, state.edits + 1)]
-    if state.delta_only:
-        try:
-            model, tokenizer = models.load(base or state.base, dtype=dtype, device=device)
-        except UserError as error:
-            raise UserError(f"{state.folder} holds edits alone, and their model could not be loaded: {error}") from None
-    else:
-        model, tokenizer = models.load(str(state.folder), dtype=dtype)
-    after = [] if state.delta_only else _unwind(state, known, model)
-    found = deltas.fingerprint(model)
-    if found != state.model:
-        what = f"{base or state.base}: this is not the model that the edits in {state.folder} were made for"
-        if not state.delta_only:
-            what = f"{state.folder}: with its edits taken off, its weights are not those they were made for"
-        raise UserError(f"{what} (fingerprint {found}, not {state.model}); take the original files from a copy")
-    if device is not None:
-        model.to(device)
-    made = load_deltas(state, known)
-    for i, delta in enumerate(made):
-        deltas.install(model, delta)
-        for name, value in after[i].items() if after else ():
-            _weight(model, name).data.copy_(value)  # bit for bit, also if this machine adds up in another order
-    return model, tokenizer
-
-
-def load_deltas(state: State, known: Sequence[Saved]) -> list[Delta]:
-    """The deltas of a folder, oldest first, each knowing which one it continues."""
-    there = kinds()
-    made: list[Delta] = []
-    for one in known:
-        delta = deltafiles.load(state.edit(one.number) / folders.DELTA, there)
-        if one.continues is not None:
-            delta.continues = made[one.continues - 1]
-        made.append(delta)
-    return made
-
-
 def listing(folder: str | Path) -> list[Saved]:
     """The edits that are in effect in a folder, oldest first. Raises UserError: no edited folder, or a damaged one."""
-    state = folders.read(folder)
-    return [folders.saved(state, number) for number in range(1, state.edits + 1)]
+    return folders.listing(folders.read(folder))
 
 
 def undo(folder: str | Path, *, last: int | None = None, to: int | None = None) -> list[Saved]:
@@ -174,13 +133,13 @@ def undo(folder: str | Path, *, last: int | None = None, to: int | None = None) 
             wrong = f"--last {last}" if to is None else f"--to {to}"
             fine = f"1 to {state.edits}" if to is None else f"0 to {state.edits - 1}"
             raise UserError(f"{wrong}: {state.folder} has {state.edits} edit{'s' * (state.edits > 1)}; give {fine}")
-        gone = [folders.saved(state, number) for number in range(state.edits, left, -1)]
+        known = folders.listing(state)
+        checking.check(state, known)
+        gone = known[: left - state.edits - 1 : -1] if left else known[::-1]
         changes: dict[str, torch.Tensor] = {}
-        for one in gone if not state.delta_only else ():
-            now = folders.tensors(state, [name for name in one.weights if name not in changes]) | changes
-            folders.check_untouched(state, one, now)
-            changes |= folders.originals(state, one)
-        folders.commit(dataclasses.replace(state, edits=left), changes)
+        for one in gone:
+            changes |= checking.originals(state, one)
+        _commit(dataclasses.replace(state, records=state.records[:left]), changes)
     return gone
 
 
@@ -211,39 +170,61 @@ def _append(state: State, model: nn.Module, entries: Sequence[Installed], record
             f"{state.folder} holds edits that are not on this model (or not in this order); load the folder, edit that model, "
             "and save it there"
         )
-    new = dataclasses.replace(state, edits=len(entries))
     of = [*[EditRecord()] * len(entries), *records][-len(entries) :]
     changes: dict[str, torch.Tensor] = {}
     folders.tidy(state)
+    new = state
     for number in range(known + 1, len(entries) + 1):
-        _write_edit(new, model, entries, number, of[number - 1])
+        new, _ = _write_edit(new, model, entries, number, of[number - 1])
         if not state.delta_only:
             changes |= {_tensor(path): _weight(model, _tensor(path)) for path in entries[number - 1].originals}
-    for name, value in folders.tensors(state, changes).items():
+    for name, value in folders.read_tensors(state.folder / folders.WEIGHTS, changes).items():
         if value.shape != changes[name].shape:
             raise UserError(f"{state.folder}: {name} has another shape than the model's; choose another --out")
-    folders.commit(new, changes)
+    _commit(new, changes)
 
 
-def _write_edit(state: State, model: nn.Module, entries: Sequence[Installed], number: int, record: EditRecord) -> None:
-    """The folder of one edit, whole or not at all."""
+def _commit(state: State, changes: dict[str, torch.Tensor]) -> None:
+    folders.commit(state, changes)
+    card.write(state)
+
+
+def _write_weights(model: nn.Module, folder: Path, kind: torch.dtype) -> None:
+    """``model.safetensors`` in that number type, and the config beside it."""
+    cast: dict[tuple[int, torch.Size], torch.Tensor] = {}  # tied weights stay one tensor
+
+    def of(value: torch.Tensor) -> torch.Tensor:
+        if not value.is_floating_point():
+            return value
+        return cast.setdefault((value.data_ptr(), value.shape), value.to(kind))
+
+    values = {name: of(value) for name, value in model.state_dict().items()}
+    with models.quiet():  # one file, whatever its size: it can be replaced in one go
+        model.save_pretrained(str(folder), state_dict=values, max_shard_size=1 << 60)  # type: ignore[operator]
+
+
+def _write_edit(
+    state: State, model: nn.Module, entries: Sequence[Installed], number: int, record: EditRecord
+) -> tuple[State, Saved]:
+    """The folder of one edit, whole or not at all; the state with it."""
     from safetensors.torch import save_file
 
-    entry = entries[number - 1]
+    entry, kind = entries[number - 1], getattr(torch, state.precision)
     delta = entry.delta
     assert delta is not None
     later = entries[number:]
-    kept = {_tensor(path): value.detach().cpu().contiguous() for path, value in entry.originals.items()}
+    kept = {_tensor(path): value.detach().to("cpu", kind).contiguous() for path, value in entry.originals.items()}
     after = {
         _tensor(path): next((e.originals[path] for e in later if path in e.originals), _weight(model, _tensor(path)))
         for path in entry.originals
     }
     weights = {
-        name: {"before": deltafiles.digest_of(value), "after": deltafiles.digest_of(after[name])}
+        name: {"before": deltafiles.digest_of(value), "after": deltafiles.digest_of(after[name].to(kind))}
         for name, value in kept.items()
     }
     continues = next((i for i, e in enumerate(entries, 1) if e.delta is delta.continues), None)
     about = Saved(number, record, delta.kind, deltafiles.digest(delta), continues, {} if state.delta_only else weights)
+    place = state.folder / folders.EDITS / state.next_name()
 
     def write(partial: Path) -> None:
         deltafiles.save(delta, partial / folders.DELTA)
@@ -251,19 +232,9 @@ def _write_edit(state: State, model: nn.Module, entries: Sequence[Installed], nu
             save_file(kept, str(partial / folders.ORIGINALS))
         folders.write_saved(partial, about)
 
-    writing.write_folder(state.edit(number), write)
-
-
-def _unwind(state: State, known: Sequence[Saved], model: nn.Module) -> list[dict[str, torch.Tensor]]:
-    """Takes all edits off a model loaded from a folder; returns, for each, the matrices as it had left them."""
-    after: list[dict[str, torch.Tensor]] = []
-    for one in reversed(known):
-        now = {name: _weight(model, name).detach().clone() for name in one.weights}
-        folders.check_untouched(state, one, now)
-        for name, value in folders.originals(state, one).items():
-            _weight(model, name).data.copy_(value)
-        after.append(now)
-    return after[::-1]
+    writing.write_folder(place, write)
+    made = place.name, deltafiles.digest_of_file(place / folders.EDIT)
+    return dataclasses.replace(state, records=(*state.records, made)), about
 
 
 def _alike(state: State, entries: Sequence[Installed]) -> int:
