@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -332,8 +333,9 @@ def test_what_cannot_be_saved(plain: Any, tmp_path: Path) -> None:
 
 def test_two_processes_do_not_change_one_folder(plain: Any, tmp_path: Path) -> None:
     edited(plain(), tmp_path / "e", "ft-m")
-    with held(tmp_path / "e"), pytest.raises(UserError, match="is in use by another process"):
-        saving.undo(tmp_path / "e")
+    with held(tmp_path / "e"), ThreadPoolExecutor() as another:
+        with pytest.raises(UserError, match="is in use by another process"):
+            another.submit(saving.undo, tmp_path / "e").result()
 
 
 def _one(source: Path, out: Path, edit: Edit, name: str) -> Path:
