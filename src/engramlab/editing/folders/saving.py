@@ -24,9 +24,21 @@ from engramlab.editing.folders import precision as choice
 from engramlab.editing.folders.disk import EditRecord, Saved, State, is_edited
 from engramlab.editing.folders.loading import load, load_deltas
 from engramlab.files import writing
-from engramlab.files.locks import held
+from engramlab.files.locks import held, place, vacant
 
-__all__ = ["EditRecord", "Saved", "check_out", "is_edited", "listing", "load", "load_deltas", "save", "undo"]
+OTHER_OUT = " or choose another --out"
+__all__ = [
+    "OTHER_OUT",
+    "EditRecord",
+    "Saved",
+    "check_out",
+    "is_edited",
+    "listing",
+    "load",
+    "load_deltas",
+    "save",
+    "undo",
+]
 
 
 def save(
@@ -62,20 +74,32 @@ def save(
     entries = _entries(model)
     if not entries:
         raise UserError("there is nothing to save: no edit is on the model")
-    older = folders.read(source) if source is not None else None
-    check_out(folder, folder if folders.is_edited(folder) else source, delta_only=delta_only)
-    if folders.is_edited(folder):
-        with held(folder):
+    with held(folder, OTHER_OUT):
+        older = folders.read(source) if source is not None else None
+        check_out(folder, folder if folders.is_edited(folder) else source, delta_only=delta_only)
+        if folders.is_edited(folder):
             _append(folders.read(folder), model, entries, records)
-        return folder
+        else:
+            _save_new(model, tokenizer, folder, entries, records, older, base, delta_only, precision)
+    return folder
+
+
+def _save_new(
+    model: nn.Module,
+    tokenizer: Any,
+    folder: Path,
+    entries: Sequence[Installed],
+    records: Sequence[EditRecord],
+    older: State | None,
+    base: str,
+    delta_only: bool,
+    precision: str | None,
+) -> None:
     known = [folders.saved(older, k + 1).record for k in range(_alike(older, entries))] if older else []
     name = base or (older.base if older else "") or str(getattr(model.config, "_name_or_path", ""))
     if delta_only and not name:
         raise UserError("a delta alone needs to know the model it is for: give base=, a path or a hub id")
-    if older is not None:
-        kind = older.precision
-    else:
-        kind = choice.chosen(model, name, precision)
+    kind = older.precision if older is not None else choice.chosen(model, name, precision)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     state = State(folder, name, deltas.fingerprint(model), dtype, kind, delta_only)
     of = [*known, *[EditRecord()] * (len(entries) - len(known))]
@@ -98,7 +122,6 @@ def save(
         card.write(now)
 
     writing.write_folder(folder, write)
-    return folder
 
 
 def listing(folder: str | Path) -> list[Saved]:
@@ -156,7 +179,7 @@ def check_out(out: Path, source: str | Path | None, *, delta_only: bool) -> None
                 ("deltas alone", "the whole model") if not delta_only else ("the whole model", "deltas alone")
             )
             raise UserError(f"{out} holds {holds}, {asked} cannot be added there; choose another --out")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif not vacant(place(out)):
         raise UserError(f"{out} exists and is no edited folder; choose another --out, it will be made")
     elif source is not None and out.resolve().is_relative_to(Path(source).expanduser().resolve()) and is_edited(source):
         raise UserError(f"{out} is inside {source}; choose another --out")
@@ -224,7 +247,7 @@ def _write_edit(
     }
     continues = next((i for i, e in enumerate(entries, 1) if e.delta is delta.continues), None)
     about = Saved(number, record, delta.kind, deltafiles.digest(delta), continues, {} if state.delta_only else weights)
-    place = state.folder / folders.EDITS / state.next_name()
+    there = state.folder / folders.EDITS / state.next_name()
 
     def write(partial: Path) -> None:
         deltafiles.save(delta, partial / folders.DELTA)
@@ -232,8 +255,8 @@ def _write_edit(
             save_file(kept, str(partial / folders.ORIGINALS))
         folders.write_saved(partial, about)
 
-    writing.write_folder(place, write)
-    made = place.name, deltafiles.digest_of_file(place / folders.EDIT)
+    writing.write_folder(there, write)
+    made = there.name, deltafiles.digest_of_file(there / folders.EDIT)
     return dataclasses.replace(state, records=(*state.records, made)), about
 
 
