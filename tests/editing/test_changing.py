@@ -79,6 +79,17 @@ def test_a_change_is_judged_saved_and_comes_off(model: nn.Module, tokenizer: Any
     assert same(before, weights(bare))
 
 
+@pytest.mark.parametrize("target", ["on Washington\non the Seine", " ".join(["Paris", "Seine", "Japan"] * 9)])
+def test_a_target_of_several_lines_or_many_tokens_is_judged_whole(
+    model: nn.Module, tokenizer: Any, target: str
+) -> None:
+    config = ft_m.Config(steps=200, learning_rate=0.02)
+    changed = editing.change(model, tokenizer, Edit(EDITS[0].query, target), config=config)
+    assert changed.holds()
+    assert changed.rows[0]["generated"] == 1.0
+    assert changed.rows[0]["written_after"].startswith(target)
+
+
 def test_cases_keep_their_judges_and_names(model: nn.Module, tokenizer: Any) -> None:
     judged = Edit(EDITS[0].query, "Edo", judges=(Query("It is", "", role="locality", group="own"),))
     rows = editing.change(model, tokenizer, [Case("mine", (judged,)), EDITS[1]], config=STRONG).rows

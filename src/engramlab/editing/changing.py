@@ -100,10 +100,7 @@ def change(
         return lambda done, total: progress(what, done, total) if progress is not None else None
 
     asked = preview.with_unrelated(cases)
-    new_tokens = max(8, evaluation.enough_tokens(tokenizer, asked))
-    before = evaluation.before(
-        model, tokenizer, asked, new_tokens=new_tokens, progress=report("asking the model as it is")
-    )
+    before = evaluation.before(model, tokenizer, asked, least=8, progress=report("asking the model as it is"))
     editing = report(f"editing with {method}")
     editing(0, 1)
     delta, made, failed = _what_can_be(model, tokenizer, wishes, {"method": method, "loss": chosen, "config": config})

@@ -13,7 +13,7 @@ import torch
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
-from engramlab.core.text.tokens import join, place, start_tokens, token_span
+from engramlab.core.text.tokens import find_last, join, place, start_tokens, token_span
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,12 @@ def subject_span(edit: Edit) -> tuple[int, int]:
     prompt, subject = edit.query.prompt, edit.query.subject
     if not subject.strip():
         raise UserError(f"{name_of(edit)}: this method needs the subject; give it as the prompt quotes it")
-    at = prompt.rfind(subject)
-    if at < 0:
+    found = find_last(prompt, subject)
+    if found is None:
         raise UserError(
             f"{name_of(edit)}: the subject {subject!r} is not in the prompt {prompt!r}; give it exactly as it stands there"
         )
-    return at, at + len(subject)
+    return found
 
 
 def encode_edits(
