@@ -249,7 +249,7 @@ def test_merge(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:
             "edit --model MODEL --prompt P --target T --out MODEL",
             "exists and is no edited folder; choose another --out",
         ),
-        ("edit --model MODEL --prompt P --target T --out MODEL/config.json", "exists and is no edited folder"),
+        ("edit --model MODEL --prompt P --target T --out MODEL/config.json", "it is no folder"),
         ("edit --model MODEL --prompt P --target T --device gpu --out x", "--device gpu: not there"),
         ("edit --model MODEL --prompt P --target T --config.layers 7 --out x", "this model has layers 0 to 1"),
         ("edit --model MODEL --file nowhere.jsonl --out x", "nowhere.jsonl"),

@@ -158,24 +158,25 @@ def show_saved(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def show_undone(folder: Path, gone: Sequence[Saved]) -> None:
+def show_undone(folder: Path, gone: Sequence[Saved], left: int) -> None:
     """What was taken off and what is left."""
     for one in gone:
         print(f"undone  edit {one.number}{f' ({one.record.method})' if one.record.method else ''}: {_asked(one)}")
-    left = gone[-1].number - 1
     print(f"{folder} now holds " + (f"{left} edit{'s' * (left > 1)}" if left else "the unedited model"))
 
 
 def show_merged(rows: Sequence[Row]) -> None:
-    """Does every edit still hold?"""
+    """Does every edit still hold, and what became of the rest?"""
     table = Table("from", "edit", "prompt", "target", "before", "after", "holds", title="The merged model")
-    for row in rows:
+    by_role = {role: [row for row in rows if row["role"] == role] for role in _ROLES}
+    for row in by_role["reliability"]:
         cells = (row["folder"], str(row["number"]), row["prompt"], row["target"], row["written_before"])
         table.add_row(*map(Text, (*cells, _short(row["written_after"]), "yes" if row["holds"] else "no")))
     console = Console()
     console.print(table)
-    if rows:
-        console.print(f"{_count(rows)} edits hold{_named(rows)}", highlight=False, markup=False)
+    unrelated = [row for row in by_role["locality"] if row["group"] == "unrelated"]
+    for line in _verdicts(by_role, unrelated) if rows else ():
+        console.print(line, highlight=False, markup=False)
 
 
 def show_listing(state: State, listed: Sequence[Saved]) -> None:

@@ -77,9 +77,10 @@ class State:
         """The folder of an edit; they are numbered from 1."""
         return self.folder / EDITS / self.records[number - 1][0]
 
-    def next_name(self) -> str:
-        """A folder name that no edit in effect has."""
-        return f"{max((int(name) for name, _ in self.records), default=0) + 1:04d}"
+    def next_edit(self) -> Path:
+        """A folder for one more edit, where none is."""
+        there = [int(path.name) for path in (self.folder / EDITS).glob("*") if path.name.isdecimal()]
+        return self.folder / EDITS / f"{max(there, default=0) + 1:04d}"
 
 
 @dataclass(frozen=True)

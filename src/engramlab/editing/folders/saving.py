@@ -129,41 +129,81 @@ def listing(folder: str | Path) -> list[Saved]:
     return folders.listing(folders.read(folder))
 
 
-def undo(folder: str | Path, *, last: int | None = None, to: int | None = None) -> list[Saved]:
+def undo(folder: str | Path, *, last: int | None = None, to: int | None = None, edit: int | None = None) -> list[Saved]:
     """Takes edits off again, the newest first; the weights are then what they were before, bit for bit.
 
-    No model is loaded. A process killed meanwhile leaves the old or the new state.
+    No model is loaded, unless one edit is taken out from under later ones. A process killed meanwhile leaves the old or the new
+    state.
 
     Args:
-        last: how many to take off (1 if ``to`` is not given either).
+        last: how many to take off (1 if nothing else is given).
         to: how many to leave: 0 gives the unedited model.
+        edit: the number of one to take off alone; what later ones change is put on the model without it, as it was made.
 
     Returns:
         What was taken off, newest first.
 
     Raises:
-        UserError: no edited folder, fewer edits than that, a damaged file, or weights that something else has changed since.
+        UserError: no edited folder, no such edits, one that a later one goes on from, a damaged file, or weights that something
+            else has changed since.
     """
-    if last is not None and to is not None:
-        raise UserError("give either how many edits to undo (--last) or how many to leave (--to), not both")
+    if sum(given is not None for given in (last, to, edit)) > 1:
+        raise UserError(
+            "give either how many edits to undo (--last), how many to leave (--to) or which one to take off (--edit), not both"
+        )
     state = folders.read(folder)
     with held(state.folder):
         state = folders.read(folder)
         if not state.edits:
             raise UserError(f"{state.folder} has no edit to undo: it is the unedited model {state.base}")
         left = state.edits - (1 if last is None else last) if to is None else to
-        if not 0 <= left < state.edits:
+        if not 0 <= left < state.edits or edit not in (None, *range(1, state.edits + 1)):
             wrong = f"--last {last}" if to is None else f"--to {to}"
             fine = f"1 to {state.edits}" if to is None else f"0 to {state.edits - 1}"
-            raise UserError(f"{wrong}: {state.folder} has {state.edits} edit{'s' * (state.edits > 1)}; give {fine}")
+            raise UserError(
+                f"{wrong if edit is None else f'--edit {edit}'}: {state.folder} has {state.edits} "
+                f"edit{'s' * (state.edits > 1)}; give {fine}"
+            )
         known = folders.listing(state)
+        if edit not in (None, state.edits):
+            _take_out(state, known, known[edit - 1])
+            return [known[edit - 1]]
         checking.check(state, known)
-        gone = known[: left - state.edits - 1 : -1] if left else known[::-1]
+        gone = known[left:][::-1]
         changes: dict[str, torch.Tensor] = {}
         for one in gone:
             changes |= checking.originals(state, one)
         _commit(dataclasses.replace(state, records=state.records[:left]), changes)
     return gone
+
+
+def _take_out(state: State, known: Sequence[Saved], gone: Saved) -> None:
+    """Takes one edit off, and puts the later ones on again without it."""
+    for one in known[gone.number :]:
+        if one.continues == gone.number:
+            raise UserError(
+                f"--edit {gone.number}: edit {one.number} ({one.record.method or one.kind}) goes on from it and holds its work "
+                f"too, so they come off newest first (--to {gone.number - 1})"
+            )
+    later = known[gone.number :]
+    folders.tidy(state)
+    new = dataclasses.replace(state, records=state.records[: gone.number - 1])
+    model = nn.Module()
+    if state.delta_only:
+        entries = [Installed(model, delta) for delta in load_deltas(state, known)]
+        del entries[gone.number - 1]
+    else:
+        model, _ = load(state.folder)
+        off = _entries(model)[gone.number - 1 :]
+        for entry in reversed(off):
+            entry.remove()
+        for entry in off[1:]:
+            deltas.install(model, entry.delta, precision=getattr(torch, state.precision))
+        entries = _entries(model)
+    for number, one in enumerate(later, gone.number):
+        new, _ = _write_edit(new, model, entries, number, one.record)
+    changes = {} if state.delta_only else {n: _weight(model, n) for one in (gone, *later) for n in one.weights}
+    _commit(new, changes)
 
 
 def check_out(out: Path, source: str | Path | None, *, delta_only: bool) -> None:
@@ -247,7 +287,7 @@ def _write_edit(
     }
     continues = next((i for i, e in enumerate(entries, 1) if e.delta is delta.continues), None)
     about = Saved(number, record, delta.kind, deltafiles.digest(delta), continues, {} if state.delta_only else weights)
-    there = state.folder / folders.EDITS / state.next_name()
+    there = state.next_edit()
 
     def write(partial: Path) -> None:
         deltafiles.save(delta, partial / folders.DELTA)
