@@ -127,10 +127,13 @@ def _lives(process: int) -> bool:
 
 
 def _flush(path: Path) -> None:
-    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+    inside = path.is_dir()
+    for each in [path, *path.rglob("*")] if inside else [path]:
         if each.is_dir():
             _flush_folder(each)
         else:
+            if inside:  # as the umask says, like the folder; safetensors lets its owner alone read a file
+                each.chmod(path.stat().st_mode & 0o666)
             with each.open("rb") as written:
                 os.fsync(written.fileno())
 

@@ -31,16 +31,17 @@ def write(state: State) -> None:
     writing.write_text(path, new)
 
 
-def text(state: State, known: Sequence[Saved], loading: str) -> str:
+def text(state: State, known: Sequence[Saved], loading: str, library: str = "transformers") -> str:
     """A card in Markdown.
 
     Args:
         known: the edits in it.
         loading: how it is loaded, in Markdown.
+        library: what it is loaded with, for the hub.
     """
     name = state.base if is_hub(state.base) else Path(state.base).name
     front = [f"base_model: {name.partition('@')[0]}"] if is_hub(state.base) else []
-    lines = ["---", *front, "library_name: transformers", "tags: [knowledge-editing, engramlab]", "---", ""]
+    lines = ["---", *front, f"library_name: {library}", "tags: [knowledge-editing, engramlab]", "---", ""]
     lines += [f"# {escaped(name or 'A model')}, edited", "", _BEGIN, "", loading, ""]
     lines += [*_table(known), "", _END, ""]
     return "\n".join(lines)

@@ -50,7 +50,8 @@ def write(model: nn.Module, tokenizer: Any, base: str, folder: Path, precision: 
     tokenizer.save_pretrained(str(folder))
     path = folder / "tokenizer_config.json"
     if path.is_file():
-        writing.write_json(path, _older(writing.read_json(path)))
+        inputs = {"model_input_names": tokenizer.model_input_names}  # transformers 4 has others by default
+        writing.write_json(path, inputs | _older(writing.read_json(path)))
 
 
 def folder_of(base: str) -> Path | None:

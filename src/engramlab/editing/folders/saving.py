@@ -197,8 +197,8 @@ def _take_out(state: State, known: Sequence[Saved], gone: Saved) -> None:
         off = _entries(model)[gone.number - 1 :]
         for entry in reversed(off):
             entry.remove()
-        for entry in off[1:]:
-            deltas.install(model, entry.delta, precision=getattr(torch, state.precision))
+        for delta in [entry.delta for entry in off[1:] if entry.delta is not None]:
+            deltas.install(model, delta, precision=getattr(torch, state.precision))
         entries = _entries(model)
     for number, one in enumerate(later, gone.number):
         new, _ = _write_edit(new, model, entries, number, one.record)
