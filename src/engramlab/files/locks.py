@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -115,12 +114,7 @@ def _locked(path: Path, refusal: str, *, keep: bool) -> Iterator[None]:
         return
     while True:
         with room(path):
-            try:
-                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-            except OSError as error:
-                if error.errno == errno.ELOOP:
-                    raise UserError(f"{path} is a link, and nothing is written through links; remove it") from None
-                raise
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
