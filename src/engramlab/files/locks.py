@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -72,18 +71,20 @@ def held(folder: Path, instead: str = "", *, make: bool = False) -> Iterator[Non
 
     Args:
         instead: what else than to wait the user could do, for the message.
-        make: makes the folder.
+        make: makes the folder, and does not enter again.
 
     Raises:
         UserError: another process holds it, it cannot be written to, or its lock is a link.
     """
     there = Path(os.path.realpath(folder))
     key = os.getpid(), threading.get_ident(), str(there)
+    refusal = UserError(f"{folder} is in use by another process; wait for it{instead}")
+    if make and key in _held:
+        raise refusal
     with contextlib.ExitStack() as holds:
         _held[key] = _held.get(key, 0) + 1
         holds.callback(_let_go, key)
         if _held[key] == 1:
-            refusal = f"{folder} is in use by another process; wait for it{instead}"
             beside = holds.enter_context(contextlib.ExitStack())
             if not there.is_dir():  # what does not exist is held by a file beside it
                 with room(folder):
@@ -106,7 +107,7 @@ def _let_go(key: tuple[int, int, str]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, refusal: str, *, keep: bool) -> Iterator[None]:
+def _locked(path: Path, refusal: UserError, *, keep: bool) -> Iterator[None]:
     """Holds a lock file, which is neither read nor written; it goes again where it is not to be kept."""
     try:
         import fcntl
@@ -115,17 +116,12 @@ def _locked(path: Path, refusal: str, *, keep: bool) -> Iterator[None]:
         return
     while True:
         with room(path):
-            try:
-                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-            except OSError as error:
-                if error.errno == errno.ELOOP:
-                    raise UserError(f"{path} is a link, and nothing is written through links; remove it") from None
-                raise
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)
-            raise UserError(refusal) from None
+            raise refusal from None
         except OSError:  # no locks on this file system
             break
         with contextlib.suppress(OSError):

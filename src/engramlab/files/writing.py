@@ -9,9 +9,9 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from engramlab.base.errors import UserError
 
@@ -31,6 +31,8 @@ def room(path: Path) -> Iterator[None]:
             ) from error
         if not isinstance(error, OSError):
             raise
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} is a link, and nothing is written through links; remove it") from None
         raise UserError(f"cannot write {path} ({error.strerror or error}); choose another place with --out") from error
 
 
@@ -166,6 +168,15 @@ def clear(*paths: Path) -> None:
         shutil.rmtree(gone, ignore_errors=True)
 
 
+def open_own(path: Path, mode: str) -> IO[bytes]:
+    """A file opened for writing, in a binary mode, unless it is a link: what lies elsewhere is not ours."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    return cast("IO[bytes]", open(path, mode, opener=opener))
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file so that it holds either its old content or all of the new. Raises UserError when the disk is full."""
     with replacing(path) as partial:
@@ -180,15 +191,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """``write_text`` of indented JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as Parquet, whole or not at all. Raises UserError when the disk is full."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with replacing(path) as partial:
-        pq.write_table(pa.Table.from_pylist(list(rows)), partial, compression="zstd")
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:

@@ -33,5 +33,6 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     run = Run(config, out, preset=preset, console=console)
     if not run.main:  # edits are not shared out: the first process makes them
         return {}
+    run.load()
     with run:
         return run.results()
