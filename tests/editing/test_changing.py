@@ -84,7 +84,7 @@ def test_a_target_of_several_lines_or_many_tokens_is_judged_whole(
     model: nn.Module, tokenizer: Any, target: str
 ) -> None:
     config = ft_m.Config(steps=200, learning_rate=0.02)
-    changed = editing.change(model, tokenizer, Edit(EDITS[0].query, target), config=config)
+    changed = editing.change(model, tokenizer, Edit(EDITS[0].query, target), config=config, closing=False)
     assert changed.holds()
     assert changed.rows[0]["generated"] == 1.0
     assert changed.rows[0]["written_after"].startswith(target)

@@ -79,13 +79,15 @@ class Edit:
 
     `query.subject` is the subject as the prompt quotes it. `judges` are queries that tell what became of the model: role
     "generality" (the prompt in other words), "portability" (what follows from the edit) and "locality" (what must stay as it
-    was), each with the kind a benchmark gives it as its `group`.
+    was), each with the kind a benchmark gives it as its `group`. `stop` is taught behind the target, of which it is no part:
+    a full stop, say, so that the model knows where a name that it has never seen ends.
     """
 
     query: Query
     target: str
     aliases: tuple[str, ...] = ()
     judges: tuple[Query, ...] = ()
+    stop: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import NO_SPACE, Edit, Query
+from engramlab.base.facts import NO_SPACE, Case, Edit, Query
 from engramlab.core.text.tokens import join, start_tokens
 
 _ANSWER = "Xyzzy"
@@ -55,6 +55,10 @@ class Chat:
         """The same edit of what is answered in a conversation, and what judges it."""
         judges = tuple(map(self.query, edit.judges))
         return replace(edit, query=self.query(edit.query), target=self._gap + edit.target, judges=judges)
+
+    def case(self, case: Case) -> Case:
+        """The same case in a conversation."""
+        return replace(case, edits=tuple(map(self.edit, case.edits)))
 
     def _render(self, messages: Sequence[dict[str, str]], **more: Any) -> str:
         text = str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, **more))
