@@ -58,8 +58,8 @@ class Query:
     How `target` joins the prompt is decided in one place, `core/text/tokens.py`: mostly by a space; white space of its
     own, or `NO_SPACE`, in front says otherwise. `aliases` count as right too. `subject` and `relation` name the fact
     asked for, `role` what the query is for (question, generality, locality, ...), `group` the slice it is reported
-    under ("train" or "test", an attribute, a depth). `said` is what the user said where `prompt` is that in a chat
-    template: an answer may then say it again before it answers.
+    under ("train" or "test", an attribute, a depth). `said` is the question itself where `prompt` is more than
+    that, such as the question in a chat template: an answer may then say it again before it answers.
     """
 
     prompt: str

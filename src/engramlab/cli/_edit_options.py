@@ -122,7 +122,11 @@ def cases_of(given: EditOptions, name: str, needs_subject: bool) -> tuple[list[C
         (edit,) = case.edits
         if given.subject:
             subject_span(edit)
-        return [case if given.rephrase else Case(case.id, (replace(edit, judges=preview.rewordings(edit)),))], []
+        return [
+            case
+            if given.rephrase
+            else Case(case.id, (replace(edit, judges=preview.rewordings(edit, chat=given.chat)),))
+        ], []
     for option in ("prompt", "target", "subject", "aliases", "rephrase", "no-space"):
         if not given.space if option == "no-space" else getattr(given, option):
             raise UserError(f"--{option} cannot be given with --file: it belongs into the file, a record an edit")

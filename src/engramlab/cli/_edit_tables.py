@@ -15,7 +15,7 @@ from rich.text import Text
 from engramlab.base.progress import NamedProgress, ProgressBar
 from engramlab.base.rows import Row
 from engramlab.editing.folders.disk import Saved, State
-from engramlab.editing.judge.preview import AFTER, CHAT, Scores, holds
+from engramlab.editing.judge.preview import AFTER, CHAT, FORMS, Scores, holds
 from engramlab.measuring.answers import runs_on
 
 if TYPE_CHECKING:
@@ -105,11 +105,17 @@ def _cells(row: Row) -> tuple[str, str, str, str, str]:
     kind = row["group"] if row["role"] == "generality" and row["group"] != "rephrase" else ""
     return (
         kind or _ROLES[row["role"]],
-        row.get("said") or row["prompt"],
+        _asked_with(row),
         _short(row["written_before"]),
         _short(row["written_after"]),
         f"{sums[0]:.2f} -> {sums[1]:.2f}" if scored else "",
     )
+
+
+def _asked_with(row: Row) -> str:
+    """The prompt without the chat template around it."""
+    said = row.get("said", "")
+    return said if said and row["group"] not in FORMS else row["prompt"]
 
 
 def _verdicts(by_role: dict[str, list[Row]], unrelated: Sequence[Row]) -> Iterator[str]:
@@ -163,8 +169,7 @@ def _damage(unrelated: Sequence[Row], method: str) -> Iterator[str]:
     changed = [row for row in unrelated if not row["generated"]]
     if changed:
         which = "; ".join(
-            f"{row.get('said') or row['prompt']!r} ({_short(row['written_before'], 20)!r} -> "
-            f"{_short(row['written_after'], 20)!r})"
+            f"{_asked_with(row)!r} ({_short(row['written_before'], 20)!r} -> {_short(row['written_after'], 20)!r})"
             for row in changed
         )
         others = ",".join(name for name in ("ft-m", "lora", "rome", "wise") if name != method)

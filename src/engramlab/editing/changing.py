@@ -139,17 +139,19 @@ class Work:
         cases = _cases([edits] if isinstance(edits, (Edit, Case)) else edits)
         check(cases)
         form = Chat(tokenizer) if chat else None
-        asked = preview.with_unrelated(cases)
-        self.asked = asked if form is None else list(map(form.case, asked))
-        formed = cases if form is None else list(map(form.case, cases))
-        self.wishes = [edit for case in formed for edit in case.edits]
+        there = form
         if form is None and has_template(tokenizer):
             with contextlib.suppress(UserError):  # a template that fails on a lone message: nobody asked for it
-                self.asked = preview.with_chat(asked, Chat(tokenizer))
-        stop = form.stop if form is not None else ""
+                there = Chat(tokenizer)
+        asked = preview.with_unrelated(cases)
+        if form is not None:
+            cases, asked = list(map(form.case, cases)), list(map(form.case, asked))
+        self.wishes = [edit for case in cases for edit in case.edits]
+        self.asked = preview.with_chat(asked, there) if form is None and there is not None else asked
 
         def closed(edit: Edit) -> Edit:
-            return replace(edit, stop=edit.stop or stop or full_stop(edit.target.rstrip())) if closing else edit
+            turn = there.stop if there is not None and there.holds(edit.query.prompt) else ""
+            return replace(edit, stop=edit.stop or turn or full_stop(edit.target.rstrip())) if closing else edit
 
         self._taught = list(map(closed, self.wishes))
 

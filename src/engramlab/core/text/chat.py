@@ -46,6 +46,10 @@ class Chat:
         """What the model reads when a user says this; the answer follows."""
         return self._render([{"role": "user", "content": said}], add_generation_prompt=True)
 
+    def holds(self, prompt: str) -> bool:
+        """Is a prompt in a template already: does it hold special tokens?"""
+        return any(token in prompt for token in self.tokenizer.all_special_tokens)
+
     def query(self, query: Query) -> Query:
         """The same question in a conversation."""
         target = self._gap + query.target if query.target.strip() else query.target

@@ -47,58 +47,68 @@ _OPENINGS = (
 CHAT, AFTER = "in chat", "after other text"
 """Kinds of wordings that are no rewordings: the prompt put in a conversation, and the prompt behind other text."""
 
+FORMS = ("question and answer", "as a question", "gap to fill")
+"""Wordings that are a text around the question, which may be said again."""
 
-def rewordings(edit: Edit) -> tuple[Query, ...]:
+
+def rewordings(edit: Edit, *, chat: bool = False) -> tuple[Query, ...]:
     """The edit's prompt in other words, as far as that can be done without knowing what it says; ``group`` says how.
 
     Of an English prompt: as a question, in another order, with a gap to be filled, the fact the other way round (which does not
-    follow for a model, so it is "portability") and, last, unchanged behind other text.
+    follow for a model, so it is "portability") and unchanged behind other text.
+
+    Args:
+        chat: only what a user would say in a conversation.
 
     >>> wish = Edit(Query("The capital of France is", "", subject="France"), "Rome")
     >>> for query in rewordings(wish): print(f"{query.group}: {query.prompt!r} -> {query.target}")
     as a question: 'Q: What is the capital of France?\\nA:' -> Rome
-    reordered: "France's capital is" -> Rome
     gap to fill: 'Fill in the gap: The capital of France is ___.\\nThe gap:' -> Rome
+    reordered: "France's capital is" -> Rome
     after other text: 'As everyone knows, the capital of France is' -> Rome
     after other text: 'Here is a fact. The capital of France is' -> Rome
     the other way round: 'Rome is the capital of' -> France
     """
     bare, subject = edit.query.prompt.strip(), edit.query.subject.strip()
-    if not re.search("[A-Za-z]", bare) or spaceless(last_letter(bare)):
+    if not re.search("[A-Za-z]", bare) or spaceless(last_letter(bare)) or "\n" in bare:
         return ()
     first, _, rest = bare.partition(" ")
     inner = f"{first.lower()} {rest}" if first.lower() in _OPENINGS and rest else bare
     found: list[tuple[str, str]] = []
+    forms: list[tuple[str, str]] = []  # texts that a user of a conversation would not write
     other_way = ""
     if bare.endswith("?"):
         asked = re.fullmatch(rf"What (is|was|are|were) the (.+) of {re.escape(subject)}\?", bare) if subject else None
-        found.append(("question and answer", f"Q: {bare}\nA:"))
+        forms.append(("question and answer", f"Q: {bare}\nA:"))
         if asked:
             found.append(("as a statement", f"The {asked[2]} of {subject} {asked[1]}"))
         found.append((AFTER, f"Please answer the question. {bare}"))
     else:
         stated = re.fullmatch(rf"The (.+) of {re.escape(subject)} (is|was|are|were)", bare) if subject else None
         if stated:
-            found.append(("as a question", f"Q: What {stated[2]} the {stated[1]} of {subject}?\nA:"))
+            forms.append(("as a question", f"Q: What {stated[2]} the {stated[1]} of {subject}?\nA:"))
             found.append(("reordered", f"{subject}'s {stated[1]} {stated[2]}"))
             other_way = f"{edit.target} {stated[2]} the {stated[1]} of"
         else:
-            found.append(("as a question", f"Q: {bare} what?\nA:"))
+            forms.append(("as a question", f"Q: {bare} what?\nA:"))
             if subject and not bare.startswith(subject):
                 found.append(("subject first", f"{subject}: {inner}"))
-        found.append(("gap to fill", f"Fill in the gap: {bare} ___.\nThe gap:"))
+        forms.append(("gap to fill", f"Fill in the gap: {bare} ___.\nThe gap:"))
         found += [(AFTER, f"As everyone knows, {inner}"), (AFTER, f"Here is a fact. {bare}")]
-    answers = edit.target, edit.aliases
-    made = [Query(prompt, *answers, subject=subject, role="generality", group=group) for group, prompt in found]
-    if other_way:
+    whole = Query("", edit.target, edit.aliases, subject=subject, role="generality")
+    made = [replace(whole, prompt=prompt, group=group, said=bare) for group, prompt in forms if not chat]
+    made += [replace(whole, prompt=prompt, group=group) for group, prompt in found]
+    if other_way and not chat:
         made.append(Query(other_way, subject, role="portability", group="the other way round"))
     return tuple(made)
 
 
 def with_chat(cases: Sequence[Case], chat: Chat) -> list[Case]:
-    """The cases, every edit also judged by its prompt put in a conversation."""
+    """The cases, every edit whose prompt is in no template yet also judged by it in a conversation."""
 
     def asked(edit: Edit) -> Edit:
+        if chat.holds(edit.query.prompt):
+            return edit
         said = replace(edit.query, target=edit.target, aliases=edit.aliases, role="generality", group=CHAT)
         return replace(edit, judges=(*edit.judges, chat.query(said)))
 
