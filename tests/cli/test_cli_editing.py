@@ -173,7 +173,8 @@ def test_many_edits_from_a_file(
         return [method.failed(case) if b else next(made) for case, b in zip(cases, bad, strict=True)]
 
     monkeypatch.setattr(ft_m, "edit_each", fails)
-    said = engramlab(capsys, "edit", "--model", unedited, "--file", "edits.jsonl", *STRONG, "--out", "e")
+    command = ("edit", "--model", unedited, "--file", "edits.jsonl", "--no-closing", *STRONG, "--out", "e")
+    said = engramlab(capsys, *command)
     assert "2 of 3 edits hold; not: 'She was born in'" in said
     assert "failed: edit 'She was born in' -> 'France' failed: the loss" in said
     assert "Answers of the file that must stay as they are:" in said

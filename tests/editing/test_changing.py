@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from engramlab.base.facts import Case, Edit, Query
 from engramlab.core import deltas
 from engramlab.core.training import losses
 from engramlab.editing import changing
+from engramlab.editing.judge import preview
 from engramlab.editing.method import EditFailed
 from engramlab.editing.methods import ft_m
+from engramlab.measuring import answers
 
 STRONG = ft_m.Config(steps=60, learning_rate=0.02)
 
@@ -84,10 +87,17 @@ def test_a_target_of_several_lines_or_many_tokens_is_judged_whole(
     model: nn.Module, tokenizer: Any, target: str
 ) -> None:
     config = ft_m.Config(steps=200, learning_rate=0.02)
-    changed = editing.change(model, tokenizer, Edit(EDITS[0].query, target), config=config)
+    changed = editing.change(model, tokenizer, Edit(EDITS[0].query, target), config=config, closing=False)
     assert changed.holds()
     assert changed.rows[0]["generated"] == 1.0
     assert changed.rows[0]["written_after"].startswith(target)
+
+
+def test_examples_in_docstrings() -> None:
+    for module in (preview, answers):
+        result = doctest.testmod(module)
+        assert result.attempted >= 2
+        assert result.failed == 0
 
 
 def test_cases_keep_their_judges_and_names(model: nn.Module, tokenizer: Any) -> None:

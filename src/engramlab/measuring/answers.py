@@ -26,6 +26,7 @@ _MORE = re.compile(
     r"\w|[+#]|[-.·・‧]\w"
 )  # Nigeria, C++, Austria-Hungary, U.S.S.R.; but "Rome's" and "Paris (France)" end
 _MORE_DIGITS = re.compile(r"[,:/']\d")  # 2,102,650; 12:30
+_QUESTION = re.compile(r"(?:what|who|where|when|which) (is|was|are|were) (.+)")
 _BEFORE, _AFTER = (
     " \"'*_([{:",
     " \"'*_)]}.,;:!?",
@@ -54,6 +55,8 @@ def is_answer(written: str, answers: Iterable[str], said: str = "") -> bool:
     (True, False, False)
     >>> is_answer("The capital of France is **Rome**.", ["Rome"], "The capital of France is")
     True
+    >>> is_answer("The capital of France is Rome.", ["Rome"], "What is the capital of France?")
+    True
     """
     return any(ends for _, ends in _begun(written, answers, said))
 
@@ -70,10 +73,11 @@ def runs_on(written: str, answers: Iterable[str], said: str = "") -> str | None:
 
 def _begun(written: str, answers: Iterable[str], said: str) -> list[tuple[str, bool]]:
     """The answers that the text begins with, and whether each ends there."""
-    texts = [normalise(written)]
-    again = normalise(said) if said else ""
-    if again and texts[0].startswith(again):
-        texts.append(normalise(texts[0][len(again) :]))
+    text = normalise(written)
+    again = [normalise(said)] if said else []
+    if again and (question := _QUESTION.fullmatch(again[0])):
+        again.append(normalise(f"{question[2]} {question[1]}"))
+    texts = [text, *(normalise(text[len(one) :]) for one in again if text.startswith(one))]
     pairs = [(answer, normalise(answer)) for answer in answers]
     return [(a, _ends(b, text[len(b) :])) for text in texts for a, b in pairs if b and text.startswith(b)]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import NO_SPACE, Edit, Query
+from engramlab.base.facts import NO_SPACE, Case, Edit, Query
 from engramlab.core.text.tokens import join, start_tokens
 
 _ANSWER = "Xyzzy"
@@ -46,6 +46,10 @@ class Chat:
         """What the model reads when a user says this; the answer follows."""
         return self._render([{"role": "user", "content": said}], add_generation_prompt=True)
 
+    def holds(self, prompt: str) -> bool:
+        """Is a prompt in a template already: does it hold special tokens?"""
+        return any(token in prompt for token in self.tokenizer.all_special_tokens)
+
     def query(self, query: Query) -> Query:
         """The same question in a conversation."""
         target = self._gap + query.target if query.target.strip() else query.target
@@ -55,6 +59,10 @@ class Chat:
         """The same edit of what is answered in a conversation, and what judges it."""
         judges = tuple(map(self.query, edit.judges))
         return replace(edit, query=self.query(edit.query), target=self._gap + edit.target, judges=judges)
+
+    def case(self, case: Case) -> Case:
+        """The same case in a conversation."""
+        return replace(case, edits=tuple(map(self.edit, case.edits)))
 
     def _render(self, messages: Sequence[dict[str, str]], **more: Any) -> str:
         text = str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, **more))
