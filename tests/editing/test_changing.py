@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.support import zoo
-from tests.support.small import EDITS
+from tests.support.small import EDITS, quick
 from torch import nn
 
 from engramlab import editing
@@ -18,6 +18,7 @@ from engramlab.base.facts import Case, Edit, Query
 from engramlab.core import deltas
 from engramlab.core.training import losses
 from engramlab.editing import changing
+from engramlab.editing.folders.opening import load_model
 from engramlab.editing.judge import preview
 from engramlab.editing.method import EditFailed
 from engramlab.editing.methods import ft_m
@@ -161,3 +162,34 @@ def test_what_cannot_be_kept_is_not_left_on_the_model(
         editing.change(model, tokenizer, EDITS[0], out=tmp_path / "edited")
     assert deltas.installed(model) == ()
     assert same(before, weights(model))
+
+
+def test_edits_made_one_by_one_are_records_of_their_own(model: nn.Module, tokenizer: Any, tmp_path: Path) -> None:
+    """ROME's can be taken back alone; MEMIT's are solved together, and stay together."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    changed = editing.change(model, tokenizer, EDITS[:3], method="rome", config=quick("rome"), out=tmp_path / "rome")
+    listed = editing.listing(tmp_path / "rome")
+    assert [one.record.edits for one in listed] == [(edit,) for edit in changed.made]
+    assert sorted(row["prompt"] for one in listed for row in one.record.rows) == sorted(
+        r["prompt"] for r in changed.rows
+    )
+    for one in listed:
+        asked = [row for row in one.record.rows if row["role"] == "reliability"]
+        assert [row["prompt"] for row in asked] == [edit.query.prompt for edit in one.record.edits]
+    (gone,) = editing.undo(tmp_path / "rome", edit=2)
+    assert gone.record.edits == (EDITS[1],)
+    changed.entry.remove()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    changed = editing.change(model, tokenizer, EDITS[:3], method="memit", config=quick("memit"), out=tmp_path / "memit")
+    assert [len(one.record.edits) for one in editing.listing(tmp_path / "memit")] == [3]
+    changed.entry.remove()
+
+
+def test_what_is_judged_is_what_is_kept(tokenizer: Any, tmp_path: Path) -> None:
+    source = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=512).bfloat16()
+    source.save_pretrained(str(tmp_path / "base"))
+    tokenizer.save_pretrained(str(tmp_path / "base"))
+    model, tokenizer = load_model(str(tmp_path / "base"), device="cpu")
+    editing.change(model, tokenizer, EDITS[0], config=quick("ft-m"), out=tmp_path / "out")
+    again, _ = editing.load(tmp_path / "out")
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())

@@ -51,9 +51,12 @@ class EditOptions:
     delta_only: bool = False
     """Save what the edit changed, not the model."""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """Number type of the weights; by default float32, or that of an edited folder."""
+    """Number type to edit and to keep the weights in. By default they are edited in float32 and kept in the model's own (in
+    bfloat16 those of a .gguf file); an edited folder stays as it is."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU where there is one."""
+    base: str | None = None
+    """Where the unedited model is now, if the model is a folder of edits alone and it has moved."""
 
 
 def options(given: Sequence[str], name: str, module: Any, loss_name: str, doc: str | None) -> Any:

@@ -190,11 +190,29 @@ def _named(rows: Sequence[Row]) -> str:
 
 
 def show_saved(
-    out: Path, number: int, *, weights: bool, alone: bool, merged: bool = False, reads: bool = False
+    out: Path,
+    number: int,
+    *,
+    weights: bool,
+    alone: bool,
+    new: Sequence[int] = (),
+    merged: bool = False,
+    reads: bool = False,
 ) -> None:
-    """Where it is, how to load it, and how to take it back."""
+    """Where it is, how to load it, and how to take it back.
+
+    Args:
+        number: of the last edit.
+        new: of each edit of this call, how many facts are in it.
+    """
     console = Console()
-    kept = f"{number} edits" if merged else f"edit {number}"
+    kept = (
+        f"{number} edits"
+        if merged
+        else f"edits {number - len(new) + 1} to {number}"
+        if len(new) > 1
+        else f"edit {number}"
+    )
     lines = [f"saved   {out} ({kept}{', without the model' if alone else ''})"]
     load = f'model, tokenizer = engramlab.editing.load("{out}")'
     if alone:
@@ -216,6 +234,10 @@ def show_saved(
             "prompt), with asking from engramlab.editing."
         )
     lines.append(f"undo    engramlab undo {out}")
+    if len(new) > 1:
+        lines[-1] += f", one alone with --edit {number}"
+    elif sum(new) > 1:
+        lines[-1] += f", all {sum(new)} facts at once: this method works them out together"
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -24,9 +24,10 @@ def main(given: list[str]) -> None:
     from engramlab.core.training import losses
     from engramlab.editing import method
     from engramlab.editing.changing import Work, check
-    from engramlab.editing.folders import saving
+    from engramlab.editing.folders import precision, saving
     from engramlab.editing.folders.opening import load_model
     from engramlab.editing.trying import best, try_each
+    from engramlab.files.locks import held
 
     rest, several = take(given or ["--help"], "--try")
     rest, name = take(rest, "--method", None if several else _edit_options.METHOD)
@@ -48,10 +49,16 @@ def main(given: list[str]) -> None:
     check(cases)
     out, source = Path(out_name).expanduser(), str(options.model)
     saving.check_out(out, source if saving.is_edited(source) else None, delta_only=options.delta_only)
-    model, tokenizer = load_model(source, dtype=options.dtype, device=options.device)
     command = shlex.join(["engramlab", "edit", *given])
-    with tables.progress_bars() as report, tables.noting(notes):
-        work = Work(model, tokenizer, cases, chat=options.chat, closing=options.closing, source=source, progress=report)
+    with held(out, saving.OTHER_OUT), tables.progress_bars() as report, tables.noting(notes):
+        model, tokenizer = load_model(source, dtype=options.dtype, device=options.device, base=options.base)
+        kept = precision.chosen(model, source, options.dtype)
+        if not options.delta_only:
+            print(
+                f"the edited model will take {precision.size(model, kept) / 1e9:.2g} GB in {kept}; --delta-only keeps less"
+            )
+        how = {"chat": options.chat, "closing": options.closing, "source": source, "precision": kept}
+        work = Work(model, tokenizer, cases, progress=report, **how)
         tried = []
         if several:
             tried = try_each(work, names, loss)
@@ -67,6 +74,7 @@ def main(given: list[str]) -> None:
     tables.show_saved(
         out,
         len(deltas.installed(model)),
+        new=[len(edits) for _, edits, _ in changed.parts],
         weights=isinstance(changed.delta, deltas.WeightDelta),
         alone=options.delta_only,
         reads=type(changed.delta).context is not deltas.Delta.context,

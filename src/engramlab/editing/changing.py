@@ -10,29 +10,34 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit
 from engramlab.base.progress import NamedProgress, Progress
 from engramlab.core import deltas
-from engramlab.core.deltas import Delta, Installed
+from engramlab.core.deltas import Delta, Installed, Several, WeightDelta
 from engramlab.core.text.chat import Chat, has_template
 from engramlab.core.text.scripts import full_stop
 from engramlab.core.training import losses
 from engramlab.core.training.losses import Loss
 from engramlab.editing import benchmarks
+from engramlab.editing.folders import precision as choice
 from engramlab.editing.folders import saving
 from engramlab.editing.folders.disk import EditRecord, is_edited
 from engramlab.editing.judge import evaluation, preview
 from engramlab.editing.judge.evaluation import Row
 from engramlab.editing.method import EditFailed, load, make, make_each
 from engramlab.editing.requests import encode_edits, sharing
+from engramlab.files.locks import held
+
+_SEPARATE = 32  # edits of one call that become records of their own: each keeps the matrices that it overwrites
 
 
 @dataclass(frozen=True)
@@ -45,16 +50,19 @@ class Changed:
         made: the edits that are in the delta.
         failed: those that could not be made, and why.
         method, loss, config: how they were made; the loss is None for a method that takes none.
+        parts: the deltas, each with its edits and their rows, and a record of its own in a folder. Several where the method
+            makes edits one by one (``SEPARATE``), so that each can be taken back alone.
     """
 
     delta: Delta
-    entry: Installed
+    entry: Several
     rows: list[Row]
     made: list[Edit]
     failed: list[tuple[Edit, str]]
     method: str = ""
     loss: Loss | None = None
     config: Any = None
+    parts: tuple[tuple[Delta, tuple[Edit, ...], tuple[Row, ...]], ...] = ()
 
     def holds(self) -> bool:
         """Does the model now give every new answer?"""
@@ -74,6 +82,7 @@ def change(
     out: str | Path | None = None,
     source: str | Path = "",
     delta_only: bool = False,
+    precision: str | None = None,
     command: str = "",
     progress: NamedProgress | None = None,
 ) -> Changed:
@@ -94,6 +103,7 @@ def change(
         out: the folder to save in, see ``editing.save``.
         source: where the model came from: the edited folder that is gone on from, a path or a hub id.
         delta_only: save no weights.
+        precision: number type to keep the weights in, see ``folders.precision.chosen``.
         command: kept with a saved edit, for the reader.
         progress: see ``NamedProgress``.
 
@@ -101,23 +111,27 @@ def change(
         UserError: edits that contradict each other or cannot be encoded, an unknown name, no chat template, or an ``out`` that
             cannot be; before anything is done. ``EditFailed`` where no edit could be made. The model is then as it was.
     """
-    work = Work(model, tokenizer, edits, chat=chat, closing=closing, source=source, progress=progress)
-    work.check(method, loss, out, delta_only=delta_only)
-    work.ask()
-    changed = work.make(method, loss, config)
-    try:
-        if out is not None:
-            work.save(changed, out, delta_only=delta_only, command=command)
-    except BaseException:
-        changed.entry.remove()
-        raise
+    kept = None
+    if out is not None:
+        kept = choice.chosen(model, str(source) or str(getattr(model.config, "_name_or_path", "")), precision)
+    work = Work(model, tokenizer, edits, chat=chat, closing=closing, source=source, precision=kept, progress=progress)
+    with contextlib.nullcontext() if out is None else held(Path(out).expanduser(), saving.OTHER_OUT):
+        work.check(method, loss, out, delta_only=delta_only)
+        work.ask()
+        changed = work.make(method, loss, config)
+        try:
+            if out is not None:
+                work.save(changed, out, delta_only=delta_only, command=command)
+        except BaseException:
+            changed.entry.remove()
+            raise
     return changed
 
 
 class Work:
     """Some edits of a model, to be made and judged once or by several methods, each time from the model as it is.
 
-    Args: as of ``change``.
+    Args: as of ``change``; ``precision`` is that in which the edits will be kept, so that what is judged is what is kept.
 
     Attributes:
         wishes: the edits.
@@ -133,8 +147,10 @@ class Work:
         chat: bool = False,
         closing: bool = True,
         source: str | Path = "",
+        precision: str | None = None,
         progress: NamedProgress | None = None,
     ) -> None:
+        self.precision = precision
         self.model, self.tokenizer, self.source, self._progress = model, tokenizer, source, progress
         cases = _cases([edits] if isinstance(edits, (Edit, Case)) else edits)
         check(cases)
@@ -186,18 +202,61 @@ class Work:
         if module.NEEDS_SUBJECT and module.TOGETHER:
             self._say_shared(method)
         how = {"method": method, "loss": chosen, "config": config}
-        delta, made, failed = _what_can_be(self.model, self.tokenizer, self._taught, how)
-        editing(1, 1)
-        entry = deltas.install(self.model, delta)
-        try:
+        found: list[tuple[Delta, list[int], Installed]] = []
+        failed: list[tuple[int, str]] = []
+        groups = self._groups(module)
+        with contextlib.ExitStack() as undo:
+            for some in groups:
+                try:
+                    delta, good, bad = _what_can_be(self.model, self.tokenizer, [self._taught[i] for i in some], how)
+                except EditFailed as error:
+                    if len(groups) == 1:
+                        raise
+                    failed += [(i, str(error)) for i in some]
+                    continue
+                found.append((delta, [some[i] for i in good], self.put(delta)))
+                undo.callback(found[-1][-1].remove)
+                failed += [(some[i], why) for i, why in bad]
+            if not found:
+                raise EditFailed("; ".join(why for _, why in failed[:3]))
+            editing(1, 1)
             report = self._report("asking the edited model")
             rows = evaluation.judge(self.model, self.tokenizer, self.asked, self.before, progress=report)
-        except BaseException:
-            entry.remove()
-            raise
+            undo.pop_all()
         wishes, taken = self.wishes, chosen if module.TAKES_LOSS else None
-        why = [(wishes[i], reason) for i, reason in failed]
-        return Changed(delta, entry, rows, [wishes[i] for i in made], why, method, taken, config)
+        owners = [n for case in self._numbered() for n in case]
+        parts = tuple(
+            (d, tuple(wishes[i] for i in made), tuple(row for row, i in zip(rows, owners, strict=True) if i in made))
+            for d, made, _ in found
+        )
+        if len(found) == 1:
+            parts = ((*parts[0][:2], tuple(rows)),)
+        whole = (
+            found[0][0] if len(found) == 1 else WeightDelta.sum([d for d, *_ in found if isinstance(d, WeightDelta)])
+        )
+        why = [(wishes[i], reason) for i, reason in sorted(failed)]
+        made = [wishes[i] for _, some, _ in found for i in some]
+        return Changed(
+            whole, Several(tuple(entry for *_, entry in found)), rows, made, why, method, taken, config, parts
+        )
+
+    def put(self, delta: Delta) -> Installed:
+        """Puts a delta on the model, its weights as they will be kept."""
+        return deltas.install(self.model, delta, precision=getattr(torch, self.precision) if self.precision else None)
+
+    def _groups(self, module: Any) -> list[list[int]]:
+        """The edits, by number, that are made together and will be one record."""
+        if getattr(module, "SEPARATE", False) and 1 < len(self._taught) <= _SEPARATE:
+            return sharing(self.tokenizer, self._taught)
+        return [list(range(len(self._taught)))]
+
+    def _numbered(self) -> Iterator[list[int]]:
+        """Of each case asked, whose every query is (see ``evaluation.queries_of``): the edit's number."""
+        first = 0
+        for case in self.asked:
+            numbers = range(first, first + len(case.edits))
+            yield [*numbers, *(n for n, edit in zip(numbers, case.edits, strict=True) for _ in edit.judges)]
+            first += len(case.edits)
 
     def _say_shared(self, method: str) -> None:
         for some in sharing(self.tokenizer, self.wishes):
@@ -213,8 +272,16 @@ class Work:
         older = self._older
         base = "" if older is not None else str(self.source)
         base = str(Path(base).expanduser().resolve()) if base and Path(base).expanduser().exists() else base
-        record = _record(changed, command)
-        saving.save(self.model, self.tokenizer, out, records=[record], source=older, base=base, delta_only=delta_only)
+        saving.save(
+            self.model,
+            self.tokenizer,
+            out,
+            records=_records(changed, command),
+            source=older,
+            base=base,
+            delta_only=delta_only,
+            precision=self.precision,
+        )
 
 
 def check(cases: Sequence[Case]) -> None:
@@ -255,20 +322,20 @@ def _what_can_be(
     return make(model, tokenizer, [edits[i] for i in good], **how), good, failed
 
 
-def _record(changed: Changed, command: str) -> EditRecord:
-    """What is kept beside the delta; a loss of the caller's own has no name there."""
+def _records(changed: Changed, command: str) -> list[EditRecord]:
+    """What is kept beside each delta; a loss of the caller's own has no name there."""
     loss = changed.loss
     known = (
         name for name, one in losses.LOSSES.items() if one is loss or (is_dataclass(one) and type(one) is type(loss))
     )
-    return EditRecord(
+    alike = EditRecord(
         method=changed.method,
         loss=next(known, ""),
         config=asdict(changed.config),
         loss_settings=asdict(loss) if is_dataclass(loss) and not isinstance(loss, type) else {},
-        edits=tuple(changed.made),
-        rows=tuple(changed.rows),
-        failed=tuple({"edit": edit.query.prompt, "reason": why} for edit, why in changed.failed),
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         command=command,
     )
+    records = [replace(alike, edits=edits, rows=rows) for _, edits, rows in changed.parts]
+    failed = tuple({"edit": edit.query.prompt, "reason": why} for edit, why in changed.failed)
+    return [replace(records[0], failed=failed), *records[1:]]

@@ -39,8 +39,9 @@ Watch = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, Requests], None
 
 
 class Method(Protocol):
-    """What a file in ``editing/methods`` has. Optional is ``prepare(model, tokenizer, config)``, which computes and keeps what
-    every edit of a model needs (statistics of text)."""
+    """What a file in ``editing/methods`` has. Optional are ``prepare(model, tokenizer, config)``, which computes and keeps
+    what every edit of a model needs (statistics of text), and ``SEPARATE``: several edits of a call are changes of weights made
+    one after another, so that each is saved, and can be taken back, by itself."""
 
     __doc__: str | None
     TAKES_LOSS: bool

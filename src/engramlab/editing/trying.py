@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engramlab.base.errors import UserError
-from engramlab.core import deltas
 from engramlab.core.training.losses import Loss
 from engramlab.editing.changing import Changed, Work
 from engramlab.editing.judge import preview
@@ -74,5 +73,6 @@ def best(work: Work, tried: Sequence[Tried]) -> Changed:
         reasons = "; ".join(f"{one.method}: {one.reason}" for one in tried)
         raise UserError(f"none of the methods made the edit ({reasons})")
     changed = winner.changed
-    deltas.install(work.model, changed.delta)
+    for delta, *_ in changed.parts:
+        work.put(delta)
     return changed

@@ -61,6 +61,18 @@ class Installed:
         self.hooks.clear()
 
 
+@dataclass(frozen=True)
+class Several:
+    """Several deltas on a model, oldest first."""
+
+    entries: tuple[Installed, ...]
+
+    def remove(self) -> None:
+        """Takes them off."""
+        for entry in reversed(self.entries):
+            entry.remove()
+
+
 class Stack:
     """The deltas on a model, oldest first, and how the rows of the present forward pass are to be routed."""
 

@@ -22,6 +22,7 @@ from engramlab.editing.requests import sharing
 from engramlab.editing.solve.valuesearch import search_values
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, True, False, False
+SEPARATE = True
 
 
 @dataclass(frozen=True)
