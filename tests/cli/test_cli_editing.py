@@ -330,3 +330,34 @@ def test_a_gguf_model_comes_back_bit_for_bit(capsys: pytest.CaptureFixture[str])
     before = weights("e")
     assert {name for name in after if after[name] != before[name]} == changed
     assert saving.load("e")  # checks the fingerprint of the model as it came out of the GGUF file
+
+
+def test_a_base_that_has_moved_is_named(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:
+    base = shutil.copytree(unedited, "base")
+    engramlab(capsys, "edit", "--model", base, *FRANCE, "--delta-only", "--out", "alone")
+    engramlab(capsys, "edit", "--model", base, *JAPAN, "--delta-only", "--method", "lora", "--out", "other")
+    Path(base).rename("moved")
+    for words in (["edit", "--model", "alone", *JAPAN], ["merge", "alone", "other"]):
+        assert "if it has moved, say where it is with --base" in refused(capsys, *words, "--out", "x")
+    engramlab(capsys, "edit", "--model", "alone", "--base", "moved", *JAPAN, "--delta-only", "--out", "alone")
+    engramlab(capsys, "export", "other", "--peft", "adapter", "--base", "moved")
+    assert json.loads(Path("adapter/adapter_config.json").read_text())["base_model_name_or_path"] == "moved"
+    said = refused(capsys, "edit", "--model", "moved", "--base", "alone", *JAPAN, "--out", "x")
+    assert "--base alone: moved is no folder of edits alone; leave the option out" in said
+
+
+def test_what_is_said_of_size_and_of_undoing(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:
+    Path("two.jsonl").write_text(
+        '{"prompt": "The capital of France is", "target": "Edo", "subject": "France"}\n'
+        '{"prompt": "The old name of Japan was", "target": "Paris", "subject": "Japan"}\n'
+    )
+    said = engramlab(capsys, "edit", "--model", unedited, "--file", "two.jsonl", "--out", "a")
+    assert "the edited model will take 0.00013 GB in float32" in said
+    assert "(edit 1)" in said
+    assert "undo engramlab undo a, all 2 facts at once: this method works them out together" in said
+    rome = ("--method", "rome", "--config.statistics-tokens", "1000", "--config.context-lengths", "3", "2")
+    said = engramlab(capsys, "edit", "--model", unedited, "--file", "two.jsonl", *rome, "--out", "b")
+    assert "(edits 1 to 2)" in said
+    assert "undo engramlab undo b, one alone with --edit 2" in said
+    said = engramlab(capsys, "undo", "b", "--edit", "1")
+    assert "undone edit 1 (rome): The capital of France is -> Edo b now holds 1 edit" in said

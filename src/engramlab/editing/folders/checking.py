@@ -64,12 +64,19 @@ def with_digests(state: State, before: Mapping[str, str]) -> State:
 
     Args:
         before: digests of those tensors that edits have changed, as they were before the first.
+
+    Raises:
+        UserError: one of these is not in the file.
     """
     from safetensors import safe_open
 
     folder = state.folder
     with safe_open(str(folder / disk.WEIGHTS), "pt") as file:
         tensors = {name: before.get(name) or digest_of(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    if other := sorted(before.keys() - tensors.keys()):
+        raise UserError(
+            f"{other[0]} has another name in the files of this model; save what changed alone (--delta-only)"
+        )
     beside = (p for p in sorted(folder.rglob("*")) if p.is_file() and folder / disk.EDITS not in p.parents)
     files = {p.relative_to(folder).as_posix(): digest_of_file(p) for p in beside if p.name != disk.WEIGHTS}
     return dataclasses.replace(state, files=files, unedited=tensors)

@@ -17,7 +17,7 @@ from engramlab.files.locks import held, place
 
 TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _COPIED = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
-_DROPPED = ("general.file_type", "general.quantization_version")
+_DROPPED = ("general.architecture", "general.file_type", "general.quantization_version")
 _TRANSPOSED = ("attn_qkv.weight", "ffn_down.weight", "ffn_up.weight", "attn_output.weight")
 
 
