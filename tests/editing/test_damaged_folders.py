@@ -141,6 +141,20 @@ def test_a_damaged_file_is_named_or_does_no_harm(folders: Folders, tmp_path: Pat
             checked(out, folders, f"{name} of {other.name}")
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if name == "engramlab.json" or "delta" in name or "edit.json" in name]
+)
+def test_the_same_of_edits_alone(folders: Folders, tmp_path: Path, name: str) -> None:
+    for what, damage in DAMAGES.items():
+        out = shutil.copytree(folders.alone, tmp_path / what)
+        damage(out / name)
+        checked(out, folders, f"{name} {what}")
+    for other in (folders.good, folders.alike, folders.foreign):
+        out = shutil.copytree(folders.alone, tmp_path / f"of {other.name}")
+        shutil.copyfile(other / name, out / name)
+        checked(out, folders, f"{name} of {other.name}")
+
+
 HOSTILE: dict[str, Any] = {
     "edits": [
         -1,
@@ -222,6 +236,10 @@ def test_folders_without_digests_still_load_and_undo(folders: Folders, tmp_path:
     save_file(load_file(str(out / "model.safetensors")), str(out / "model.safetensors"), metadata=metadata)
     (out / "engramlab.json").write_text(json.dumps(about))
     assert behaviour(out) == folders.undone[0]
-    for left in (1, 0):
+    model, tokenizer = saving.load(out)
+    deltas.install(model, method.make(model, tokenizer, [EDITS[2]], method="lora", config=quick("lora")))
+    saving.save(model, tokenizer, out)
+    assert methods(out) == ["ft-m", "grace", ""]
+    for left in (2, 1, 0):
         saving.undo(out, to=left)
         assert behaviour(out) == folders.undone[2 - left]
