@@ -344,3 +344,15 @@ def test_a_card_is_written_anew_and_leaves_what_others_wrote(tmp_path: Path) -> 
     path.write_text("mine alone")
     saving.undo(out)
     assert path.read_text() == "mine alone"
+
+
+def test_what_was_done_stays_done_without_room_for_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = edited(base(tmp_path / "base"), tmp_path / "out", "ft-m", "ft-m")
+
+    def full(*_: Any) -> None:
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(card.writing, "write_text", full)
+    monkeypatch.setattr("engramlab.files.writing.write_json", lambda path, value: path.write_text(json.dumps(value)))
+    assert [one.number for one in saving.undo(out)] == [2]
+    assert len(saving.listing(out)) == 1

@@ -6,6 +6,7 @@ on it by ``load``; plain ``transformers`` sees the weights alone.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -249,7 +250,8 @@ def _append(state: State, model: nn.Module, entries: Sequence[Installed], record
 
 def _commit(state: State, changes: dict[str, torch.Tensor]) -> None:
     folders.commit(state, changes)
-    card.write(state)
+    with contextlib.suppress(UserError):  # the change is made: without room for a new card the old one stays
+        card.write(state)
 
 
 def _write_weights(model: nn.Module, folder: Path, kind: torch.dtype) -> None:
