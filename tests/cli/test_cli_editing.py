@@ -147,7 +147,10 @@ def test_methods_are_tried(capsys: pytest.CaptureFixture[str], unedited: Path) -
     assert "did you mean 'rome'" in refused(capsys, *command[:-4], "--try", "ft-m,romee", "--out", "x")
     with pytest.raises(SystemExit):
         cli.main(["edit", "--try", "ft-m,lora", "--help"])
-    assert "--config." not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "--config." not in shown
+    assert "--ft-m.steps" in shown
+    assert "--lora.rank" in shown
 
 
 def test_a_verdict_says_what_is_wrong() -> None:

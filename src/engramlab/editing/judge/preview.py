@@ -138,7 +138,7 @@ class Scores:
 
     Attributes:
         held: the edits themselves.
-        reworded: other wordings, also behind other text and in a conversation.
+        reworded: other wordings, also in a conversation; not the same one behind other text.
         kept: unrelated answers, word for word.
         chat: the edits in a conversation.
         drift: by how many nats an unrelated token's log-probability has moved, on average.
@@ -172,7 +172,7 @@ def scores(rows: Sequence[Row]) -> Scores:
     ]
     return Scores(
         of(by_role["reliability"]),
-        of(by_role["generality"]),
+        of([row for row in by_role["generality"] if row["group"] != AFTER]),
         (sum(bool(row["generated"]) for row in near), len(near)),
         of([row for row in by_role["generality"] if row["group"] == CHAT]),
         sum(moved) / len(moved) if moved else 0.0,
