@@ -169,6 +169,10 @@ def test_a_verdict_says_what_is_wrong() -> None:
     assert "1 of 1 changed: 'The capital of Japan is' ('Tokyo' -> 'Rome')" in line
     assert "--try ft-m,lora,rome,wise" in line
     assert not list(tables._damage([near | {"generated": 1.0}], "ft-m"))
+    goes_on = near | {"generated": 0.0, "written_after": "Tokyo. It is"}
+    assert not list(tables._damage([goes_on], "ft-m"))
+    (line,) = tables._verdicts({role: [] for role in tables._ROLES}, [goes_on])
+    assert line == "Unrelated answers: all 1 as before, 0 of them word for word."
 
 
 #: What makes a family quick on a model of two layers.
