@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engramlab.base.errors import UserError
+from engramlab.base.joining import join
+from engramlab.corpora.facts.entities import Entities
 from engramlab.corpora.people import ATTRIBUTES
 from engramlab.corpora.questions import QuestionCorpus, Split
 from engramlab.corpora.sources.bios import Config as BiosConfig
@@ -102,3 +104,15 @@ def test_a_split_is_drawn_by_its_seed_and_scales():
     pronouns = questions.population.pronoun(np.arange(20_000))
     shares = [np.mean(groups[pronouns == p] == "train") for p in range(3)]
     assert max(abs(share - 0.5) for share in shares) < 0.02
+
+
+def test_questions_in_scripts_without_spaces_are_trained_as_they_are_asked():
+    people = Entities(["法国", "日本"], {"首都": ["巴黎", "东京"]})
+    asked = QuestionCorpus(people, {"首都": "{subject}的首都是什么？答案："})
+    assert asked.passage(0).text == "法国的首都是什么？答案：巴黎"
+    query = asked.query(1)
+    assert (query.prompt, query.target) == ("日本的首都是什么？答案：", "东京")
+    assert join(query.prompt, query.target)[0] == asked.passage(1).text
+    spaced = QuestionCorpus(people, {"首都": "The capital of {subject}:"})
+    query = spaced.query(0)
+    assert join(query.prompt, query.target)[0] == spaced.passage(0).text == "The capital of 法国: 巴黎"

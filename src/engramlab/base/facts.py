@@ -55,7 +55,7 @@ class Passage:
 class Query:
     """A prompt and the target that should follow it: everything that is measured is a query.
 
-    How `target` joins the prompt is decided in one place, `core/text/tokens.py`: mostly by a space; white space of its
+    How `target` joins the prompt is decided in one place, `base/joining.py`: mostly by a space; white space of its
     own, or `NO_SPACE`, in front says otherwise. `aliases` count as right too. `subject` and `relation` name the fact
     asked for, `role` what the query is for (question, generality, locality, ...), `group` the slice it is reported
     under ("train" or "test", an attribute, a depth). `said` is the question itself where `prompt` is more than

@@ -59,11 +59,11 @@ class EditOptions:
     """Where the unedited model is now, if the model is a folder of edits alone and it has moved."""
 
 
-def options(given: Sequence[str], name: str, module: Any, loss_name: str, doc: str | None) -> Any:
+def options(given: Sequence[str], names: Sequence[str], modules: Sequence[Any], loss_name: str, doc: str | None) -> Any:
     """The options under the help ``doc``, with the method's and the loss's own under ``--config`` and the loss's name.
 
     Args:
-        module: the method; None where several are tried, each with its own defaults.
+        modules: the method; or several that are tried, each with its own under its name.
     """
     import tyro
 
@@ -71,8 +71,11 @@ def options(given: Sequence[str], name: str, module: Any, loss_name: str, doc: s
     from engramlab.editing import method
 
     loss = losses.get(loss_name)
-    more: list[Any] = [("config", module.Config, field(default_factory=module.Config))] if module else []
-    takes_loss = module is None or module.TAKES_LOSS
+    own = ["config"] if len(modules) == 1 else [field_of(name) for name in names]
+    more: list[Any] = [
+        (at, module.Config, field(default_factory=module.Config)) for at, module in zip(own, modules, strict=True)
+    ]
+    takes_loss = any(module.TAKES_LOSS for module in modules)
     if takes_loss and is_dataclass(loss):
         more.append((loss_name.replace("-", "_"), type(loss), field(default=loss)))
     more.append(("rephrase", tyro.conf.UseAppendAction[tuple[str, ...]], field(default=())))
@@ -83,10 +86,16 @@ def options(given: Sequence[str], name: str, module: Any, loss_name: str, doc: s
         f"{there}, --loss one of {', '.join(losses.LOSSES)}. --try ft-m,lora,rome,wise makes the edit by each of these "
         "methods, shows one table and keeps the best."
     )
-    if module:
-        about += f" Shown are the options of --method {name}" + (f" --loss {loss_name}" if takes_loss else "")
-        about += f".\n\n{name}{' (needs --subject)' if module.NEEDS_SUBJECT else ''}: {first_paragraph(module)}"
+    which = f"--method {names[0]}" if len(modules) == 1 else f"--try {','.join(names)}"
+    about += f" Shown are the options of {which}" + (f" --loss {loss_name}." if takes_loss else ".")
+    for name, module in zip(names, modules, strict=True):
+        about += f"\n\n{name}{' (needs --subject)' if module.NEEDS_SUBJECT else ''}: {first_paragraph(module)}"
     return parse(kind, "edit --out DIR", given, description=about)
+
+
+def field_of(name: str) -> str:
+    """Where the options of a method that is tried are."""
+    return name.replace("-", "_")
 
 
 def first_paragraph(module: Any) -> str:

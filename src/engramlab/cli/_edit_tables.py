@@ -15,7 +15,7 @@ from rich.text import Text
 from engramlab.base.progress import NamedProgress, ProgressBar
 from engramlab.base.rows import Row
 from engramlab.editing.folders.disk import Saved, State
-from engramlab.editing.judge.preview import AFTER, CHAT, FORMS, Scores, holds
+from engramlab.editing.judge.preview import AFTER, CHAT, FORMS, Scores, holds, kept
 from engramlab.measuring.answers import runs_on
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def show_edit(rows: Sequence[Row], notes: Sequence[str], failed: Sequence[str], 
         console.print(f"note: {note}", highlight=False, markup=False)
 
 
-def show_tried(tried: Sequence[Tried], kept: Changed) -> None:
+def show_tried(tried: Sequence[Tried], best: Changed) -> None:
     """One table of the methods that were tried, the one that is kept marked."""
     columns = ("", "method", "holds", "other wordings", "in chat", "unrelated kept", "drift (nats)", "seconds", "")
     table = Table(*columns, title="Methods tried")
@@ -90,7 +90,7 @@ def show_tried(tried: Sequence[Tried], kept: Changed) -> None:
         found = one.scores
         cells = [f"{right} of {of}" if of else "" for right, of in _counts(found)] if found else ["", "", "", ""]
         drift = f"{found.drift:.2f}" if found else ""
-        mark = "kept" if one.changed is kept else ""
+        mark = "kept" if one.changed is best else ""
         table.add_row(*map(Text, (mark, one.method, *cells, drift, f"{one.seconds:.1f}", _short(one.reason, 80))))
     Console().print(table)
 
@@ -122,7 +122,7 @@ def _verdicts(by_role: dict[str, list[Row]], unrelated: Sequence[Row]) -> Iterat
     asked = by_role["reliability"]
     if len(asked) == 1:
         yield _verdict(asked[0])
-    else:
+    elif asked:
         yield f"{_count(asked)} edits hold" + _named(asked)
     kinds = {kind: [row for row in by_role["generality"] if row["group"] == kind] for kind in (CHAT, AFTER)}
     others = [row for row in by_role["generality"] if row["group"] not in kinds]
@@ -143,8 +143,10 @@ def _verdicts(by_role: dict[str, list[Row]], unrelated: Sequence[Row]) -> Iterat
     if near:
         same = sum(bool(row["generated"]) for row in near)
         yield f"Answers of the file that must stay as they are: {same} of {len(near)} did."
-    if unrelated and all(row["generated"] for row in unrelated):
-        yield f"Unrelated answers: all {len(unrelated)} as before, word for word."
+    if unrelated and all(map(kept, unrelated)):
+        same = sum(bool(row["generated"]) for row in unrelated)
+        words = "word for word" if same == len(unrelated) else f"{same} of them word for word"
+        yield f"Unrelated answers: all {len(unrelated)} as before, {words}."
 
 
 def _verdict(row: Row) -> str:
@@ -166,7 +168,7 @@ def _verdict(row: Row) -> str:
 
 
 def _damage(unrelated: Sequence[Row], method: str) -> Iterator[str]:
-    changed = [row for row in unrelated if not row["generated"]]
+    changed = [row for row in unrelated if not kept(row)]
     if changed:
         which = "; ".join(
             f"{_asked_with(row)!r} ({_short(row['written_before'], 20)!r} -> {_short(row['written_after'], 20)!r})"

@@ -40,7 +40,7 @@ def main(given: list[str]) -> None:
     modules = [method.load(one) for one in names]
     if chosen is not None and not any(module.TAKES_LOSS for module in modules):
         raise UserError(f"--loss {chosen}: {names[0]} minimises no loss; leave the option out")
-    options = _edit_options.options(rest, str(name), None if several else modules[0], loss_name, __doc__)
+    options = _edit_options.options(rest, names, modules, loss_name, __doc__)
     if out_name is None:
         raise UserError("engramlab edit needs --out DIR: where the edited model is kept, for example --out edited/")
     loss: Loss = getattr(options, loss_name.replace("-", "_"), None) or losses.get(loss_name)
@@ -61,7 +61,9 @@ def main(given: list[str]) -> None:
         work = Work(model, tokenizer, cases, progress=report, **how)
         tried = []
         if several:
-            tried = try_each(work, names, loss)
+            own = ["config"] if len(names) == 1 else map(_edit_options.field_of, names)
+            configs = {one: getattr(options, at) for one, at in zip(names, own, strict=True)}
+            tried = try_each(work, names, loss, configs)
             changed = best(work, tried)
         else:
             work.check(names[0], loss, out, delta_only=options.delta_only)

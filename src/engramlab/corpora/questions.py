@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Passage, Query
+from engramlab.base.joining import cut, last_letter, spaceless
 from engramlab.base.random_access import key, permute
 from engramlab.corpora.coverage import complete
 from engramlab.corpora.layout import (
@@ -148,6 +149,9 @@ class QuestionCorpus:
         self._after: Pieces = np.array([table.add(after) for _, after in parts], np.int32)
         self._bare_name = np.array([not before.endswith(" ") for before, _ in parts])
         names = population.name_examples()
+        self._bare_value = [spaceless(last_letter(after)) for _, after in parts]
+        firsts = [population.value_examples(a)[:, 0] for a, bare in enumerate(self._bare_value) if bare]
+        self._bare_values = table.bare(np.concatenate(firsts)) if firsts else None
         self._bare_names = table.bare(names[:, 0]) if self._bare_name.any() else None
         self.pieces: Sequence[str] = table.texts()
         self._name_width = names.shape[1]
@@ -189,6 +193,8 @@ class QuestionCorpus:
             rows[:, 1] = self._bare_names[names[:, 0]]
         rows[:, 1 + width] = self._after[a]
         rows[:, 2 + width : 2 + width + values.shape[1]] = values
+        if self._bare_values is not None and self._bare_value[a]:
+            rows[:, 2 + width] = self._bare_values[values[:, 0]]
         marks = np.zeros(rows.shape, np.int8)
         marks[:, 1 : 1 + width] = NAME
         marks[:, 2 + width : 2 + width + values.shape[1]] = a + 1
@@ -223,10 +229,11 @@ class QuestionCorpus:
         queries = []
         for passage, id, group in zip(self.passages(entries), ids, groups, strict=True):
             name, answer = passage.spans
+            prompt, target = cut(passage.text, answer.start, answer.end)
             queries.append(
                 Query(
-                    prompt=passage.text[: answer.start].rstrip(" "),
-                    target=passage.quote(answer),
+                    prompt=prompt,
+                    target=target,
                     id=str(id),
                     subject=passage.quote(name),
                     relation=answer.relation,

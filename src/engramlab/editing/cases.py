@@ -19,6 +19,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Query
 from engramlab.base.progress import Progress
 from engramlab.base.random_access import draw, key
+from engramlab.core.text.chat import Chat
 from engramlab.editing import benchmarks
 from engramlab.measuring.answers import is_answer
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, lengths_of, rooms, write
@@ -73,6 +74,7 @@ def cases(
     seed: int = 0,
     part: CaseSplit = "all",
     known_to: tuple[nn.Module, Any] | None = None,
+    chat: Chat | None = None,
     format: str | None = None,
     bad: Literal["refuse", "skip"] = "refuse",
     progress: Progress | None = None,
@@ -86,6 +88,7 @@ def cases(
         seed: of a benchmark that is made, and of the split.
         part: see ``split``.
         known_to: model and tokenizer: only cases whose old answers it writes, see ``known``.
+        chat: put every prompt in this template.
         format: of a file; by default the one that recognises most records.
         bad: what becomes of a file's bad records.
         progress: called with (cases asked about, how many at most) while known ones are looked for.
@@ -106,6 +109,7 @@ def cases(
     chosen = split(loaded.cases, part, seed)
     if not chosen:
         raise UserError(f"{benchmark}: its {len(loaded.cases)} cases leave none for part {part!r}; use part 'all'")
+    chosen = chosen if chat is None else list(map(chat.case, chosen))
     asked = unknown = 0
     if known_to is not None:
         kept: list[Case] = []

@@ -20,11 +20,11 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit
+from engramlab.base.joining import full_stop
 from engramlab.base.progress import NamedProgress, Progress
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta, Installed, Several, WeightDelta
 from engramlab.core.text.chat import Chat, has_template
-from engramlab.core.text.scripts import full_stop
 from engramlab.core.training import losses
 from engramlab.core.training.losses import Loss
 from engramlab.editing import benchmarks

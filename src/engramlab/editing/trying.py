@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.core.training.losses import Loss
@@ -42,8 +43,13 @@ class Tried:
         return held, reworded + kept, kept, -found.drift
 
 
-def try_each(work: Work, methods: Sequence[str], loss: str | Loss) -> list[Tried]:
+def try_each(
+    work: Work, methods: Sequence[str], loss: str | Loss, configs: Mapping[str, Any] | None = None
+) -> list[Tried]:
     """Makes the edits by each method, from the model as it is, and takes them off again.
+
+    Args:
+        configs: by method, its ``Config``; defaults where there is none.
 
     Returns:
         One a method, in the order given.
@@ -54,7 +60,7 @@ def try_each(work: Work, methods: Sequence[str], loss: str | Loss) -> list[Tried
         started, changed, reason = time.monotonic(), None, ""
         try:
             work.check(name, loss, None)
-            changed = work.make(name, loss)
+            changed = work.make(name, loss, (configs or {}).get(name))
             changed.entry.remove()
         except UserError as error:
             reason = str(error)

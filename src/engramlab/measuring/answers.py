@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from engramlab.base.facts import NO_SPACE
-from engramlab.core.text.scripts import spaceless
+from engramlab.base.joining import spaceless
 
 _SIGNS = str.maketrans(dict.fromkeys("’‘‛ʼ`´", "'") | dict.fromkeys("“”„‟«»", '"') | dict.fromkeys("‐‑‒–−", "-"))
 _SPACE = re.compile(r"\s+")

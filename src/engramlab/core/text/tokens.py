@@ -1,18 +1,15 @@
-"""Text to tokens: the one space rule, and character spans to token spans.
+"""Text to tokens, and character spans to token spans.
 
 Everything that asks where a target begins — label masks, scoring, probing positions, edits — asks here.
 
-**The space rule.** A target is joined to its prompt by one space, unless the prompt is empty or already ends in white
-space, the prompt's last letter (where it has none, the target's first) is of a script that puts no space between words, or the
-target begins with white space, with ``NO_SPACE``, or with closing punctuation (", who", "'s car", but not ".NET" or
-"'s-Hertogenbosch", where the mark begins a word). The joined *text* is tokenised as a whole, and the target's tokens are
-those that hold a character of the target; so they are the tokens the model sees in running text.
+The space rule, by which a target is joined to its prompt, is in ``base/joining.py``. The joined *text* is tokenised as a
+whole, and the target's tokens are those that hold a character of the target; so they are the tokens the model sees in running
+text.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +18,13 @@ from typing import Any, Literal
 import numpy as np
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import NO_SPACE, Query
-from engramlab.core.text.scripts import continues_letter, last_letter, spaceless
+from engramlab.base.facts import Query
+from engramlab.base.joining import continues_letter
+from engramlab.base.joining import join as join
 
 #: Mark of a token that holds nothing but the space before a value (many tokenizers cut " 1996" that way). A model must write
 #: it, so it is trained and counts for an exact match; but it is no token of the value, and never the value's first.
 GAP = 127
-# Punctuation or a clitic, unless a word begins with it.
-_CLOSING = re.compile(r"(?:[,.;:!?)\]}%”»]++|['’](?:s|d|m|t|re|ve|ll)?)(?![\w-])")
 
 
 @dataclass(frozen=True)
@@ -82,38 +78,6 @@ class Sequences:
             ids[offsets[1:] - back + k] = token
             marks[offsets[1:] - back + k] = suffix_mark
         return Sequences(ids, offsets, marks)
-
-
-def join(prompt: str, target: str) -> tuple[str, int, int]:
-    """Joins a target to its prompt by the space rule.
-
-    Returns:
-        The text and the character span ``[start, end)`` of the target in it, without the joining space.
-
-    Examples:
-        >>> join("The capital of France is", "Paris")
-        ('The capital of France is Paris', 25, 30)
-        >>> join("It is called ", "Paris")
-        ('It is called Paris', 13, 18)
-        >>> join("He said", ", loudly")
-        ('He said, loudly', 7, 15)
-        >>> join("The capital is", "'s-Hertogenbosch")
-        ("The capital is 's-Hertogenbosch", 15, 31)
-        >>> join("我的姓名是", "王岚")
-        ('我的姓名是王岚', 5, 7)
-        >>> join("She is a Paris", NO_SPACE + "ienne")
-        ('She is a Parisienne', 14, 19)
-    """
-    bare = target.removeprefix(NO_SPACE).lstrip()
-    own = target[: len(target) - len(bare)]
-    if own:
-        gap = own.removeprefix(NO_SPACE)
-    elif not prompt or prompt[-1].isspace() or _CLOSING.match(bare) or spaceless(last_letter(prompt) or bare[:1]):
-        gap = ""
-    else:
-        gap = " "
-    start = len(prompt) + len(gap)
-    return prompt + gap + bare, start, start + len(bare)
 
 
 def require_offsets(tokenizer: Any) -> None:

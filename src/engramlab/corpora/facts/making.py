@@ -10,6 +10,7 @@ import numpy as np
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Fact, Query
+from engramlab.base.joining import cut
 from engramlab.base.random_access import draw, key, permute, random_words
 from engramlab.corpora.facts.building import check_relations
 from engramlab.corpora.passages import ROLE, PassageRecord
@@ -45,10 +46,11 @@ def passages(facts: FactTable, paraphrases: int, seed: int) -> list[PassageRecor
         for depth in ("memorization", "semantic"):
             for k, (fact, template) in enumerate(zip(stated, first, strict=True)):
                 sentence, start = facts.wordings.sentence(fact, template)
-                own = sentence[:start].rstrip()
-                prompt = own if depth == "memorization" else facts.wordings.question(fact.relation, subject)
+                prompt, target = cut(sentence, start, start + len(fact.object))
+                if depth == "semantic":
+                    prompt, target = facts.wordings.question(fact.relation, subject), fact.object
                 name = f"{subject}/{depth}/{k}"
-                queries.append(Query(prompt, fact.object, fact.aliases, name, subject, fact.relation, ROLE, depth))
+                queries.append(Query(prompt, target, fact.aliases, name, subject, fact.relation, ROLE, depth))
         versions = tuple(dict.fromkeys(texts))
         found.append(PassageRecord(subject, versions[0], versions[1:], tuple(queries), ("",) * len(queries)))
     return found

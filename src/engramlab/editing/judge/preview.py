@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from engramlab.base.facts import Case, Edit, Query
+from engramlab.base.joining import last_letter, spaceless
 from engramlab.base.rows import ROLES
 from engramlab.core.text.chat import Chat
-from engramlab.core.text.scripts import last_letter, spaceless
 from engramlab.editing.judge.evaluation import Row
 from engramlab.editing.requests import name_of
+from engramlab.measuring.answers import same_answer
 
 #: Everyday facts that small models know too; an edit should leave them alone.
 UNRELATED = (
@@ -132,14 +133,23 @@ def holds(row: Row) -> bool:
     return bool(row["generated"]) if row["generated"] is not None else row["teacher_forced"] == 1.0
 
 
+def kept(row: Row) -> bool:
+    """Is an answer that was to stay the same as before, up to where its first clause ends ("Tokyo." and "Tokyo. It is")?"""
+    before, after = (_CLAUSE.split(row[f"written_{when}"].strip(), maxsplit=1)[0] for when in ("before", "after"))
+    return bool(row["generated"]) or bool(before and same_answer(before, after))
+
+
+_CLAUSE = re.compile(r"[.,;:!?\n。，；：！？、]")
+
+
 @dataclass(frozen=True)
 class Scores:
     """What rows say of some edits, as (right, of how many).
 
     Attributes:
         held: the edits themselves.
-        reworded: other wordings, also behind other text and in a conversation.
-        kept: unrelated answers, word for word.
+        reworded: other wordings, also in a conversation; not the same one behind other text.
+        kept: unrelated answers, see ``kept``.
         chat: the edits in a conversation.
         drift: by how many nats an unrelated token's log-probability has moved, on average.
     """
@@ -172,8 +182,8 @@ def scores(rows: Sequence[Row]) -> Scores:
     ]
     return Scores(
         of(by_role["reliability"]),
-        of(by_role["generality"]),
-        (sum(bool(row["generated"]) for row in near), len(near)),
+        of([row for row in by_role["generality"] if row["group"] != AFTER]),
+        (sum(map(kept, near)), len(near)),
         of([row for row in by_role["generality"] if row["group"] == CHAT]),
         sum(moved) / len(moved) if moved else 0.0,
     )

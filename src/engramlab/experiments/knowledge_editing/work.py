@@ -12,6 +12,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
 from engramlab.base.interrupts import kept
 from engramlab.base.progress import ProgressBar
+from engramlab.core.text.chat import Chat
 from engramlab.core.training import losses
 from engramlab.editing import benchmarks, method
 from engramlab.editing import cases as editing_cases
@@ -82,6 +83,7 @@ class Run(_run.Run):
         if not hasattr(self, "model") and (self._todo() or not (self.folder / "before.parquet").exists()):
             self.say(f"loading {config.model}")
             self.model, self.tokenizer = editing_cases.model(config.model, dtype=config.dtype, device=config.device)
+            self.chat = Chat(self.tokenizer) if config.chat else None
 
     def _prepare(self) -> None:
         """The cases and what the model says before any edit; everything is checked here."""
@@ -106,19 +108,19 @@ class Run(_run.Run):
     def _cases(self) -> list[Case]:
         """The cases of this run; which ones the model knows is found out once."""
         config, path = self.config, self.folder / "cases.json"
+        found = self.loaded.cases if self.chat is None else list(map(self.chat.case, self.loaded.cases))
         if path.exists():
             ids = writing.read_json(path)
             if not isinstance(ids, list):  # as it was once
                 ids = records.read_record(path, ("cases",))["cases"]
-            mine = [case for case in self.loaded.cases if case.id in ids]
+            mine = [case for case in found if case.id in ids]
             if not mine or {case.id for case in mine} != set(ids):
                 raise records.damaged(path, "it names other cases than there are")
             return editing_cases.fewer_judges(mine, config.judges)
-        found = self.loaded.cases
         if config.known_only:
             with ProgressBar("which cases it knows", len(found), console=self.console) as bar:
                 known_to = (self.model, self.tokenizer)
-                chosen = self._read(limit=config.most, known_to=known_to, progress=bar.to)
+                chosen = self._read(limit=config.most, known_to=known_to, chat=self.chat, progress=bar.to)
             found = chosen.cases
             self.say(f"it knows {chosen.asked - chosen.unknown} of the {chosen.asked} cases it was asked about")
         records.write_record(path, {"cases": [case.id for case in found[: config.most]]})
