@@ -111,10 +111,10 @@ def score(
     decoding = decoding or greedy.Config()
     check_beside(decoding, beside, len(sequences))
     hidden = mask_token(model)
-    first = _first_scored(model, sequences)
+    first = first_scored(model, sequences)
     if beside and hidden is not None:
         raise UserError("a masked language model is scored without other contexts; choose another decoder")
-    lasts = [np.minimum(_first_scored(model, others), others.lengths) - 1 for others in beside]
+    lasts = [np.minimum(first_scored(model, others), others.lengths) - 1 for others in beside]
     for others in beside:
         if not np.array_equal(sequences.ids[sequences.marks > 0], others.ids[others.marks > 0]):
             raise ValueError("another context stands before other tokens than the first")
@@ -163,7 +163,7 @@ def score(
     return Scores(logprobs, ranks, greedily, counts[sequences.offsets], sequences.marks[wanted], predicted)
 
 
-def _first_scored(model: nn.Module, sequences: Sequences) -> np.ndarray:
+def first_scored(model: nn.Module, sequences: Sequences) -> np.ndarray:
     """int64 ``[rows]``: position of each row's first token to be scored, beyond all where there is none.
 
     Raises:
