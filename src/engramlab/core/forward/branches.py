@@ -27,6 +27,7 @@ from engramlab.core.forward.passes import early_states, select_positions, shared
 from engramlab.core.text.tokens import Sequences
 
 _LONGEST = 768  # tokens of a row of ends: its mask grows with their square
+_TRIED = 16  # tokens of a beginning that are looked at to see whether a network takes trees
 _COPIES = 1 << 28  # bytes of keys and values copied for a batch
 
 
@@ -122,23 +123,35 @@ def logprobs(
 
 
 def takes_branches(model: nn.Module, sequences: Sequences, of: Sequence[Tree], decoding: Decoding) -> bool:
-    """Does this network read a tree as it reads its rows one by one? Tried on the first tree with several ends."""
-    if not {"position_ids", "attention_mask"} <= set(inspect.signature(model.forward).parameters):
+    """Does this network read a tree as it reads its rows one by one?
+
+    Tried on the widest tree, with the end of its beginning only: its first, middle and last row are read by themselves too.
+    """
+    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    windows = [getattr(config, name, None) for name in ("sliding_window", "window_size", "attention_chunk_size")]
+    if any(window and int(sequences.lengths.max()) > window for window in windows):
         return False
-    tree = next((tree for tree in of if tree.trunk and len(tree.rows) > 1), None)
-    if tree is None:
+    several = [tree for tree in of if tree.trunk and len(tree.rows) > 1]
+    if not several or not {"position_ids", "attention_mask"} <= set(inspect.signature(model.forward).parameters):
         return False
-    tree = Tree(tree.rows[:4], tree.trunk)
-    apart = [Tree(tree.rows[i : i + 1], tree.trunk) for i in range(len(tree.rows))]
+    tree = max(several, key=lambda t: int(sequences.lengths[t.rows].sum()) - len(t.rows) * t.trunk)
+    cut = max(0, tree.trunk - _TRIED)
+    rows = [sequences.row(row)[cut:].tolist() for row in tree.rows]
+    marks = [sequences.marks[sequences.offsets[r] + cut : sequences.offsets[r + 1]].tolist() for r in tree.rows]
+    short = Sequences.of(rows, marks)
+    every = np.arange(len(rows))
+    tried = np.unique([0, len(rows) // 2, len(rows) - 1])
     try:
         with torch.inference_mode():
-            at, together = _pass(model, sequences, [tree], decoding, None)
-            one_by_one = [_plain(model, sequences, each, decoding) for each in apart]
+            at, together = _pass(model, short, [Tree(every, tree.trunk - cut)], decoding, None)
+            known = dict(zip(at.tolist(), together.tolist(), strict=True))
+            apart = [
+                value - known[i] for row in tried for i, value in zip(*_plain(model, short, row, decoding), strict=True)
+            ]
     except Exception:  # a network that takes no such mask says so in its own words
         return False
-    alone = np.concatenate([values for _, values in one_by_one])[np.argsort(np.concatenate([a for a, _ in one_by_one]))]
     exact = next(model.parameters()).dtype == torch.float32
-    return bool(np.abs(together[np.argsort(at)] - alone).max() < (2e-3 if exact else 0.2))
+    return bool(np.abs(apart).max() < (2e-3 if exact else 0.2))
 
 
 def _batches(sequences: Sequences, of: Sequence[Tree], shared: int, budget: int, cache: Any) -> Iterator[list[Tree]]:
@@ -210,9 +223,8 @@ def _pass(
     return target, _chosen(scores, torch.from_numpy(which).to(device), sequences.ids[target])
 
 
-def _plain(model: nn.Module, sequences: Sequences, tree: Tree, decoding: Decoding) -> tuple[np.ndarray, np.ndarray]:
-    """``_pass`` of a tree with one end, without a mask."""
-    row = int(tree.rows[0])
+def _plain(model: nn.Module, sequences: Sequences, row: int, decoding: Decoding) -> tuple[np.ndarray, np.ndarray]:
+    """``_pass`` of a single row, without a mask."""
     device = next(model.parameters()).device
     ids = sequences.row(row).astype(np.int64)
     wanted = np.flatnonzero(sequences.marks[sequences.offsets[row] : sequences.offsets[row + 1]] > 0)

@@ -95,7 +95,7 @@ def ranked(
     scores."""
     found = choose(model, tokenizer, contexts, offered, by=by, decoding=decoding)
     at = np.array([list(listed).index(one) for listed, one in zip(offered, truth, strict=True)])
-    return found.right(at), found.probabilities()[found.offsets[:-1] + at], found
+    return found.right(at.tolist()), found.probabilities()[found.offsets[:-1] + at], found
 
 
 def estimate(
