@@ -125,7 +125,8 @@ def logprobs(
 def takes_branches(model: nn.Module, sequences: Sequences, of: Sequence[Tree], decoding: Decoding) -> bool:
     """Does this network read a tree as it reads its rows one by one?
 
-    Tried on the widest tree, with the end of its beginning only: its first, middle and last row are read by themselves too.
+    Tried on one tree, with the end of its beginning only: two long rows and the last one are read by themselves too. The first
+    row stands where it would stand alone and tells nothing; nor does one of a single token, which the beginning predicts.
     """
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     windows = [getattr(config, name, None) for name in ("sliding_window", "window_size", "attention_chunk_size")]
@@ -134,13 +135,13 @@ def takes_branches(model: nn.Module, sequences: Sequences, of: Sequence[Tree], d
     several = [tree for tree in of if tree.trunk and len(tree.rows) > 1]
     if not several or not {"position_ids", "attention_mask"} <= set(inspect.signature(model.forward).parameters):
         return False
-    tree = max(several, key=lambda t: int(sequences.lengths[t.rows].sum()) - len(t.rows) * t.trunk)
+    tree = max(several, key=lambda tree: int(sequences.lengths[tree.rows[1:]].max()) - tree.trunk)
     cut = max(0, tree.trunk - _TRIED)
     rows = [sequences.row(row)[cut:].tolist() for row in tree.rows]
     marks = [sequences.marks[sequences.offsets[r] + cut : sequences.offsets[r + 1]].tolist() for r in tree.rows]
     short = Sequences.of(rows, marks)
     every = np.arange(len(rows))
-    tried = np.unique([0, len(rows) // 2, len(rows) - 1])
+    tried = np.unique([*(1 + np.argsort([-len(row) for row in rows[1:]], kind="stable")[:2]), len(rows) - 1])
     try:
         with torch.inference_mode():
             at, together = _pass(model, short, [Tree(every, tree.trunk - cut)], decoding, None)
