@@ -59,6 +59,7 @@ def write_run(
                     fact |= {"injections": marks, "y": [-4.0, -3.0, -3.5], "t_lam": [5] if marks else []}
                     facts.append(fact | {"y_lam": [-3.0] if marks else []})
         document = {"dataset": part, "curves": curves, "retainability": kept, "fact_steps": [0, 5, 20], "facts": facts}
+        document["texts"] = {"p1duplicate": "The town was founded in 1723."}
         write_json(path / part / "curves.json", document)
     optimizer = {"moments": "restored with the checkpoint", "first_rate": 1e-3, "last_rate": 1e-3}
     about = {
@@ -101,7 +102,11 @@ def test_the_page_shows_everything_the_issue_asks_for(tmp_path: Path) -> None:
     assert "1,000 (1,000 to 1,000)" in page.text  # a threshold
     assert "∞" in page.text
     assert "mean over its tokens" in page.text
-    assert "so here" in page.text
+    assert "0.300 (0.200 to 0.400), paraphrases 0.200 (0.100 to 0.300) within noise" in page.text
+    assert "effectivity: memorization > semantic > compositional duplicate" in page.text
+    assert "gains, above the control that was not injected, in nats: memorization +0.80 (0.60 to 0.90)" in page.text
+    assert "duplicate: p1duplicate. Log-probabilities" in page.text  # questions beside their curves
+    assert "The town was founded in 1723." in page.text  # and the text
     assert "restored with the checkpoint" in page.text
     menus = [menu for figure in page.figures for menu in figure["layout"].get("updatemenus", [])]
     assert len(menus) == 1

@@ -218,7 +218,9 @@ class Part:
                     "injections": list(group.steps),
                 }
             )
-        writing.write_json(folder / "queries.json", {"offsets": asked.offsets.tolist(), "queries": rows})
+        texts = {records[passage].id: records[passage].text for passage in owner}
+        about = {"offsets": asked.offsets.tolist(), "queries": rows, "texts": texts}
+        writing.write_json(folder / "queries.json", about)
 
 
 def origin_of(source: str) -> Origin | None:

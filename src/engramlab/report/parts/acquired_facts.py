@@ -8,12 +8,13 @@ from typing import Any
 from plotly import graph_objects as go
 
 from engramlab.base.rows import DEPTHS
-from engramlab.report.parts.blocks import Figures, Section
-from engramlab.report.parts.figures import escaped, style
+from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
+from engramlab.report.parts.figures import DASHES, INK, escaped, style
+from engramlab.report.parts.words import signed
 from engramlab.report.rows import distinct
 
 _COLOURS = dict(zip(DEPTHS, ("#0072B2", "#D55E00", "#009E73"), strict=True))
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+_DASHES = (*DASHES, "longdash")
 MOST = 120  # passages on a page
 
 
@@ -41,8 +42,22 @@ def facts_section(parts: Sequence[tuple[str, Mapping[str, Any]]], missing: str) 
             note = "Lines are queries (their targets in the legend), dotted lines encounters, crosses local maxima (t_LAM)."
             note += f" Left out here: {left} more passages." if left else ""
             title = "" if len(parts) == 1 else label
-            blocks.append(Figures([(title, _figure(chosen, facts, document["fact_steps"]))], note))
+            texts = document.get("texts") or {}
+            beside = [_beside(key, facts, str(texts.get(key[1], ""))) for key in chosen]
+            blocks.append(Figures([(title, _figure(chosen, facts, document["fact_steps"]))], note, beside))
     return Section("One passage: pick it", blocks, missing)
+
+
+def _beside(key: tuple[str, str], facts: Sequence[Mapping[str, Any]], text: str) -> list[Block]:
+    """What stands beside a passage's curves: its text, where the run kept it, and its questions."""
+    rows = [
+        [fact["depth"], fact["prompt"], fact["target"], *(signed(fact["y"][k]) if fact["y"] else "–" for k in (0, -1))]
+        for fact in facts
+        if (fact["group"], fact["passage"]) == key
+    ]
+    columns = ["depth", "asked", "target", "before", "at the end"]
+    table = Table(columns, rows, f"{key[0]}: {key[1]}. Log-probabilities of the target in nats.", 3)
+    return [*([Text(text, quoted=True)] if text else []), table]
 
 
 def _figure(chosen: Sequence[tuple[str, str]], facts: Sequence[Mapping[str, Any]], steps: Sequence[int]) -> go.Figure:
@@ -64,7 +79,7 @@ def _figure(chosen: Sequence[tuple[str, str]], facts: Sequence[Mapping[str, Any]
             hovertemplate="%{hovertext}<br>state %{x}: %{y:.2f}<extra></extra>",
             mode="markers" if crosses else "lines",
             line={"color": first["traces"]["line.color"][k], "dash": first["traces"]["line.dash"][k], "width": 1.6},
-            marker={"symbol": "x", "size": 7, "color": "#222"},
+            marker={"symbol": "x", "size": 7, "color": INK},
         )
     style(figure, height=560)
     buttons = [
@@ -75,12 +90,10 @@ def _figure(chosen: Sequence[tuple[str, str]], facts: Sequence[Mapping[str, Any]
         }
         for (group, passage), view in zip(chosen, views, strict=True)
     ]
-    menu = {"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "showactive": True}
     figure.update_layout(
         shapes=first["shapes"],
-        updatemenus=[menu] if len(buttons) > 1 else [],
-        legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top", "font": {"size": 11}},
-        margin={"t": 60},
+        updatemenus=[{"buttons": buttons}] if len(buttons) > 1 else [],  # the page's script makes a list of it
+        legend={"font": {"size": 11}},
     )
     figure.update_xaxes(title="state (updates made)")
     figure.update_yaxes(title="log-probability of the target (nats)")
@@ -114,7 +127,7 @@ def _view(queries: Sequence[Mapping[str, Any]], steps: Sequence[int], most: int)
     for name in ("x", "y", "hovertext"):
         traces[name].append(peaks[name])
     traces["name"].append("t_LAM")
-    traces["line.color"].append("#222")
+    traces["line.color"].append(INK)
     traces["line.dash"].append("solid")
     shapes = [
         {
@@ -124,7 +137,8 @@ def _view(queries: Sequence[Mapping[str, Any]], steps: Sequence[int], most: int)
             "yref": "paper",
             "y0": 0,
             "y1": 1,
-            "line": {"color": "#bbb", "dash": "dot"},
+            "line": {"color": "#999999", "dash": "dot", "width": 1.5},
+            "layer": "between",
         }
         for step in (queries[0]["injections"] if queries else [])
     ]
