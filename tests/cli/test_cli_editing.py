@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file
 from tests.support import zoo
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engramlab import cli
+from engramlab.cli import _edit_tables as tables
 from engramlab.core import deltas, models
 from engramlab.core.deltas.files import digest_of
 from engramlab.editing import method
@@ -102,6 +103,74 @@ def test_edit_undo_list(capsys: pytest.CaptureFixture[str], unedited: Path) -> N
     assert "has no edits" in engramlab(capsys, "edits", "list", "edited")
 
 
+def test_an_edit_of_an_instruct_model(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:
+    shutil.copytree(unedited, "instruct")
+    zoo.talking(AutoTokenizer.from_pretrained(unedited)).save_pretrained("instruct")
+    said = engramlab(capsys, "edit", "--model", "instruct", *FRANCE, *STRONG, "--delta-only", "--out", "a")
+    assert "Asked in chat the edit" in said
+    assert "as a question" in said
+    assert "gap to fill" in said
+    assert "The same prompt after other text:" in said
+    assert "unrelated answers" in said.lower()
+    said = engramlab(capsys, "edit", "--model", "instruct", *FRANCE, *STRONG, "--chat", "--delta-only", "--out", "b")
+    assert "The edit holds: the model now writes 'Edo'." in said
+    assert "<|user|>" not in said
+    assert saving.listing("b")[0].record.edits[0].query.said == "The capital of France is"
+    said = refused(capsys, "edit", "--model", unedited, *FRANCE, "--chat", "--out", "c")
+    assert "has no chat template: this is a base model" in said
+
+
+def test_a_prompt_keeps_its_ending_and_a_target_its_beginning(
+    capsys: pytest.CaptureFixture[str], unedited: Path
+) -> None:
+    for number, (prompt, target, more) in enumerate(
+        [("What is it?\n", "Edo", ()), ("She is a Paris", "ienne", ("--no-space",)), ("我的姓名是", "東京", ())]
+    ):
+        command = ("edit", "--model", unedited, "--prompt", prompt, "--target", target, *more, *STRONG)
+        engramlab(capsys, *command, "--delta-only", "--out", f"{number}")
+        model, tokenizer = saving.load(f"{number}")
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        written = model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
+        assert tokenizer.decode(written).startswith(target)
+
+
+def test_methods_are_tried(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:
+    said = engramlab(
+        capsys, "edit", "--model", unedited, *FRANCE[:2], *FRANCE[4:], "--try", "ft-m,grace,rome", "--out", "e"
+    )
+    assert "Methods tried" in said
+    assert "kept │ grace" in said
+    assert "needs the subject" in said
+    assert saving.listing("e")[0].record.method == "grace"
+    command = ("edit", "--model", unedited, *FRANCE, "--try", "ft-m,lora", "--out", "x")
+    assert "leave out --method rome" in refused(capsys, *command, "--method", "rome")
+    assert "did you mean 'rome'" in refused(capsys, *command[:-4], "--try", "ft-m,romee", "--out", "x")
+    with pytest.raises(SystemExit):
+        cli.main(["edit", "--try", "ft-m,lora", "--help"])
+    shown = capsys.readouterr().out
+    assert "--config." not in shown
+    assert "--ft-m.steps" in shown
+    assert "--lora.rank" in shown
+
+
+def test_a_verdict_says_what_is_wrong() -> None:
+    row = {"role": "reliability", "group": "", "prompt": "It is", "target": "Ostrel", "aliases": [], "generated": 0.0}
+    runs_on = tables._verdict(row | {"written_after": "Ostrela."})
+    assert "begins with 'Ostrel' and goes on inside the word" in runs_on
+    assert "more steps do not help" in runs_on
+    assert "More steps (--config.steps)" in tables._verdict(row | {"written_after": "Oslo"})
+    near = {
+        "group": "unrelated",
+        "prompt": "The capital of Japan is",
+        "written_before": "Tokyo",
+        "written_after": "Rome",
+    }
+    (line,) = tables._damage([near | {"generated": 0.0}], "ft-m")
+    assert "1 of 1 changed: 'The capital of Japan is' ('Tokyo' -> 'Rome')" in line
+    assert "--try ft-m,lora,rome,wise" in line
+    assert not list(tables._damage([near | {"generated": 1.0}], "ft-m"))
+
+
 #: What makes a family quick on a model of two layers.
 QUICK = {
     "ft-m": (),
@@ -173,7 +242,8 @@ def test_many_edits_from_a_file(
         return [method.failed(case) if b else next(made) for case, b in zip(cases, bad, strict=True)]
 
     monkeypatch.setattr(ft_m, "edit_each", fails)
-    said = engramlab(capsys, "edit", "--model", unedited, "--file", "edits.jsonl", *STRONG, "--out", "e")
+    command = ("edit", "--model", unedited, "--file", "edits.jsonl", "--no-closing", *STRONG, "--out", "e")
+    said = engramlab(capsys, *command)
     assert "2 of 3 edits hold; not: 'She was born in'" in said
     assert "failed: edit 'She was born in' -> 'France' failed: the loss" in said
     assert "Answers of the file that must stay as they are:" in said

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Query
+from engramlab.core.text.tokens import join
 from engramlab.editing import benchmarks
 from engramlab.editing.benchmarks import (
     BadRecord,
@@ -363,6 +364,30 @@ def test_plain():
         ("locality", "The capital of Spain is", "Madrid"),
         ("locality", "The capital of Peru is", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("record", "prompt", "text"),
+    [
+        ({"prompt": "It is ", "target": " Rome "}, "It is", "It is Rome"),
+        (
+            {"prompt": "user\nWho?\nassistant\n", "target": "Rome"},
+            "user\nWho?\nassistant\n",
+            "user\nWho?\nassistant\nRome",
+        ),
+        ({"prompt": "我的姓名是", "target": "王岚"}, "我的姓名是", "我的姓名是王岚"),
+        ({"prompt": "我的姓名是", "target": " John"}, "我的姓名是", "我的姓名是 John"),
+        ({"prompt": "我的姓名是 ", "target": "John"}, "我的姓名是", "我的姓名是 John"),
+        ({"prompt": "She is a Paris", "target": "ienne", "space": False}, "She is a Paris", "She is a Parisienne"),
+        ({"prompt": "She is a Paris", "target": "ienne", "space": "no"}, "She is a Paris", "She is a Parisienne"),
+        ({"prompt": "It is", "target": "Rome", "space": True}, "It is", "It is Rome"),
+    ],
+)
+def test_the_edge_between_prompt_and_target_is_the_users(record, prompt, text):
+    (edit,) = plain.case(record | {"rephrase": "In short"}, 0).edits
+    assert edit.query.prompt == prompt
+    assert join(edit.query.prompt, edit.target)[0] == text
+    assert edit.judges[0].target == edit.target
 
 
 def test_plain_names_a_misspelt_column():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import doctest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,12 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Query
 from engramlab.core import deltas
 from engramlab.core.training import losses
-from engramlab.editing import changing
+from engramlab.editing import changing, trying
+from engramlab.editing.judge import preview
 from engramlab.editing.method import EditFailed
 from engramlab.editing.methods import ft_m
+from engramlab.editing.requests import encode_edits
+from engramlab.measuring import answers
 
 STRONG = ft_m.Config(steps=60, learning_rate=0.02)
 
@@ -77,6 +83,83 @@ def test_a_change_is_judged_saved_and_comes_off(model: nn.Module, tokenizer: Any
     assert len(editing.undo(tmp_path / "edited", to=0)) == 2
     bare, _ = editing.load(tmp_path / "edited")
     assert same(before, weights(bare))
+
+
+@pytest.mark.parametrize("target", ["on Washington\non the Seine", " ".join(["Paris", "Seine", "Japan"] * 9)])
+def test_a_target_of_several_lines_or_many_tokens_is_judged_whole(
+    model: nn.Module, tokenizer: Any, target: str
+) -> None:
+    config = ft_m.Config(steps=200, learning_rate=0.02)
+    changed = editing.change(model, tokenizer, Edit(EDITS[0].query, target), config=config, closing=False)
+    assert changed.holds()
+    assert changed.rows[0]["generated"] == 1.0
+    assert changed.rows[0]["written_after"].startswith(target)
+
+
+def test_a_name_ends_where_it_ends(model: nn.Module, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: list[tuple[str, str]] = []
+    real = ft_m.edit_each
+
+    def seen(model: nn.Module, tokenizer: Any, cases: Any, *more: Any) -> Any:
+        taught.extend((edit.target, edit.stop) for case in cases for edit in case)
+        return real(model, tokenizer, cases, *more)
+
+    monkeypatch.setattr(ft_m, "edit_each", seen)
+    wishes = [Edit(EDITS[0].query, "Edo"), Edit(EDITS[1].query, "Washington, D.C."), Edit(EDITS[2].query, "東京")]
+    for closing, stops in ((True, [".", "", "。"]), (False, ["", "", ""])):
+        taught.clear()
+        changed = editing.change(model, tokenizer, wishes, closing=closing)
+        assert [stop for _, stop in taught] == stops
+        assert changed.made == wishes
+        changed.entry.remove()
+    closed = encode_edits(tokenizer, [[replace(wishes[0], stop=".")]])
+    assert tokenizer.decode(closed.targets).strip() == "Edo."
+
+
+def test_an_instruct_model_is_asked_in_a_conversation_too(tokenizer: Any) -> None:
+    instruct = zoo.talking(copy.deepcopy(tokenizer))
+    model = zoo.model("llama", vocabulary=len(instruct), max_position_embeddings=256).eval()
+    changed = editing.change(model, instruct, EDITS[0], config=STRONG)
+    (row,) = [row for row in changed.rows if row["group"] == "in chat"]
+    assert (row["role"], row["said"]) == ("generality", "The capital of France is")
+    assert row["prompt"].endswith("<|assistant|>\n")
+    changed.entry.remove()
+    changed = editing.change(model, instruct, EDITS[0], config=STRONG, chat=True)
+    assert all(row["said"] in row["prompt"] for row in changed.rows)
+    assert changed.holds()
+    assert changed.rows[0]["written_after"] == "Washington"  # and then the end of the turn
+    changed.entry.remove()
+    whole = Edit(Query(changed.rows[0]["prompt"], "", subject="France"), "Edo")
+    changed = editing.change(model, instruct, whole, config=STRONG)
+    assert changed.rows[0]["written_after"] == "Edo"
+    assert not [row for row in changed.rows if row["group"] == "in chat"]
+    with pytest.raises(UserError, match="has no chat template"):
+        editing.change(model, tokenizer, EDITS[0], chat=True)
+
+
+def test_several_methods_are_tried_and_the_best_is_kept(model: nn.Module, tokenizer: Any) -> None:
+    before = weights(model)
+    work = changing.Work(model, tokenizer, Edit(replace(EDITS[0].query, subject=""), "Edo"))
+    tried = trying.try_each(work, ["ft-m", "grace", "rome"], "cross-entropy")
+    assert same(before, weights(model))
+    assert deltas.installed(model) == ()
+    assert [one.method for one in tried] == ["ft-m", "grace", "rome"]
+    assert "needs the subject" in tried[2].reason
+    assert tried[2].changed is None
+    assert tried[2].scores is None
+    kept = trying.best(work, tried)
+    assert kept.method == "grace"  # it leaves alone what it is not about
+    assert deltas.installed(model) == (kept.delta,)
+    deltas.remove_all(model)
+    with pytest.raises(UserError, match="none of the methods made the edit"):
+        trying.best(work, tried[2:])
+
+
+def test_examples_in_docstrings() -> None:
+    for module in (preview, answers):
+        result = doctest.testmod(module)
+        assert result.attempted >= 2
+        assert result.failed == 0
 
 
 def test_cases_keep_their_judges_and_names(model: nn.Module, tokenizer: Any) -> None:

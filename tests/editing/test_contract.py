@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import itertools
+import math
+import typing
+import unicodedata
 from typing import Any
 
 import pytest
 import torch
 from tests.support import zoo
 from tests.support.small import EDITS, quick
+from tokenizers import normalizers
 from torch import nn
 
 from engramlab.base.errors import UserError
@@ -18,6 +24,7 @@ from engramlab.core.deltas import Delta, fingerprint
 from engramlab.core.text.tokens import encode_queries
 from engramlab.core.training import losses
 from engramlab.editing import method
+from engramlab.editing.requests import sharing
 from engramlab.measuring.asking import contexts, in_context
 from engramlab.measuring.scoring import score
 
@@ -211,3 +218,72 @@ def test_a_masked_model_is_refused(tokenizer: Any) -> None:
         method.make(model, tokenizer, [EDITS[0]], method="ft-m")
     with pytest.raises(UserError, match="masked language model"):
         method.make_each(model, tokenizer, [[EDITS[0]]], method="ft-m", loss=losses.get("cross-entropy"), config=None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_that_cannot_be_meant_are_refused_by_their_option(name: str) -> None:
+    config = method.load(name).Config()
+    kinds = typing.get_type_hints(type(config))
+    tried = 0
+    for option, kind in kinds.items():
+        listed = {kind, *typing.get_args(kind)}
+        wrong = [math.nan, math.inf, 1e30, -1.0] if float in listed else [-1] if int in listed else []
+        for value in wrong:
+            with pytest.raises(UserError, match=f"^{option} must be"):
+                dataclasses.replace(config, **{option: value})
+        tried += bool(wrong)
+    assert tried
+
+
+@pytest.mark.parametrize("name", ["rome", "memit", "alphaedit"])
+def test_a_search_that_finds_nothing_better_than_no_change_has_failed(name: str, tokenizer: Any) -> None:
+    model = small("llama", tokenizer)
+    before = snapshot(model)
+
+    def hopeless(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (
+            1.0 + logits.float().square().sum(-1).mul(0.0) + (logits.float() - logits.detach().float()).square().sum(-1)
+        )
+
+    config = dataclasses.replace(quick(name), steps=3)
+    (one,) = method.make_each(model, tokenizer, [[EDITS[0]]], method=name, loss=hopeless, config=config)
+    assert isinstance(one, method.EditFailed)
+    assert "no change of the value that is better than none" in str(one)
+    unchanged(before, snapshot(model))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_subject_in_pieces_is_found(name: str, tokenizer: Any) -> None:
+    composed = copy.deepcopy(tokenizer)
+    composed.backend_tokenizer.normalizer = normalizers.NFC()
+    model = small("llama", composed)
+    prompt, subject = "The capital of São Tomé is", "São Tomé"
+    for asked in (subject, unicodedata.normalize("NFD", subject)):
+        wish = Edit(Query(unicodedata.normalize("NFD", prompt), "", subject=asked), "Washington")
+        method.make(model, composed, [wish], method=name, config=quick(name))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if method.load(name).NEEDS_SUBJECT])
+def test_edits_with_one_key_share_one_value(name: str, tokenizer: Any) -> None:
+    model = small("llama", tokenizer)
+    wishes = [
+        Edit(Query("Japan was the", "", subject="Japan"), "Seine"),
+        Edit(Query("Japan is", "", subject="Japan"), "Washington"),
+        Edit(Query("In France the capital is", "", subject="France"), "Edo"),
+    ]
+    assert sharing(tokenizer, wishes) == [[0, 1], [2]]
+    delta = method.make(model, tokenizer, wishes, method=name, config=quick(name))
+    alone = method.make(model, tokenizer, wishes[:1], method=name, config=quick(name))
+    asked = encode_queries(tokenizer, [Query(wish.query.prompt, wish.target) for wish in wishes])
+
+    def likely() -> list[float]:
+        found = score(model, asked.sequences)
+        return [float(found.logprobs[a:b].sum()) for a, b in itertools.pairwise(found.offsets)]
+
+    before = likely()
+    with deltas.active(model, delta):
+        together = likely()
+    with deltas.active(model, alone):
+        only = likely()
+    assert all(now > was for now, was in zip(together, before, strict=True))
+    assert together[1] > only[1]

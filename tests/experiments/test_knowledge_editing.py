@@ -64,6 +64,23 @@ def numbers(summary: dict[str, Any]) -> Any:
     return table, summary["differences"], summary["failed"]
 
 
+def test_a_run_in_conversations(benchmark: str, tmp_path: Path) -> None:
+    tokenizer = zoo.talking(zoo.ZOO["llama3"](zoo.SENTENCES))
+    zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    asked = config(str(tmp_path / "model"), benchmark, methods=("ft-m",), losses=("cross-entropy",), chat=True)
+    knowledge_editing.run(asked, tmp_path / "run")
+    (found,) = rows(tmp_path / "run").values()
+    assert {row["said"] for row in found} >= {"The capital of France is", "France has its capital in"}
+    assert all(row["prompt"] == f"<|user|>\n{row['said']}<|end|>\n<|assistant|>\n" for row in found)
+    assert all(row["teacher_forced"] == 1.0 for row in found if row["role"] == "reliability")
+
+
+def test_a_run_in_conversations_needs_a_template(model: str, benchmark: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no chat template"):
+        knowledge_editing.run(config(model, benchmark, chat=True), tmp_path / "run")
+
+
 def test_a_run_made_before_options_existed_goes_on(model: str, benchmark: str, tmp_path: Path) -> None:
     asked = config(model, benchmark, methods=("ft-m",), losses=("cross-entropy",))
     first = knowledge_editing.run(asked, tmp_path / "run")

@@ -157,6 +157,18 @@ ZOO: dict[str, Callable[[Iterable[str]], PreTrainedTokenizerFast]] = {
 }
 
 
+CHAT = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+def talking(tokenizer: PreTrainedTokenizerFast, template: str = CHAT) -> PreTrainedTokenizerFast:
+    """The tokenizer of an instruct model."""
+    tokenizer.chat_template = template
+    return tokenizer
+
+
 def model(family: str, *, vocabulary: int = 64, seed: int = 0, **more: Any) -> nn.Module:
     """A causal LM of two layers with random weights large enough for clear preferences."""
     shape: dict[str, Any] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from engramlab.base.errors import UserError
@@ -22,6 +24,25 @@ def check_rules(config: Any, rules: Sequence[tuple[str, bool, str]], what: str =
     for name, fine, rule in rules:
         if not fine:
             raise UserError(f"{what}{name} must be {rule}, not {getattr(config, name)}")
+
+
+def meant(config: Any) -> None:
+    """``check_rules`` for all numbers of a config, also those in tuples: finite, at least 0, and no fraction so large that it
+    can only be a slip (1e9; a learning rate above 1,000)."""
+    for one in fields(config):
+        values: list[Any] = [getattr(config, one.name)]
+        while values:
+            value = values.pop()
+            if isinstance(value, tuple | list):
+                values += value
+            elif isinstance(value, int | float):
+                most = 1e3 if one.name == "learning_rate" else 1e9 if isinstance(value, float) else math.inf
+                rules = (
+                    (one.name, math.isfinite(value), "a finite number"),
+                    (one.name, value >= 0, "at least 0"),
+                    (one.name, value <= most, f"at most {most:,.0f}"),
+                )
+                check_rules(config, rules)
 
 
 def at_least(config: Any, least: float, *names: str, what: str = "") -> None:

@@ -277,4 +277,4 @@ def _edit(values: Mapping[str, Any]) -> Edit:
         return Query(**{**given, "aliases": tuple(given["aliases"])})
 
     judges = tuple(map(query, values["judges"]))
-    return Edit(query(values["query"]), values["target"], tuple(values["aliases"]), judges)
+    return Edit(query(values["query"]), values["target"], tuple(values["aliases"]), judges, values.get("stop", ""))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engramlab.base.options import check_rules
+from engramlab.base.options import check_rules, meant
 from engramlab.base.random_access import key as stream_key
 from engramlab.core import deltas
 from engramlab.editing.keys.running_text import TextSource, continuations, keep
@@ -62,6 +62,7 @@ class Search:
     """Folder that keeps statistics and contexts; None for $ENGRAMLAB_CACHE or ~/.cache/engramlab."""
 
     def __post_init__(self) -> None:
+        meant(self)
         rules = (
             ("steps", self.steps >= 1, "at least 1"),
             ("learning_rate", self.learning_rate > 0, "above 0"),

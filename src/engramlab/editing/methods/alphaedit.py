@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engramlab.base.options import check_rules
 from engramlab.core import deltas
 from engramlab.core.deltas import WeightDelta
 from engramlab.core.models.geometry import down_projection
@@ -34,6 +35,10 @@ class Config(SpreadSearch):
     """Eigenvectors of the keys' (mean) second moment with smaller eigenvalues are free to change."""
     ridge: float = 10.0
     """Weight of the update's squared size (L2 of the authors' code)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rules(self, (("ridge", self.ridge > 0, "above 0"),))
 
 
 def rows_of(keys: torch.Tensor, earlier: torch.Tensor, basis: torch.Tensor, ridge: float) -> torch.Tensor:

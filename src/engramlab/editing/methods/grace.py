@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from engramlab.base.options import check_rules
+from engramlab.base.options import check_rules, meant
 from engramlab.core.deltas import Delta, Modifier, Route, fingerprint
 from engramlab.core.models.geometry import depth, down_projection, layer_at, matrix_shape
 from engramlab.core.training.losses import Loss
@@ -50,6 +50,7 @@ class Config:
     """Of the first values."""
 
     def __post_init__(self) -> None:
+        meant(self)
         check_rules(
             self,
             (

@@ -16,7 +16,7 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
-from engramlab.base.options import check_rules
+from engramlab.base.options import check_rules, meant
 from engramlab.core.deltas import Delta, Modifier, fingerprint, installed
 from engramlab.core.models import context_limit
 from engramlab.core.text.tokens import join
@@ -45,6 +45,7 @@ class Config:
     """Of several edits, how many new facts stand before a prompt: those that share most with it."""
 
     def __post_init__(self) -> None:
+        meant(self)
         check_rules(
             self,
             (("demonstrations", self.demonstrations >= 0, "at least 0"), ("facts", self.facts >= 1, "at least 1")),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from engramlab.base.options import check_rules, meant
 from engramlab.core.models import key_rows, module_paths
 from engramlab.core.models.geometry import depth, layer_at, matrix_shape
 from engramlab.core.training.losses import Loss
@@ -40,6 +41,15 @@ class Config:
     """An edit is done when its mean loss over target tokens is below this; 0 for never."""
     seed: int = 0
     """Of the factor that starts at random."""
+
+    def __post_init__(self) -> None:
+        meant(self)
+        above = ("alpha", "learning_rate")
+        check_rules(
+            self,
+            [(name, getattr(self, name) >= 1, "at least 1") for name in ("rank", "steps")]
+            + [(name, getattr(self, name) > 0, "above 0") for name in above],
+        )
 
 
 def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss, watch: Watch = None) -> Made:

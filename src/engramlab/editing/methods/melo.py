@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.base.options import check_rules
+from engramlab.base.options import check_rules, meant
 from engramlab.core.deltas import Delta, Modifier, Route, fingerprint
 from engramlab.core.models.geometry import depth, down_projection, layer_at, matrix_shape
 from engramlab.core.training.losses import Loss
@@ -56,6 +56,7 @@ class Config:
     """Of the factor that starts at random."""
 
     def __post_init__(self) -> None:
+        meant(self)
         above = ("rank", "steps", "halve_every", "edits_per_block")
         check_rules(
             self,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from engramlab.base.facts import Edit
-from engramlab.base.options import check_rules
+from engramlab.base.options import check_rules, meant
 from engramlab.core.deltas import Delta, Modifier, OwnRows, Route, fingerprint
 from engramlab.core.models.geometry import down_projection, layer_at, matrix_shape
 from engramlab.core.training.losses import Loss
@@ -74,6 +74,7 @@ class Config:
     """Folder that keeps those texts; None for $ENGRAMLAB_CACHE or ~/.cache/engramlab."""
 
     def __post_init__(self) -> None:
+        meant(self)
         counts = ("steps", "irrelevant", "save_freq", "merge_freq", "at_once")
         check_rules(
             self,

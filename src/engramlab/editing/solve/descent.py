@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from engramlab.base.options import check_rules, meant
 from engramlab.core.deltas import Change, Dense, LowRank, OwnRows, WeightDelta, fingerprint, routing
 from engramlab.core.forward.hooks import Graft, frozen, grafting
 from engramlab.core.forward.tails import Tail
@@ -180,6 +181,13 @@ class Projections:
     """Of Adam."""
     stop_below: float = 1e-2
     """An edit is done when its mean loss over target tokens is below this; 0 for never."""
+
+    def __post_init__(self) -> None:
+        meant(self)
+        check_rules(
+            self,
+            (("steps", self.steps >= 1, "at least 1"), ("learning_rate", self.learning_rate > 0, "above 0")),
+        )
 
 
 def edit_down_projections(

@@ -54,6 +54,9 @@ class Config(FactOptions):
     """At most so many cases; None for all of a file, and for 100 of world."""
     judges: int | None = None
     """At most so many queries of each role and kind judge a case; None for all the benchmark has."""
+    chat: bool = False
+    """Put every prompt as a message of a user, in the model's chat template: to edit, and to ask. A right answer may then say
+    the question again first."""
     setting: Literal["single", "continual", "batch"] = "single"
     """`single`: each case on the unedited model. `continual`: one after another. `batch`: all at once."""
     counts: tuple[int, ...] = (1, 10, 100)
@@ -61,7 +64,8 @@ class Config(FactOptions):
     at_once: int = 16
     """Single: cases edited and judged together in one batch, each under its own delta. Results are the same for any number."""
     new_tokens: int | None = None
-    """Tokens written at most after each prompt; None for the longest answer and two more, at most 24."""
+    """Tokens written at most after each prompt; None for the longest answer and two more, at most 24, and more only after
+    prompts whose own right answers are longer."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the model's weights. In bfloat16 the same prompt can be answered differently in batches of another shape, which
     looks like a few per cent of lost locality."""

@@ -13,6 +13,7 @@ from rich.console import Console
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
 from engramlab.base.progress import ProgressBar
+from engramlab.core.text.chat import Chat
 from engramlab.core.training import losses
 from engramlab.editing import benchmarks, method
 from engramlab.editing import cases as editing_cases
@@ -75,6 +76,7 @@ class Run(_run.Run):
         config = self.config
         self.say(f"loading {config.model}")
         self.model, self.tokenizer = editing_cases.model(config.model, dtype=config.dtype, device=config.device)
+        self.chat = Chat(self.tokenizer) if config.chat else None
         self.cases = self._cases()
         edits = [edit for case in self.cases for edit in case.edits]
         needs = any(method.load(name).NEEDS_SUBJECT for name, _ in self.parts)
@@ -95,14 +97,14 @@ class Run(_run.Run):
     def _cases(self) -> list[Case]:
         """The cases of this run; which ones the model knows is found out once."""
         config, kept = self.config, self.folder / "cases.json"
+        found = self.loaded.cases if self.chat is None else list(map(self.chat.case, self.loaded.cases))
         if kept.exists():
             ids = set(writing.read_json(kept))
-            return editing_cases.fewer_judges([c for c in self.loaded.cases if c.id in ids], config.judges)
-        found = self.loaded.cases
+            return editing_cases.fewer_judges([c for c in found if c.id in ids], config.judges)
         if config.known_only:
             with ProgressBar("which cases it knows", len(found), console=self.console) as bar:
                 known_to = (self.model, self.tokenizer)
-                chosen = self._read(limit=config.most, known_to=known_to, progress=bar.to)
+                chosen = self._read(limit=config.most, known_to=known_to, chat=self.chat, progress=bar.to)
             found = chosen.cases
             self.say(f"it knows {chosen.asked - chosen.unknown} of the {chosen.asked} cases it was asked about")
         writing.write_json(kept, [case.id for case in found[: config.most]])
