@@ -20,7 +20,7 @@ from engramlab.base.progress import Progress
 from engramlab.base.random_access import random_words
 from engramlab.core import deltas
 from engramlab.core.forward import prefixes
-from engramlab.core.forward.decoding import DecoderLogits, Decoding, greedy
+from engramlab.core.forward.decoding import DecoderLogits, Decoding, decoder_name, greedy
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import early_states, shared_cache
 from engramlab.core.models import context_limit, mask_token
@@ -228,7 +228,7 @@ def answer(
 
 def check_beside(decoding: Decoding, beside: Sequence[Any], rows: int) -> None:
     """Raises UserError unless each context the decoder compares with, and no other, is there for every row."""
-    name = type(decoding).__module__.rpartition(".")[2]
+    name = decoder_name(decoding)
     if len(decoding.beside) != len(beside):
         wanted = " and ".join(repr(context) for context in decoding.beside)
         raise UserError(

@@ -94,6 +94,11 @@ def names() -> list[str]:
     return registry.names(sys.modules[__name__])
 
 
+def decoder_name(decoding: Decoding) -> str:
+    """The name a decoder is registered under."""
+    return type(decoding).__module__.rpartition(".")[2]
+
+
 def load(name: str, **options: object) -> Decoding:
     """A decoder by name, with its options; raises UserError for an unknown name or a value out of range."""
     found: Decoding = registry.load(sys.modules[__name__], name, "decoder").Config(**options)
