@@ -279,13 +279,13 @@ def _closer(runs: Sequence[RunData]) -> Section:
     blocks: list[Block] = []
     for name in distinct(_name(row, runs) for row in rows):
         of = [row for row in rows if _name(row, runs) == name]
-        figures = []
+        figures, maps = [], []
         for target, what in TARGETS.items():
             chosen = [row for row in of if row["target"] == target]
             if chosen:
                 figures.append((f"{name}, {what}: the partner seen or not", pairs(chosen)))
-                figures.append((f"{name}, {what}: every set", subsets(chosen)))
-        blocks.append(Figures(figures))
+                maps.append((f"{name}, {what}: every set", subsets(chosen)))
+        blocks += [Figures(figures), *(Figures([one]) for one in maps)]
     blocks.append(
         Text(
             "An entry's sentences come in ordered pairs, the pairs in any order. Where an attribute is stored with what was "

@@ -95,8 +95,8 @@ def _figure(chosen: Sequence[tuple[str, str]], facts: Sequence[Mapping[str, Any]
         updatemenus=[{"buttons": buttons}] if len(buttons) > 1 else [],  # the page's script makes a list of it
         legend={"font": {"size": 11}},
     )
-    figure.update_xaxes(title="state (updates made)")
-    figure.update_yaxes(title="log-probability of the target (nats)")
+    figure.update_xaxes(title_text="state (updates made)")
+    figure.update_yaxes(title_text="log-probability of the target (nats)")
     return figure
 
 
@@ -138,7 +138,7 @@ def _view(queries: Sequence[Mapping[str, Any]], steps: Sequence[int], most: int)
             "y0": 0,
             "y1": 1,
             "line": {"color": "#999999", "dash": "dot", "width": 1.5},
-            "layer": "between",
+            "layer": "above",
         }
         for step in (queries[0]["injections"] if queries else [])
     ]
