@@ -262,8 +262,8 @@ def legend_mark(figure: go.Figure, name: str, symbol: str, size: int) -> None:
 def share_axes(figure: go.Figure, x: str, y: str, height: int) -> go.Figure:
     """The figure, with two axes of per cent in the common style."""
     style(figure, height=height)
-    figure.update_xaxes(title_text=x, range=[-8, 108], ticksuffix=" %", tickvals=list(range(0, 101, 20)))
-    figure.update_yaxes(title_text=y, range=[-6, 112], ticksuffix=" %", tickvals=list(range(0, 101, 20)))
+    figure.update_xaxes(title_text=x, range=[-8, 108], ticksuffix=" %", tick0=0, dtick=20)
+    figure.update_yaxes(title_text=y, range=[-6, 112], ticksuffix=" %", tick0=0, dtick=20)
     return figure
 
 
