@@ -49,6 +49,10 @@ NEEDS = {
     "skipped": Maybe([{"dataset": str, "target": OneOf(tuple(TARGETS)), "attribute": str, "reason": str}]),
 }
 _MOST_MAPS = 4  # datasets under one another; more go behind a menu
+READING = (
+    "A probe is a nearly linear classifier of a frozen model's hidden states, trained on some subjects and judged on others. "
+    "It has found something where its interval lies above the commonest class and above the same probe with shuffled labels."
+)
 
 
 def headline(runs: Sequence[RunData]) -> str:

@@ -51,6 +51,13 @@ def _named(group: str, part: PartRows, parts: Sequence[PartRows]) -> str:
     return group if len(parts) == 1 else f"{group}, {part.label}"
 
 
+READING = (
+    "Effectivity is how far one reading lifts the log-probability of a fact's target at its best; a control that is never "
+    "injected shows what such a maximum has by chance, so read what lies above it. Then the facts are forgotten along the "
+    "logarithm of time; where that line reaches 0, nothing is left."
+)
+
+
 def headline(runs: Sequence[RunData]) -> str:
     """What an encounter gains above the control at each depth, with its interval, and how long an interval may be."""
     parts = read_parts(runs)

@@ -39,6 +39,10 @@ _NAMES = {
     "no mixing": "OVERTONE without mixing (λ = 1)",
 }
 _MOST_PICKED, _MOST_TOKENS, _MOST_POSITIONS, _LEAST_EDITS, _SMALLEST_LOSS = 24, 12, 8, 3, 1e-6
+READING = (
+    "Under cross-entropy the tokens of an edit that a model finds likely from the start are trained on while others lag. The "
+    "figures follow each token's loss along the edit; the table says what each part of OVERTONE changes."
+)
 
 
 def headline(runs: Sequence[RunData]) -> str:
