@@ -66,9 +66,9 @@ def headline(runs: Sequence[RunData]) -> str:
             texts.append(f"{_name(setting)}: {', '.join(parts)}")
     for run in runs:
         for row in of_protocol(rows_at(run, "differences"), "generated"):
-            found = interval(row, "difference", "")
-            if (row.get("setting"), row.get("role")) == (PLAIN_LOSS, "portability") and found is not None:
-                noise = "" if more(found, 0.0) is not None else f", {NOISE}"
+            apart = interval(row, "difference", "")
+            if (row.get("setting"), row.get("role")) == (PLAIN_LOSS, "portability") and apart is not None:
+                noise = "" if more(apart, 0.0) is not None else f", {NOISE}"
                 texts.append(
                     f"portability of cross-entropy less OVERTONE's, in points: {' '.join(gain(row).split())}{noise}"
                 )
