@@ -29,9 +29,11 @@ def nouns(runs: Sequence[RunData]) -> Nouns:
 
 
 def options(run: RunData) -> dict[str, Any]:
-    """The resolved options of a run; none where its folder keeps none."""
+    """The resolved options of a run, of a sweep those of its cells too; none where its folder keeps none."""
     found = run.config.get("config")
-    return dict(found) if isinstance(found, Mapping) else {}
+    found = dict(found) if isinstance(found, Mapping) else {}
+    each = found.get("options")
+    return {**each, **found} if isinstance(each, Mapping) else found
 
 
 def series(runs: Sequence[RunData]) -> dict[str, str]:
