@@ -11,7 +11,7 @@ from rich.console import Console
 from tests.report.test_page import HOSTILE, Page, render, strings
 from tests.support.synthetic import write_json
 
-from engramlab.report import print_summary
+from engramlab.report import print_summary, write_report
 
 DEPTHS = ("memorization", "semantic", "compositional")
 
@@ -148,3 +148,25 @@ def test_the_terminal_has_both_tables(tmp_path: Path) -> None:
     assert "0.90 (0.80 to 1.00)" in out.getvalue()
     assert "0.80 (0.60 to 0.90)" in out.getvalue()  # above the control
     assert "0.300 (0.200 to 0.400)" in out.getvalue()
+
+
+def test_many_passages_do_not_make_a_page_heavy(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    document = json.loads((run / "tiny" / "curves.json").read_text())
+    [fact, *_] = document["facts"]
+    steps = list(range(130))
+    document["facts"] = [
+        {
+            **fact,
+            "passage": f"p{k}",
+            "prompt": "What is it? " * 9,
+            "y": [-3.14159 - i / 9 for i in steps],
+            "depth": DEPTHS[q % 3],
+        }
+        for k in range(160)
+        for q in range(15)
+    ]
+    write_json(run / "tiny" / "curves.json", {**document, "fact_steps": steps})
+    page = write_report([run], tmp_path / "page.html")
+    assert page.stat().st_size < 1_500_000
+    assert "more passages" in page.read_text()

@@ -59,6 +59,10 @@ def test_the_strip_names_model_data_and_size() -> None:
         ("commit", "68a9af243722"),
     ]
     assert strip(run("b")) == []
+    probed = {"config": {"model": ["runs/mine"], "people": 300, "seed": 0}}
+    row = {"dataset": "multi5", "examples": 90}
+    found = strip(RunData(Path("p"), "p", "hidden-state-probing", config=probed, rows=[row]))
+    assert found == [("model", "mine"), ("data", "multi5"), ("n", "90 held out"), ("seed", "0")]
 
 
 def test_a_table_of_one_s_own_has_no_people() -> None:

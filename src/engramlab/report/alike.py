@@ -29,9 +29,11 @@ def nouns(runs: Sequence[RunData]) -> Nouns:
 
 
 def options(run: RunData) -> dict[str, Any]:
-    """The resolved options of a run; none where its folder keeps none."""
+    """The resolved options of a run, of a sweep those of its cells too; none where its folder keeps none."""
     found = run.config.get("config")
-    return dict(found) if isinstance(found, Mapping) else {}
+    found = dict(found) if isinstance(found, Mapping) else {}
+    each = found.get("options")
+    return {**each, **found} if isinstance(each, Mapping) else found
 
 
 def series(runs: Sequence[RunData]) -> dict[str, str]:
@@ -87,7 +89,7 @@ def strip(run: RunData) -> list[tuple[str, str]]:
     chosen = options(run)
     facts = {
         "model": _model(chosen, run),
-        "data": _data(chosen),
+        "data": _data(chosen, run),
         "n": _size(chosen, run),
         "seed": run.summary.get("seed", chosen.get("seed")),
         "date": str(run.config.get("created") or "")[:10],
@@ -104,16 +106,20 @@ def _model(chosen: Mapping[str, Any], run: RunData) -> Any:
     return " ".join(str(part) for part in about if part)
 
 
-def _data(chosen: Mapping[str, Any]) -> Any:
+def _data(chosen: Mapping[str, Any], run: RunData) -> Any:
     for key in ("facts", "corpus", "inject", "benchmark"):
         if isinstance(found := chosen.get(key), str) and found:
             return Path(found).name
+    if (
+        run.experiment == "hidden-state-probing"
+    ):  # what is probed brings its texts: options about texts say nothing of it
+        return distinct(str(row.get("dataset")) for row in run.rows)
     return "bioS, made-up people" if "people" in chosen and "fiction" not in chosen else None
 
 
 def _size(chosen: Mapping[str, Any], run: RunData) -> str | None:
     people = number(chosen.get("people"))
-    if people is not None and not chosen.get("facts"):
+    if people is not None and not chosen.get("facts") and run.experiment != "hidden-state-probing":
         return f"{count(people)} people"
     for key, word in (
         ("cases", "cases"),

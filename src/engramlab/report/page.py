@@ -2,8 +2,8 @@
 
 An experiment adds its part by the file name: `report/experiments/knowledge_extraction.py` serves runs whose config names
 the experiment `knowledge-extraction`, through `headline(runs) -> str` and `sections(runs) -> list[Section]`, and says in
-`NEEDS` what it takes from a summary without asking (see `shapes`). Runs of an experiment without such a file still get their
-rows, curves and config.
+`NEEDS` what it takes from a summary without asking (see `shapes`); `READING`, if it has it, says how to read the page. Runs of
+an experiment without such a file still get their rows, curves and config.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
 def render(runs: Sequence[RunData]) -> str:
     """The whole page as a string."""
-    headlines: list[str] = []
+    headlines: list[tuple[str, str]] = []
     sections: list[Section] = []
     for experiment in distinct(run.experiment for run in runs):
         members = [run for run in runs if run.experiment == experiment]
@@ -67,7 +67,7 @@ def render(runs: Sequence[RunData]) -> str:
         for run in members:
             check(module, run.summary, run.path / "summary.json")
         if module is not None:
-            headlines.append(module.headline(members))
+            headlines.append((module.headline(members), getattr(module, "READING", "")))
             sections += module.sections(members)
         else:
             sections += any_experiment(members)

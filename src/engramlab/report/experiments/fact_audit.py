@@ -237,7 +237,7 @@ def _fact_by_fact(run: RunData) -> Section | None:
         "written: share of the wordings; rank: share of wrong options that are less likely; first: share of lists behind which "
         f"the object comes first; read: share written behind a passage that states it.{note}"
     )
-    return Section("Fact by fact", [Table(columns, cells, caption)]) if cells else None
+    return Section("Fact by fact", [Table(columns, cells, caption, long=True)]) if cells else None
 
 
 def _cell(value: str | None) -> str:

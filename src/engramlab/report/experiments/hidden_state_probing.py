@@ -49,6 +49,10 @@ NEEDS = {
     "skipped": Maybe([{"dataset": str, "target": OneOf(tuple(TARGETS)), "attribute": str, "reason": str}]),
 }
 _MOST_MAPS = 4  # datasets under one another; more go behind a menu
+READING = (
+    "A probe is a nearly linear classifier of a frozen model's hidden states, trained on some subjects and judged on others. "
+    "It has found something where its interval lies above the commonest class and above the same probe with shuffled labels."
+)
 
 
 def headline(runs: Sequence[RunData]) -> str:
@@ -279,13 +283,13 @@ def _closer(runs: Sequence[RunData]) -> Section:
     blocks: list[Block] = []
     for name in distinct(_name(row, runs) for row in rows):
         of = [row for row in rows if _name(row, runs) == name]
-        figures = []
+        figures, maps = [], []
         for target, what in TARGETS.items():
             chosen = [row for row in of if row["target"] == target]
             if chosen:
                 figures.append((f"{name}, {what}: the partner seen or not", pairs(chosen)))
-                figures.append((f"{name}, {what}: every set", subsets(chosen)))
-        blocks.append(Figures(figures))
+                maps.append((f"{name}, {what}: every set", subsets(chosen)))
+        blocks += [Figures(figures), *(Figures([one]) for one in maps)]
     blocks.append(
         Text(
             "An entry's sentences come in ordered pairs, the pairs in any order. Where an attribute is stored with what was "

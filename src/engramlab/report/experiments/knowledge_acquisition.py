@@ -28,6 +28,7 @@ NEEDS = {
     "parts": Maybe([{"dataset": str, "base": Maybe(float)}]),
     "rows": Maybe([{"group": Maybe(str), "depth": Maybe(str), "by_encounter": Maybe(list)}]),
 }
+_DASHES = dict(zip(_COLOURS, DASHES, strict=True))
 _PARTS_SHOWN = 6  # parts whose curves are drawn; tables have all
 
 
@@ -48,6 +49,13 @@ def _by_depth(parts: Sequence[PartRows], columns: str, rows: Sequence[Sequence[s
 
 def _named(group: str, part: PartRows, parts: Sequence[PartRows]) -> str:
     return group if len(parts) == 1 else f"{group}, {part.label}"
+
+
+READING = (
+    "Effectivity is how far one reading lifts the log-probability of a fact's target at its best; a control that is never "
+    "injected shows what such a maximum has by chance, so read what lies above it. Then the facts are forgotten along the "
+    "logarithm of time; where that line reaches 0, nothing is left."
+)
 
 
 def headline(runs: Sequence[RunData]) -> str:
@@ -129,13 +137,20 @@ def _rise_and_fall(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Sectio
         for depth in DEPTHS:
             found = [curve for curve in part.curves.get("curves") or [] if curve["depth"] == depth]
             lines = [
-                Line(curve["group"], curve["x"], curve["y"], _COLOURS.get(curve["group"], "#000000")) for curve in found
+                Line(
+                    group := curve["group"],
+                    curve["x"],
+                    curve["y"],
+                    _COLOURS.get(group, TEXT),
+                    _DASHES.get(group, "solid"),
+                )
+                for curve in found
             ]
             if not lines:
                 continue
             figure = curves(lines, x="steps since the first injection", y="Δ log-probability (nats)")
             for step in sorted({step for curve in found for step in curve["injections"]}):
-                figure.add_vline(x=step, line={"color": "#999999", "width": 1.5, "dash": "dot"}, layer="between")
+                figure.add_vline(x=step, line={"color": "#999999", "width": 1.5, "dash": "dot"}, layer="above")
             figures.append((depth, figure))
         if figures:
             note = "Mean over queries of the log-probability of the target, less that before the first injection"
@@ -167,7 +182,7 @@ def _effectivity(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
     if figure.data:
         style(figure, height=400)
         figure.update_layout(barmode="group")
-        figure.update_yaxes(title="effectivity (nats)")
+        figure.update_yaxes(title_text="effectivity (nats)")
         note = "Mean over queries and encounters, whiskers 95 % intervals over passages."
         if any("never" in part.groups for part in parts):
             note += " never: the control, which is not injected; what a maximum over a window gains by chance."
@@ -204,7 +219,11 @@ def _by_encounter(parts: Sequence[PartRows]) -> list[tuple[str, go.Figure]]:
                     xs, ys = [i for i, _ in points], [v for _, v in points]
                     lines.append(Line(name, xs, ys, _COLOURS.get(group, "#000"), dash))
         if lines:
-            figures.append((depth, curves(lines, x="encounter", y="effectivity (nats)")))
+            figure = curves(lines, x="encounter", y="effectivity (nats)")
+            figure.update_xaxes(
+                rangemode="normal", tickformat="d", dtick=max(1, round(max(len(line.x) for line in lines) / 10))
+            )
+            figures.append((depth, figure))
     return list(alike(figures))
 
 

@@ -31,6 +31,10 @@ NEEDS = {
     )
 }
 _TITLE = "Bits of knowledge stored, at least"
+READING = (
+    "Bits stored at least: how much less of a surprise the facts are to the model than to somebody who knows only how they are "
+    "drawn. More people than a size can hold show its capacity; fewer only show that it has room."
+)
 
 
 def headline(runs: Sequence[RunData]) -> str:

@@ -24,6 +24,11 @@ from engramlab.report.shapes import Maybe
 #: Of a summary.
 NEEDS = {"differences": Maybe([{"method": Maybe(str)}])}
 _MOST_RECORDS, _MOST_SAID = 200, 4
+READING = (
+    "An edit holds where the model gives the new answer to the edit's own prompt (reliability) and to other wordings "
+    "(generality), and draws its consequences (portability); what must stay is asked too (locality). A difference whose "
+    "interval holds 0 is within noise."
+)
 
 
 def headline(runs: Sequence[RunData]) -> str:

@@ -31,6 +31,10 @@ NEEDS = {
 }
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "star", "x", "cross")
 _LISTED = 200  # rows of a table of means of another experiment
+READING = (
+    "Each cell is a run of its own; cells of a dataset differ in seed alone and are averaged. Read a share beside its interval "
+    "and, where it is recorded, beside what the commonest values would have."
+)
 
 
 def headline(runs: Sequence[RunData]) -> str:

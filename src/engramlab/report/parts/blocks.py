@@ -33,6 +33,7 @@ class Table:
     Attributes:
         rows: text, and in tables for the terminal `rich.text.Text` too.
         groups: headings over several columns: (text, how many columns), from the first column on.
+        long: the page lets its reader filter the rows and sort them.
     """
 
     kind: ClassVar[str] = "table"
@@ -41,29 +42,28 @@ class Table:
     caption: str = ""
     numbers_from: int = 1000
     groups: Sequence[tuple[str, int]] = ()
+    long: bool = False
     words: Sequence[int] = ()
 
     def trimmed(self) -> Table:
-        """Without columns of words that say the same in every row: the caption says it once."""
-        same = [
-            k
-            for k in range(1, len(self.columns))
-            if len(self.rows) > 1
-            and not self.groups
-            and not self.numeric(k)
-            and len({str(row[k]) for row in self.rows}) == 1
-        ]
-        if not same:
+        """Without columns that say the same in every row: the caption says it once."""
+        if len(self.rows) < 2 or self.groups:
             return self
-        kept = [k for k in range(len(self.columns)) if k not in same]
-        said = "; ".join(f"{self.columns[k]}: {self.rows[0][k]}" for k in same)
+        cells = {k: {str(row[k]) for row in self.rows} for k in range(1, len(self.columns))}
+        empty = [k for k, found in cells.items() if found <= {"–", ""}]
+        same = [k for k, found in cells.items() if len(found) == 1 and k not in empty and not self.numeric(k)]
+        kept = [k for k in range(len(self.columns)) if k not in (*same, *empty)]
+        if len(kept) == len(self.columns):
+            return self
+        said = [self.caption.rstrip(".")] if self.caption else []
+        said += ["In every row, " + "; ".join(f"{self.columns[k]}: {self.rows[0][k]}" for k in same)] if same else []
+        said += ["Not measured: " + ", ".join(self.columns[k] for k in empty)] if empty else []
         return replace(
             self,
             columns=[self.columns[k] for k in kept],
             rows=[[row[k] for k in kept] for row in self.rows],
-            caption=f"{self.caption}{'' if self.caption.endswith('.') else '.'} In every row, {said}.".strip(". ")
-            + ".",
-            numbers_from=self.numbers_from - sum(k < self.numbers_from for k in same),
+            caption=". ".join(said) + ".",
+            numbers_from=sum(k < self.numbers_from for k in kept),
             words=[kept.index(k) for k in self.words if k in kept],
         )
 

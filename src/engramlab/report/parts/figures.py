@@ -126,7 +126,7 @@ def bars(
                 figure.add_bar(x=[None], y=[None], name=bar, marker_color=INK)
     for name, symbol, colour, size, marks in (
         (ring, "circle", "#8fa3b3", 12, [(y, one.ring) for y, one in placed if one.ring is not None]),
-        (chance, "line-ns", TEXT, 18, [(y, one.chance) for y, one in placed if one.chance is not None]),
+        (chance, "line-ns", TEXT, 14, [(y, one.chance) for y, one in placed if one.chance is not None]),
     ):
         if marks:
             figure.add_scatter(
@@ -143,7 +143,7 @@ def bars(
     style(figure, height=int(24 * at + 110))
     figure.update_layout(barmode="overlay")
     figure.update_layout(margin_r=62)  # of the values, which stand beside the bars, where no mark hides them
-    figure.update_xaxes(title=axis, range=[0, 104], dtick=20, ticksuffix=" %", fixedrange=True)
+    figure.update_xaxes(title_text=axis, range=[0, 104], dtick=20, tickangle=0, ticksuffix=" %", fixedrange=True)
     figure.update_yaxes(
         range=[at - 0.3, -0.7],
         tickvals=[y for y, _ in placed],
@@ -212,15 +212,15 @@ def curves(
             showlegend=True,
         )
     style(figure, height=400 if len(lines) <= 8 else 400 + 11 * len(lines))
-    figure.update_xaxes(title=x, rangemode="tozero")
+    figure.update_xaxes(title_text=x, rangemode="tozero")
     if log_x:
         places = sorted({place for line in lines for place in line.x})
         names = [f"{place:,g}" for place in places]
         figure.update_xaxes(type="log", tickvals=places, ticktext=names, rangemode="normal", minor_showgrid=False)
     if shares:
-        figure.update_yaxes(title=y, range=[-3, 103], ticksuffix=" %")
+        figure.update_yaxes(title_text=y, range=[-3, 103], ticksuffix=" %")
     else:
-        figure.update_yaxes(title=y, type="log" if log else "linear")
+        figure.update_yaxes(title_text=y, type="log" if log else "linear")
         if log:
             ticks = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 2, 5)]
             figure.update_yaxes(tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], minor_showgrid=False)
@@ -262,8 +262,8 @@ def legend_mark(figure: go.Figure, name: str, symbol: str, size: int) -> None:
 def share_axes(figure: go.Figure, x: str, y: str, height: int) -> go.Figure:
     """The figure, with two axes of per cent in the common style."""
     style(figure, height=height)
-    figure.update_xaxes(title=x, range=[-8, 108], ticksuffix=" %", tickvals=list(range(0, 101, 20)))
-    figure.update_yaxes(title=y, range=[-6, 112], ticksuffix=" %", tickvals=list(range(0, 101, 20)))
+    figure.update_xaxes(title_text=x, range=[-8, 108], ticksuffix=" %", tick0=0, dtick=20)
+    figure.update_yaxes(title_text=y, range=[-6, 112], ticksuffix=" %", tick0=0, dtick=20)
     return figure
 
 

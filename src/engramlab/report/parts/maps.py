@@ -92,7 +92,7 @@ def pick(
         }
         axis["colorscale"] = list(COLOURS if scale.best else COLOURS[::-1])
         figure.update_layout({f"coloraxis{column if column > 1 else ''}": axis})
-        figure.update_xaxes(title=x, row=count, col=column)
+        figure.update_xaxes(title_text=x, row=count, col=column)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     # One range for all: a map that is shorter than the others ends early.
     last = max(place for _, of in choices for _, maps in of for one in maps for place in one.x)

@@ -94,6 +94,6 @@ def subsets(rows: Sequence[Row]) -> go.Figure:
         hovertemplate="%{x} after %{y}: %{z:.2f}<extra></extra>",
     )
     style(figure, height=22 * len(sets) + 120)
-    figure.update_xaxes(title="read", showgrid=False)
-    figure.update_yaxes(title="seen", autorange="reversed", showgrid=False)
+    figure.update_xaxes(title_text="read", showgrid=False)
+    figure.update_yaxes(title_text="seen", autorange="reversed", showgrid=False)
     return figure
