@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tests.report import test_acquisition_report, test_editing_report, test_probing_report
+from tests.report import test_acquisition_report, test_editing_report, test_estimation_reports, test_probing_report
 from tests.support.synthetic import write_json
 from tests.support.synthetic import write_run as write_extraction
 
@@ -38,6 +38,8 @@ RUNS = {
     "knowledge-editing": lambda path: test_editing_report.write_run(path, test_editing_report.BOTH),
     "token-overfitting": test_editing_report.write_course,
     "knowledge-capacity": lambda path: kept(path, "capacity"),
+    "fact-audit": test_estimation_reports.write_audit,
+    "knowledge-estimation": test_estimation_reports.write_estimation,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 

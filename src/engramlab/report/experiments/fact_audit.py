@@ -184,7 +184,10 @@ def _won_and_lost(run: RunData) -> Section | None:
         return None
     table = Table(
         ["first model", *CLASSES],
-        [[name, *map(count, line)] for name, line in zip(CLASSES, compared["classes"], strict=False)],
+        [
+            [name, *(count(dict(enumerate(line)).get(k)) for k in range(len(CLASSES)))]
+            for name, line in zip(CLASSES, compared["classes"], strict=False)
+        ],
         f"{count(compared['facts'])} facts by the class they have with the first model (rows) and the second (columns).",
         numbers_from=1,
     )
@@ -217,20 +220,8 @@ def _fact_by_fact(run: RunData) -> Section | None:
         return None
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         lines = list(csv.DictReader(file))
-    wanted = (
-        "subject",
-        "relation",
-        "object",
-        "class",
-        "beside_class",
-        "written",
-        "rank",
-        "first",
-        "read",
-        "said",
-        "contradicted",
-    )
-    columns = [name for name in wanted if lines and name in lines[0]]
+    wanted = ["subject", "relation", "object", "class", "beside_class", "written", "rank", "first", "read", "said"]
+    columns = [name for name in [*wanted, "contradicted"] if any(line.get(name) for line in lines)]
     cells = [[_cell(line.get(name)) for name in columns] for line in lines[:MOST_FACTS]]
     note = f" The first {MOST_FACTS:,} of {len(lines):,}; all are in facts.csv." if len(lines) > MOST_FACTS else ""
     caption = (
