@@ -5,6 +5,7 @@
     model, tokenizer = eg.load_model("path/to/model")          # a folder, a .gguf file, a hub id, an edited folder
     eg.ask(model, tokenizer, "The capital of France is")       # rows: what it writes
     eg.score(model, tokenizer, queries).to_pandas()            # rows: how likely each query's target is
+    eg.audit(model, tokenizer, table).to_pandas()              # rows: which facts it knows, and how they can be got out
 
     wish = eg.Edit(eg.Query("The capital of France is", "Paris", subject="France"), "Rome")
     with eg.applied(model, tokenizer, wish, method="rome"):    # the model says Rome; afterwards it is as it was
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from engramlab.editing.folders.saving import undo as undo
     from engramlab.editing.method import applied as applied
     from engramlab.experiments import run as run
+    from engramlab.measuring.audit import audit as audit
+    from engramlab.measuring.candidates import choose as choose
     from engramlab.measuring.questions import ask as ask
     from engramlab.measuring.questions import score as score
     from engramlab.report.page import write_report as write_report
@@ -51,6 +54,8 @@ _WHERE = {
     "undo": "editing.folders.saving",
     "applied": "editing.method",
     "run": "experiments",
+    "audit": "measuring.audit",
+    "choose": "measuring.candidates",
     **dict.fromkeys(("ask", "score"), "measuring.questions"),
     "write_report": "report.page",
 }

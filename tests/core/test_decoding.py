@@ -102,13 +102,13 @@ from engramlab.core.forward.decoding import Decoding
 @dataclass(frozen=True)
 class Config(Decoding):
     weight: float = 0.5
-    second: ClassVar[bool] = True
+    beside: ClassVar[tuple] = ("bare",)
 
     def layers(self, model):
         return (0, 1)
 
     def scores(self, seen):
-        return 2 * seen.logits - self.weight * (seen.early[0] + seen.early[1]) - seen.second
+        return 2 * seen.logits - self.weight * (seen.early[0] + seen.early[1]) - seen.beside[0]
 '''
 
 
@@ -131,7 +131,7 @@ def test_a_decoder_from_outside_writes_and_scores(family, tokenizer, tmp_path):
     with registry.added(decoding, tmp_path):
         assert "toy" in decoding.names()
         toy = decoding.load("toy")
-        texts = generate(model, tokenizer, PROMPTS, decoding=toy, second=seconds, max_new_tokens=6)
+        texts = generate(model, tokenizer, PROMPTS, decoding=toy, beside=[seconds], max_new_tokens=6)
         naive = []
         for prompt, second in zip(PROMPTS, seconds, strict=True):
             first, other, written = tokenizer(prompt)["input_ids"], tokenizer(second)["input_ids"], []
@@ -146,7 +146,7 @@ def test_a_decoder_from_outside_writes_and_scores(family, tokenizer, tmp_path):
 
         rows = encode_queries(tokenizer, [Query(p, "capital of Edo") for p in PROMPTS]).sequences
         others = encode_queries(tokenizer, [Query(p, "capital of Edo") for p in seconds]).sequences
-        got = score(model, rows, decoding=toy, second=others)
+        got = score(model, rows, decoding=toy, beside=[others])
         expected = []
         for r in range(len(rows)):
             count = int(got.offsets[r + 1] - got.offsets[r])
@@ -157,19 +157,19 @@ def test_a_decoder_from_outside_writes_and_scores(family, tokenizer, tmp_path):
             logprobs = (2 * plain - 0.5 * (zero + one) - contrast).log_softmax(-1)
             expected += logprobs.gather(-1, wanted[:, None]).flatten().tolist()
         assert got.logprobs == pytest.approx(expected, abs=2e-4)
-        with pytest.raises(UserError, match="decoder 'toy' compares with a second context"):
+        with pytest.raises(UserError, match="decoder 'toy' compares with what the model says in other contexts"):
             generate(model, tokenizer, PROMPTS, decoding=toy)
-        with pytest.raises(UserError, match="decoder 'toy' compares with a second context"):
+        with pytest.raises(UserError, match="decoder 'toy' compares with what the model says in other contexts"):
             score(model, rows, decoding=toy)
         with pytest.raises(ValueError, match="other tokens"):
             score(
                 model,
                 rows,
                 decoding=toy,
-                second=encode_queries(tokenizer, [Query(p, "Edo") for p in PROMPTS]).sequences,
+                beside=[encode_queries(tokenizer, [Query(p, "Edo") for p in PROMPTS]).sequences],
             )
     with pytest.raises(UserError, match="decoder 'greedy' compares with nothing"):
-        generate(model, tokenizer, PROMPTS, second=seconds)
+        generate(model, tokenizer, PROMPTS, beside=[seconds])
 
 
 def test_estimators_take_a_decoder(tokenizer):
@@ -195,5 +195,7 @@ def test_a_routed_delta_decides_at_the_first_context(tokenizer, tmp_path):
     one = Leaning(model)
     with registry.added(decoding, tmp_path), deltas.active(model, one):
         one.decisions.clear()
-        generate(model, tokenizer, ["He"], decoding=decoding.load("plain"), second=["The capital of"], max_new_tokens=4)
+        generate(
+            model, tokenizer, ["He"], decoding=decoding.load("plain"), beside=[["The capital of"]], max_new_tokens=4
+        )
         assert len(one.decisions) == 1

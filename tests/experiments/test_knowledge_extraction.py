@@ -52,6 +52,8 @@ def test_every_group_and_attribute_is_asked_and_reported(tmp_path: Path) -> None
             of = [r for r in rows if (r["dataset"], r["group"]) == (dataset, group)]
             assert len(of) == 7
             assert {r["questions"] for r in of} == {6, 36}
+            assert all(0 <= r["commonest"] <= 1 for r in of)
+            assert of[-1]["commonest"] == pytest.approx(np.mean([r["commonest"] for r in of[:-1]]))
             assert of[-1]["exact_match"] == pytest.approx(np.mean([r["exact_match"] for r in of[:-1]]))
     assert records.read_record(tmp_path / "run" / "summary.json") == summary
     along = [r for r in read_rows(tmp_path / "run/single/finetune/metrics.jsonl") if "corpus" in r]

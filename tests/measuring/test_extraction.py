@@ -1,11 +1,13 @@
 """Accuracies by group and attribute."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from tests.support import zoo
 
 from engramlab.core.text.tokens import GAP, Sequences
-from engramlab.measuring.extraction import Asked, answers, ask, first_token_of_values
+from engramlab.measuring.extraction import Asked, answers, ask, commonest, first_token_of_values
 from engramlab.measuring.scoring import score
 
 NAMES = ("city", "year")
@@ -60,3 +62,14 @@ def test_answers_are_texts(tokenizer):
     written = answers(model, tokenizer, ["The capital of France is", "Zoë"], longest=3)
     assert len(written) == 2
     assert all(answer == answer.strip() for answer in written)
+
+
+def test_chance_is_what_the_commonest_value_of_p_train_would_have_right():
+    values = np.array([[[1, 0], [1, 0], [2, 0], [1, 0], [2, 3], [2, 0]], [[5, 5]] * 6])  # [attribute, subject, piece]
+    population = SimpleNamespace(value_pieces=lambda a, subjects: values[a][subjects])
+    groups = {"train": np.array([0, 1, 2]), "test": np.array([3, 4, 5, 2])}
+    found = commonest(population, NAMES, groups["train"], groups)
+    assert found["train", "city"] == pytest.approx(2 / 3)
+    assert found["test", "city"] == 0.25
+    assert found["test", "year"] == 1.0
+    assert found["test", "mean"] == 0.625

@@ -11,7 +11,7 @@ from rich.console import Console
 from tests.report.test_page import HOSTILE, Page, render, strings
 from tests.support.synthetic import write_json
 
-from engramlab.report import print_summary
+from engramlab.report import print_summary, write_report
 
 DEPTHS = ("memorization", "semantic", "compositional")
 
@@ -59,6 +59,7 @@ def write_run(
                     fact |= {"injections": marks, "y": [-4.0, -3.0, -3.5], "t_lam": [5] if marks else []}
                     facts.append(fact | {"y_lam": [-3.0] if marks else []})
         document = {"dataset": part, "curves": curves, "retainability": kept, "fact_steps": [0, 5, 20], "facts": facts}
+        document["texts"] = {"p1duplicate": "The town was founded in 1723."}
         write_json(path / part / "curves.json", document)
     optimizer = {"moments": "restored with the checkpoint", "first_rate": 1e-3, "last_rate": 1e-3}
     about = {
@@ -101,7 +102,11 @@ def test_the_page_shows_everything_the_issue_asks_for(tmp_path: Path) -> None:
     assert "1,000 (1,000 to 1,000)" in page.text  # a threshold
     assert "∞" in page.text
     assert "mean over its tokens" in page.text
-    assert "so here" in page.text
+    assert "0.300 (0.200 to 0.400), paraphrases 0.200 (0.100 to 0.300) within noise" in page.text
+    assert "effectivity: memorization > semantic > compositional duplicate" in page.text
+    assert "gains, above the control that was not injected, in nats: memorization +0.80 (0.60 to 0.90)" in page.text
+    assert "duplicate: p1duplicate. Log-probabilities" in page.text  # questions beside their curves
+    assert "The town was founded in 1723." in page.text  # and the text
     assert "restored with the checkpoint" in page.text
     menus = [menu for figure in page.figures for menu in figure["layout"].get("updatemenus", [])]
     assert len(menus) == 1
@@ -143,3 +148,25 @@ def test_the_terminal_has_both_tables(tmp_path: Path) -> None:
     assert "0.90 (0.80 to 1.00)" in out.getvalue()
     assert "0.80 (0.60 to 0.90)" in out.getvalue()  # above the control
     assert "0.300 (0.200 to 0.400)" in out.getvalue()
+
+
+def test_many_passages_do_not_make_a_page_heavy(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    document = json.loads((run / "tiny" / "curves.json").read_text())
+    [fact, *_] = document["facts"]
+    steps = list(range(130))
+    document["facts"] = [
+        {
+            **fact,
+            "passage": f"p{k}",
+            "prompt": "What is it? " * 9,
+            "y": [-3.14159 - i / 9 for i in steps],
+            "depth": DEPTHS[q % 3],
+        }
+        for k in range(160)
+        for q in range(15)
+    ]
+    write_json(run / "tiny" / "curves.json", {**document, "fact_steps": steps})
+    page = write_report([run], tmp_path / "page.html")
+    assert page.stat().st_size < 1_500_000
+    assert "more passages" in page.read_text()

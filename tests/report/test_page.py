@@ -49,7 +49,7 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._inside == "application/json":
             self.figures.append(json.loads(data))
-        elif self._inside not in ("script", "style"):
+        elif self._inside not in ("script", "style", "application/gzip"):
             self.words.append(data)
 
 
@@ -72,17 +72,22 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 
 def test_the_finding_comes_first(demo: Page) -> None:
-    finding = "multi5+permute: 87 % of held-out questions answered exactly; single: 6 %."
-    assert f"Knowledge extraction: demo {finding}" in demo.text
+    finding = (
+        "multi5+permute: 87 % (81–91) of held-out questions answered exactly, where the commonest values have 5 %; "
+        "single: 6 % (3–11), where the commonest values have 5 %, within noise of the commonest value."
+    )
+    strip = "data bioS, made-up people n 300 people seed 0 date 2026-01-02 commit 0123abcd"
+    assert f"Knowledge extraction: demo {strip} {finding}" in demo.text
 
 
 def test_every_part_is_there(demo: Page) -> None:
     for words in (
-        "birth date birth city university major employer work city mean questions",
-        "multi5+permute finetune P_test 83.0 % 85.0 % 87.0 % 89.0 % 91.0 % 93.0 % 87.0 % 900",
+        "mean birth date birth city university major employer work city questions",
+        "multi5+permute P_test 87.0 % 81–91 83.0 % 76–88 85.0 % 78–90 87.0 % 81–91 89.0 % 83–93 91.0 % 85–95 93.0 % 88–96 900",
+        "multi5+permute P_test, chance 5.0 % 5.0 %",
+        "In every row, mode: finetune.",
         "single pretrain 2,000 2,700,000 10,757 4 min 11 s 0.0500",
-        "✓ right",
-        "✗ wrong P_test What is the birth date of",
+        "✗ wrong not Anya Briar Forger",
         "engramlab run knowledge-extraction --preset tiny --out demo",
         "commit 0123abcd",
         "torch 2.11.0",
@@ -98,8 +103,9 @@ def test_every_part_is_there(demo: Page) -> None:
 
 def test_the_papers_figures_carry_their_source(demo: Page) -> None:
     source = "arXiv 2309.14316v3; bioS, N = 100k, 124M parameters"
-    for words in ("multi5+permute finetune mean 87.0 % 96.6 %", "single finetune birth date 2.0 % 33.0 %"):
-        assert f"{words} {source}" in demo.text
+    for words in ("multi5+permute mean 87.0 % 96.6 %", "single birth date 2.0 % 33.0 %"):
+        assert words in demo.text
+    assert f"In every row, source of the paper's figure: {source}." in demo.text
     bars = demo.figures[0]["data"]
     (paper,) = [trace for trace in bars if "arXiv 2309.14316v3" in trace.get("name", "")]
     assert paper["x"] == pytest.approx([96.6, 9.7])
@@ -163,7 +169,8 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
         file.write('{"step": 9999, "lo')
     page = render(tmp_path, run)
     assert "No question was asked yet: run half is unfinished." in page.text
-    assert page.text.count("Not measured yet: run half is unfinished.") == 3
+    assert page.text.count("Not measured yet: run half is unfinished.") == 1
+    assert "Exact match by attribute, held-out people; Beside the paper)" in page.text
     assert "single finetune (so far) 400" in page.text
     assert len(page.figures) == 4
 
@@ -187,16 +194,97 @@ def test_lines_lost_in_the_middle_are_told(tmp_path: Path) -> None:
 
 def test_two_runs_are_compared(tmp_path: Path) -> None:
     first = write_run(tmp_path / "seed-0")
-    second = write_run(tmp_path / "seed-1", {"single": 0.10, "multi5+permute": 0.91, "multi5": 0.5})
+    second = write_run(tmp_path / "seed-1", {"single": 0.10, "multi5+permute": 0.91, "multi5": 0.5}, seed=1)
     page = render(tmp_path, first, second)
-    assert "multi5+permute: 89 % of held-out questions answered exactly; single: 8 % (mean of 2 runs)." in page.text
-    assert "multi5+permute finetune 2 99.0 % (99.0–99.0) 89.0 % (87.0–91.0)" in page.text
-    assert "multi5 finetune 1 99.0 % 50.0 %" in page.text
+    assert "multi5+permute: 89 % (85–92) of held-out questions answered exactly" in page.text
+    assert "above the commonest value" not in page.text.split("Can it be asked?")[0]
+    assert page.text.count("(mean of 2 runs)") == 2
+    assert "multi5+permute 2 99.0 % (99.0–99.0) 89.0 % (87.0–91.0) 85–92 5.0 %" in page.text
+    assert "In every row, mode: finetune; P_test is: above the commonest value." in page.text
+    assert "multi5 1 99.0 % 50.0 %" in page.text
     ticks = page.figures[0]["layout"]["yaxis"]["ticktext"]
     assert ticks == ["seed-0", "seed-1", "paper", "seed-1", "paper", "seed-0", "seed-1", "paper"]
     whiskers = page.figures[1]["data"][0]["error_x"]
     assert whiskers["visible"]
-    assert whiskers["array"][:2] == pytest.approx([2.0, 0.0])
+    assert whiskers["array"][0] == pytest.approx(3.6, abs=0.01)
+
+
+def test_unlike_runs_are_never_averaged(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "people", {"single": 0.5})
+    for name, change in (("products", {"facts": "products.csv"}), ("longer", {"people": 600}), ("again", {})):
+        second = write_run(tmp_path / name, {"single": 0.1}, seed=0 if name == "again" else 1, options=change)
+        page = render(tmp_path, first, second)
+        assert "single (people): 50 % (42–58) of held-out questions answered exactly" in page.text
+        assert f"single ({name}): 10 %" in page.text
+        assert "mean of 2 runs" not in page.text
+        for key, value in change.items():
+            assert f"{key} {300 if key == 'people' else '–'} {value}" in page.text
+        assert ("What these runs differ in" in page.text) == bool(change)
+
+
+def test_chance_is_beside_every_share(tmp_path: Path) -> None:
+    page = render(tmp_path, write_run(tmp_path / "table", {"single": 0.16, "multi5": 0.15}, chance=0.158))
+    assert page.text.split("Can it be asked?")[0].count("Nothing beats the commonest value; single: 16 %") == 1
+    strokes = [
+        t for figure in page.figures[:2] for t in figure["data"] if t.get("name") == "always P_train's commonest value"
+    ]
+    assert [set(trace["x"]) for trace in strokes] == [{15.8}, {15.8}]
+
+
+def test_a_model_that_has_not_learnt_its_own_questions_is_not_judged(tmp_path: Path) -> None:
+    page = render(tmp_path, write_run(tmp_path / "short", {"single": 0.06}, learnt=0.27))
+    assert (
+        "single: 6 % (3–11) of held-out questions answered exactly, where the commonest values have 5 %, not trained long"
+        in (page.text)
+    )
+    assert "single finetune 1 27.0 % 6.0 % 3–11 5.0 % not trained long enough to judge" in page.text
+
+
+def test_runs_made_before_chance_was_kept_still_open(tmp_path: Path) -> None:
+    page = render(tmp_path, write_run(tmp_path / "old", chance=None))
+    assert "multi5+permute: 87 % (81–91) of held-out questions answered exactly; single: 6 % (3–11)." in page.text
+    assert "not recorded in runs made before it was" in page.text
+
+
+def test_held_out_questions_come_first_side_by_side_and_wrong_ones_are_there(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "demo")
+    for dataset, right in (("single", False), ("multi5+permute", True)):
+        answers = [
+            {"group": group, "attribute": attribute, "prompt": f"Q{k} {group}", "gold": "G", "answer": f"A {dataset}",
+             "correct": right or group == "train"}
+            for group in ("train", "test")
+            for attribute in ("a", "b")
+            for k in range(24)
+        ]  # fmt: skip
+        write_json(run / dataset / "examples.json", {"entries": ["Read."], "answers": answers})
+    page = render(tmp_path, run)
+    assert "Q0 test P_test G ✓ right A multi5+permute ✗ wrong A single" in page.text
+    assert page.text.index("Q0 test") < page.text.index("Q0 train")
+    assert "54 more questions are in examples.json." in page.text
+
+
+def test_everyone_can_read_the_page(demo: Page, tmp_path: Path) -> None:
+    plots = [attributes for tag, attributes in demo.elements if attributes.get("class") == "plot"]
+    assert plots
+    for one in plots:
+        assert one["role"] == "img"
+        assert len(one["aria-label"] or "") > 20
+    assert "questions answered exactly" in (plots[0]["aria-label"] or "")
+    assert "single" in (plots[1]["aria-label"] or "")
+    figures = [tag for tag, _ in demo.elements if tag in ("figure", "figcaption")]
+    assert figures.count("figure") == figures.count("figcaption")
+    for _, attributes in demo.elements:
+        if attributes.get("class") == "scroll":
+            assert attributes["tabindex"] == "0"
+            assert attributes["aria-label"]
+    scopes = [attributes.get("scope") for tag, attributes in demo.elements if tag == "th"]
+    assert {"row", "col"} <= set(scopes)
+    assert None not in scopes
+    page = write_report([write_run(tmp_path / "light")], tmp_path / "page.html")
+    assert page.stat().st_size < 1_500_000
+    text = page.read_text()
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
 
 
 def test_other_people_have_no_published_figures(tmp_path: Path) -> None:
@@ -208,14 +296,14 @@ def test_other_people_have_no_published_figures(tmp_path: Path) -> None:
 
 def test_the_rewritten_corpus_has_its_own_figures(tmp_path: Path) -> None:
     page = render(tmp_path, write_run(tmp_path / "bior", {"single": 0.2}, family="bioR", modes=["mixed"]))
-    assert "bioR single mixed mean 20.0 % 77.7 % arXiv 2309.14316v3; bioR, N = 100k, 302M parameters" in page.text
+    assert "bioR single mean 20.0 % 77.7 % arXiv 2309.14316v3; bioR, N = 100k, 302M parameters" in page.text
 
 
 def test_an_experiment_without_sections_still_has_its_rows(tmp_path: Path) -> None:
     for experiment in ("some-other", "page", "../x"):
         run = write_run(tmp_path / experiment.replace("/", "_"), experiment=experiment)
         page = render(tmp_path, run)
-        assert "multi5+permute finetune test work_city 0.93" in page.text
+        assert "multi5+permute test work_city 0.93" in page.text
         assert "Finetuning: loss on the answers" in page.text
 
 

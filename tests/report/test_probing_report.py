@@ -14,6 +14,7 @@ from tests.support.synthetic import write_json
 from engramlab.base.rows import ATTRIBUTES
 from engramlab.report import print_summary
 from engramlab.report.experiments import hidden_state_probing as report
+from engramlab.report.parts.probed import pairs
 from engramlab.report.rows import read_runs
 
 DATASETS = {"single": 0.05, "multi5+permute": 0.9, "couple2": 0.4}
@@ -62,7 +63,7 @@ def write(path: Path, **more: Any) -> Path:
 
 def test_page(tmp_path: Path) -> None:
     page: Page = render(tmp_path, write(tmp_path / "run"))
-    assert "ρ = 0.93 over 15 points" in page.text
+    assert "ρ = 0.93 (0.80 to 0.97) over 15 points" in page.text
     for words in ("Q-probing and extraction", "what the name alone says", "Closer P-probing", "one class", "shuffled"):
         assert words in page.text
     said = " ".join(strings(page.figures))
@@ -77,7 +78,7 @@ def test_page(tmp_path: Path) -> None:
 
 def test_the_second_of_a_pair_is_drawn_by_whether_its_first_was_seen(tmp_path: Path) -> None:
     rows = [row for row in summary()["closer"] if row["target"] == "whole"]
-    figure = report._pairs(rows)
+    figure = pairs(rows)
     (bars,) = (t for t in figure.data if t.type == "bar" and t.orientation == "h" and len(t.x or ()) > 1)
     assert sorted(set(bars.x)) == pytest.approx([20.0, 90.0])
 
@@ -92,9 +93,15 @@ def test_two_runs_and_many_datasets(tmp_path: Path) -> None:
 def test_without_extraction_and_hostile_text(tmp_path: Path) -> None:
     page = render(tmp_path, write(tmp_path / "run", extraction=False, text=HOSTILE))
     assert "No extraction accuracy stands beside" in page.text
-    assert "Read best of held-out subjects from" in page.text
+    assert "22 of 33 tasks are read above the commonest value from the name alone; best the first token of" in page.text
     assert page.scripts == 2
     assert not {"b", "i", "s", "u", "img"} & {tag for tag, _ in page.elements}
+
+
+def test_a_share_within_noise_of_the_commonest_class_is_no_finding(tmp_path: Path) -> None:
+    page = render(tmp_path, write(tmp_path / "run", datasets={"single": 0.12}, extraction=False))
+    assert "Nothing beats the commonest value: read from the name alone, the best is" in page.text
+    assert "12.0 % (6–12) where the commonest class has 10.0 % and shuffled labels 10.0 %" in page.text
 
 
 def test_unfinished_and_empty(tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ def write_run(
     finished: bool = True,
     experiment: str = "knowledge-extraction",
     family: str | None = None,
+    seed: int = 0,
+    chance: float | None = 0.05,
+    learnt: float = 0.99,
+    options: Mapping[str, Any] | None = None,
     text: str = "Anya Briar Forger was born on October 2, 1996.",
 ) -> Path:
     """A run whose P_test exact match is `scores` by dataset, with a small spread over attributes."""
@@ -29,7 +33,7 @@ def write_run(
     config = {
         "experiment": experiment,
         "preset": "tiny",
-        "config": {"seed": 0, "people": 300, "model": {"layers": 4, "width": 128}, "note": text},
+        "config": {"seed": seed, "people": 300, "model": {"layers": 4, "width": 128}, "note": text, **(options or {})},
         "versions": {"engramlab": "0.1.0", "torch": "2.11.0", "python": "3.11.7"},
         "commit": "0123abcd",
         "command": f"engramlab run {experiment} --preset tiny --out {path.name}",
@@ -39,11 +43,13 @@ def write_run(
     rows = []
     for dataset, score in scores.items():
         for mode in modes:
-            for group, level in (("train", 0.99), ("test", score)):
+            for group, level in (("train", learnt), ("test", score)):
                 for i, attribute in enumerate([*attributes, "mean"]):
                     share = level if attribute == "mean" else min(1.0, max(0.0, level + 0.02 * (i - 2)))
                     row = {"dataset": dataset, "mode": mode, "group": group, "attribute": attribute}
                     rows.append({**row, "exact_match": share, "first_token": share, "questions": 150})
+                    if chance is not None:
+                        rows[-1]["commonest"] = chance
                     if family:
                         rows[-1]["family"] = family
         write_stage(path / dataset / "pretrain", 2000, floor=0.05)

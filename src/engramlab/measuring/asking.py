@@ -11,7 +11,9 @@ from torch import nn
 
 from engramlab.base.facts import Query
 from engramlab.base.progress import Progress
+from engramlab.base.random_access import key as random_key
 from engramlab.core.deltas import Delta, installed
+from engramlab.core.forward.decoding import Decoding
 from engramlab.core.forward.generation import generate
 from engramlab.core.models import context_limit
 from engramlab.core.text.tokens import encode_queries, join
@@ -96,8 +98,18 @@ def write(
     room: Room | Sequence[Room],
     owner: np.ndarray | None = None,
     progress: Progress | None = None,
+    *,
+    decoding: Decoding | None = None,
+    beside: Sequence[Sequence[str]] = (),
+    seed: int = 0,
 ) -> list[str]:
-    """What the model writes after each prompt, up to the end of the line and in the room there is."""
+    """What the model writes after each prompt, up to the end of the line and in the room there is.
+
+    Args:
+        decoding: how the next token is chosen; greedy by default.
+        beside: for decoders that compare: for each context they name, one a prompt, the prompt behind that context.
+        seed: of decoders that draw; each prompt has random numbers of its own.
+    """
     each = [room] * len(prompts) if isinstance(room, Room) else list(room)
     texts, done, limit = [""] * len(prompts), 0, context_limit(model)
     for one in dict.fromkeys(each):
@@ -111,6 +123,9 @@ def write(
             tokenizer,
             [prompts[i] for i in some],
             max_new_tokens=new,
+            decoding=decoding,
+            beside=[[texts[i] for i in some] for texts in beside],
+            seeds=[random_key(seed, "asked", i) for i in some],
             batch=256,
             stop_at_line_end=not one.lines,
             owner=None if owner is None else owner[some],

@@ -6,7 +6,7 @@ test": first-token accuracies of BIO and QA data for P_train and P_test along tr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,7 @@ from engramlab.core.forward.decoding import beam
 from engramlab.core.forward.generation import generate
 from engramlab.core.models import mask_token
 from engramlab.core.text.tokens import GAP, Sequences
+from engramlab.corpora.layout import Population
 from engramlab.measuring.scoring import Scores, score
 
 
@@ -67,6 +68,29 @@ def ask(model: nn.Module, asked: Asked) -> tuple[list[Row], Scores]:
     """
     scores = score(model, asked.sequences)
     return asked.rows({"exact_match": scores.exact(), "first_token": scores.first()}), scores
+
+
+def commonest(
+    population: Population, names: Sequence[str], train: np.ndarray, groups: Mapping[str, np.ndarray]
+) -> dict[tuple[str, str], float]:
+    """What always naming an attribute's commonest value of P_train would have right: the chance level of exact match.
+
+    Args:
+        train: the subjects whose questions are trained on, as indices into the population.
+        groups: those who are asked about, by group.
+
+    Returns:
+        The share by group and attribute, and by group and "mean" the mean over attributes.
+    """
+    found: dict[tuple[str, str], float] = {}
+    for a, name in enumerate(names):
+        values, counts = np.unique(population.value_pieces(a, train), axis=0, return_counts=True)
+        most = values[counts.argmax()]
+        for group, members in groups.items():
+            found[group, name] = float((population.value_pieces(a, members) == most).all(axis=1).mean())
+    for group in groups:
+        found[group, "mean"] = float(np.mean([found[group, name] for name in names]))
+    return found
 
 
 def first_token_of_values(

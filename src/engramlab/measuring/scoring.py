@@ -7,6 +7,7 @@ functions over it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from engramlab.base.progress import Progress
 from engramlab.core import deltas
 from engramlab.core.forward import prefixes
 from engramlab.core.forward.decoding import Decoding, greedy
-from engramlab.core.forward.generation import check_second
+from engramlab.core.forward.generation import check_beside
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import shared_cache, target_seen
 from engramlab.core.models import context_limit, mask_token
@@ -60,12 +61,16 @@ class Scores:
         first = np.append(solid, len(self.marks))[np.searchsorted(solid, self.offsets[:-1])]
         return (first < self.offsets[1:]) & np.append(self.greedy, False)[first]
 
+    def sum_logprob(self) -> np.ndarray:
+        """float64 ``[rows]``: log-probability of all the row's scored tokens together; 0 for a row without any."""
+        counts = np.diff(self.offsets)
+        rows = np.repeat(np.arange(len(counts)), counts)
+        return np.bincount(rows, self.logprobs.astype(np.float64), minlength=len(counts))  # -inf stays in its row
+
     def mean_logprob(self) -> np.ndarray:
         """float64 ``[rows]``: mean log-probability of the row's scored tokens; NaN for a row without any."""
         counts = np.diff(self.offsets)
-        rows = np.repeat(np.arange(len(counts)), counts)
-        sums = np.bincount(rows, self.logprobs.astype(np.float64), minlength=len(counts))  # -inf stays in its row
-        return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+        return np.divide(self.sum_logprob(), counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
 @torch.inference_mode()
@@ -74,7 +79,7 @@ def score(
     sequences: Sequences,
     *,
     decoding: Decoding | None = None,
-    second: Sequences | None = None,
+    beside: Sequence[Sequences] = (),
     owner: np.ndarray | None = None,
     ends: np.ndarray | None = None,
     budget: int = 16_384,
@@ -92,7 +97,7 @@ def score(
         model: a causal or masked LM; it comes back in the mode it had.
         sequences: rows; a causal LM cannot score a row's first token.
         decoding: evidence is that of the distribution it takes tokens from; the model's own by default.
-        second: for decoders that compare: the same tokens to be scored, row by row, behind a second context.
+        beside: for decoders that compare: for each context they name, the same tokens to be scored, row by row, behind it.
         owner: int64 ``[rows]``: index of the delta (of ``deltas.together``) each row is scored under.
         ends: int64 ``[rows]``: position of each row's last prompt token; that before its first scored token by default.
         budget: most padded tokens a forward pass.
@@ -100,19 +105,19 @@ def score(
 
     Raises:
         UserError: a row is longer than the model's context, or its first token is to be scored; a decoder that compares,
-            without a second context or with a masked LM.
-        ValueError: a second context before other tokens.
+            without its contexts or with a masked LM.
+        ValueError: another context before other tokens.
     """
     decoding = decoding or greedy.Config()
-    check_second(decoding, second)
+    check_beside(decoding, beside, len(sequences))
     hidden = mask_token(model)
-    first = _first_scored(model, sequences)
-    if second is not None:
-        if hidden is not None:
-            raise UserError("a masked language model is scored without a second context; choose another decoder")
-        if not np.array_equal(sequences.ids[sequences.marks > 0], second.ids[second.marks > 0]):
-            raise ValueError("the second context stands before other tokens than the first")
-        last = np.minimum(_first_scored(model, second), second.lengths) - 1
+    first = first_scored(model, sequences)
+    if beside and hidden is not None:
+        raise UserError("a masked language model is scored without other contexts; choose another decoder")
+    lasts = [np.minimum(first_scored(model, others), others.lengths) - 1 for others in beside]
+    for others in beside:
+        if not np.array_equal(sequences.ids[sequences.marks > 0], others.ids[others.marks > 0]):
+            raise ValueError("another context stands before other tokens than the first")
     wanted = sequences.marks > 0
     total = int(wanted.sum())
     logprobs = np.empty(total, dtype=np.float32)
@@ -120,7 +125,7 @@ def score(
     predicted = np.empty(total, dtype=np.int32)
     counts = np.concatenate([[0], np.cumsum(wanted)])
     device = next(model.parameters()).device
-    layers = decoding.layers(model)
+    budget //= 1 + len(decoding.layers(model))
     stops = np.minimum(first, sequences.lengths) - 1 if ends is None else np.asarray(ends, dtype=np.int64)
     share = hidden is None and not deltas.routed(model)
     done = 0
@@ -141,12 +146,13 @@ def score(
                 if cache is not None:
                     read, keep, at_end = read[:, shared:], keep[:, shared:], at_end - shared
                 with deltas.routing(model, at_end, under):
-                    said = target_seen(model, read, keep, seen, cache=cache, layers=layers)
-                if second is not None:
-                    others, their_goals, _, _ = _padded(second, rows, device)
+                    said = target_seen(model, read, keep, seen, cache=cache, decoding=decoding)
+                for others, last in zip(beside, lasts, strict=True):
+                    ids, their_goals, _, _ = _padded(others, rows, device)
                     at_end = torch.from_numpy(last[rows]).to(device)
                     with deltas.routing(model, at_end, under):
-                        said = replace(said, second=target_seen(model, others[:, :-1], their_goals[:, 1:]).logits)
+                        logits = target_seen(model, ids[:, :-1], their_goals[:, 1:]).logits
+                    said = replace(said, beside=(*said.beside, logits))
                 values = evidence(decoding.scores(said), tokens[goals])
                 into = counts[at][wanted[at]]
                 logprobs[into], ranks[into], predicted[into] = (v.cpu().numpy() for v in values)
@@ -157,7 +163,7 @@ def score(
     return Scores(logprobs, ranks, greedily, counts[sequences.offsets], sequences.marks[wanted], predicted)
 
 
-def _first_scored(model: nn.Module, sequences: Sequences) -> np.ndarray:
+def first_scored(model: nn.Module, sequences: Sequences) -> np.ndarray:
     """int64 ``[rows]``: position of each row's first token to be scored, beyond all where there is none.
 
     Raises:

@@ -1,31 +1,43 @@
 """Write the report of one or several runs as one HTML file that works offline.
 
 An experiment adds its part by the file name: `report/experiments/knowledge_extraction.py` serves runs whose config names
-the experiment `knowledge-extraction`, through `headline(runs) -> str` and `sections(runs) -> list[Section]`.
-Runs of an experiment without such a file still get their rows, curves and config.
+the experiment `knowledge-extraction`, through `headline(runs) -> str` and `sections(runs) -> list[Section]`, and says in
+`NEEDS` what it takes from a summary without asking (see `shapes`); `READING`, if it has it, says how to read the page. Runs of
+an experiment without such a file still get their rows, curves and config.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly import graph_objects as go
-from plotly.offline import get_plotlyjs
 
 import engramlab.report.experiments as package
 from engramlab.base import registry
 from engramlab.base.errors import UserError
 from engramlab.base.rows import Row
 from engramlab.files.writing import write_text
-from engramlab.report.parts.blocks import Block, Details, Section, Table, Text
+from engramlab.report import shapes
+from engramlab.report.alike import differences, strip
+from engramlab.report.parts.blocks import Block, Details, Figures, Section, Table, Text
+from engramlab.report.parts.figures import described
 from engramlab.report.parts.training import missing, training_section
 from engramlab.report.parts.words import duration
 from engramlab.report.rows import RunData, distinct, number, pretty, read_runs
+
+#: plotly.js with the charts of two axes alone (npm: plotly.js-cartesian-dist-min), compressed: a page carries it all. It has
+#: everything that the figures made here use, in a ninth of the room of the whole library.
+PLOTLY = "plotly-cartesian-4.1.1.min.js.gz"
+_ANY = {"rows": shapes.Maybe([dict]), "training": shapes.Maybe([dict])}  # of every summary
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
@@ -45,13 +57,17 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
 def render(runs: Sequence[RunData]) -> str:
     """The whole page as a string."""
-    headlines: list[str] = []
+    headlines: list[tuple[str, str]] = []
     sections: list[Section] = []
     for experiment in distinct(run.experiment for run in runs):
         members = [run for run in runs if run.experiment == experiment]
         module = sections_module(experiment)
+        if unlike := differences(members):
+            sections.append(Section("Runs beside each other", unlike))
+        for run in members:
+            check(module, run.summary, run.path / "summary.json")
         if module is not None:
-            headlines.append(module.headline(members))
+            headlines.append((module.headline(members), getattr(module, "READING", "")))
             sections += module.sections(members)
         else:
             sections += any_experiment(members)
@@ -64,15 +80,44 @@ def render(runs: Sequence[RunData]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    sections = [*_filled(sections), *(provenance(run) for run in runs)]
+    environment.filters["described"] = described
     environment.filters["figure_json"] = figure_json
     environment.filters["data_json"] = data_json
     return environment.get_template("page.html.j2").render(
         title=", ".join(names).replace("-", " ").capitalize() + ": " + ", ".join(run.name for run in runs),
         headlines=headlines,
         notes=notes,
-        sections=[*sections, *(provenance(run) for run in runs)],
-        plotlyjs=Markup(get_plotlyjs()),
+        strips=[(run.name if len(runs) > 1 else "", strip(run)) for run in runs],
+        sections=sections,
+        drawn=any(isinstance(block, Figures) for section in sections for block in section.blocks),
+        plotlyjs=Markup(plotly()),
     )
+
+
+@cache
+def plotly() -> str:
+    """The library that draws the figures, in base64."""
+    packed = resources.files("engramlab.report").joinpath("templates", PLOTLY).read_bytes()
+    return base64.b64encode(packed).decode()
+
+
+def check(module: ModuleType | None, summary: Mapping[str, Any], path: Path) -> None:
+    """Raises UserError, naming file and key, where a summary lacks what its page needs; before a run ends it lacks nothing."""
+    shapes.check(summary, _ANY, path)
+    if set(summary) - {"experiment"}:
+        shapes.check(summary, getattr(module, "NEEDS", {}), path)
+
+
+def _filled(sections: Sequence[Section]) -> list[Section]:
+    """The sections that have something to show, and behind them what was left out and why."""
+    empty: dict[str, list[str]] = {}
+    for section in sections:
+        if not section.blocks:
+            empty.setdefault(section.missing, []).append(section.title)
+    said: list[Block] = [Text(f"{why} ({'; '.join(titles)})") for why, titles in empty.items()]
+    left = [Section("Not on this page", said)] if said else []
+    return [*(section for section in sections if section.blocks), *left]
 
 
 def sections_module(experiment: str) -> ModuleType | None:

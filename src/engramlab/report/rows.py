@@ -50,7 +50,10 @@ def number(value: object) -> float | None:
     """`value` as a finite float, or None when it is missing, not a number, NaN or infinite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer beyond all floats
+        return None
 
 
 def label(dataset: object, family: object) -> str:
@@ -118,7 +121,7 @@ def read_run(path: Path, name: str = "") -> RunData:
         raise UserError(f"{path} holds no run: expected config.json or summary.json in it{hint}")
 
     notes: list[str] = []
-    families = {str(row.get("dataset")): row.get("family") for row in _records(summary, "rows", path)}
+    families = {str(row.get("dataset")): row.get("family") for row in _records(summary, "rows", path / "summary.json")}
 
     def named(row: Row, dataset: object) -> Row:
         family = row.get("family", families.get(str(dataset), summary.get("family")))
@@ -146,8 +149,8 @@ def read_run(path: Path, name: str = "") -> RunData:
         experiment=str(summary.get("experiment") or config.get("experiment") or ""),
         config=config,
         summary=summary,
-        rows=[named(row, row.get("dataset", "")) for row in _records(summary, "rows", path)],
-        training=[named(row, row.get("dataset", "")) for row in _records(summary, "training", path)],
+        rows=[named(row, row.get("dataset", "")) for row in _records(summary, "rows", path / "summary.json")],
+        training=[named(row, row.get("dataset", "")) for row in _records(summary, "training", path / "summary.json")],
         curves=curves,
         examples=examples,
         notes=notes,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engramlab.report.page import every_row, sections_module
+from engramlab.report.page import check, every_row, sections_module
 from engramlab.report.parts import blocks
 
 
@@ -19,23 +21,65 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
 
     Args:
         summary: the content of a run's summary.json.
+
+    Raises:
+        UserError: the summary lacks what its tables need.
     """
     module = sections_module(str(summary.get("experiment", "")))
     terminal = getattr(module, "terminal", None)
+    check(module, summary, Path("summary.json"))
     tables = terminal(summary) if terminal else every_row(summary.get("rows") or [])
     for table in tables:
-        for part in (table,) if not table.narrow or _fits(table, console) else table.narrow:
+        for part in fitted(table, console.width):
             console.print(_drawn(part))
     if not tables:
         console.print("Nothing measured yet: the run is unfinished.")
 
 
-def _fits(table: blocks.Table, console: Console) -> bool:
-    return console.measure(_drawn(table), options=console.options.update(width=10_000)).maximum <= console.width
+def fitted(table: blocks.Table, width: int) -> list[blocks.Table]:
+    """A table as it is, or as several under each other that each have its first columns and some of the others.
+
+    No word is broken: a column is never narrower than its longest word, and folds at spaces.
+    """
+    lead = [k for k in range(len(table.columns)) if k < table.numbers_from][: len(table.columns) - 1] or [0]
+    rest = [k for k in range(len(table.columns)) if k not in lead]
+    room = width - _wide(table, lead)
+    parts: list[list[int]] = [[]]
+    for k in rest:
+        if parts[-1] and _wide(table, [*parts[-1], k]) > room:
+            parts.append([])
+        parts[-1].append(k)
+    if len(parts) == 1:
+        return [table]
+    if (trimmed := table.trimmed()) is not table:
+        return fitted(trimmed, width)
+    return [
+        blocks.Table(
+            [table.columns[k] for k in [*lead, *some]],
+            [[row[k] for k in [*lead, *some]] for row in table.rows],
+            table.caption if number == 0 else f"{table.caption} (continued)",
+            len(lead),
+            words=[len(lead) + some.index(k) for k in table.words if k in some],
+        )
+        for number, some in enumerate(parts)
+    ]
+
+
+def _wide(table: blocks.Table, columns: list[int]) -> int:
+    """Characters that some columns need at least, with the space between them."""
+    return sum(_least(table, k) + 2 for k in columns)
+
+
+def _least(table: blocks.Table, column: int) -> int:
+    head = max((cell_len(word) for word in str(table.columns[column]).split()), default=0)
+    lines = [line for row in table.rows for line in str(row[column]).split("\n")]
+    if table.numeric(column):
+        return max([head, *map(cell_len, lines)])
+    return max([head, *(cell_len(word) for line in lines for word in line.split())])
 
 
 def _drawn(table: blocks.Table) -> Table:
-    """A table whose columns of words may fold and whose numbers never do."""
+    """A table whose columns of words may fold at spaces and whose numbers never do."""
     drawn = Table(
         title=table.caption,
         title_justify="left",
@@ -45,8 +89,14 @@ def _drawn(table: blocks.Table) -> Table:
         collapse_padding=True,
     )
     for index, column in enumerate(table.columns):
-        words = index < table.numbers_from
-        drawn.add_column(Text(column), justify="left" if words else "right", overflow="fold", no_wrap=not words)
+        words = not table.numeric(index)
+        drawn.add_column(
+            Text(column),
+            justify="left" if words else "right",
+            overflow="fold",
+            no_wrap=not words,
+            min_width=_least(table, index),
+        )
     for row in table.rows:
-        drawn.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+        drawn.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     return drawn

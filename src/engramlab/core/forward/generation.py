@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ from engramlab.base.progress import Progress
 from engramlab.base.random_access import random_words
 from engramlab.core import deltas
 from engramlab.core.forward import prefixes
-from engramlab.core.forward.decoding import DecoderLogits, Decoding, greedy
+from engramlab.core.forward.decoding import DecoderLogits, Decoding, decoder_name, greedy
 from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import early_logits, shared_cache
+from engramlab.core.forward.passes import early_states, shared_cache
 from engramlab.core.models import context_limit, mask_token
 from engramlab.core.text.tokens import Sequences, end_token, start_tokens
 
@@ -44,17 +45,17 @@ class CachedReader:
         self.mask = None if bool(mask.all()) else mask
         self.takes = inspect.signature(model.forward).parameters
 
-    def next(self, layers: Sequence[int] = ()) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
-        """Reads what is new: logits ``[rows, V]`` of the next token, float32, and hidden layers' (see ``DecoderLogits``)."""
+    def next(self, decoding: Decoding) -> DecoderLogits:
+        """Reads what is new: what the model says of each row's next token, and what ``decoding`` wants to see beside it."""
         more: dict[str, Any] = {"position_ids": self.places, "logits_to_keep": 1}
         more = {name: value for name, value in more.items() if name in self.takes}
-        more |= {"output_hidden_states": True} if layers else {}
-        out = self.model(
-            input_ids=self.new, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **more
-        )
+        with early_states(self.model, decoding, (slice(None), -1)) as apart:
+            out = self.model(
+                input_ids=self.new, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **more
+            )
         self.cache = out.past_key_values
-        early = {layer: early_logits(self.model, out.hidden_states[layer][:, -1]).float() for layer in layers}
-        return out.logits[:, -1].float(), early
+        said = apart(out.logits if decoding.layers(self.model) else out.logits[:, -1:])
+        return replace(said, logits=said.logits.float())
 
     def read(self, tokens: torch.Tensor) -> None:
         """Puts a token behind each row."""
@@ -67,7 +68,6 @@ def decode(
     model: nn.Module,
     decoding: Decoding,
     reader: CachedReader,
-    second: CachedReader | None,
     *,
     new: int,
     ends: Sequence[int],
@@ -77,7 +77,7 @@ def decode(
     """The loop: what follows each row, until all rows have come to an end.
 
     Args:
-        second: the same rows behind another context, for decoders that compare.
+        reader: of the rows, and below them of the same rows behind each other context that the decoder compares with.
         new: most tokens to write.
         ends: tokens that end a text; a row that is done is filled up with the first of them.
         uniform: ``[rows, new]``: random numbers.
@@ -86,13 +86,17 @@ def decode(
     Returns:
         int64 ``[rows, at most new]``.
     """
-    layers = decoding.layers(model)
+    streams = 1 + len(decoding.beside)
     stop = torch.tensor(ends, device=reader.new.device)
-    going = torch.ones(len(reader.new), dtype=torch.bool, device=stop.device)
+    going = torch.ones(len(reader.new) // streams, dtype=torch.bool, device=stop.device)
     written = torch.empty(len(going), 0, dtype=torch.int64, device=stop.device)
     for step in range(new):
-        seen = DecoderLogits(*reader.next(layers), None if second is None else second.next()[0])
-        tokens = decoding.choose(seen, None if uniform is None else uniform[:, step])
+        seen = reader.next(decoding)
+        logits, *beside = seen.logits.chunk(streams)
+        early = {layer: said[: len(going)] for layer, said in seen.early.items()}
+        tokens = decoding.choose(
+            DecoderLogits(logits, early, tuple(beside)), None if uniform is None else uniform[:, step]
+        )
         tokens = torch.where(going, tokens, stop[0])
         written = torch.cat([written, tokens[:, None]], dim=1)
         going &= ~torch.isin(tokens, stop)
@@ -100,8 +104,7 @@ def decode(
             going &= ~done(written)
         if not going.any():
             break
-        for each in (reader,) if second is None else (reader, second):
-            each.read(tokens)
+        reader.read(tokens.repeat(streams))
     return written
 
 
@@ -113,7 +116,7 @@ def generate(
     *,
     decoding: Decoding | None = None,
     seeds: Sequence[int] | None = None,
-    second: Sequence[str] | None = None,
+    beside: Sequence[Sequence[str]] = (),
     max_new_tokens: int = 32,
     batch: int = 64,
     budget: int = 16_384,
@@ -130,7 +133,7 @@ def generate(
     Args:
         decoding: greedy by default.
         seeds: one a prompt, for decoders that draw.
-        second: one a prompt, for decoders that compare: the prompt with another context.
+        beside: for decoders that compare: for each context they name, one a prompt, the prompt behind that context.
         batch: most prompts in a batch.
         budget: most padded prompt tokens in a batch.
         stop_at_line_end: only the first line that is not empty; a batch is done when all its rows are.
@@ -141,27 +144,29 @@ def generate(
         The continuation of each prompt, without special tokens, stripped.
 
     Raises:
-        UserError: a prompt without any token, or one that with ``max_new_tokens`` does not fit the model's context; no second
-            context for a decoder that needs one.
+        UserError: a prompt without any token, or one that with ``max_new_tokens`` does not fit the model's context; a decoder
+            that compares, without its contexts.
     """
     decoding = decoding or greedy.Config()
-    check_second(decoding, second)
-    rows, others = (_encode_texts(tokenizer, texts or []) for texts in (prompts, second))
-    _check_room(model, [*rows, *others], [*prompts, *(second or [])], max_new_tokens)
+    check_beside(decoding, beside, len(prompts))
+    rows, *others = (_encode_texts(tokenizer, texts) for texts in (prompts, *beside))
+    for texts, of in zip((prompts, *beside), (rows, *others), strict=True):
+        _check_room(model, of, texts, max_new_tokens)
     uniform = None if seeds is None else _uniform(seeds, max_new_tokens)
     end = end_token(tokenizer)
     device = next(model.parameters()).device
     bare: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     sequences = Sequences.of(rows)
-    whole = decoding.beams > 1 or deltas.routed(model) or getattr(model.config, "sliding_window", None)
+    whole = decoding.beams > 1 or others or deltas.routed(model) or getattr(model.config, "sliding_window", None)
     texts = [""] * len(rows)
     finished = 0
     with mode(model, False):
         for chosen, shared in prefixes.batches(
-            sequences, sequences.lengths, budget, owner=owner, share=not whole, most=batch
+            sequences, sequences.lengths, budget // (1 + len(others)), owner=owner, share=not whole, most=batch
         ):
-            under = None if owner is None else torch.from_numpy(owner[chosen]).to(device)
-            ids, mask, cache = _begun(model, [rows[i] for i in chosen], shared, end, under)
+            under = None if owner is None else torch.from_numpy(np.tile(owner[chosen], 1 + len(others))).to(device)
+            streams = [of[i] for of in (rows, *others) for i in chosen]  # in one batch, below each other
+            ids, mask, cache = _begun(model, streams, shared, end, under)
             last = ids.shape[1] - 1 - (shared if cache is not None else 0)
             stops = torch.full((len(ids) * decoding.beams,), last, device=device)
             with deltas.routing(model, stops, None if under is None else under.repeat_interleave(decoding.beams)):
@@ -172,7 +177,6 @@ def generate(
                         bare,
                         decoding,
                         CachedReader(bare, ids, mask, cache),
-                        CachedReader(bare, *left_padded([others[i] for i in chosen], end, device)) if others else None,
                         new=max_new_tokens,
                         ends=[end],
                         uniform=None if uniform is None else uniform[chosen].to(device),
@@ -218,21 +222,25 @@ def answer(
     ids, mask = left_padded(rows, ends[0], device)
     uniform = _uniform(seeds, max_new_tokens).to(device)
     with mode(model, False), deltas.routing(model, torch.full((len(ids),), ids.shape[1] - 1, device=device)):
-        out = decode(
-            model, decoding, CachedReader(model, ids, mask), None, new=max_new_tokens, ends=ends, uniform=uniform
-        )
+        out = decode(model, decoding, CachedReader(model, ids, mask), new=max_new_tokens, ends=ends, uniform=uniform)
     return [text.strip() for text in tokenizer.batch_decode(out, skip_special_tokens=True)]
 
 
-def check_second(decoding: Decoding, second: Any) -> None:
-    """Raises UserError unless a second context is there exactly where the decoder compares with one."""
-    if decoding.second != (second is not None):
-        name = type(decoding).__module__.rpartition(".")[2]
+def check_beside(decoding: Decoding, beside: Sequence[Any], rows: int) -> None:
+    """Raises UserError unless each context the decoder compares with, and no other, is there for every row."""
+    name = decoder_name(decoding)
+    if len(decoding.beside) != len(beside):
+        wanted = " and ".join(repr(context) for context in decoding.beside)
         raise UserError(
-            f"decoder {name!r} compares with a second context; give one for each prompt"
-            if decoding.second
-            else f"decoder {name!r} compares with nothing; leave the second context out"
+            f"decoder {name!r} compares with what the model says in other contexts ({wanted}); give each for every prompt"
+            if wanted
+            else f"decoder {name!r} compares with nothing; leave the other contexts out"
         )
+    for context, texts in zip(decoding.beside, beside, strict=True):
+        if len(texts) != rows:
+            raise UserError(
+                f"decoder {name!r}: {rows} prompts, but {len(texts)} in context {context!r}; give one for each"
+            )
 
 
 def encode_prompts(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:

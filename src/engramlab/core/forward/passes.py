@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-from engramlab.core.forward.decoding import DecoderLogits
+from engramlab.core.forward.decoding import DecoderLogits, Decoding
+from engramlab.core.forward.hooks import reading
 from engramlab.core.models import module_paths
+
+_PLAIN = Decoding()
 
 
 @contextmanager
@@ -49,12 +52,39 @@ def shared_cache(model: nn.Module, input_ids: torch.Tensor, rows: int) -> Any:
     return cache
 
 
-def early_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-    """Logits ``[n, V]`` if the model's layers had ended with the hidden states ``[n, D]``: final norm, output embedding."""
+@contextmanager
+def early_states(model: nn.Module, decoding: Decoding, at: Any) -> Iterator[Callable[[torch.Tensor], DecoderLogits]]:
+    """Inside the block the model's output embedding also meets the hidden states that ``decoding`` wants to see, all of them in
+    one product: for few rows, reading the embedding is what a product costs.
+
+    Args:
+        at: index into hidden states ``[B, T, D]`` of the ``n`` places that are looked at.
+
+    Yields:
+        What takes the pass's ``logits`` apart.
+    """
     bare: Any = getattr(model, "module", model)
-    normed = bare.get_submodule(module_paths(bare).final_norm)(hidden)
-    logits: torch.Tensor = bare.get_output_embeddings()(normed)
-    return logits
+    layers = decoding.layers(bare)
+
+    def apart(logits: torch.Tensor) -> DecoderLogits:
+        own, *early = logits.flatten(0, -2).chunk(1 + len(layers))
+        return DecoderLogits(own, dict(zip(layers, early, strict=True)))
+
+    if not layers:
+        yield apart
+        return
+    paths = module_paths(bare)
+    norm = bare.get_submodule(paths.final_norm) if decoding.early_norm else nn.Identity()
+    names = [f"{paths.layers}.{layer}" for layer in layers]
+
+    def join(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        early = [norm(seen[name].read) for name in names]
+        rows = args[0].flatten(0, 1)  # one a place, unless the model cannot leave out places that nobody looks at
+        own = rows if len(rows) == len(early[0]) else args[0][:, -1]
+        return torch.cat([own, *early])[None], *args[1:]
+
+    with reading(bare, names, at) as seen, bare.get_output_embeddings().register_forward_pre_hook(join):
+        yield apart
 
 
 def target_seen(
@@ -64,7 +94,7 @@ def target_seen(
     attention_mask: torch.Tensor | None = None,
     *,
     cache: Any = None,
-    layers: Sequence[int] = (),
+    decoding: Decoding | None = None,
 ) -> DecoderLogits:
     """What the model says at the ``n`` positions where ``keep[B, T]`` is true, in row-major order.
 
@@ -74,17 +104,11 @@ def target_seen(
 
     Args:
         cache: keys and values of what stands before ``input_ids`` in every row, see ``shared_cache`` (without gradients).
-        layers: hidden states whose logits are wanted too, see ``Seen.early``.
+        decoding: what it wants to see of hidden states is there too.
     """
     bare = getattr(model, "module", model)
-    more = {"output_hidden_states": True} if layers else {}
-    with select_positions(bare, keep):
+    with select_positions(bare, keep), early_states(bare, decoding or _PLAIN, keep) as apart:
         output = model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            past_key_values=cache,
-            use_cache=cache is not None,
-            **more,
+            input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=cache is not None
         )
-    early = {layer: early_logits(bare, output.hidden_states[layer][keep]) for layer in layers}
-    return DecoderLogits(output.logits[0], early)
+    return apart(output.logits)

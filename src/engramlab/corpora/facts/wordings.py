@@ -45,6 +45,15 @@ class Wordings:
         said = [self.sentence(blank, k) for k in range(self.asking[relation])]
         return [*(text[:start].rstrip() for text, start in said), self.question(relation, subject)]
 
+    def forms(self, relation: str, subject: str, statements: int = 3, questions: int = 3) -> list[tuple[str, str]]:
+        """Ways of asking for the relation of a subject, each with its kind: at most so many beginnings of sentences
+        ("statement"), and the question in so many forms ("question", at most three)."""
+        said = self.prompts(relation, subject)[:-1][:statements]
+        bare = self.question(relation, subject)
+        plain = bare.removesuffix("Answer:").strip()
+        asked = [bare, f"Question: {plain}\nAnswer:", f"Q: {plain}\nA:"][:questions]
+        return [*(("statement", text) for text in said), *(("question", text) for text in dict.fromkeys(asked))]
+
     def question(self, relation: str, subject: str) -> str:
         """The question for the relation of a subject."""
         return self.questions[relation].replace("{subject}", subject)

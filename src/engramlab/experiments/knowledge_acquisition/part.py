@@ -235,7 +235,9 @@ class Part:
                     "injections": list(group.steps),
                 }
             )
-        records.write_record(folder / "queries.json", {"offsets": asked.offsets.tolist(), "queries": rows})
+        texts = {passages[passage].id: passages[passage].text for passage in owner}
+        about = {"offsets": asked.offsets.tolist(), "queries": rows, "texts": texts}
+        records.write_record(folder / "queries.json", about)
 
 
 def origin_of(source: str) -> Origin | None:

@@ -39,6 +39,7 @@ def summarise(
         drawn = {"dataset": part.name, "batch": part.batch, "window": config.window, "steps": curves.total}
         shown = [(row["group"], row["depth"]) for row in found]
         drawn |= for_report(curves, config.reading, groups[part.name], shown)
+        drawn["texts"] = writing.read_json(folder / "queries.json").get("texts", {})  # runs made before have none
         writing.write_json(out / part.name / "curves.json", finite(drawn))
     injected = {row["dataset"]: row for row in training if row["stage"] == "injection"}
     about = [

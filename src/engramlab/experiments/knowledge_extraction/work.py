@@ -106,9 +106,17 @@ class Part:
                     }
             self._remove([name for name in trained if name not in (stage, best)])
         people = self.data.people
+        start, asked = self.data.questions.subjects.start, self.config.asked_people
+        chance = extraction.commonest(
+            self.data.questions.population,
+            self.data.questions.attributes,
+            self.data.split.train + start,
+            {name: members[:asked] + start for name, members in self.groups.items()},
+        )
         rows = [
             {"dataset": self.data.name, "mode": f"masked {self.config.mode}" if self.run.masked else self.config.mode}
             | row
+            | {"commonest": chance[row["group"], row["attribute"]]}
             | ({"people": people[row["group"]]} if people else {})
             for row in trained[best]["rows"]
         ]

@@ -10,40 +10,91 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from plotly import graph_objects as go
-
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
-from engramlab.report.parts.figures import GREY, Bar, bars, escaped, legend_mark, percent, share_axes, style, styles
+from engramlab.report.parts.figures import (
+    GREY,
+    Bar,
+    bars,
+    percent,
+    styles,
+)
 from engramlab.report.parts.maps import Map, Scale, heat, pick
 from engramlab.report.parts.paper import SOURCE
+from engramlab.report.parts.probed import cloud, pairs, subsets
 from engramlab.report.parts.training import missing
+from engramlab.report.parts.verdicts import NOISE, Interval, interval, more
 from engramlab.report.parts.words import TARGETS, ranged
 from engramlab.report.rows import Row, RunData, distinct, number, words
+from engramlab.report.shapes import Maybe, OneOf
 
-_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "star", "x")
+_ROW = {
+    "part": str,
+    "probe": OneOf(("Q", "P")),
+    "target": OneOf(tuple(TARGETS)),
+    "attribute": str,
+    "position": Maybe(float),
+    "classes": float,
+    **dict.fromkeys(("accuracy", "low", "high", "majority"), float),
+    **dict.fromkeys(("reachable", "accuracy_reachable", "extraction"), Maybe(float)),
+    "control": bool,
+}
+_SEEN = {"part": str, "target": OneOf(tuple(TARGETS)), "attribute": str, "seen": [str], "partner": Maybe(str)}
+#: Of a summary.
+NEEDS = {
+    "rows": Maybe([_ROW]),
+    "spearman": Maybe(
+        [{"target": OneOf(tuple(TARGETS)), "measure": str, "points": float, "rho": Maybe(float)}],
+    ),
+    "closer": Maybe([{**_SEEN, "second": bool, "accuracy": float, "examples": float}]),
+    "skipped": Maybe([{"dataset": str, "target": OneOf(tuple(TARGETS)), "attribute": str, "reason": str}]),
+}
 _MOST_MAPS = 4  # datasets under one another; more go behind a menu
+READING = (
+    "A probe is a nearly linear classifier of a frozen model's hidden states, trained on some subjects and judged on others. "
+    "It has found something where its interval lies above the commonest class and above the same probe with shuffled labels."
+)
 
 
 def headline(runs: Sequence[RunData]) -> str:
     """One sentence: how Q-probing and extraction go together, or what Q-probing reads best."""
     for run in runs:
-        for row in run.summary.get("spearman", ()):
-            if (row["target"], row["measure"]) == ("whole", "accuracy") and row["rho"] is not None:
+        for row in run.summary.get("spearman") or ():
+            if (row["target"], row["measure"]) == ("whole", "accuracy") and row.get("rho") is not None:
+                found = interval(row, "rho", "")
+                noise = "" if found is None or more(found, 0.0) is not None else f", {NOISE} of none"
                 return (
-                    f"Q-probing and extraction: Spearman's ρ = {row['rho']:.2f} over {row['points']} points "
-                    "(one a dataset and attribute, whole values)."
+                    f"Q-probing and extraction: Spearman's ρ = {ranged(row, 'rho', 2, '')} over {row['points']:g} points "
+                    f"(one a dataset and attribute, whole values){noise}."
                 )
     # Q-probing, or P-probing before anything is stated: later in a text a value may be about to be written.
-    rows = [row for row in _rows(runs) if not row["position"] and not row["control"]]
+    rows = [row for row in _rows(runs) if not row.get("position") and not row["control"]]
     rows = [row for row in rows if row["probe"] == "Q"] or rows
     if not rows:
         return missing(runs, "Nothing was probed")
-    best = max(rows, key=lambda row: row["accuracy"] - row["majority"])
+    controls = _controls(_rows(runs))
+
+    def shuffled(row: Row) -> Interval | None:
+        return interval(controls[_task(row)], "accuracy", "") if _task(row) in controls else None
+
+    def beats(row: Row) -> bool:
+        found, control = interval(row, "accuracy", ""), shuffled(row)
+        return bool(more(found, row["majority"])) and (control is None or bool(more(found, control)))
+
+    def above(row: Row) -> float:
+        control = shuffled(row)
+        return float(row["accuracy"] - max(row["majority"], control.value if control else 0.0))
+
+    known = [row for row in rows if beats(row)]
+    best = max(known or rows, key=above)
     where = "the name alone" if best["probe"] == "Q" else "what stands before the first attribute"
-    return (
-        f"Read best of held-out subjects from {where}: the {TARGETS[best['target']]} of {words(best['attribute'])} "
-        f"({_name(best, runs)}), {percent(best['accuracy'])} where the commonest class has {percent(best['majority'])}."
-    )
+    control = shuffled(best)
+    text = (
+        f"the {TARGETS[best['target']]} of {words(best['attribute'])} ({_name(best, runs)}), {percent(best['accuracy'])} "
+        f"({100 * best['low']:.0f}–{100 * best['high']:.0f}) where the commonest class has {percent(best['majority'])}"
+    ) + (f" and shuffled labels {percent(control.value)}" if control else "")
+    if not known:
+        return f"Nothing beats the commonest value: read from {where}, the best is {text}."
+    return f"{len(known)} of {len(rows)} tasks are read above the commonest value from {where}; best {text}."
 
 
 def sections(runs: Sequence[RunData]) -> list[Section]:
@@ -53,12 +104,13 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """What the command line prints at the end: Q-probing, and P-probing at its first place."""
-    found, controls = [], _controls(summary["rows"])
+    every = summary.get("rows") or []
+    found, controls = [], _controls(every)
     for probe, title in (
         ("Q", "Q-probing: the name alone"),
         ("P", "P-probing before the first attribute (position 0)"),
     ):
-        rows = [r for r in summary["rows"] if r["probe"] == probe and not r["control"] and not r["position"]]
+        rows = [r for r in every if r["probe"] == probe and not r["control"] and not r.get("position")]
         if rows:
             found.append(_narrow(rows, controls, f"{title} (P_test)"))
     rhos = [
@@ -68,7 +120,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
             str(r["points"]),
             ranged(r, "rho", 2, ""),
         ]
-        for r in summary.get("spearman", ())
+        for r in summary.get("spearman") or ()
     ]
     if rhos:
         found.append(Table(["target", "P_test", "points", "ρ"], rhos, "Q-probing and extraction, Spearman's ρ", 2))
@@ -102,9 +154,7 @@ def _numbers(row: Row, controls: Mapping[tuple[Any, ...], Row]) -> list[str]:
         f"{100 * row['low']:.1f}–{100 * row['high']:.1f}",
         percent(row["majority"]),
         percent(control["accuracy"] if control else None),
-        percent(row["reachable"]),
-        percent(row["accuracy_reachable"]),
-        percent(row.get("extraction")),
+        *(percent(number(row.get(name))) for name in ("reachable", "accuracy_reachable", "extraction")),
     ]
 
 
@@ -137,9 +187,9 @@ def _together(runs: Sequence[RunData]) -> Section:
             and number(row.get("extraction")) is not None
         ]
         if rows:
-            figures.append((f"P_test, {what}", _cloud(rows, runs, what)))
+            figures.append((f"P_test, {what}", cloud(rows, _rows(runs), what, lambda row: _name(row, runs))))
     for run in runs:
-        for row in run.summary.get("spearman", ()):
+        for row in run.summary.get("spearman") or ():
             which = ", of subjects whose class occurs in P_train" if "reachable" in row["measure"] else ""
             texts.append(
                 f"{TARGETS[row['target']]}{which}: ρ = {ranged(row, 'rho', 2, '')} ({row['points']} points, run {run.name})"
@@ -155,39 +205,6 @@ def _together(runs: Sequence[RunData]) -> Section:
         f"In the paper the two agree ({SOURCE}, section 5). Spearman's ρ: " + "; ".join(texts) + "."
     )
     return Section(title, [Figures(figures, note)])
-
-
-def _cloud(rows: Sequence[Row], runs: Sequence[RunData], what: str) -> go.Figure:
-    figure = go.Figure()
-    colours = styles(distinct(row["part"] for row in _rows(runs)))
-    attributes = distinct(row["attribute"] for row in rows)
-    symbols = {attribute: _SYMBOLS[i % len(_SYMBOLS)] for i, attribute in enumerate(attributes)}
-    figure.add_scatter(
-        x=[0, 100], y=[0, 100], mode="lines", line={"color": "#ccc", "dash": "dot"}, hoverinfo="skip", showlegend=False
-    )
-    for part in distinct(row["part"] for row in rows):
-        of = [row for row in rows if row["part"] == part]
-        figure.add_scatter(
-            x=[100 * row["accuracy"] for row in of],
-            y=[100 * row["extraction"] for row in of],
-            mode="markers",
-            name=escaped(part),
-            marker={
-                "size": 10,
-                "color": colours[part][0],
-                "symbol": [symbols[row["attribute"]] for row in of],
-                "line": {"width": 1, "color": "white"},
-            },
-            hovertext=[
-                f"{escaped(_name(row, runs))}, {escaped(words(row['attribute']))}: Q {percent(row['accuracy'])}, "
-                f"extraction {percent(row['extraction'])}"
-                for row in of
-            ],
-            hoverinfo="text",
-        )
-    for attribute in attributes:
-        legend_mark(figure, words(attribute), symbols[attribute], 10)
-    return share_axes(figure, f"Q-probing, {what}", "extraction", height=520)
 
 
 def _q(runs: Sequence[RunData]) -> Section:
@@ -208,13 +225,15 @@ def _q(runs: Sequence[RunData]) -> Section:
                     colour = GREY if row["control"] else colours[row["part"]][0]
                     hover = f"{name}, {label}: {percent(row['accuracy'])}, majority {percent(row['majority'])}"
                     members.append(
-                        Bar(label, row["accuracy"], colour, row["low"], row["high"], ring=row["majority"], hover=hover)
+                        Bar(
+                            label, row["accuracy"], colour, row["low"], row["high"], hover=hover, chance=row["majority"]
+                        )
                     )
             if members:
                 groups.append((name, members))
         if groups:
-            figures.append((what, bars(groups, "held-out subjects", bar="probe", ring="commonest class of P_train")))
-    note = "Whiskers are 95 % bootstrap intervals over subjects; rings are the accuracy of P_train's commonest class."
+            figures.append((what, bars(groups, "held-out subjects", bar="probe", chance="commonest class of P_train")))
+    note = "Whiskers are 95 % bootstrap intervals over subjects; strokes are the accuracy of P_train's commonest class."
     return Section(title, [Figures(figures, note)])
 
 
@@ -248,9 +267,9 @@ def _p(runs: Sequence[RunData]) -> Section:
 
 def _map(name: str, rows: Sequence[Row], target: str) -> Map:
     of = [row for row in rows if row["target"] == target]
-    places = sorted({row["position"] for row in rows})
+    places = sorted({row.get("position") or 0 for row in rows})
     attributes = distinct(row["attribute"] for row in of)
-    found = {(row["attribute"], row["position"]): row["accuracy"] for row in of}
+    found = {(row["attribute"], row.get("position") or 0): row["accuracy"] for row in of}
     values = [[found.get((attribute, place), float("nan")) for place in places] for attribute in attributes]
     return Map(name, [words(attribute) for attribute in attributes], places, values)
 
@@ -258,19 +277,19 @@ def _map(name: str, rows: Sequence[Row], target: str) -> Map:
 def _closer(runs: Sequence[RunData]) -> Section:
     """coupleC: accuracy by what has been seen, and the second of each pair with and without its first."""
     title = "Closer P-probing: by the attributes already seen"
-    rows = [{**row, "run": run.name} for run in runs for row in run.summary.get("closer", ())]
+    rows = [{**row, "run": run.name} for run in runs for row in run.summary.get("closer") or ()]
     if not rows:
         return Section(title, [], "Only coupleC datasets, whose sentences come in ordered pairs, have this.")
     blocks: list[Block] = []
     for name in distinct(_name(row, runs) for row in rows):
         of = [row for row in rows if _name(row, runs) == name]
-        figures = []
+        figures, maps = [], []
         for target, what in TARGETS.items():
             chosen = [row for row in of if row["target"] == target]
             if chosen:
-                figures.append((f"{name}, {what}: the partner seen or not", _pairs(chosen)))
-                figures.append((f"{name}, {what}: every set", _subsets(chosen)))
-        blocks.append(Figures(figures))
+                figures.append((f"{name}, {what}: the partner seen or not", pairs(chosen)))
+                maps.append((f"{name}, {what}: every set", subsets(chosen)))
+        blocks += [Figures(figures), *(Figures([one]) for one in maps)]
     blocks.append(
         Text(
             "An entry's sentences come in ordered pairs, the pairs in any order. Where an attribute is stored with what was "
@@ -280,71 +299,34 @@ def _closer(runs: Sequence[RunData]) -> Section:
     return Section(title, blocks)
 
 
-def _pairs(rows: Sequence[Row]) -> go.Figure:
-    groups = []
-    for attribute in distinct(row["attribute"] for row in rows):
-        of_it = [row for row in rows if row["attribute"] == attribute]
-        partner, members = of_it[0]["partner"], []
-        for seen, said, colour in ((True, "seen", "#0072B2"), (False, "not seen", "#E69F00")):
-            of = [row for row in of_it if (partner in row["seen"]) == seen]
-            count = sum(row["examples"] for row in of)
-            if count and partner:
-                share = sum(row["accuracy"] * row["examples"] for row in of) / count
-                hover = f"{percent(share)} of {count} places"
-                members.append(Bar(f"{words(partner)} {said}", share, colour, hover=hover))
-        if members:
-            which = "second" if of_it[0]["second"] else "first"
-            groups.append((f"{words(attribute)} ({which} of its pair)", members))
-    return bars(groups, "entries of held-out subjects", bar="P-probing")
-
-
-def _subsets(rows: Sequence[Row]) -> go.Figure:
-    sets = sorted(distinct(tuple(row["seen"]) for row in rows), key=lambda one: (len(one), one))
-    found = {(row["attribute"], tuple(row["seen"])): row["accuracy"] for row in rows}
-    asked = distinct(row["attribute"] for row in rows)
-    figure = go.Figure()
-    figure.add_heatmap(
-        z=[[found.get((attribute, one)) for attribute in asked] for one in sets],
-        x=[escaped(words(attribute), 18) for attribute in asked],
-        y=[f"{k} " + escaped(", ".join(map(words, one)) or "nothing", 60) for k, one in enumerate(sets)],
-        zmin=0,
-        zmax=1,
-        colorscale="Blues",
-        hovertemplate="%{x} after %{y}: %{z:.2f}<extra></extra>",
-    )
-    style(figure, height=22 * len(sets) + 120)
-    figure.update_xaxes(title="read", showgrid=False)
-    figure.update_yaxes(title="seen", autorange="reversed", showgrid=False)
-    return figure
-
-
 def _every_row(runs: Sequence[RunData]) -> Section:
     rows, controls = [row for row in _rows(runs) if not row["control"]], _controls(_rows(runs))
     cells = [
         [
             _name(row, runs),
+            str(row.get("model", "–")),
             row["probe"],
             TARGETS[row["target"]],
             words(row["attribute"]),
-            "–" if row["position"] is None else str(row["position"]),
-            str(row["classes"]),
+            "–" if row.get("position") is None else f"{row['position']:g}",
+            f"{row['classes']:g}",
             *_numbers(row, controls),
         ]
         for row in rows
     ]
-    columns = ["dataset", "probe", "target", "attribute", "position", "classes", *_NUMBERS]
+    columns = ["dataset", "model", "probe", "target", "attribute", "position", "classes", *_NUMBERS]
     caption = (
         "Reachable: the share of P_test whose class occurs in P_train; no probe can be right about the others. Shuffled: the "
         "same task with labels shuffled over subjects."
     )
-    return Section("Every number", [Table(columns, cells, caption, 4)] if cells else [], missing(runs))
+    return Section("Every number", [Table(columns, cells, caption, 5)] if cells else [], missing(runs))
 
 
 def _skipped(runs: Sequence[RunData]) -> Section:
     rows = [
         [run.name, row["dataset"], TARGETS[row["target"]], words(row["attribute"]), row["reason"]]
         for run in runs
-        for row in run.summary.get("skipped", ())
+        for row in run.summary.get("skipped") or ()
     ]
     table = Table(["run", "dataset", "target", "attribute", "why"], rows)
     return Section("Not probed", [table] if rows else [], "Every task could be probed.")

@@ -7,54 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from plotly import graph_objects as go
 
 from engramlab.base.rows import DEPTHS
 from engramlab.report.parts.acquired_facts import facts_section
+from engramlab.report.parts.acquired_parts import PartRows, findings, read_parts
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
-from engramlab.report.parts.figures import DASHES, Line, curves, escaped, style
+from engramlab.report.parts.figures import DASHES, TEXT, Line, alike, curves, escaped, style
 from engramlab.report.parts.training import missing, table_by_run, training_section
+from engramlab.report.parts.verdicts import NOISE, Interval, interval, more
 from engramlab.report.parts.words import big, fixed, ranged, signed
-from engramlab.report.rows import Row, RunData, distinct, number, read_object
+from engramlab.report.rows import Row, RunData, distinct, number
+from engramlab.report.shapes import Maybe
 
 _COLOURS = {"duplicate": "#D55E00", "paraphrase": "#0072B2", "once": "#009E73", "never": "#767676"}
-_VERDICTS = ("not so here", "so here")
+#: Of a summary.
+NEEDS = {
+    "parts": Maybe([{"dataset": str, "base": Maybe(float)}]),
+    "rows": Maybe([{"group": Maybe(str), "depth": Maybe(str), "by_encounter": Maybe(list)}]),
+}
+_DASHES = dict(zip(_COLOURS, DASHES, strict=True))
 _PARTS_SHOWN = 6  # parts whose curves are drawn; tables have all
-
-
-@dataclass(frozen=True)
-class PartRows:
-    """One part of a run: a checkpoint, batch, interval and learning rate."""
-
-    run: str
-    name: str
-    label: str
-    about: Row
-    rows: list[Row]
-    curves: Row
-
-    def row(self, group: str, depth: str) -> Row:
-        """The measurements of a group at a depth; empty where there are none."""
-        return next((row for row in self.rows if (row.get("group"), row.get("depth")) == (group, depth)), {})
-
-    @property
-    def groups(self) -> list[str]:
-        return distinct(str(row.get("group")) for row in self.rows)
-
-
-def read_parts(runs: Sequence[RunData]) -> list[PartRows]:
-    """The parts of some runs, in order; one of an unfinished run has no rows yet and is left out."""
-    found = []
-    for run in runs:
-        for about in run.summary.get("parts") or []:
-            name = str(about.get("dataset"))
-            label = name if len(runs) == 1 else run.name if len(run.summary["parts"]) == 1 else f"{run.name}: {name}"
-            rows = [row for row in run.rows if row["dataset"] == name]
-            found.append(PartRows(run.name, name, label, about, rows, read_object(run.path / name / "curves.json")))
-    return found
 
 
 def _measured(parts: Sequence[PartRows]) -> Iterator[tuple[list[str], Row]]:
@@ -76,22 +51,43 @@ def _named(group: str, part: PartRows, parts: Sequence[PartRows]) -> str:
     return group if len(parts) == 1 else f"{group}, {part.label}"
 
 
+READING = (
+    "Effectivity is how far one reading lifts the log-probability of a fact's target at its best; a control that is never "
+    "injected shows what such a maximum has by chance, so read what lies above it. Then the facts are forgotten along the "
+    "logarithm of time; where that line reaches 0, nothing is left."
+)
+
+
 def headline(runs: Sequence[RunData]) -> str:
-    """One sentence: what an encounter gains at each depth, and how long an interval may be."""
+    """What an encounter gains above the control at each depth, with its interval, and how long an interval may be."""
     parts = read_parts(runs)
     texts = []
     for part in parts[:2]:
         group = next((g for g in ("duplicate", "paraphrase", "once") if g in part.groups), "")
-        values = [number(part.row(group, depth).get("effectivity")) for depth in DEPTHS]
-        if not any(value is not None for value in values):
+        name = "effectivity_net" if "never" in part.groups else "effectivity"
+        gains = {depth: interval(part.row(group, depth), name) for depth in DEPTHS}
+        said = [f"{depth} {_gained(gain)}" for depth, gain in gains.items() if gain is not None]
+        if not said:
             continue
-        gains = ", ".join(f"{depth} {signed(value)}" for depth, value in zip(DEPTHS, values, strict=True))
-        threshold = number(part.row(group, "memorization").get("threshold_steps"))
-        after = f"; forgotten after about {big(threshold)} steps" if threshold is not None else ""
-        texts.append(
-            (f"{part.label}: " if len(parts) > 1 else "") + f"one encounter ({group}) gains {gains} nats{after}"
+        over = "above the control that was not injected" if name.endswith("net") else "with no control to compare with"
+        threshold = big(part.row(group, "memorization").get("threshold_steps"))
+        after = (
+            f"; forgotten after about {_threshold(part.row(group, 'memorization'))} steps" if threshold != "–" else ""
         )
-    return ". ".join(texts) + "." if texts else missing(runs, "Nothing was injected")
+        texts.append(
+            (f"{part.label}: " if len(parts) > 1 else "")
+            + f"one encounter ({group}) gains, {over}, in nats: {', '.join(said)}{after}"
+        )
+    return (
+        ". ".join(text[0].upper() + text[1:] for text in texts) + "."
+        if texts
+        else missing(runs, "Nothing was injected")
+    )
+
+
+def _gained(gain: Interval) -> str:
+    """A gain with its interval, and a word where it may be none."""
+    return f"{gain.value:+.2f} ({gain.low:.2f} to {gain.high:.2f})" + ("" if more(gain, 0.0) else f", {NOISE}")
 
 
 def sections(runs: Sequence[RunData]) -> list[Section]:
@@ -117,16 +113,16 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     lead = ["part"] if several else []
 
     def first(row: Row) -> list[str]:
-        return [*([str(row["dataset"])] if several else []), str(row["group"]), str(row["depth"])]
+        return [*([str(row.get("dataset"))] if several else []), str(row.get("group")), str(row.get("depth"))]
 
     measured = ("effectivity", "effectivity_net")
     gains = [[*first(row), *(ranged(row, name) for name in measured), signed(row.get("final_gain"))] for row in rows]
-    columns = [*lead, "group", "depth", "effectivity", "above the control", "gain at the end"]
-    decays = [[*first(row), *_decay(row), _threshold(row)] for row in rows if "decay_constant" in row]
+    columns = [*lead, "group", "depth", "an encounter", "above control", "in the end"]
+    decays = [[*first(row), *_decay(row), _threshold(row, 1e6)] for row in rows if "decay_constant" in row]
     what = "How it is forgotten"
     return [
-        Table(columns, gains, "What an encounter gains (nats, 95 % interval)", len(lead) + 2),
-        Table([*lead, "group", "depth", "decay constant", "R²", "threshold, steps"], decays, what, len(lead) + 2),
+        Table(columns, gains, "What is gained (nats, 95 % interval)", len(lead) + 2),
+        Table([*lead, "group", "depth", "decay constant", "R²", "steps until gone"], decays, what, len(lead) + 2),
     ]
 
 
@@ -141,18 +137,25 @@ def _rise_and_fall(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Sectio
         for depth in DEPTHS:
             found = [curve for curve in part.curves.get("curves") or [] if curve["depth"] == depth]
             lines = [
-                Line(curve["group"], curve["x"], curve["y"], _COLOURS.get(curve["group"], "#000000")) for curve in found
+                Line(
+                    group := curve["group"],
+                    curve["x"],
+                    curve["y"],
+                    _COLOURS.get(group, TEXT),
+                    _DASHES.get(group, "solid"),
+                )
+                for curve in found
             ]
             if not lines:
                 continue
             figure = curves(lines, x="steps since the first injection", y="Δ log-probability (nats)")
             for step in sorted({step for curve in found for step in curve["injections"]}):
-                figure.add_vline(x=step, line={"color": "#bbbbbb", "width": 1, "dash": "dot"}, layer="below")
+                figure.add_vline(x=step, line={"color": "#999999", "width": 1.5, "dash": "dot"}, layer="above")
             figures.append((depth, figure))
         if figures:
             note = "Mean over queries of the log-probability of the target, less that before the first injection"
             where = f" ({part.label})" if len(parts) > 1 else ""
-            blocks.append(Figures(figures, f"{note}{where}. Dotted: injections."))
+            blocks.append(Figures(alike(figures), f"{note}{where}. Dotted: injections."))
     if len(parts) > _PARTS_SHOWN:
         blocks.append(Text(f"Drawn are the first {_PARTS_SHOWN} parts of {len(parts)}; the tables have all."))
     return Section(title, blocks, missing(runs))
@@ -173,13 +176,13 @@ def _effectivity(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
                 y=values,
                 name=escaped(_named(group, part, parts), 44),
                 marker={"color": _COLOURS.get(group, "#000000"), "pattern": {"shape": shades[k % len(shades)]}},
-                error_y={"type": "data", "array": high, "arrayminus": low, "color": "#222"},
+                error_y={"type": "data", "array": high, "arrayminus": low, "color": TEXT},
             )
     blocks: list[Block] = []
     if figure.data:
         style(figure, height=400)
         figure.update_layout(barmode="group")
-        figure.update_yaxes(title="effectivity (nats)")
+        figure.update_yaxes(title_text="effectivity (nats)")
         note = "Mean over queries and encounters, whiskers 95 % intervals over passages."
         if any("never" in part.groups for part in parts):
             note += " never: the control, which is not injected; what a maximum over a window gains by chance."
@@ -216,8 +219,12 @@ def _by_encounter(parts: Sequence[PartRows]) -> list[tuple[str, go.Figure]]:
                     xs, ys = [i for i, _ in points], [v for _, v in points]
                     lines.append(Line(name, xs, ys, _COLOURS.get(group, "#000"), dash))
         if lines:
-            figures.append((depth, curves(lines, x="encounter", y="effectivity (nats)")))
-    return figures
+            figure = curves(lines, x="encounter", y="effectivity (nats)")
+            figure.update_xaxes(
+                rangemode="normal", tickformat="d", dtick=max(1, round(max(len(line.x) for line in lines) / 10))
+            )
+            figures.append((depth, figure))
+    return list(alike(figures))
 
 
 def _forgetting(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
@@ -227,7 +234,7 @@ def _forgetting(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
         if figures:
             where = f" ({part.label})" if len(parts) > 1 else ""
             note = f"Part of what all encounters gained that is left t steps after the last maximum{where}; dashed: the fit."
-            blocks.append(Figures(figures, note))
+            blocks.append(Figures(alike(figures), note))
     rows = []
     for start, row in _measured(parts):
         if "decay_constant" in row:
@@ -262,14 +269,15 @@ def _retained(part: PartRows, depth: str) -> go.Figure | None:
         if slope is not None and intercept is not None:
             ends = [points[0][0], points[-1][0]]
             base = number(part.about.get("base")) or 10.0
-            fit = [intercept - slope * math.log(t) / math.log(base) for t in ends]
+            base = base if base > 1 else 10.0
+            fit = [intercept - slope * math.log(max(t, 1)) / math.log(base) for t in ends]
             lines.append(Line(f"{found['group']}: fit", ends, fit, colour, "dash"))
     if not lines:
         return None
     figure = curves(lines, x="t, steps after the last maximum", y="retainability")
     figure.update_traces(mode="lines")
     figure.update_xaxes(type="log", rangemode="normal", dtick=1, minor_showgrid=False)
-    figure.add_hline(y=0, line={"color": "#999", "width": 1})
+    figure.add_hline(y=0, line={"color": "#999999", "width": 1})
     return figure
 
 
@@ -277,35 +285,11 @@ def _shapes(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
     """What the paper finds, and whether it is so here: said by numbers, not by eye."""
     rows = []
     for part in parts:
-        rows += [[part.label, *finding] for finding in _findings(part)]
+        rows += [[part.label, *finding] for finding in findings(part)]
     columns = ["part", "the paper finds", "here", ""]
     caption = "arXiv 2406.11813 used models of 1 to 7 billion parameters: compare the shape, not the numbers."
     table = table_by_run(parts, columns, rows, caption)
     return Section("Beside the paper", [table] if rows else [], missing(runs))
-
-
-def _findings(part: PartRows) -> list[tuple[str, str, str]]:
-    found = []
-    for group in part.groups:
-        if group == "never":
-            continue
-        values = [number(part.row(group, depth).get("effectivity")) for depth in DEPTHS]
-        if all(value is not None for value in values):
-            falling = values[0] >= values[1] >= values[2]  # type: ignore[operator]
-            text = f"{group}: " + (" ≥ " if falling else ", ").join(map(fixed, values))
-            found.append(("effectivity: memorization ≥ semantic ≥ compositional", text, _VERDICTS[falling]))
-    for group in part.groups:
-        fits = {depth: number(part.row(group, depth).get("r_squared")) for depth in DEPTHS}
-        shown = [f"{depth} {fixed(value)}" for depth, value in fits.items() if value is not None]
-        if shown and fits["memorization"] is not None:
-            finding = "R falls linearly in log t (R² ≥ 0.8 for memorization)"
-            found.append((finding, f"{group}: {', '.join(shown)}", _VERDICTS[fits["memorization"] >= 0.8]))
-    for depth in DEPTHS:
-        two, one = (number(part.row(group, depth).get("decay_constant")) for group in ("duplicate", "paraphrase"))
-        if two is not None and one is not None:
-            text = f"{depth}: duplicates {fixed(two, 3)}, paraphrases {fixed(one, 3)}"
-            found.append(("duplicates decay faster than paraphrases", text, _VERDICTS[two >= one]))
-    return found
 
 
 def _chosen(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
@@ -344,7 +328,7 @@ def _decay(row: Row) -> list[str]:
     return [ranged(row, "decay_constant", 3, "decay_"), fixed(row.get("r_squared"))]
 
 
-def _threshold(row: Row) -> str:
-    text = big(row.get("threshold_steps"))
-    ends = [big(row.get(f"threshold_steps_{end}")) for end in ("low", "high")]
+def _threshold(row: Row, most: float = 1e9) -> str:
+    text = big(row.get("threshold_steps"), most)
+    ends = [big(row.get(f"threshold_steps_{end}"), most) for end in ("low", "high")]
     return text if "–" in ends else f"{text} ({ends[0]} to {ends[1]})"

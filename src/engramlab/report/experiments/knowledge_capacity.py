@@ -12,10 +12,29 @@ from engramlab.report.parts.figures import GREY, Line, curves, styles
 from engramlab.report.parts.training import missing, training_section
 from engramlab.report.parts.words import count
 from engramlab.report.rows import Row, RunData, distinct, number
+from engramlab.report.shapes import Maybe
 
 SOURCE = "arXiv 2404.05405"
 CAPACITY = {1000: 2.0, 100: 1.0}  # bits a parameter by exposures, as the paper finds them
+#: Of a summary.
+NEEDS = {
+    "rows": Maybe(
+        [
+            {
+                "size": str,
+                **dict.fromkeys(("people", "exposures", "parameters", "body", "bits", "possible_bits", "share"), float),
+                **dict.fromkeys(("bits_per_parameter", "possible_per_parameter", "bits_per_body_parameter"), float),
+                "loss_*": float,
+                "loss_name": float,
+            }
+        ]
+    )
+}
 _TITLE = "Bits of knowledge stored, at least"
+READING = (
+    "Bits stored at least: how much less of a surprise the facts are to the model than to somebody who knows only how they are "
+    "drawn. More people than a size can hold show its capacity; fewer only show that it has room."
+)
 
 
 def headline(runs: Sequence[RunData]) -> str:
@@ -44,10 +63,10 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
             f"{100 * row['share']:.0f} %",
             f"{row['bits_per_parameter']:.3f}",
         ]
-        for row in summary.get("rows", [])
+        for row in summary.get("rows") or []
     ]
     columns = ["size", "people", "parameters", "bits stored", "of all there is", "bits a parameter"]
-    exposures = ", ".join(map(str, distinct(row["exposures"] for row in summary.get("rows", []))))
+    exposures = ", ".join(map(str, distinct(row["exposures"] for row in summary.get("rows") or [])))
     return [Table(columns, cells, f"{_TITLE}, after {exposures} exposures", numbers_from=1)] if cells else []
 
 
@@ -141,9 +160,11 @@ def _along(runs: Sequence[RunData]) -> Section:
     looks = styles(distinct(row["label"] for run in runs for row in run.curves))
     for run in runs:
         for label, (colour, dash) in looks.items():
-            chosen = [row for row in run.curves if row["label"] == label and "bits_per_parameter" in row]
+            chosen = [
+                row for row in run.curves if row["label"] == label and number(row.get("bits_per_parameter")) is not None
+            ]
             exposures = {row["dataset"]: row["exposures"] for row in run.rows}.get(label)
-            if chosen and exposures:
+            if chosen and exposures and chosen[-1]["step"]:
                 last = chosen[-1]["step"]
                 xs = [row["step"] / last * exposures for row in chosen]
                 name = f"{label}, {run.name}" if len(runs) > 1 else label

@@ -7,68 +7,67 @@ locality with what must stay as it was. The two protocols stand in tables of the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from engramlab.base.rows import NO_LOSS, PLAIN_LOSS, PROTOCOLS, protocol_of
 from engramlab.report.parts.blocks import Block, EditedCases, Figures, Section, Table, Text
 from engramlab.report.parts.cases import leaves
-from engramlab.report.parts.figures import DASHES, PALETTE, Line, Point, curves, scatter, styles
+from engramlab.report.parts.edited_rows import EditingRows, Regime, Unit
+from engramlab.report.parts.figures import DASHES, Line, Point, curves, scatter, styles
 from engramlab.report.parts.judged import ABOUT, HEADS, gain, loss_name, method_name, of_protocol, rows_at, said, share
 from engramlab.report.parts.training import missing, table_by_run
+from engramlab.report.parts.verdicts import NOISE, interval, more, wilson
 from engramlab.report.parts.words import count, short
 from engramlab.report.rows import Row, RunData, distinct, number, words
+from engramlab.report.shapes import Maybe
 
-_MOST_RECORDS = 200
-_SETTINGS = {"single": "Each edit by itself", "continual": "One edit after another", "batch": "All edits at once"}
-
-
-class Regime(NamedTuple):
-    """What one table is about: how edits were made, and how many of them the model held when it was asked."""
-
-    setting: str
-    edits: int
-
-    def __str__(self) -> str:
-        start = _SETTINGS.get(self.setting, self.setting)
-        return start if self.setting == "single" else f"{start}, T = {self.edits:,}"
-
-
-class Unit(NamedTuple):
-    """A method under a loss, in a run."""
-
-    run: str
-    method: str
-    loss: str
+#: Of a summary.
+NEEDS = {"differences": Maybe([{"method": Maybe(str)}])}
+_MOST_RECORDS, _MOST_SAID = 200, 4
+READING = (
+    "An edit holds where the model gives the new answer to the edit's own prompt (reliability) and to other wordings "
+    "(generality), and draws its consequences (portability); what must stay is asked too (locality). A difference whose "
+    "interval holds 0 is within noise."
+)
 
 
 def headline(runs: Sequence[RunData]) -> str:
-    """One sentence: what OVERTONE does to portability where answers are written freely, or the best method."""
+    """How many edits hold, what they leave alone and what OVERTONE does to portability, of answers written freely."""
     measured = EditingRows(runs)
     if not measured.rows:
         return missing(runs, "No edit was judged")
     regime = measured.regimes[-1]
-    found = [
+    texts = []
+    means = {unit: measured.value(unit, regime, "generated", "mean") for unit in measured.units}
+    known = sorted((unit for unit, mean in means.items() if mean is not None), key=lambda unit: -(means[unit] or 0.0))
+    for unit in known if len(known) <= _MOST_SAID else (known[0], known[-1]):
+        cases = measured.value(unit, regime, "generated", "cases") or 0.0
+        holds, stays = (measured.value(unit, regime, "generated", role) for role in ("reliability", "locality"))
+        if holds is None:
+            continue
+        found = wilson(min(1.0, max(0.0, holds)), cases)
+        ends = f" ({100 * found.low:.0f}–{100 * found.high:.0f})" if cases else ""
+        name = method_name(unit.method) + ("" if unit.loss == NO_LOSS else f" with {loss_name(unit.loss)}")
+        beside = "" if stays is None else f", {share(stays)}\u00a0% of what must stay stays"
+        texts.append(f"{name}: {share(holds)}\u00a0%{ends} of {count(cases)} edits hold{beside}")
+    compared = [
         row
-        for (run, *_), row in measured.differences.items()
+        for row in measured.differences.values()
         if (row["regime"], protocol_of(row), row.get("role")) == (regime, "generated", "portability")
         and str(row.get("loss", "overtone")).startswith("overtone")
-        and number(row.get("low")) is not None
+        and interval(row, "difference", "") is not None
     ]
-    if found:
-        up, down = sum(row["low"] > 0 for row in found), sum(row["high"] < 0 for row in found)
-        each = ", ".join(f"{method_name(row['method'])} {gain(row).splitlines()[0]}" for row in found)
-        return (
-            f"With OVERTONE instead of cross-entropy portability (generated) rises for {up} of {len(found)} and falls for "
-            f"{down} beyond the 95\u00a0% interval, in points: {each}."
+    if compared:
+        each = ", ".join(
+            f"{method_name(row.get('method'))} {gain(row).splitlines()[0]}"
+            + ("" if more(interval(row, "difference", ""), 0.0) is not None else f" ({NOISE})")
+            for row in compared
         )
-    means = {unit: measured.value(unit, regime, "generated", "mean") for unit in measured.units}
-    known = {unit: mean for unit, mean in means.items() if mean is not None}
-    if not known:
+        texts.append(f"portability with OVERTONE instead of cross-entropy, in points: {each}")
+    said = "; ".join(texts)
+    if not said:
         return missing(runs, "No answer was written")
-    best = max(known, key=lambda unit: known[unit])
-    loss = "" if best.loss == NO_LOSS else f" with {loss_name(best.loss)}"
-    name = f"{method_name(best.method)}{loss}"
-    return f"Best mean of reliability, generality, portability and locality (generated): {name}, {share(known[best])}\u00a0%."
+    return f"{said[0].upper()}{said[1:]}. {regime}; answers are written freely."
 
 
 def sections(runs: Sequence[RunData]) -> list[Section]:
@@ -84,41 +83,6 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
         _cases(runs),
         _left_out(runs),
     ]
-
-
-class EditingRows:
-    """The summary rows of several runs, by unit, regime and protocol."""
-
-    def __init__(self, runs: Sequence[RunData]) -> None:
-        self.rows: dict[tuple[Unit, Regime, str], Row] = {}
-        self.differences: dict[tuple[str, str, str, Regime, str, str], Row] = {}
-        for run in runs:
-            for row in run.rows:
-                if name := protocol_of(row):
-                    unit = Unit(run.name, str(row.get("method")), str(row.get("loss") or NO_LOSS))
-                    self.rows[unit, _regime(run, row), name] = row
-            for row in rows_at(run, "differences"):
-                loss = str(row.get("loss") or "overtone")
-                key = (run.name, str(row.get("method")), loss, _regime(run, row))
-                self.differences[(*key, str(protocol_of(row)), str(row.get("role")))] = {**row, "regime": key[3]}
-        self.units: list[Unit] = distinct(unit for unit, _, _ in self.rows)
-        self.regimes: list[Regime] = sorted(distinct(regime for _, regime, _ in self.rows))
-        losses = distinct(unit.loss for unit in self.units)
-        self.losses = sorted((loss for loss in losses if loss != NO_LOSS), key=lambda loss: loss != PLAIN_LOSS)
-        methods = distinct(unit.method for unit in self.units)
-        self.colours = {method: PALETTE[i % len(PALETTE)] for i, method in enumerate(methods)}
-
-    def value(self, unit: Unit, regime: Regime, protocol: str, column: str) -> float | None:
-        return number(self.rows.get((unit, regime, protocol), {}).get(column))
-
-    def at(self, regime: Regime) -> list[Unit]:
-        """The units measured there."""
-        return distinct(unit for unit, where, _ in self.rows if where == regime)
-
-
-def _regime(run: RunData, row: Row) -> Regime:
-    edits = number(row.get("edits"))
-    return Regime(str(row.get("setting") or run.summary.get("setting") or "single"), int(edits or 1))
 
 
 def _overview(runs: Sequence[RunData]) -> Section:
@@ -329,7 +293,7 @@ _FAILED = ("method", "loss", "case", "reason")
 def terminal(summary: Row) -> list[Table]:
     """The run's result as tables for the terminal: one a protocol."""
     rows = summary.get("rows") or []
-    several = len({row.get("edits") for row in rows if protocol_of(row)}) > 1
+    several = len({repr(row.get("edits")) for row in rows if protocol_of(row)}) > 1
     tables = []
     for name in PROTOCOLS:
         cells = [

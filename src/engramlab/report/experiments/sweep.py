@@ -12,15 +12,29 @@ from typing import Any
 
 from plotly import graph_objects as go
 
-from engramlab.base.rows import ATTRIBUTES
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
+from engramlab.report.parts.extraction_rows import ABOVE, NOT_RECORDED, ExtractionRows
 from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, escaped, percent, share_axes, style
-from engramlab.report.parts.paper import SOURCE, Published, published
+from engramlab.report.parts.maps import COLOURS
+from engramlab.report.parts.paper import SOURCE
 from engramlab.report.parts.words import TARGETS, duration, ranged
-from engramlab.report.rows import Row, RunData, distinct, number, words
+from engramlab.report.rows import Row, RunData, distinct, label, number, words
+from engramlab.report.shapes import Maybe
 
+_CORRELATION = {"points": float, "rho": Maybe(float)}
+#: Of a summary.
+NEEDS = {
+    "cells": Maybe([{"cell": str, "state": str}]),
+    "means": Maybe([{"seeds": float, "dataset": Maybe(str), "mode": Maybe(str), "attribute": Maybe(str)}]),
+    "points": Maybe([{"target": str, "dataset": str, "attribute": str, "accuracy": float, "extraction": float}]),
+    "correlations": Maybe([{"target": str, **_CORRELATION, "by_dataset": Maybe(_CORRELATION)}]),
+}
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "star", "x", "cross")
 _LISTED = 200  # rows of a table of means of another experiment
+READING = (
+    "Each cell is a run of its own; cells of a dataset differ in seed alone and are averaged. Read a share beside its interval "
+    "and, where it is recorded, beside what the commonest values would have."
+)
 
 
 def headline(runs: Sequence[RunData]) -> str:
@@ -29,21 +43,25 @@ def headline(runs: Sequence[RunData]) -> str:
 
 
 def _headline(run: RunData) -> str:
-    cells = run.summary.get("cells", [])
+    cells = run.summary.get("cells") or []
     if not cells:
         return f"{run.name} is unfinished."
     done, failed = ([cell["cell"] for cell in cells if cell["state"] == state] for state in ("done", "failed"))
     text = f"{len(done)} of {len(cells)} cells of {run.summary.get('of')} are done"
     text += f"; failed: {', '.join(failed)}" if failed else ""
-    extraction = sorted(_extraction(run), key=lambda row: -row["exact_match"])
-    if extraction:
-        best, worst = extraction[0], extraction[-1]
-        text += (
-            f"; held-out questions answered exactly: {best['dataset']} {percent(best['exact_match'])}, {worst['dataset']} "
-            f"{percent(worst['exact_match'])}"
-        )
-    for row in run.summary.get("correlations", []):
-        if row["rho"] is not None:
+    measured = _extraction(run.summary)
+    ranking = measured.ranking()
+    shares = [(measured.name(key), measured.spread(key, "test"), measured.judged(key)) for key in ranking]
+    if shares:
+        each = [
+            f"{name} {percent(share.mean)} ({share.ends()})"
+            + ("" if judged in (ABOVE, NOT_RECORDED) else f", {judged}")
+            for name, share, judged in distinct([shares[0], shares[-1]])
+            if share is not None
+        ]
+        text += f"; held-out questions answered exactly: {', '.join(each)}"
+    for row in run.summary.get("correlations") or []:
+        if row.get("rho") is not None:
             text += f"; {_rho(row)}"
     return text + "."
 
@@ -53,7 +71,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
     found: list[Section] = []
     for run in runs:
         of = f", {run.name}" if len(runs) > 1 else ""
-        if _extraction(run):
+        if _extraction(run.summary).ranking():
             found += [_main_figure(run, of), _map(run, of)]
         elif run.summary:
             found.append(_means(run, of))
@@ -66,116 +84,103 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """Tables for the terminal: P_test by dataset beside the paper's, or the means of another experiment, and the cells."""
     run = RunData(Path(), "", summary=dict(summary))
-    tables = [_beside(run)] if _extraction(run) else []
-    correlations = [row for row in summary.get("correlations", []) if row["rho"] is not None]
+    tables = [_beside(run, "Exact match, mean over seeds; chance: P_train's commonest value")]
+    tables = tables if tables[0].rows else []
+    correlations = [row for row in summary.get("correlations") or [] if row.get("rho") is not None]
     if correlations:
         cells = [
             [TARGETS.get(r["target"], r["target"]), str(one["points"]), ranged(one, "rho", 3, "")]
             for r in correlations
             for one in (r, r.get("by_dataset"))
-            if one and one["rho"] is not None
+            if one and one.get("rho") is not None
         ]
         title = "Q-probing and extraction over datasets and attributes, and over datasets alone"
         tables.append(Table(["target", "points", "Spearman's rho"], cells, title, numbers_from=1))
-    states = distinct(cell["state"] for cell in summary["cells"])
-    counts = [[state, str(sum(cell["state"] == state for cell in summary["cells"]))] for state in states]
+    states = distinct(cell["state"] for cell in summary.get("cells") or [])
+    counts = [[state, str(sum(cell["state"] == state for cell in summary.get("cells") or []))] for state in states]
     return [*tables, Table([f"cells of {summary.get('of')}", ""], counts, "Sweep", numbers_from=1)]
 
 
-def _extraction(run: RunData, attribute: str = "mean") -> list[Row]:
-    """Means of P_test exact match, one row a dataset and mode, in the order of the sweep."""
-    return [
-        row
-        for row in run.summary.get("means", [])
-        if (row.get("group"), row.get("attribute")) == ("test", attribute)
-        and number(row.get("exact_match")) is not None
-    ]
-
-
-def _paper(run: RunData, row: Row) -> Published | None:
-    """The published figure for the same texts and training; None for people other than the paper's."""
-    asked = {str(one.get("attribute")) for one in run.summary.get("means", [])} - {"mean"}
-    return published(row["dataset"], str(row.get("mode", "finetune"))) if asked <= set(ATTRIBUTES) else None
-
-
-def _spread(row: Row, name: str = "exact_match") -> str:
-    text = percent(row[name])
-    return text if row["seeds"] == 1 else f"{text} ({100 * row[name + '_low']:.1f}–{100 * row[name + '_high']:.1f})"
+def _extraction(summary: Mapping[str, Any]) -> ExtractionRows:
+    """Exact match of all cells; those of a dataset differ in seed alone."""
+    rows = [row for row in summary.get("rows") or [] if "cell" in row]
+    return ExtractionRows(
+        [{**row, "run": str(row["cell"]), "label": label(row.get("dataset"), row.get("family"))} for row in rows]
+    )
 
 
 def _main_figure(run: RunData, of: str) -> Section:
     groups = []
-    for row in _extraction(run):
-        low, high = (row["exact_match_low"], row["exact_match_high"]) if row["seeds"] > 1 else (None, None)
-        members = [Bar("this sweep", row["exact_match"], PALETTE[0], low, high, hover=_spread(row))]
-        if paper := _paper(run, row):
+    measured = _extraction(run.summary)
+    for key in measured.ranking():
+        test, train = measured.spread(key, "test"), measured.spread(key, "train")
+        assert test is not None
+        ring = train.mean if train else None
+        bar = Bar("this sweep", test.mean, PALETTE[0], ring=ring, hover=f"{key.dataset}: {test}")
+        members = [bar.judged(test.interval, test.chance)]
+        if paper := measured.paper(key):
             hover = f"{percent(paper.exact_match)} ({paper.source})"
             members.append(Bar("paper", paper.exact_match, GREY, published=True, hover=hover))
-        groups.append((row["dataset"], members))
-    figure = bars(groups, "questions answered exactly", bar="P_test", paper=f"P_test in the paper ({SOURCE})")
-    seeds = max(row["seeds"] for row in _extraction(run))
+        groups.append((measured.name(key), members))
+    figure = bars(
+        groups,
+        "questions answered exactly",
+        bar="P_test",
+        ring="P_train",
+        paper=f"P_test in the paper ({SOURCE})",
+        chance="always P_train's commonest value",
+    )
     note = (
-        f"Mean over {seeds} seeds, whiskers the lowest and the highest. " if seeds > 1 else ""
-    ) + "The paper's are for N = 100k people and 124M parameters: compare the shape, not the numbers."
+        "Mean over seeds, whiskers 95 % intervals, widened to the lowest and highest seed. P_test are held out: read about, "
+        "never asked about in training. The paper's are for N = 100k people and 124M parameters: compare the shape, not the "
+        "numbers."
+    )
     return Section(f"Can it be asked? P_test by dataset{of}", [Figures([("", figure)], note), _beside(run)])
 
 
-def _beside(run: RunData) -> Table:
+def _beside(run: RunData, caption: str = "") -> Table:
     rows = []
-    train = {
-        (row["dataset"], row.get("mode")): row
-        for row in run.summary["means"]
-        if (row.get("group"), row.get("attribute")) == ("train", "mean")
-    }
-    for row in _extraction(run):
-        paper, seen = _paper(run, row), train.get((row["dataset"], row.get("mode")))
-        sd = row.get("exact_match_sd")
-        rows.append(
-            [
-                *(row["dataset"], str(row.get("mode", "")), str(row["seeds"])),
-                _spread(seen) if seen else "–",
-                _spread(row),
-                "–" if sd is None else f"{100 * sd:.1f}",
-                percent(paper.exact_match) if paper else "–",
-            ]
-        )
-    columns = ["dataset", "mode", "seeds", "P_train", "P_test", "P_test sd", "paper, P_test"]
-    caption = (
-        f"Exact match: mean over seeds (lowest–highest), in percent; the paper's: {SOURCE}, N = 100k, 124M parameters"
+    measured = _extraction(run.summary)
+    for key in measured.ranking():
+        test, paper = measured.spread(key, "test"), measured.paper(key)
+        assert test is not None
+        chance = "–" if test.chance is None else percent(test.chance)
+        shares = [str(measured.spread(key, "train") or "–"), str(test), test.ends(), chance]
+        published = percent(paper.exact_match) if paper else "–"
+        rows.append([key.dataset, key.mode, str(test.runs), *shares, published, measured.judged(key)])
+    columns = ["dataset", "mode", "seeds", "P_train", "P_test", "95 %", "chance", "paper, P_test", "P_test is"]
+    caption = caption or (
+        "Exact match, mean over seeds (lowest–highest), beside the chance level, the share that P_train's commonest value "
+        f"would have; the paper's: {SOURCE}, N = 100k, 124M parameters"
     )
-    return Table(columns, rows, caption, numbers_from=2)
+    return Table(columns, rows, caption, numbers_from=2, words=(len(columns) - 1,))
 
 
 def _map(run: RunData, of: str) -> Section:
-    attributes = [a for a in distinct(row.get("attribute") for row in run.summary["means"]) if a != "mean"]
-    rows = _extraction(run)
+    measured = _extraction(run.summary)
+    attributes, keys = [*measured.attributes, "mean"], measured.ranking()
     values = [
-        [next((r["exact_match"] for r in _extraction(run, a) if _same(r, row)), None) for a in [*attributes, "mean"]]
-        for row in rows
+        [None if (found := measured.spread(key, "test", a)) is None else 100 * found.mean for a in attributes]
+        for key in keys
     ]
     figure = go.Figure(
         go.Heatmap(
-            z=[[None if v is None else 100 * v for v in line] for line in values],
-            x=[words(a) for a in [*attributes, "mean"]],
-            y=[escaped(row["dataset"]) for row in rows],
-            text=[["" if v is None else f"{100 * v:.0f}" for v in line] for line in values],
-            texttemplate="%{text}",
+            z=values,
+            x=[escaped(words(a)) for a in attributes],
+            y=[f"{k} {escaped(measured.name(key))}" for k, key in enumerate(keys, 1)],
+            texttemplate="%{z:.0f}",
             zmin=0,
             zmax=100,
-            colorscale="Blues",
+            colorscale=list(COLOURS),
             colorbar={"ticksuffix": " %", "thickness": 12},
             hovertemplate="%{y}, %{x}: %{z:.1f} %<extra></extra>",
         )
     )
-    style(figure, height=26 * len(rows) + 110)
+    style(figure, height=26 * len(keys) + 110)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(side="top", showgrid=False)
-    note = "Held-out people (P_test), percent of questions answered exactly, mean over seeds."
+    note = "Held out (P_test), percent of questions answered exactly, mean over seeds."
     return Section(f"Exact match by dataset and attribute{of}", [Figures([("", figure)], note)])
-
-
-def _same(one: Row, other: Row) -> bool:
-    return (one["dataset"], one.get("mode")) == (other["dataset"], other.get("mode"))
 
 
 def _rho(row: Row) -> str:
@@ -185,14 +190,14 @@ def _rho(row: Row) -> str:
 
 def _probing(run: RunData, of: str) -> Section:
     blocks: list[Block] = []
-    for row in run.summary["correlations"]:
+    for row in run.summary.get("correlations") or []:
         what = TARGETS.get(row["target"], row["target"])
-        chosen = [point for point in run.summary["points"] if point["target"] == row["target"]]
+        chosen = [point for point in run.summary.get("points") or [] if point["target"] == row["target"]]
         note = f"{row['points']} points, one a dataset and attribute, means over seeds." + (
-            f" {_rho(row)}: 95 % percentile bootstrap over points." if row["rho"] is not None else ""
+            f" {_rho(row)}: 95 % percentile bootstrap over points." if row.get("rho") is not None else ""
         )
         averaged = row.get("by_dataset")
-        if averaged and averaged["rho"] is not None:
+        if averaged and averaged.get("rho") is not None:
             note += f" Over the {averaged['points']} datasets, attributes averaged: {ranged(averaged, 'rho', 3, '')}."
         blocks.append(Figures([("", _cloud(chosen, what))], note))
     return Section(f"Where the knowledge sits: Q-probing against extraction{of}", blocks)
@@ -221,7 +226,7 @@ def _cloud(points: Sequence[Row], what: str) -> go.Figure:
 
 
 def _means(run: RunData, of: str) -> Section:
-    rows = run.summary.get("means", [])
+    rows = run.summary.get("means") or []
     columns = [c for c in distinct(key for row in rows for key in row) if not c.endswith(("_low", "_high", "_sd"))]
     cells = [[_cell(row, column) for column in columns] for row in rows[:_LISTED]]
     more = f" The first {_LISTED} of {len(rows)} rows; all are in summary.json." if len(rows) > _LISTED else ""
@@ -233,12 +238,12 @@ def _cell(row: Row, column: str) -> str:
     value = row.get(column, "–")
     if not isinstance(value, float):
         return str(value)
-    spread = f" ({row[column + '_low']:.4g}–{row[column + '_high']:.4g})" if row["seeds"] > 1 else ""
-    return f"{value:.4g}{spread}"
+    low, high = (number(row.get(f"{column}_{end}")) for end in ("low", "high"))
+    return f"{value:.4g}" + (f" ({low:.4g}–{high:.4g})" if low != high and None not in (low, high) else "")
 
 
 def _cells(run: RunData, of: str) -> Section:
-    cells = run.summary.get("cells", [])
+    cells = run.summary.get("cells") or []
     rows = [[c["cell"], c["state"], duration(c.get("seconds")), c.get("error") or ""] for c in cells]
     if not rows:
         return Section(f"Cells{of}", [Text("The sweep is unfinished; the same command goes on with it.")])

@@ -19,6 +19,7 @@ from engramlab.report.parts.figures import Line, curves
 from engramlab.report.parts.judged import ABOUT, HEADS, gain, method_name, of_protocol, rows_at, said, share, table_rows
 from engramlab.report.parts.maps import Map, Scale, heat, pick
 from engramlab.report.parts.training import missing, table_by_run
+from engramlab.report.parts.verdicts import NOISE, interval, more
 from engramlab.report.parts.words import short
 from engramlab.report.rows import Row, RunData, distinct, number
 
@@ -38,6 +39,10 @@ _NAMES = {
     "no mixing": "OVERTONE without mixing (λ = 1)",
 }
 _MOST_PICKED, _MOST_TOKENS, _MOST_POSITIONS, _LEAST_EDITS, _SMALLEST_LOSS = 24, 12, 8, 3, 1e-6
+READING = (
+    "Under cross-entropy the tokens of an edit that a model finds likely from the start are trained on while others lag. The "
+    "figures follow each token's loss along the edit; the table says what each part of OVERTONE changes."
+)
 
 
 def headline(runs: Sequence[RunData]) -> str:
@@ -59,7 +64,15 @@ def headline(runs: Sequence[RunData]) -> str:
             parts.append(f"portability (generated) {share(portability)}\u00a0%")
         if parts:
             texts.append(f"{_name(setting)}: {', '.join(parts)}")
-    return "; ".join(texts) + "." if texts else missing(runs, "No answer was written")
+    for run in runs:
+        for row in of_protocol(rows_at(run, "differences"), "generated"):
+            apart = interval(row, "difference", "")
+            if (row.get("setting"), row.get("role")) == (PLAIN_LOSS, "portability") and apart is not None:
+                noise = "" if more(apart, 0.0) is not None else f", {NOISE}"
+                texts.append(
+                    f"portability of cross-entropy less OVERTONE's, in points: {' '.join(gain(row).split())}{noise}"
+                )
+    return "; ".join(distinct(texts)) + "." if texts else missing(runs, "No answer was written")
 
 
 def sections(runs: Sequence[RunData]) -> list[Section]:
@@ -195,7 +208,7 @@ def _maps(runs: Sequence[RunData], courses: Sequence[RunCourse], several: bool) 
         columns.append((scale, maps))
     note = (
         f"Means over edits by the tokens' place in the target, the first {_MOST_POSITIONS} places that at least {_LEAST_EDITS} "
-        "edits have. Blue is learnt. Rank 0 is the likeliest token."
+        "edits have. Dark is learnt. Rank 0 is the likeliest token."
     )
     return Section(title, [Figures([("", heat(columns, x="steps"))], note)])
 

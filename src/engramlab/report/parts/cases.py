@@ -13,7 +13,7 @@ from engramlab.report.parts.judged import HEADS, table_rows
 from engramlab.report.rows import Row, RunData, distinct, number
 
 #: Cases shown of each method and loss; fewer where there are many of them, so that the page stays light.
-MOST_CASES, MOST_IN_ALL = 60, 1600
+MOST_CASES, MOST_IN_ALL = 60, 480
 _LONGEST, _MOST_TOKENS = 300, 60
 
 

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, product
 
 from plotly import graph_objects as go
 
+from engramlab.report.parts.verdicts import Interval
+from engramlab.report.rows import number
+
 # Okabe & Ito's palette, told apart with any colour vision, without its yellow, which is lost on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555", "#000000")
 DASHES = ("solid", "dash", "dot", "dashdot")
-GREY, INK = "#767676", "#444444"
+# Colours of text, grid and paper have one spelling each: the page's script swaps them for a dark theme.
+GREY, INK, TEXT, GRID, PAPER = "#767676", "#444444", "#222222", "#e6e6e6", "#ffffff"
 MOST_POINTS = 800
+MOST_WORDS = 1200  # characters of a figure told in words
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: its value, its range over runs, and a ring at a second value (`ring`) for comparison.
+    """One bar: its value, its interval, a ring at a second value (`ring`) and a stroke at what chance gives.
 
     `published` bars are drawn hatched in grey, since nothing here measured them.
     """
@@ -32,6 +37,12 @@ class Bar:
     ring: float | None = None
     published: bool = False
     hover: str = ""
+    chance: float | None = None
+
+    def judged(self, ends: Interval | None, chance: float | None) -> Bar:
+        """This bar with whiskers and a stroke at what chance gives."""
+        low, high = (ends.low, ends.high) if ends else (None, None)
+        return replace(self, low=low, high=high, chance=chance)
 
 
 @dataclass(frozen=True)
@@ -78,11 +89,17 @@ def styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def bars(
-    groups: Sequence[tuple[str, Sequence[Bar]]], axis: str, *, bar: str, ring: str = "", paper: str = ""
+    groups: Sequence[tuple[str, Sequence[Bar]]],
+    axis: str,
+    *,
+    bar: str,
+    ring: str = "",
+    paper: str = "",
+    chance: str = "chance",
 ) -> go.Figure:
     """Horizontal bars under headings, every bar with its own label, so that nothing depends on colour alone.
 
-    `axis` titles the axis of percentages; `bar`, `ring`, `paper` are the legend's words for the three marks.
+    `axis` titles the axis of percentages; `bar`, `ring`, `paper`, `chance` are the legend's words for the marks.
     """
     placed: list[tuple[float, Bar]] = []
     figure = go.Figure()
@@ -107,26 +124,26 @@ def bars(
             if not published:
                 # Bars have the colours of their datasets; the legend explains the mark in a neutral one.
                 figure.add_bar(x=[None], y=[None], name=bar, marker_color=INK)
-    rings = [(y, one) for y, one in placed if one.ring is not None]
-    if rings:
-        figure.add_scatter(
-            x=[100 * (one.ring or 0) for _, one in rings],
-            y=[y for y, _ in rings],
-            mode="markers",
-            name=ring,
-            marker={
-                "symbol": "circle",
-                "size": 12,
-                "color": "white",
-                "line": {"width": 2.5, "color": "#8fa3b3"},
-            },
-            hovertext=[f"{ring}: {percent(one.ring)}" for _, one in rings],
-            hoverinfo="text",
-        )
+    for name, symbol, colour, size, marks in (
+        (ring, "circle", "#8fa3b3", 12, [(y, one.ring) for y, one in placed if one.ring is not None]),
+        (chance, "line-ns", TEXT, 14, [(y, one.chance) for y, one in placed if one.chance is not None]),
+    ):
+        if marks:
+            figure.add_scatter(
+                x=[100 * share for _, share in marks],
+                y=[y for y, _ in marks],
+                mode="markers",
+                name=name,
+                marker={"symbol": symbol, "size": size, "color": PAPER, "line": {"width": 2.5, "color": colour}},
+                hovertext=[f"{name}: {percent(share)}" for _, share in marks],
+                hoverinfo="text",
+                cliponaxis=False,
+            )
     _values(figure, placed)
     style(figure, height=int(24 * at + 110))
     figure.update_layout(barmode="overlay")
-    figure.update_xaxes(title=axis, range=[0, 112], dtick=20, ticksuffix=" %", fixedrange=True)
+    figure.update_layout(margin_r=62)  # of the values, which stand beside the bars, where no mark hides them
+    figure.update_xaxes(title_text=axis, range=[0, 104], dtick=20, tickangle=0, ticksuffix=" %", fixedrange=True)
     figure.update_yaxes(
         range=[at - 0.3, -0.7],
         tickvals=[y for y, _ in placed],
@@ -161,7 +178,7 @@ def _bar_trace(chosen: Sequence[tuple[float, Bar]], published: bool, name: str) 
             "array": above,
             "arrayminus": below,
             "visible": any(above) or any(below),
-            "color": "#222",
+            "color": TEXT,
         },
         hovertext=[escaped(one.hover or f"{one.label}: {percent(one.value)}", 200) for _, one in chosen],
         hoverinfo="text",
@@ -169,31 +186,11 @@ def _bar_trace(chosen: Sequence[tuple[float, Bar]], published: bool, name: str) 
 
 
 def _values(figure: go.Figure, placed: Sequence[tuple[float, Bar]]) -> None:
-    """Print each value inside the end of its bar, or after a bar that is short, hatched or has whiskers."""
+    """Print each value beside its bar, in the margin."""
     for y, one in placed:
-        if one.value is None:
-            figure.add_annotation(
-                text="not measured", x=0, y=y, xanchor="left", xshift=2, showarrow=False, font_color=GREY
-            )
-            continue
-        inside = one.value >= 0.2 and not one.published and one.high in (None, one.value)
-        figure.add_annotation(
-            text=percent(one.value),
-            x=100 * (one.value if inside else max(one.value, one.high or 0.0)),
-            y=y,
-            xanchor="right" if inside else "left",
-            # Room for the ring, which often sits at the end of a long bar.
-            xshift=4 if not inside else -4 if one.ring is None else -12,
-            showarrow=False,
-            font={"color": _ink(one.colour) if inside else "#222", "size": 12},
-        )
-
-
-def _ink(colour: str) -> str:
-    """Black or white, whichever reads better on `colour` (relative luminance as in WCAG)."""
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return "#111" if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.18 else "#fff"
+        text = "not measured" if one.value is None else percent(one.value)
+        place = {"x": 0, "xref": "x", "xshift": 2} if one.value is None else {"x": 1, "xref": "paper", "xshift": 8}
+        figure.add_annotation(text=text, y=y, xanchor="left", showarrow=False, font={"size": 12}, **place)
 
 
 def curves(
@@ -215,15 +212,15 @@ def curves(
             showlegend=True,
         )
     style(figure, height=400 if len(lines) <= 8 else 400 + 11 * len(lines))
-    figure.update_xaxes(title=x, rangemode="tozero")
+    figure.update_xaxes(title_text=x, rangemode="tozero")
     if log_x:
         places = sorted({place for line in lines for place in line.x})
         names = [f"{place:,g}" for place in places]
         figure.update_xaxes(type="log", tickvals=places, ticktext=names, rangemode="normal", minor_showgrid=False)
     if shares:
-        figure.update_yaxes(title=y, range=[-3, 103], ticksuffix=" %")
+        figure.update_yaxes(title_text=y, range=[-3, 103], ticksuffix=" %")
     else:
-        figure.update_yaxes(title=y, type="log" if log else "linear")
+        figure.update_yaxes(title_text=y, type="log" if log else "linear")
         if log:
             ticks = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 2, 5)]
             figure.update_yaxes(tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], minor_showgrid=False)
@@ -242,6 +239,7 @@ def scatter(points: Sequence[Point], *, x: str, y: str) -> go.Figure:
             y=[100 * point.y for point in members],
             mode="lines+markers+text",
             name=escaped(name),
+            cliponaxis=False,
             text=["", *[""] * (len(members) - 2), escaped(name)] if len(members) > 1 else [escaped(name)],
             textposition="top center",
             line={"color": members[0].colour, "width": 1.5},
@@ -264,17 +262,20 @@ def legend_mark(figure: go.Figure, name: str, symbol: str, size: int) -> None:
 def share_axes(figure: go.Figure, x: str, y: str, height: int) -> go.Figure:
     """The figure, with two axes of per cent in the common style."""
     style(figure, height=height)
-    figure.update_xaxes(title=x, range=[-4, 104], ticksuffix=" %", dtick=20)
-    figure.update_yaxes(title=y, range=[-4, 104], ticksuffix=" %", dtick=20)
+    figure.update_xaxes(title_text=x, range=[-8, 108], ticksuffix=" %", tick0=0, dtick=20)
+    figure.update_yaxes(title_text=y, range=[-6, 112], ticksuffix=" %", tick0=0, dtick=20)
     return figure
 
 
 def style(figure: go.Figure, height: int) -> None:
+    clear = "rgba(0,0,0,0)"
     figure.update_layout(
-        template="plotly_white",
+        template="none",
+        paper_bgcolor=clear,
+        plot_bgcolor=clear,
         height=height,
-        font={"family": _FONT, "size": 13, "color": "#222"},
-        margin={"l": 10, "r": 10, "t": 34, "b": 10},
+        font={"family": _FONT, "size": 13, "color": TEXT},
+        margin={"l": 10, "r": 14, "t": 34, "b": 10},
         legend={
             "orientation": "h",
             "y": 1,
@@ -285,5 +286,48 @@ def style(figure: go.Figure, height: int) -> None:
         },
         hoverlabel={"align": "left"},
     )
-    figure.update_xaxes(automargin=True, gridcolor="#e6e6e6", zerolinecolor="#999")
-    figure.update_yaxes(automargin=True, gridcolor="#e6e6e6", zerolinecolor="#999")
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(automargin=True, gridcolor=GRID, zerolinecolor="#999999", title_font_size=13)
+
+
+def alike(figures: Sequence[tuple[str, go.Figure]]) -> Sequence[tuple[str, go.Figure]]:
+    """Figures that stand side by side, with one range for all their y axes, so that they can be compared by eye."""
+    logged = any(figure.layout.yaxis.type == "log" for _, figure in figures)
+    found = [v for _, f in figures for trace in f.data for y in trace.y or () if (v := number(y)) is not None]
+    if len(figures) > 1 and found and not logged:
+        room = 0.05 * (max(found) - min(found) or 1.0)
+        for _, figure in figures:
+            figure.update_yaxes(range=[min(found) - room, max(found) + room])
+    return figures
+
+
+def described(figure: go.Figure, title: str) -> str:
+    """A figure in words, for those who do not see it: its axes, and of every mark its values or where it begins and ends."""
+    layout = figure.layout
+    axes = [axis.title.text for axis in (layout.xaxis, layout.yaxis) if axis.title.text]
+    texts = [html.unescape(text) for text in [title, " against ".join(axes[::-1])] if text]
+    for trace in figure.data:
+        if trace.visible is False or trace.x is None or trace.x[0:1] == (None,) or not len(trace.x):
+            continue
+        texts.append(html.unescape(_trace_in_words(trace)))
+    text = ". ".join(texts)
+    return text if len(text) <= MOST_WORDS else text[: MOST_WORDS - 1] + "…"
+
+
+def _trace_in_words(trace: go.Scatter | go.Bar | go.Heatmap) -> str:
+    if trace.type == "heatmap":
+        known = [v for row in trace.z for value in row if (v := number(value)) is not None]
+        span = f"values from {min(known):.3g} to {max(known):.3g}" if known else "no values"
+        return f"{len(trace.y)} rows by {len(trace.x)} columns, {span}"
+    if isinstance(trace.hovertext, tuple) and "lines" not in str(trace.to_plotly_json().get("mode")):
+        return "; ".join(map(str, trace.hovertext))
+    name = f"{trace.name}: " if trace.name else ""
+    if trace.type == "bar":
+        return name + ", ".join(f"{x} {_short(y)}" for x, y in zip(trace.x, trace.y, strict=False))
+    ends = [f"{_short(trace.y[k])} at {_short(trace.x[k])}" for k in dict.fromkeys((0, len(trace.x) - 1))]
+    return name + " to ".join(ends)
+
+
+def _short(value: object) -> str:
+    found = number(value)
+    return str(value) if found is None else f"{found:.3g}"

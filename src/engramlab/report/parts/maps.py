@@ -11,8 +11,9 @@ from plotly.subplots import make_subplots
 
 from engramlab.report.parts.figures import escaped, style
 
-# From bad to good: brown, white, blue; told apart with any colour vision.
-_COLOURS = ("#8c2d04", "#fdae6b", "#f7f7f7", "#6baed6", "#08306b")
+# From bad to good: one hue from light to dark, told apart with any colour vision and on paper.
+COLOURS = ("#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b")
+_MOST_VALUES = 12  # columns of a map whose cells have room for their values
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def pick(
                     coloraxis=f"coloraxis{column if column > 1 else ''}",
                     visible=number == 0,
                     hovertemplate=f"%{{y}}, {x} %{{x}}: %{{z:.2f}} ({escaped(scale.name)})<extra></extra>",
+                    texttemplate="%{z:.2f}" if len(one.x) <= _MOST_VALUES else None,
                     row=row,
                     col=column,
                 )
@@ -88,26 +90,20 @@ def pick(
             "cmax": scale.high,
             "colorbar": {"x": right + 0.005, "thickness": 10},
         }
-        axis["colorscale"] = list(_COLOURS if scale.best else _COLOURS[::-1])
+        axis["colorscale"] = list(COLOURS if scale.best else COLOURS[::-1])
         figure.update_layout({f"coloraxis{column if column > 1 else ''}": axis})
-        figure.update_xaxes(title=x, row=count, col=column)
+        figure.update_xaxes(title_text=x, row=count, col=column)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     # One range for all: a map that is shorter than the others ends early.
     last = max(place for _, of in choices for _, maps in of for one in maps for place in one.x)
-    figure.update_xaxes(showgrid=False, range=[-0.5, last + 0.5])
+    figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.5, last + 0.5], tickformat="d")
+    if last <= 2 * _MOST_VALUES:
+        figure.update_xaxes(dtick=1)
     figure.update_annotations(font_size=13)
     if len(choices) > 1:
         buttons = [
             {"label": escaped(label, 90), "method": "restyle", "args": [{"visible": [owner == n for owner in owners]}]}
             for n, (label, _) in enumerate(choices)
         ]
-        menu = {
-            "buttons": buttons,
-            "x": 0,
-            "xanchor": "left",
-            "y": 1 + 40 / height,
-            "yanchor": "bottom",
-            "showactive": True,
-        }
-        figure.update_layout(updatemenus=[menu], margin_t=90)
+        figure.update_layout(updatemenus=[{"buttons": buttons}])  # the page's script makes a list of it
     return figure

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from engramlab.report.alike import Nouns
 from engramlab.report.parts.blocks import Block, Details, Figures, Section, Table
-from engramlab.report.parts.figures import DASHES, Line, curves, styles
+from engramlab.report.parts.figures import DASHES, PALETTE, Line, curves, styles
 from engramlab.report.parts.words import count, duration, fixed
 from engramlab.report.rows import Row, RunData, distinct, number, people, pretty
 
-_TEXTS = {"bio": ("biographies", "#555555"), "qa": ("questions", "#882255")}
+_PLAIN = Nouns("subjects", "texts")
 _DASH = {"train": "dash", "test": "solid", "celebrities": "dot"}
 
 
@@ -46,12 +47,12 @@ def dataset_styles(runs: Sequence[RunData]) -> dict[str, tuple[str, str]]:
     return styles(distinct(row["label"] for row in rows))
 
 
-def training_section(runs: Sequence[RunData]) -> Section:
+def training_section(runs: Sequence[RunData], nouns: Nouns = _PLAIN) -> Section:
     """Loss curves of reading and of finetuning, and one row a stage: steps, tokens, speed, time."""
     blocks: list[Block] = []
     for title, wanted in (
         (
-            "Reading: loss on the corpus (pretraining, mixed training)",
+            f"Reading: loss on the {nouns.texts}",
             lambda stage: not stage.startswith("finetune"),
         ),
         ("Finetuning: loss on the answers", lambda stage: stage.startswith("finetune")),
@@ -72,9 +73,11 @@ def training_section(runs: Sequence[RunData]) -> Section:
 
 
 def _loss_lines(runs: Sequence[RunData], wanted: Callable[[str], bool]) -> list[Line]:
+    """One line a dataset, stage and run. A stage has its own dash, and its own colour where there is one dataset and run."""
     colours = dataset_styles(runs)
     keys = distinct((row["label"], row["stage"]) for run in runs for row in run.curves if wanted(row["stage"]))
     stages = distinct(stage for _, stage in keys)
+    by_stage = len(distinct(dataset for dataset, _ in keys)) == 1 == len(runs)
     lines = []
     for index, run in enumerate(runs):
         rows: dict[tuple[str, str], list[Row]] = {key: [] for key in keys}
@@ -85,13 +88,12 @@ def _loss_lines(runs: Sequence[RunData], wanted: Callable[[str], bool]) -> list[
             # A logarithmic axis has no zero; a loss that small has long left the picture.
             points = [(x, y) for x, y in _points(rows[dataset, stage], "loss") if y > 0]
             if points:
+                place = stages.index(stage)
                 colour, dash = colours[dataset]
-                parts = [
-                    dataset,
-                    *([stage] if len(stages) > 1 else []),
-                    *([run.name] if len(runs) > 1 else []),
-                ]
-                dash = dash if len(runs) == 1 else DASHES[index % len(DASHES)]
+                colour = PALETTE[place % len(PALETTE)] if by_stage else colour
+                if len(stages) * len(runs) > 1:
+                    dash = DASHES[(place + index * len(stages)) % len(DASHES)]
+                parts = [dataset, *([stage] if len(stages) > 1 else []), *([run.name] if len(runs) > 1 else [])]
                 xs, ys = [x for x, _ in points], [y for _, y in points]
                 lines.append(Line(" · ".join(parts), xs, ys, colour, dash))
     return lines
@@ -125,22 +127,22 @@ def _stages(runs: Sequence[RunData]) -> list[list[str]]:
     return table
 
 
-def study_section(runs: Sequence[RunData]) -> Section:
-    """First-token accuracy along training, on biographies and on questions, for P_train and P_test."""
+def study_section(runs: Sequence[RunData], nouns: Nouns = _PLAIN) -> Section:
+    """First-token accuracy along training, on entries and on questions, for P_train and P_test."""
     figures = []
     for run in runs:
         measured = [row for row in run.curves if "corpus" in row and row.get("attribute", "mean") == "mean"]
         for dataset in distinct(row["label"] for row in measured):
             rows = [row for row in measured if row["label"] == dataset]
             for stage in _one_finetuning(distinct(row["stage"] for row in rows), rows):
-                lines = _study_lines([row for row in rows if row["stage"] == stage])
+                lines = _study_lines([row for row in rows if row["stage"] == stage], nouns)
                 if lines:
                     title = " · ".join([dataset, stage, *([run.name] if len(runs) > 1 else [])])
                     axis = "first-token accuracy"
                     figures.append((title, curves(lines, x="optimiser steps", y=axis, shares=True)))
     note = (
-        "Share of attribute values whose first token is the model's first choice, in biographies and after "
-        "questions. P_train: people whose questions are trained on; P_test: people whose questions are not. "
+        f"Share of attribute values whose first token is the model's first choice, in {nouns.texts} and after "
+        f"questions. P_train: {nouns.subjects} whose questions are trained on; P_test: those whose questions are not. "
         "Of a grid of finetunings, the one with the best last accuracy on held-out questions is shown."
     )
     return Section("Study to pass the test", [Figures(figures, note)] if figures else [], missing(runs))
@@ -160,9 +162,9 @@ def _one_finetuning(stages: list[str], rows: Sequence[Row]) -> list[str]:
     return others + ([max(tuned, key=last)] if tuned else [])
 
 
-def _study_lines(rows: Sequence[Row]) -> list[Line]:
+def _study_lines(rows: Sequence[Row], nouns: Nouns) -> list[Line]:
     lines = []
-    for corpus, (texts, colour) in _TEXTS.items():
+    for corpus, texts, colour in (("bio", nouns.texts, "#555555"), ("qa", "questions", "#882255")):
         for group, dash in _DASH.items():
             points = _points(
                 [row for row in rows if (row.get("corpus"), row.get("group")) == (corpus, group)],

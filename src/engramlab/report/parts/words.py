@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from engramlab.report.rows import number
 
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 TARGETS = {"whole": "whole value", "first": "first token"}  # what a probe reads
 
 
@@ -35,12 +37,13 @@ def _said(value: object, form: str) -> str:
     return "–" if found is None else format(found, form)
 
 
-def big(value: object) -> str:
-    """1234567 as `1,234,567`, 1.2e12 as `1.2e+12`, and an infinity by its name."""
+def big(value: object, most: float = 1e9) -> str:
+    """1234567 as `1,234,567`, what is above `most` as `> 10⁹`, and an infinity by its name."""
     found = number(value)
     if value == "infinite":
         return "∞"
-    return count(value) if found is None or abs(found) < 1e9 else f"{found:.2g}"
+    power = str(round(math.log10(most))).translate(_RAISED)
+    return count(value) if found is None or found <= most else f"> 10{power}"
 
 
 def ranged(row: Mapping[str, Any], name: str, digits: int = 2, bounds: str | None = None) -> str:

@@ -5,12 +5,13 @@ A decoder is a module with a frozen dataclass ``Config``, a subclass of ``Decodi
     decoding.load("sampling", temperature=0.7)
 
 Writing (``forward/generation.py``) and scoring (``measuring/scoring.py``) take the same object. It says what it wants to see
-beside the model's logits (``layers``, ``second``) and what it makes of it (``scores``); what is written is the likeliest token
+beside the model's logits (``layers``, ``beside``) and what it makes of it (``scores``); what is written is the likeliest token
 by its scores unless it draws otherwise (``choose``), and what is scored has the log-probability that its scores give.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,27 +31,30 @@ class DecoderLogits:
         logits: ``[n, V]``.
         early: by hidden state (0 is the embedding, ``i`` what the ``i``-th layer gives): ``[n, V]``, what the model would say
             if its layers ended there.
-        second: ``[n, V]``: its logits behind the second context, after the same target tokens.
+        beside: ``[n, V]`` each: its logits behind the other contexts, after the same target tokens; see ``Decoding.beside``.
     """
 
     logits: torch.Tensor
     early: Mapping[int, torch.Tensor] = field(default_factory=dict)
-    second: torch.Tensor | None = None
+    beside: tuple[torch.Tensor, ...] = ()
 
 
 class Decoding:
     """How the next token is chosen from what the model says. This one: the likeliest.
 
     Attributes:
-        second: does it compare with what the model says behind a second context (which the caller then gives)?
+        beside: the other contexts whose logits it compares with, by name, which the caller then gives for each text:
+            "bare", the question without its passage, and "irrelevant", with a passage on something else in its place.
+        early_norm: are the logits of hidden states taken behind the model's final norm?
         beams: rows that one text takes in the model; with more than one, ``search`` writes whole batches.
     """
 
-    second: ClassVar[bool] = False
+    beside: ClassVar[tuple[str, ...]] = ()
+    early_norm: bool = True
     beams: int = 1
 
     def layers(self, model: nn.Module) -> tuple[int, ...]:
-        """The hidden states whose logits it wants to see, each below the number of layers; see ``Seen.early``."""
+        """The hidden states whose logits it wants to see, each below the number of layers; see ``DecoderLogits.early``."""
         return ()
 
     def scores(self, seen: DecoderLogits) -> torch.Tensor:
@@ -70,9 +74,29 @@ class Decoding:
         raise NotImplementedError
 
 
+def plausible(logits: torch.Tensor, share: float) -> torch.Tensor:
+    """bool ``[n, V]``: tokens at least ``share`` times as likely as the likeliest (all of them with 0).
+
+    Contrasting raises what the model itself thinks impossible, so contrasts are taken among these only: V_head of contrastive
+    decoding (arXiv 2210.15097, equation 2).
+    """
+    if not share:
+        return torch.ones_like(logits, dtype=torch.bool)
+    return logits >= logits.max(-1, keepdim=True).values + math.log(share)
+
+
+#: Score of a token that is not plausible: never written, yet a likelihood that can be summed (as DoLa's code has it).
+IMPLAUSIBLE = -1000.0
+
+
 def names() -> list[str]:
     """The decoders there are."""
     return registry.names(sys.modules[__name__])
+
+
+def decoder_name(decoding: Decoding) -> str:
+    """The name a decoder is registered under."""
+    return type(decoding).__module__.rpartition(".")[2]
 
 
 def load(name: str, **options: object) -> Decoding:

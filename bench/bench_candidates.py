@@ -1,0 +1,124 @@
+"""A hundred options behind fifty demonstrations: read as a tree, beside rows with a shared beginning, beside one row an option.
+
+    python bench/bench_candidates.py [--model MODEL] [--subjects 10] [--options 100] [--shown 50] [--rounds 2]
+
+Also: writing with DoLa, CAD and MICD beside greedy, at batch 1 and 16. Without --model a network of random weights with
+SmolLM2-135M's shape is used: what is timed does not depend on what it knows. All sides take turns in each round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+
+from engramlab.base.facts import Query
+from engramlab.core.forward import branches
+from engramlab.core.forward.decoding import Decoding, cad, dola, greedy, micd
+from engramlab.core.forward.generation import generate
+from engramlab.core.models import load
+from engramlab.core.text.tokenizers import train_compact_tokenizer
+from engramlab.core.text.tokens import encode_queries
+from engramlab.corpora.people import People
+from engramlab.measuring.candidates import choose
+from engramlab.measuring.estimators.many_shot import context
+from engramlab.measuring.scoring import score
+
+
+def random_model(texts: list[str]) -> tuple[torch.nn.Module, object]:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = train_compact_tokenizer(texts, 4096)
+    config = LlamaConfig(
+        vocab_size=49_152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+        num_key_value_heads=3, tie_word_embeddings=True, max_position_embeddings=2048,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config).eval(), tokenizer
+
+
+def timed(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Least CPU-seconds of each side, in turns."""
+    found = dict.fromkeys(sides, float("inf"))
+    for _ in range(rounds):
+        for name, side in sides.items():
+            began = time.process_time()
+            side()
+            found[name] = min(found[name], time.process_time() - began)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="", help="a folder, a .gguf file or a hub id")
+    parser.add_argument("--subjects", type=int, default=10)
+    parser.add_argument("--options", type=int, default=100)
+    parser.add_argument("--shown", type=int, default=50)
+    parser.add_argument("--new-tokens", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=2)
+    args = parser.parse_args()
+
+    people = People(args.subjects + args.shown + args.options)
+    names = [people.name(i) for i in range(len(people))]
+    values = [f"{name.split()[-1]}ville {k}" for k, name in enumerate(names[-args.options :])]
+    shown = [(names[args.subjects + k], values[k % len(values)]) for k in range(args.shown)]
+    contexts = [context(shown, name) for name in names[: args.subjects]]
+    model, tokenizer = load(args.model) if args.model else random_model([*contexts, *values])
+
+    rows = encode_queries(tokenizer, [Query(c, v) for c in contexts for v in values]).sequences
+    of = np.repeat(np.arange(len(contexts)), len(values))
+    trees = branches.trees(rows, of)
+    tree_tokens = branches.tokens_read(rows, trees) - sum(t.trunk for t in trees[1:])  # the list once, for all
+
+    def one_row_an_option() -> None:
+        with torch.inference_mode():
+            for start in range(0, len(values), 16):  # of the first subject only
+                part = [rows.row(r) for r in range(start, min(start + 16, len(values)))]
+                width = max(map(len, part))
+                ids = torch.zeros(len(part), width, dtype=torch.int64)
+                for r, row in enumerate(part):
+                    ids[r, : len(row)] = torch.from_numpy(row.astype(np.int64))
+                model(input_ids=ids)
+
+    sides: dict[str, Callable[[], object]] = {
+        "tree": lambda: choose(model, tokenizer, contexts, [values] * len(contexts)),
+        "shared beginning": lambda: score(model, rows),
+        "one row an option": one_row_an_option,
+    }
+    found = timed(sides, args.rounds)
+    found["one row an option"] *= len(contexts)
+    print(
+        f"{len(contexts)} subjects x {len(values)} options behind {args.shown} facts, {len(rows.row(0))} tokens a row"
+    )
+    print(f"token-passes: {len(rows.ids) / tree_tokens:.1f} times fewer than a row an option")
+    for name, seconds in found.items():
+        print(f"{name:20s} {seconds:8.2f} CPU-s   {seconds / found['tree']:6.1f} x the tree")
+
+    for batch in (1, 16):
+        ways: list[Decoding] = [greedy.Config(), dola.Config(), cad.Config(), micd.Config()]
+        writers: dict[str, Callable[[], object]] = {
+            type(how).__module__.rpartition(".")[2]: partial(
+                written, model, tokenizer, names[:batch], how, args.new_tokens
+            )
+            for how in ways
+        }
+        found = timed(writers, args.rounds)
+        said = ", ".join(
+            f"{name} {seconds / found['greedy']:.2f}" for name, seconds in found.items() if name != "greedy"
+        )
+        print(f"writing, batch {batch}, times greedy: {said}")
+
+
+def written(model: torch.nn.Module, tokenizer: object, names: list[str], how: Decoding, new: int) -> list[str]:
+    others = {"bare": [f"{name} is" for name in names], "irrelevant": [f"It is said that {name} is" for name in names]}
+    beside = [others[context] for context in how.beside]
+    prompts = [f"{name} lives in" for name in names]
+    return generate(model, tokenizer, prompts, decoding=how, beside=beside, max_new_tokens=new)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Fact audit: does a model know these facts, and by which way can each be got out?
+
+    engramlab run fact-audit --preset tiny --model models/SmolLM2-135M.gguf --out runs/first-look
+    engramlab run fact-audit --preset full --model owner/name --facts my_facts.csv --out runs/audit
+
+Each fact is written in several wordings, ranked among its relation's objects, ranked behind lists of other facts, and asked for
+behind a passage that states it. What comes out is its class: *extractable*, *prompt-dependent*, *latent*, *recognised* or
+*unknown*, with what chance gives beside it (`measuring/audit`). Sources: arXiv 2405.05904 (SliCK), 2503.15299 (Inside-Out),
+2404.12957 (ZP-LKE); the classes and their nulls are ours. Probing the hidden states is `engramlab probe`, and moves no class.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from engramlab.experiments.fact_audit.config import PRESETS, Config, check
+
+__all__ = ["PRESETS", "Config", "check", "run"]
+
+
+def run(config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> dict[str, Any]:
+    """Runs the experiment into the folder ``out`` and returns the summary; relations that are done there are not done again.
+
+    Writes ``facts.csv`` (the facts with their classes) and ``<relation>/facts.parquet`` and ``answers.parquet`` (a row a fact
+    and wording: what was written, and how the object fared among the options).
+
+    Raises:
+        UserError: anything about the options, the model, the facts or the folder; checked before the first fact is asked for.
+    """
+    from engramlab.experiments._run import Run
+    from engramlab.experiments.fact_audit.work import Audited, comparison, facts_csv
+    from engramlab.measuring.audit import usable
+
+    table = check(config)
+    relations, left = usable(table)
+    run = Run("fact-audit", config, out, preset=preset, console=console)
+    if not run.main:
+        return {}
+    for name, why in left.items():
+        run.say(f"{name}: left out, {why}")
+    models = {"": config.model} | ({"beside": config.beside} if config.beside else {})
+    loaded = {part: Audited(run, part, name, table, relations) for part, name in models.items()}
+    with run:
+        found = {part: audited.results() for part, audited in loaded.items()}
+        rows = [row for part in found.values() for row in part["rows"]]
+        facts = {part: part_found["facts"] for part, part_found in found.items()}
+        if run.main:
+            facts_csv(run.folder / "facts.csv", facts)
+        more = {"compared": comparison(facts[""], facts["beside"])} if config.beside else {}
+        seconds = sum(part["seconds"] for part in found.values())
+        return run.finish(
+            seconds=seconds,
+            model=config.model,
+            beside=config.beside,
+            facts=table.name,
+            rows=rows,
+            left_out=left,
+            **more,
+        )

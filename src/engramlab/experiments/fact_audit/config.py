@@ -1,0 +1,60 @@
+"""Options and presets of fact audit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from engramlab.base.errors import UserError
+from engramlab.corpora.facts import FactOptions, FactTable
+from engramlab.measuring.audit import QUICK, Asking
+
+
+@dataclass(frozen=True)
+class Config(FactOptions):
+    """Everything that decides the numbers of a run."""
+
+    model: str = ""
+    """What is asked: a model folder, a .gguf file, a hub id or an edited folder. Required."""
+    beside: str = ""
+    """A second model that is asked the same; the report shows what it has won and lost."""
+    statement_wordings: int = 3
+    """Beginnings of sentences that ask for a fact, at most."""
+    question_wordings: int = 3
+    """Forms of the question, at most three."""
+    options: int = 50
+    """Objects of the relation that a fact's own is ranked among."""
+    draws: int = 3
+    """Lists of other facts before a fact; 0 shows none, and then no fact is latent."""
+    read: bool = True
+    """Ask behind a passage that states the fact, too: where that fails, the wording is at fault."""
+    decoding: Literal["greedy", "dola"] = "greedy"
+    """How answers are written and options scored."""
+    seed: int = 0
+    """Of options, lists, made-up subjects and the bootstrap."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Number type of the weights; by default float32, or that of an edited folder."""
+
+    def asking(self) -> Asking:
+        """The options of the asking."""
+        return Asking(self.statement_wordings, self.question_wordings, self.options, self.draws, self.read, self.seed)
+
+
+PRESETS = {
+    "full": Config(),
+    "tiny": Config(
+        statement_wordings=QUICK.statements,
+        question_wordings=QUICK.questions,
+        options=QUICK.options,
+        draws=QUICK.draws,
+        read=QUICK.read,
+    ),
+}
+
+
+def check(config: Config) -> FactTable:
+    """The facts. Raises UserError for options that cannot work, and whatever is wrong with the facts."""
+    if not config.model.strip():
+        raise UserError("model: say which model is asked, with --model and a model folder, a .gguf file or a hub id")
+    config.asking()
+    return config.fact_table() or FactTable.read("countries", relations=config.attributes)

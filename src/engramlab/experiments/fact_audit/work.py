@@ -1,0 +1,182 @@
+"""One model asked for every relation, and two models side by side."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Fact
+from engramlab.base.progress import ProgressBar
+from engramlab.base.rows import Row
+from engramlab.core.forward import decoding
+from engramlab.core.models import mask_token
+from engramlab.corpora.facts import FactTable
+from engramlab.experiments._run import Run
+from engramlab.experiments.fact_audit.config import Config
+from engramlab.files import writing
+from engramlab.measuring import audit
+from engramlab.measuring.audit import CLASSES, Asker, Evidence, classes
+
+
+class Audited:
+    """A model that is asked for a table's facts.
+
+    Args:
+        part: its folder in the run; "" for the run's own.
+        name: of the model, which is loaded when something is left to ask.
+    """
+
+    def __init__(
+        self, run: Run, part: str, name: str, table: FactTable, relations: Mapping[str, Sequence[Fact]]
+    ) -> None:
+        self.run, self.part, self.name, self.table, self.relations = run, part, name, table, relations
+        self.config: Config = run.config
+        self.folder = run.folder / part if part else run.folder
+        if not all(self._done(relation).exists() for relation in relations):
+            self.asker  # noqa: B018  before anything is written
+
+    def _done(self, relation: str) -> Path:
+        return self.folder / relation.replace("/", "_") / "done.json"
+
+    @cached_property
+    def asker(self) -> Asker:
+        """The loaded model. Raises UserError for one that cannot be asked."""
+        from engramlab.editing.folders.opening import load_model
+
+        model, tokenizer = load_model(self.name, dtype=self.config.dtype)
+        if mask_token(model) is not None:
+            raise UserError(f"model {self.name}: a masked language model writes no answers: audit a causal one")
+        how = None if self.config.decoding == "greedy" else decoding.load(self.config.decoding)
+        return Asker(model, tokenizer, self.table, self.config.asking(), decoding=how)
+
+    def results(self) -> dict[str, Any]:
+        """Asks for what is not done yet: relations' rows, facts' rows and seconds."""
+        missing = [relation for relation in self.relations if not self._done(relation).exists()]
+        if missing:
+            self._say_cost(missing)
+        rows, facts, seconds = [], [], 0.0
+        for relation in self.relations:
+            if relation in missing:
+                self._ask(relation)
+            record = writing.read_json(self._done(relation))
+            rows.append({"dataset": relation, "part": self.part, "model": self.name, **record["about"]})
+            facts += record["facts"]
+            seconds += record["seconds"]
+        return {"rows": rows, "facts": facts, "seconds": seconds}
+
+    def _say_cost(self, relations: Sequence[str]) -> None:
+        tokens = sum(self.asker.tokens(relation, self.relations[relation]) for relation in relations)
+        count = sum(len(self.relations[relation]) for relation in relations)
+        self.run.say(
+            f"{self.name}: {count:,} facts in {len(relations)} relations, about {tokens:,} tokens, "
+            f"about {max(1, round(tokens / self._speed() / 60))} min here"
+        )
+
+    def _speed(self) -> float:
+        """Tokens a second that the model reads, by reading some."""
+        import torch
+
+        model = self.asker.model
+        ids = torch.ones((4, 64), dtype=torch.int64, device=next(model.parameters()).device)
+        with torch.inference_mode():
+            model(input_ids=ids)
+            began = time.monotonic()
+            model(input_ids=ids)
+        return float(ids.numel() / max(time.monotonic() - began, 1e-6))
+
+    def _ask(self, relation: str) -> None:
+        began = time.monotonic()
+        label = f"{relation} ({self.part})" if self.part else relation
+        with ProgressBar(label, 1, console=self.run.console) as bar:
+
+            def said(what: str, done: int, total: int) -> None:
+                bar.label = what
+                bar.to(done, total)
+
+            self.asker.said = said
+            evidence = self.asker.evidence(relation, self.relations[relation])
+        facts, about = audit.of_relation(evidence, self.config.seed)
+        record = {"about": about, "facts": facts, "seconds": round(time.monotonic() - began, 2)}
+
+        def write(path: Path) -> None:
+            writing.write_rows(path / "answers.parquet", answers(evidence))
+            writing.write_rows(path / "facts.parquet", facts)
+            writing.write_json(path / "done.json", record)
+
+        writing.write_folder(self._done(relation).parent, write)
+
+
+def answers(evidence: Evidence) -> list[Row]:
+    """A row a fact and wording: what was written, and how the object fared among the options."""
+    ranks = classes.below(classes.corrected(evidence.scores))
+    found = []
+    for i, (fact, truth) in enumerate(zip(evidence.facts, evidence.truth.tolist(), strict=True)):
+        for w, kind in enumerate(evidence.kinds):
+            scores = evidence.scores[i, w]
+            found.append(
+                {
+                    "subject": fact.subject,
+                    "relation": fact.relation,
+                    "object": fact.object,
+                    "kind": kind,
+                    "prompt": evidence.prompts[i][w],
+                    "written": evidence.texts[i][w],
+                    "right": bool(evidence.written[i, w]),
+                    "logprob": float(scores[truth]),
+                    "likeliest": evidence.options[int(np.nanargmax(scores))],
+                    "rank": float(ranks[i, w, truth]),
+                }
+            )
+    return found
+
+
+COLUMNS = ("class", "written", "rank", "first", "read", "guessable", "contradicted", "unaskable", "said")
+
+
+def facts_csv(path: Path, facts: Mapping[str, Sequence[Row]]) -> None:
+    """The facts as a table with their classes; of two models side by side."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    of = {part: f"{part}_" if part else "" for part in facts}
+    lines.writerow(["subject", "relation", "object", *(of[part] + name for part in facts for name in COLUMNS)])
+    for together in zip(*facts.values(), strict=True):
+        cells = ["" if row[name] is None else row[name] for row in together for name in COLUMNS]
+        one = together[0]
+        lines.writerow([one["subject"], one["relation"], one["object"], *cells])
+    writing.write_text(path, text.getvalue())
+
+
+def comparison(one: Sequence[Row], other: Sequence[Row]) -> dict[str, Any]:
+    """What a second model has won and lost, fact by fact: a table of classes, and an exact test for each depth.
+
+    Facts that either of them may have guessed are left out. Raises UserError where the facts are not the same.
+    """
+    named = [[(row["subject"], row["relation"], row["object"]) for row in of] for of in (one, other)]
+    if sorted(named[0]) != sorted(named[1]):
+        raise UserError("the two models were asked for different facts; ask both for the same table")
+    theirs = dict(zip(named[1], other, strict=True))
+    pairs = [(a, theirs[name]) for name, a in zip(named[0], one, strict=True)]
+    pairs = [(a, b) for a, b in pairs if not (a["guessable"] or b["guessable"])]
+    table = [[sum(a["class"] == x and b["class"] == y for a, b in pairs) for y in CLASSES] for x in CLASSES]
+    tests = []
+    for depth, name in enumerate(CLASSES[:-1]):
+        has = [[CLASSES.index(row["class"]) <= depth for row in pair] for pair in pairs]
+        lost, won = sum(a and not b for a, b in has), sum(b and not a for a, b in has)
+        tests.append({"at_least": name, "won": won, "lost": lost, "p": classes.mcnemar(lost, won)})
+
+    def moved(better: bool) -> list[Row]:
+        return [
+            {**{k: a[k] for k in ("subject", "relation", "object")}, "from": a["class"], "to": b["class"]}
+            for a, b in pairs
+            if (CLASSES.index(b["class"]) < CLASSES.index(a["class"])) == better and a["class"] != b["class"]
+        ]
+
+    return {"facts": len(pairs), "classes": table, "tests": tests, "won": moved(True), "lost": moved(False)}

@@ -1,0 +1,166 @@
+"""The whole audit, small: a network that was taught some facts, another beside it, resume, refusals, the command."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tests.support import zoo
+
+from engramlab import cli
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Query
+from engramlab.core.text.batches import OneEntryARow, Order, TokenRows
+from engramlab.core.text.tokens import Sequences, encode_queries
+from engramlab.core.training.loop import Recipe, TrainState, train
+from engramlab.corpora.facts import FactTable
+from engramlab.experiments import fact_audit
+from engramlab.experiments.fact_audit.work import comparison
+from engramlab.measuring import audit
+
+ROWS = [(f"Zor{i}", ("red", "blue", "green", "white")[i % 4], f"city {i}", "one") for i in range(16)]
+KNOWN = range(8)  # taught in every wording
+HALF = range(8, 12)  # taught in one wording
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("facts") / "facts.csv"
+    path.write_text("name,colour,home,same\n" + "".join(",".join(row) + "\n" for row in ROWS))
+    return path
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, facts: Path) -> tuple[str, str]:
+    """One taught the homes of half of the subjects in all wordings and of a quarter in one; one that knows nothing."""
+    table = FactTable.read(facts)
+    tokenizer = zoo.ZOO["llama3"](
+        [*zoo.SENTENCES, facts.read_text(), "Question: Answer: What is the listed as everyone"]
+    )
+    tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token})
+    folder = tmp_path_factory.mktemp("models")
+    found = []
+    for name, taught in (("taught", True), ("empty", False)):
+        model = zoo.model(
+            "llama", vocabulary=len(tokenizer), max_position_embeddings=192, hidden_size=64, intermediate_size=128
+        )
+        if taught:
+            lines = []
+            for i in [*KNOWN, *HALF]:
+                forms = [p for _, p in table.wordings.forms("home", ROWS[i][0])]
+                lines += [Query(p, ROWS[i][2]) for p in (forms if i in KNOWN else forms[:1])]
+            rows = encode_queries(tokenizer, lines, end=True).sequences
+            rows = Sequences.of([row[:-1] for row in map(rows.row, range(len(rows)))])
+            stream = OneEntryARow(TokenRows(rows), Order(len(rows), 0), start=[], end=tokenizer.eos_token_id, length=64)
+            for _ in train(TrainState(model, Recipe(steps=250, batch=20, learning_rate=5e-3)), stream):
+                pass
+        else:
+            with torch.no_grad():
+                model.get_output_embeddings().weight.zero_()
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+        found.append(str(folder / name))
+    return found[0], found[1]
+
+
+def config(name: str, facts: Path, **more: Any) -> fact_audit.Config:
+    return fact_audit.Config(**{"model": name, "facts": facts, "attributes": ("home", "same"), "draws": 1} | more)
+
+
+def test_what_was_taught_is_what_is_found(models: tuple[str, str], facts: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "run"
+    summary = fact_audit.run(config(models[0], facts, beside=models[1]), out)
+    said = capsys.readouterr().err
+    assert "same: left out, it has one object only" in said
+    assert "16 facts in 1 relations, about" in said
+    one, other = summary["rows"]
+    assert (one["relation"], one["part"], other["part"]) == ("home", "", "beside")
+    rows = list(csv.DictReader((out / "facts.csv").open()))
+    assert [row["subject"] for row in rows] == [row[0] for row in ROWS]
+    assert all(rows[i]["class"] == "extractable" for i in KNOWN)
+    assert all(rows[i]["class"] in ("prompt-dependent", "extractable") for i in HALF)
+    assert {row["beside_class"] for row in rows} == {"unknown"}
+    kept = [row for row in rows if row["guessable"] == "False"]
+    assert one["extractable"] == sum(row["class"] == "extractable" for row in kept)
+    assert other["at_least_recognised"] == 0
+
+    compared = summary["compared"]
+    assert sum(map(sum, compared["classes"])) == compared["facts"]
+    assert compared["tests"][0]["lost"] >= 6
+    assert compared["tests"][0]["won"] == 0
+    assert compared["tests"][0]["p"] < 0.05
+    assert {row["to"] for row in compared["lost"]} == {"unknown"}
+
+    answers = pq.read_table(out / "home" / "answers.parquet").to_pylist()
+    assert len(answers) == 16 * 6
+    assert {row["kind"] for row in answers} == {"statement", "question"}
+    assert all(row["logprob"] <= 0 for row in answers)
+
+    (out / "summary.json").unlink()
+    (out / "beside" / "home" / "done.json").unlink()  # killed in between
+    assert fact_audit.run(config(models[0], facts, beside=models[1]), out)["compared"] == compared
+    with pytest.raises(UserError, match="options"):
+        fact_audit.run(config(models[0], facts, beside=models[1], options=7), out)
+
+
+def test_a_model_that_knows_nothing_is_no_better_than_chance(models: tuple[str, str], facts: Path) -> None:
+    """Equal logits: every option is as likely as any other behind any subject, and nothing is written."""
+    from engramlab.core.models import load
+
+    rows = audit.audit(*load(models[1]), FactTable.read(facts), how=audit.Asking(draws=1))
+    assert {row["class"] for row in rows} == {"unknown"}
+    assert {row["rank"] for row in rows} == {0.5}
+    assert len(rows) == 32
+
+
+def test_quick_asks_less(models: tuple[str, str], facts: Path) -> None:
+    from engramlab.core.models import load
+
+    table = FactTable.read(facts)
+    model, tokenizer = load(models[0])
+    asked = [audit.Asker(model, tokenizer, table, how) for how in (audit.Asking(), audit.QUICK)]
+    homes = audit.usable(table)[0]["home"]
+    assert asked[1].tokens("home", homes) < asked[0].tokens("home", homes) / 2
+    evidence = asked[1].evidence("home", homes)
+    assert evidence.kinds == ["statement", "question"]
+    assert (~np.isnan(evidence.scores)).sum(-1).max() <= 10 + 6
+
+
+def test_two_models_asked_for_different_facts() -> None:
+    row = {"subject": "a", "relation": "r", "object": "o", "class": "unknown", "guessable": False}
+    with pytest.raises(UserError, match="different facts"):
+        comparison([row], [{**row, "subject": "b"}])
+
+
+def test_the_command(models: tuple[str, str], facts: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["audit", "--quick", "--model", models[0], "--facts", str(facts), "--attributes", "home"]
+    cli.main(words)
+    summary = json.loads(Path("runs/audit-facts/summary.json").read_text())
+    assert summary["experiment"] == "fact-audit"
+    with pytest.raises(SystemExit):
+        cli.main(["audit", "--help"])
+    assert "--question-wordings" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"model": ""}, "model: say which model is asked"),
+        ({"question_wordings": 0}, "questions must be at least 1"),
+        ({"options": 1}, "options must be at least 2"),
+        ({"attributes": ("same",)}, "no relation has two different objects"),
+        ({"attributes": ("nothing",)}, "nothing"),
+        ({"model": "/nowhere/at/all"}, "there is no such folder"),
+    ],
+)
+def test_what_cannot_be_audited(models: Any, facts: Path, tmp_path: Path, more: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        fact_audit.run(config(models[0], facts, **more), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
