@@ -21,7 +21,9 @@ from engramlab.editing import method
 from engramlab.measuring.asking import contexts, in_context
 from engramlab.measuring.scoring import score
 
-FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3")
+#: One of each kind: how projections are fused, where norms and MLPs stand, what becomes of logits. The others are slow.
+FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen3", "gemma2", "gemma3_text", "opt", "phi3", "falcon", "granite")
+OTHERS = tuple(family for family in zoo.DENSE if family not in FAMILIES)
 NAMES = method.names()
 
 
@@ -67,7 +69,7 @@ def likelihood(model: nn.Module, tokenizer: Any, edit: Edit) -> float:
     return float(score(model, encoded.sequences, ends=encoded.prompt_ends).logprobs.sum())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *(pytest.param(other, marks=pytest.mark.slow) for other in OTHERS)])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_target_becomes_likelier_and_the_model_comes_back(name: str, family: str, tokenizer: Any) -> None:
     model = small(family, tokenizer)

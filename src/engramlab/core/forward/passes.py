@@ -49,12 +49,45 @@ def shared_cache(model: nn.Module, input_ids: torch.Tensor, rows: int) -> Any:
     return cache
 
 
+class _Given:
+    """What a model's body puts out: hidden states, and no caches, attentions or router's choices."""
+
+    def __init__(self, hidden: torch.Tensor) -> None:
+        self.last_hidden_state = hidden
+
+    def __getitem__(self, at: Any) -> Any:
+        return (self.last_hidden_state,)[at]
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+def output_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits ``[n, V]`` of hidden states ``[n, D]`` behind the final norm: the output embedding, and whatever else the model
+    does with its logits (Gemma's soft caps, Cohere's scale). No hook on the model itself acts."""
+    bare: Any = getattr(model, "module", model)
+    bare = bare.get_base_model() if hasattr(bare, "get_base_model") else bare
+    body = bare.get_submodule(module_paths(bare).layers.rpartition(".")[0])
+    stubs = {id(m): m for m in (body, getattr(bare, getattr(bare, "base_model_prefix", ""), body))}.values()
+    before = [(m, m.__dict__.get("forward")) for m in stubs]
+    try:
+        for m in stubs:
+            m.forward = lambda *args, **kwargs: _Given(hidden[None])
+        ids = torch.zeros(1, len(hidden), dtype=torch.int64, device=hidden.device)
+        logits: torch.Tensor = bare.forward(input_ids=ids, use_cache=False).logits[0]
+    finally:
+        for m, own in before:
+            m.__dict__.pop("forward")
+            if own is not None:
+                m.forward = own
+    return logits
+
+
 def early_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     """Logits ``[n, V]`` if the model's layers had ended with the hidden states ``[n, D]``: final norm, output embedding."""
     bare: Any = getattr(model, "module", model)
-    normed = bare.get_submodule(module_paths(bare).final_norm)(hidden)
-    logits: torch.Tensor = bare.get_output_embeddings()(normed)
-    return logits
+    norm = module_paths(bare).final_norm
+    return output_logits(bare, bare.get_submodule(norm)(hidden) if norm else hidden)
 
 
 def target_seen(

@@ -1,7 +1,8 @@
-"""Where a model keeps what experiments touch: the families' files by name, and by the kind of a loaded model."""
+"""Where a model keeps what experiments touch: as its family's file says, or as its shapes do."""
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +10,15 @@ from torch import nn
 
 from engramlab.base import registry
 from engramlab.base.errors import UserError
+from engramlab.core.models.finding import find
 
 
 @dataclass(frozen=True)
 class ModulePaths:
-    """Where a family keeps what experiments touch; paths inside a layer are relative to it.
+    """Where a model keeps what experiments touch; paths inside a layer are relative to it.
 
-    ``query`` and ``value`` may name one fused projection; ``fused_qkv`` then tells how its output rows are laid out:
-    ``"heads"`` (for each head: query, key, value) or ``"blocks"`` (all queries, all keys, all values).
+    ``query`` and ``value`` may name one fused projection. ``mlp_down`` is "" where no layer has one MLP alone (a mixture of
+    experts), ``final_norm`` where nothing stands between the last layer and the output embedding.
     """
 
     layers: str
@@ -25,7 +27,6 @@ class ModulePaths:
     value: str
     mlp_down: str
     final_norm: str
-    fused_qkv: str | None = None
 
 
 def families() -> dict[str, Any]:
@@ -53,11 +54,15 @@ def known_paths() -> dict[str, ModulePaths]:
 
 
 def module_paths(model: nn.Module) -> ModulePaths:
-    """Where this model keeps its modules; raises UserError for a model of no family."""
-    kind, known = str(model.config.model_type), known_paths()  # type: ignore[union-attr]
-    if kind not in known:
-        raise UserError(
-            f"architecture {kind!r} is of no family in engramlab/core/models/families (there: {', '.join(sorted(known))}); add "
-            "a file there that names its layers, embedding, query, value and MLP modules"
-        )
-    return known[kind]
+    """Where this model keeps its modules, or the one that an adapter is around; raises UserError for what is no decoder-only
+    transformer."""
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    known = known_paths().get(str(model.config.model_type))  # type: ignore[union-attr]
+    if known is not None:
+        return known
+    if model not in _FOUND:
+        _FOUND[model] = ModulePaths(**find(model))
+    return _FOUND[model]
+
+
+_FOUND: weakref.WeakKeyDictionary[nn.Module, ModulePaths] = weakref.WeakKeyDictionary()  # looking takes a while
