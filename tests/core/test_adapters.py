@@ -13,7 +13,19 @@ from engramlab.core.training.loop import Recipe, TrainState, train
 IDS = torch.tensor([[5, 9, 33, 2, 60]])
 
 #: Separate projections, and every layout of a fused one.
-FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen3", "phi3", "opt", "bloom", "falcon", "falcon-7b", "codegen", "gpt_bigcode")
+FAMILIES = (
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "qwen3",
+    "phi3",
+    "opt",
+    "bloom",
+    "falcon",
+    "falcon-7b",
+    "codegen",
+    "gpt_bigcode",
+)
 
 
 def finetune(model, steps: int = 5) -> None:

@@ -83,7 +83,7 @@ def test_unknown_sizes_and_families(tokenizer):
         models.build("tiny", tokenizer, family="opt")
 
 
-@pytest.mark.parametrize("family", (*zoo.DENSE, *zoo.EXPERTS))
+@pytest.mark.parametrize("family", [*zoo.DENSE, *zoo.EXPERTS])
 def test_module_paths_lead_somewhere(family):
     model = zoo.model(family)
     paths = models.module_paths(model)

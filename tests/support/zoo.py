@@ -159,19 +159,24 @@ ZOO: dict[str, Callable[[Iterable[str]], PreTrainedTokenizerFast]] = {
 
 #: What a family's config calls otherwise, or needs besides (a value) or does not take (None), of ``model``'s shape.
 _OWN: dict[str, dict[str, Any]] = {
-    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 4, "head_dim": None},
+    "gpt_neo": {"attention_types": [[["local", "global"], 1]], "window_size": 4, "head_dim": None},
     "gptj": {"rotary_dim": 4, "n_inner": 64, "intermediate_size": None},
     "codegen": {"rotary_dim": 4, "n_inner": 64, "intermediate_size": None},
     "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
     "bloom": {"hidden_dropout": 0.0, "attention_dropout": 0.0, "intermediate_size": None},
     "falcon": {"head_dim": None, "num_kv_heads": 2, "new_decoder_architecture": True, "ffn_hidden_size": 64},
     "gemma2": {"query_pre_attn_scalar": 8, "sliding_window": 4},
-    "gemma3_text": {"query_pre_attn_scalar": 8, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma3_text": {"query_pre_attn_scalar": 8, "sliding_window": 4, "sliding_window_pattern": 2},
     "gpt_bigcode": {"n_inner": 64},
     "granite": {"residual_multiplier": 0.5, "logits_scaling": 2.0},
     "stablelm": {"hidden_dropout": 0.0},
     "mixtral": {"num_local_experts": 3},
-    "qwen2_moe": {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
+    "qwen2_moe": {
+        "num_experts": 3,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+    },
     "qwen3_moe": {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
 }
 
@@ -185,7 +190,13 @@ DENSE = (
 EXPERTS = ("mixtral", "qwen2_moe", "qwen3_moe")
 _KINDS: dict[str, dict[str, Any]] = {  # of one architecture, by a name of ours
     "falcon-7b": {"new_decoder_architecture": False, "multi_query": True, "parallel_attn": True},
-    "falcon-rw": {"new_decoder_architecture": False, "multi_query": False, "parallel_attn": False, "alibi": True, "num_kv_heads": 4},
+    "falcon-rw": {
+        "new_decoder_architecture": False,
+        "multi_query": False,
+        "parallel_attn": False,
+        "alibi": True,
+        "num_kv_heads": 4,
+    },
 }
 
 

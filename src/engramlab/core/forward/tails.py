@@ -84,11 +84,13 @@ class Tail:
         self._check()
 
     def _check(self) -> None:
-        """Raises UserError unless each layer took what the one before it said, and what they end with is the last one's norm."""
+        """Raises UserError unless each layer took what the one before it said, and the model ends with the last one's norm."""
         with mode(self.model, False):
             last = self.norm(self._said[-2])
         pairs = [(said, _hidden(*call)) for said, call in zip(self._said, self.calls[1:], strict=False)]
-        if not all(a.shape == b.shape and torch.allclose(a, b, 1e-2, 1e-3, True) for a, b in [*pairs, (last, self._said[-1])]):
+        if not all(
+            a.shape == b.shape and torch.allclose(a, b, 1e-2, 1e-3, True) for a, b in [*pairs, (last, self._said[-1])]
+        ):
             raise UserError(
                 f"architecture {self.model.config.model_type!r} does more than one layer after another and a norm; "  # type: ignore[union-attr]
                 "such a model cannot be edited here (ike changes no weights, and can)"

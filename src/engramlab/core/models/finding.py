@@ -68,13 +68,19 @@ def _layers(model: nn.Module, embedding: str, count: int) -> tuple[Any, Any]:
     """The module that holds the layers (and the embedding: others may see or hear), and their list."""
     for name, module in model.named_modules():
         for child in module.children():
-            if isinstance(child, nn.ModuleList) and len(child) == count and embedding.startswith(f"{name}." if name else ""):
+            if (
+                isinstance(child, nn.ModuleList)
+                and len(child) == count
+                and embedding.startswith(f"{name}." if name else "")
+            ):
                 return module, child
     return None, None
 
 
 def _named(layer: nn.Module, names: tuple[str, ...]) -> str:
-    found = (name for name, m in layer.named_modules() if name.rpartition(".")[2].lower() in names and hasattr(m, "weight"))
+    found = (
+        name for name, m in layer.named_modules() if name.rpartition(".")[2].lower() in names and hasattr(m, "weight")
+    )
     return next(found, "")
 
 
@@ -88,7 +94,9 @@ def _down(layer: nn.Module, attention: str, hidden: int) -> str:
     for path, module in layer.named_modules():
         if attention and (path == attention or path.startswith(f"{attention}.")):
             continue
-        if any(p.dim() == 3 and hidden in p.shape for p in module.parameters(recurse=False)) and not _convolution(module):
+        if any(p.dim() == 3 and hidden in p.shape for p in module.parameters(recurse=False)) and not _convolution(
+            module
+        ):
             return ""  # experts in one tensor
         shapes = {name: shape for name, child in module.named_children() if (shape := matrix(child)) is not None}
         inner = {out // part for out, into in shapes.values() if into == hidden for part in (1, 2)}
