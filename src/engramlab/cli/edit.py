@@ -42,6 +42,8 @@ def main(given: list[str]) -> None:
     check(cases)
     out, source = Path(out_name).expanduser(), str(options.model)
     saving.check_out(out, source if saving.is_edited(source) else None, delta_only=options.delta_only)
+    if not saving.is_edited(source):
+        method.check_model(source, [str(name)])
     model, tokenizer = load_model(source, dtype=options.dtype, device=options.device)
     with tables.progress_bars() as report, tables.noting(notes):
         changed = change(

@@ -1,5 +1,5 @@
-"""Low-rank updates: LoRA on query and value plus a low-rank update of the token embedding, through peft; and many
-independent updates of the token embedding at once.
+"""Low-rank updates: LoRA on query and value plus a low-rank update of the token embedding, through peft; adapters of others
+merged into their models; and many independent updates of the token embedding at once.
 
 Source: arXiv 2309.14316 (LoRA finetuning: rank r on the query and value projections, rank r' = 128 on the embedding; probes of
 a frozen model: rank 2 or 16 on the embedding alone).
@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from engramlab.base.errors import UserError
 from engramlab.core.models.paths import module_paths
+from engramlab.core.models.sources import ADAPTER, json_of
 
 
 def add_lora(
@@ -119,6 +122,53 @@ def unwrap(wrapped: nn.Module) -> nn.Module:
     for parameter, required in wrapped.required_before:  # type: ignore[union-attr]
         parameter.requires_grad_(required)
     return model
+
+
+def adapted_from(name: str, base: str | None = None) -> str | None:
+    """The base of a PEFT adapter's folder, as its adapter_config.json names it (a path, from there or from here, or a hub id)
+    or as ``base`` says; None for what is no such folder.
+
+    Raises:
+        UserError: a base for what is no adapter, or none for one.
+    """
+    folder = Path(name).expanduser()
+    if not (folder / ADAPTER).is_file() or (folder / "config.json").is_file():
+        if base:
+            raise UserError(
+                f"base: {name!r} is no adapter (it has no {ADAPTER}, or a config.json too); leave the option out"
+            )
+        return None
+    told = json_of(folder / ADAPTER)
+    found = base or str(told.get("base_model_name_or_path") or "")
+    if not found:
+        raise UserError(f"model {name!r} is an adapter, and its {ADAPTER} names no base (base_model_name_or_path)")
+    if (near := folder / found).is_dir() and not Path(found).is_absolute():
+        return str(near)
+    revision = told.get("revision")
+    return f"{found}@{revision}" if revision and not base and not Path(found).expanduser().exists() else found
+
+
+def merged(name: str, model: nn.Module) -> nn.Module:
+    """The base of an adapter with the adapter's update in its weights, as a whole model. Raises UserError for what PEFT cannot
+    merge."""
+    from peft import PeftModel
+
+    folder = Path(name).expanduser()
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise UserError(
+            f"adapter {name!r} has no adapter_model.safetensors; pickled weights are not read, so convert them first"
+        )
+    required = [p.requires_grad for p in model.parameters()]
+    try:
+        whole: nn.Module = PeftModel.from_pretrained(model, str(folder)).merge_and_unload(safe_merge=True)
+    except Exception as error:  # a damaged file, or another base, may raise anything
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"adapter {name!r} does not fit its base ({first}); give --base with the model it was made for"
+        ) from error
+    for parameter, was in zip(whole.parameters(), required, strict=False):
+        parameter.requires_grad_(was)
+    return whole
 
 
 class EmbeddingUpdates(nn.Module):

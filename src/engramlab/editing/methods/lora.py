@@ -17,6 +17,7 @@ from engramlab.editing.requests import encode_edits
 from engramlab.editing.solve.descent import LowRankUpdates, Update, descend
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, True, True
+TOUCHES = "layers"
 
 
 @dataclass(frozen=True)
