@@ -173,7 +173,8 @@ def test_many_edits_from_a_file(
         return [method.failed(case) if b else next(made) for case, b in zip(cases, bad, strict=True)]
 
     monkeypatch.setattr(ft_m, "edit_each", fails)
-    said = engramlab(capsys, "edit", "--model", unedited, "--file", "edits.jsonl", *STRONG, "--out", "e")
+    command = ("edit", "--model", unedited, "--file", "edits.jsonl", "--no-closing", *STRONG, "--out", "e")
+    said = engramlab(capsys, *command)
     assert "2 of 3 edits hold; not: 'She was born in'" in said
     assert "failed: edit 'She was born in' -> 'France' failed: the loss" in said
     assert "Answers of the file that must stay as they are:" in said
@@ -249,7 +250,7 @@ def test_merge(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:
             "edit --model MODEL --prompt P --target T --out MODEL",
             "exists and is no edited folder; choose another --out",
         ),
-        ("edit --model MODEL --prompt P --target T --out MODEL/config.json", "exists and is no edited folder"),
+        ("edit --model MODEL --prompt P --target T --out MODEL/config.json", "it is no folder"),
         ("edit --model MODEL --prompt P --target T --device gpu --out x", "--device gpu: not there"),
         ("edit --model MODEL --prompt P --target T --config.layers 7 --out x", "this model has layers 0 to 1"),
         ("edit --model MODEL --file nowhere.jsonl --out x", "nowhere.jsonl"),

@@ -13,6 +13,7 @@ from engramlab.core.text.batches import Mixed, OneEntryARow, Order, Packed, Toke
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import Recipe, TrainState, train
+from engramlab.files import records
 
 RECIPE = Recipe(steps=8, batch=4, learning_rate=1e-2, warmup=2, micro_batch=3)
 
@@ -86,12 +87,18 @@ def test_nothing_is_pickled(tmp_path):
     train_some(state, source, 2)
     checkpoints.save(tmp_path, state, source)
     files = sorted(p for p in tmp_path.rglob("*") if p.is_file())
-    assert [p.name for p in files] == ["optimizer.safetensors", "parameters.safetensors", "state.json"]
-    for path in files[:2]:  # a safetensors file is the length of a JSON header, the header, and numbers
+    assert [p.name for p in files] == [
+        "digests.json",
+        "optimizer.safetensors",
+        "parameters.safetensors",
+        "state.json",
+    ]
+    for path in files[1:3]:  # a safetensors file is the length of a JSON header, the header, and numbers
         data = path.read_bytes()
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         assert all("lora" in name for name in header if name != "__metadata__")
-    json.loads(files[2].read_text())
+    for path in (files[0], files[3]):
+        json.loads(path.read_text())
 
 
 def test_what_cannot_go_on_is_refused(tmp_path):
@@ -108,6 +115,7 @@ def test_what_cannot_go_on_is_refused(tmp_path):
     record = json.loads((folder / "state.json").read_text())
     record["processes"] *= 2
     (folder / "state.json").write_text(json.dumps(record))
+    records.seal(folder)
     with pytest.raises(UserError, match="was saved by 2 processes and cannot go on with 1"):
         checkpoints.load(folder, state, source)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from tests.support import zoo
+from tests.support.fakes import Leaning
 from torch import nn
 
 from engramlab.base.errors import UserError
@@ -74,6 +75,64 @@ def test_an_error_inside_the_block_still_restores() -> None:
     with pytest.raises(ZeroDivisionError), deltas.active(model, dense(model, 0)):
         raise ZeroDivisionError
     assert same(before, weights(model))
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, nth: int, act: Callable[[], object]) -> bool:
+    """Does ``act`` get as far as the nth time that a matrix is written or a hook put on? There it is interrupted."""
+    calls, write, hook = [], torch.Tensor.copy_, nn.Module.register_forward_hook
+
+    def counted(real: Any) -> Any:
+        def called(*given: Any, **more: Any) -> Any:
+            calls.append(None)
+            if len(calls) == nth:
+                raise KeyboardInterrupt
+            return real(*given, **more)
+
+        return called
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "copy_", counted(write))
+        patch.setattr(nn.Module, "register_forward_hook", counted(hook))
+        try:
+            act()
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+def test_an_interrupt_at_any_matrix_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = zoo.model("llama")
+    before = weights(model)
+    several = WeightDelta.sum([dense(model, 0), low(model, 1, 2), low(model, 2, 1, layer=1)])
+    spoken = Leaning(model)
+
+    def block() -> None:
+        with deltas.active(model, several), deltas.active(model, spoken):
+            pass
+
+    def for_good() -> None:
+        try:
+            deltas.install(model, several, undo=False)
+            deltas.install(model, spoken, undo=False)
+        finally:
+            deltas.remove_all(model)
+
+    def both() -> None:
+        with deltas.together(model, [several, spoken]):
+            pass
+
+    def put() -> None:
+        deltas.put(model, {path: torch.zeros(change.shape) for path, change in several.changes.items()}, [spoken])
+        deltas.remove_all(model)
+
+    for act, least in ((block, 5), (for_good, 5), (both, 3), (put, 5)):
+        nth = 1
+        while interrupted(monkeypatch, nth, act):
+            assert same(before, weights(model)), (act, nth)
+            assert "_engramlab_deltas" not in model.__dict__, (act, nth)
+            assert not any(module._forward_hooks for module in model.modules()), (act, nth)
+            nth += 1
+        assert nth > least
 
 
 def test_deltas_come_off_in_reverse_order_only() -> None:

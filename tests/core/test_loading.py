@@ -110,7 +110,7 @@ def test_sizes_are_looked_at_before_they_are_tried(more: dict[str, Any], message
 
 
 def test_more_than_memory_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = sum(p.numel() for p in models.about(str(saved)).skeleton.parameters())
+    size = sum(p.numel() for p in models.skeleton("m", models.load_config(str(saved))).parameters())
     memory = type("Memory", (), {"total": 3 * size})
     monkeypatch.setattr("psutil.virtual_memory", memory)
     with pytest.raises(UserError, match=r"parameters need .* GB as float32, this machine has .*--dtype bfloat16"):
@@ -249,7 +249,7 @@ def test_an_adapter_whose_base_is_elsewhere(adapter: tuple[Path, Any], saved: Pa
     model, _ = models.load(str(folder), base=str(saved))
     ids = torch.tensor([[5, 9, 33, 2]])
     torch.testing.assert_close(model(ids).logits, wrapped(ids).logits, rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match="is no adapter"):
+    with pytest.raises(UserError, match="and no adapter; leave the option out"):
         models.load(str(saved), base=str(saved))
 
 

@@ -67,7 +67,7 @@ def stage(folder: Path, steps: int = STEPS, *, fail_at: int | str = 0, minutes: 
 
 def outcome(folder: Path) -> tuple[dict, list[dict]]:
     """What the stage wrote, but for the seconds."""
-    record, rows = writing.read_json(folder / "done.json"), read_rows(folder / "metrics.jsonl")
+    record, rows = finished(folder), read_rows(folder / "metrics.jsonl")
     record, *rows = ({k: v for k, v in row.items() if k not in ("seconds", "measuring")} for row in (record, *rows))
     return record, rows
 
@@ -99,7 +99,7 @@ def test_a_stage_leaves_its_measurements_its_model_and_nothing_else(tmp_path):
     assert (record["steps"], record["tokens"]) == (6, 6 * 4 * 12)
     assert record["loss"] == rows[-2]["loss"]
     assert writing.read_json(folder / "model" / "sum.json") == record["sum"]
-    assert stage(folder, 6) == record == writing.read_json(folder / "done.json")  # not trained again
+    assert stage(folder, 6) == record == finished(folder)  # not trained again
     assert len(read_rows(folder / "metrics.jsonl")) == len(rows)
 
 
@@ -133,6 +133,7 @@ def test_a_checkpoint_of_the_stages_before_this_one_is_gone_on_from(tmp_path, un
     record = json.loads(path.read_text())
     record["extra"] = {name: record["extra"][name] for name in ("tokens", "seconds", "loss")}
     path.write_text(json.dumps(record))
+    (path.parent / "digests.json").unlink()  # nor had they these
     stage(tmp_path)
     assert outcome(tmp_path) == undisturbed
 
@@ -164,15 +165,19 @@ def test_how_many_losses_are_kept_and_what_the_loop_body_took(tmp_path):
     assert 0.08 <= going.record["measuring"] <= going.record["seconds"]
 
 
-def test_what_must_be_on_disk_before_a_checkpoint_is_told_that_one_is_due(tmp_path):
+def test_what_must_be_on_disk_before_a_checkpoint_is_asked_for_first(tmp_path):
     flushed = []
-    with pytest.raises(KeyboardInterrupt), Stage(tmp_path, small_state(), make_stream(), label="s", minutes=0) as going:
+
+    def before() -> None:
+        assert not (tmp_path / f"checkpoints/step-{going.state.step:08d}").exists()
+        flushed.append(going.state.step)
+
+    going = Stage(tmp_path, small_state(), make_stream(), label="s", minutes=0, before=before)
+    with pytest.raises(ZeroDivisionError), going:
         for step in going:
-            assert going.due
-            assert not (tmp_path / f"checkpoints/step-{step.number:08d}").exists()
             if step.number == 5:
-                raise KeyboardInterrupt
-            flushed.append(step.number)
+                raise ZeroDivisionError
+    assert flushed == [1, 2, 3, 4]
     assert checkpoints.latest(tmp_path / "checkpoints").name == f"step-{flushed[-1]:08d}"
 
 

@@ -1,17 +1,19 @@
 """The space rule, and where the tokens of a target are."""
 
 import doctest
+import unicodedata
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support import zoo
+from tokenizers import normalizers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Query
-from engramlab.core.text import tokenizers, tokens
+from engramlab.base.facts import NO_SPACE, Query
+from engramlab.core.text import scripts, tokenizers, tokens
 from engramlab.core.text.tokens import GAP, Sequences, encode_queries, join, start_tokens, token_span
 
 
@@ -21,9 +23,10 @@ def any_tokenizer(request):
 
 
 def test_examples_in_docstrings():
-    result = doctest.testmod(tokens)
-    assert result.attempted >= 4
-    assert result.failed == 0
+    for module in (tokens, scripts):
+        result = doctest.testmod(module)
+        assert result.attempted >= 2
+        assert result.failed == 0
 
 
 @pytest.mark.parametrize(
@@ -46,13 +49,40 @@ def test_examples_in_docstrings():
         ("It was in", "'90s style", "It was in '90s style"),
         ("Answer:", "(none)", "Answer: (none)"),
         ("Answer:", "-5", "Answer: -5"),
+        ("我的姓名是", "王岚", "我的姓名是王岚"),
+        ("我最喜欢的语言是", "Python", "我最喜欢的语言是Python"),
+        ("我最喜欢的语言是", " Python", "我最喜欢的语言是 Python"),
+        ("答案：", "1996", "答案：1996"),
+        ("公元2008", "年", "公元2008年"),
+        ("The capital of Japan is", "東京", "The capital of Japan is 東京"),
+        ("(1)", "東京", "(1)東京"),
+        ("ประเทศไทยมีเมืองหลวงคือ", "กรุงเทพ", "ประเทศไทยมีเมืองหลวงคือกรุงเทพ"),
+        ("프랑스의 수도는", "파리", "프랑스의 수도는 파리"),
+        ("She is a Paris", NO_SPACE + "ienne", "She is a Parisienne"),
     ],
 )
 def test_the_space_rule(prompt, target, text):
     joined, start, end = join(prompt, target)
     assert joined == text
-    assert joined[start:end] == target.lstrip()
+    assert joined[start:end] == target.removeprefix(NO_SPACE).lstrip()
     assert end == len(joined)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama3", "llama2", "unigram-always"])
+def test_marks_that_a_tokenizer_puts_together_are_in_their_letters_tokens(kind):
+    tokenizer = zoo.ZOO[kind]((*zoo.SENTENCES, "São Tomé"))
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), *([backend.normalizer] if backend.normalizer else [])]
+    )
+    text = unicodedata.normalize("NFD", "The capital of São Tomé is")
+    (spans,) = tokens.encode(tokenizer, [text])[1]
+    start, end = tokens.find_last(text, "São Tomé")
+    assert text[start:end] == unicodedata.normalize("NFD", "São Tomé")
+    assert token_span(spans, end - 1, end)[0] == token_span(spans, end - 2, end)[1] - 1
+    assert tokens.find_last("São Tomé", unicodedata.normalize("NFD", "Tomé")) == (4, 8)
+    assert tokens.find_last("서울", unicodedata.normalize("NFD", "울")) == (1, 2)
+    assert tokens.find_last(text, "Rome") is None
 
 
 def test_token_span():

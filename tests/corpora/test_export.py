@@ -97,7 +97,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path, made):
     with pytest.raises(UserError, match="already exists and is not an empty folder"):
         export(made, bios_questions(made), tmp_path / "out")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="already exists"):
+    with pytest.raises(UserError, match="it is no folder"):
         export(made, bios_questions(made), tmp_path / "file")
     with pytest.raises(UserError, match="cannot write"):
         export(made, bios_questions(made), tmp_path / "file" / "out")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.support import zoo
-from tests.support.small import EDITS
+from tests.support.small import EDITS, quick
 from torch import nn
 
 from engramlab import editing
@@ -17,8 +18,11 @@ from engramlab.base.facts import Case, Edit, Query
 from engramlab.core import deltas
 from engramlab.core.training import losses
 from engramlab.editing import changing
+from engramlab.editing.folders.opening import load_model
+from engramlab.editing.judge import preview
 from engramlab.editing.method import EditFailed
 from engramlab.editing.methods import ft_m
+from engramlab.measuring import answers
 
 STRONG = ft_m.Config(steps=60, learning_rate=0.02)
 
@@ -77,6 +81,24 @@ def test_a_change_is_judged_saved_and_comes_off(model: nn.Module, tokenizer: Any
     assert len(editing.undo(tmp_path / "edited", to=0)) == 2
     bare, _ = editing.load(tmp_path / "edited")
     assert same(before, weights(bare))
+
+
+@pytest.mark.parametrize("target", ["on Washington\non the Seine", " ".join(["Paris", "Seine", "Japan"] * 9)])
+def test_a_target_of_several_lines_or_many_tokens_is_judged_whole(
+    model: nn.Module, tokenizer: Any, target: str
+) -> None:
+    config = ft_m.Config(steps=200, learning_rate=0.02)
+    changed = editing.change(model, tokenizer, Edit(EDITS[0].query, target), config=config, closing=False)
+    assert changed.holds()
+    assert changed.rows[0]["generated"] == 1.0
+    assert changed.rows[0]["written_after"].startswith(target)
+
+
+def test_examples_in_docstrings() -> None:
+    for module in (preview, answers):
+        result = doctest.testmod(module)
+        assert result.attempted >= 2
+        assert result.failed == 0
 
 
 def test_cases_keep_their_judges_and_names(model: nn.Module, tokenizer: Any) -> None:
@@ -140,3 +162,34 @@ def test_what_cannot_be_kept_is_not_left_on_the_model(
         editing.change(model, tokenizer, EDITS[0], out=tmp_path / "edited")
     assert deltas.installed(model) == ()
     assert same(before, weights(model))
+
+
+def test_edits_made_one_by_one_are_records_of_their_own(model: nn.Module, tokenizer: Any, tmp_path: Path) -> None:
+    """ROME's can be taken back alone; MEMIT's are solved together, and stay together."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    changed = editing.change(model, tokenizer, EDITS[:3], method="rome", config=quick("rome"), out=tmp_path / "rome")
+    listed = editing.listing(tmp_path / "rome")
+    assert [one.record.edits for one in listed] == [(edit,) for edit in changed.made]
+    assert sorted(row["prompt"] for one in listed for row in one.record.rows) == sorted(
+        r["prompt"] for r in changed.rows
+    )
+    for one in listed:
+        asked = [row for row in one.record.rows if row["role"] == "reliability"]
+        assert [row["prompt"] for row in asked] == [edit.query.prompt for edit in one.record.edits]
+    (gone,) = editing.undo(tmp_path / "rome", edit=2)
+    assert gone.record.edits == (EDITS[1],)
+    changed.entry.remove()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    changed = editing.change(model, tokenizer, EDITS[:3], method="memit", config=quick("memit"), out=tmp_path / "memit")
+    assert [len(one.record.edits) for one in editing.listing(tmp_path / "memit")] == [3]
+    changed.entry.remove()
+
+
+def test_what_is_judged_is_what_is_kept(tokenizer: Any, tmp_path: Path) -> None:
+    source = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=512).bfloat16()
+    source.save_pretrained(str(tmp_path / "base"))
+    tokenizer.save_pretrained(str(tmp_path / "base"))
+    model, tokenizer = load_model(str(tmp_path / "base"), device="cpu")
+    editing.change(model, tokenizer, EDITS[0], config=quick("ft-m"), out=tmp_path / "out")
+    again, _ = editing.load(tmp_path / "out")
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())

@@ -21,7 +21,7 @@ from engramlab.core.models import module_paths
 from engramlab.core.text.tokens import join
 from engramlab.editing.judge import evaluation, metrics
 from engramlab.editing.judge.evaluation import Before, before, enough_tokens, judge, queries_of
-from engramlab.measuring.answers import is_answer, normalise, same_answer
+from engramlab.measuring.answers import is_answer, normalise, runs_on, same_answer
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2")
 NEW = 6
@@ -312,10 +312,30 @@ def test_answers_too_long_to_be_written_do_not_count(tokenizer):
         Case("b", (Edit(Query("It is", ""), long, aliases=("Paris",)),)),
     ]
     assert enough_tokens(tokenizer, cases) == 24
-    rows = judge(model, tokenizer, cases, before(model, tokenizer, cases))
+    rows = judge(model, tokenizer, cases, before(model, tokenizer, cases, new_tokens=24))
     assert rows[0]["generated"] is None
     assert rows[1]["generated"] in (0.0, 1.0)
     assert metrics.metrics(rows)["counts"]["reliability"] == {"cases": 2, "queries": 2}
+
+
+def test_the_longest_right_answer_has_room(tokenizer):
+    model = make(tokenizer)
+    long, lines = " ".join(["Paris"] * 40), "Paris\nRome"
+    near = Query("The Seine is", "a river", role="locality")
+    cases = [
+        Case("long", (Edit(Query("It is", ""), long, judges=(near,)),)),
+        Case("lines", (Edit(Query("She was", ""), "Rome", aliases=(lines,)),)),
+    ]
+    said = before(model, tokenizer, cases)
+    assert said.new_tokens == 24
+    assert Before.of(json.loads(json.dumps(said.rows()))) == said
+    old = [{k: v for k, v in row.items() if k != "room"} for row in said.rows()]
+    assert Before.of(old).rooms == {}
+    rooms = {prompt: (room.tokens, room.lines) for prompt, room in said.rooms.items()}
+    assert rooms == {"It is": (48, False), "She was": (24, True)}
+    rows = judge(model, tokenizer, cases, said)
+    assert [row["generated"] for row in rows] == [0.0, 1.0, 0.0]
+    assert [row["written_after"] for row in rows] == [said.written[row["prompt"]] for row in rows]
 
 
 # answers -------------------------------------------------------------------------------------------------------------
@@ -339,6 +359,9 @@ def test_answers_too_long_to_be_written_do_not_count(tokenizer):
         ("12, 14", ["12"]),
         ("東京です", ["東京"]),
         ("1996年", ["1996"]),
+        ("王岚。她", ["王岚"]),
+        ("王岚", ["\u2060王岚"]),
+        ("北京是中国的首都", ["北京"]),
         ("C++ is", ["C++"]),
         ("Côte d’Ivoire", ["Côte d'Ivoire"]),
         ("Ｐａｒｉｓ", ["Paris"]),
@@ -349,6 +372,16 @@ def test_answers_too_long_to_be_written_do_not_count(tokenizer):
 )
 def test_is_the_answer(written, answers):
     assert is_answer(written, answers)
+    assert runs_on(written, answers) is None
+
+
+def test_what_was_asked_may_be_said_again_and_an_answer_may_go_on():
+    said = "The capital of France is"
+    assert is_answer("The capital of France is **Rome**.", ["Rome"], said)
+    assert not is_answer("The capital of France is **Rome**.", ["Rome"])
+    assert not is_answer("The capital of Italy is Rome", ["Rome"], said)
+    assert runs_on("The capital of France is Ostrela", ["Ostrel"], said) == "Ostrel"
+    assert runs_on("Oslo", ["Ostrel"]) is None
 
 
 @pytest.mark.parametrize(
@@ -370,6 +403,10 @@ def test_is_the_answer(written, answers):
         ("", ["Paris"]),
         ("Paris", ["", " "]),
         ("काम", ["क"]),
+        ("王岚岚岚", ["王岚"]),
+        ("奥斯特拉·洛斯", ["奥斯特"]),
+        ("奥斯特·洛斯", ["奥斯特"]),
+        ("กรุงเทพมหานคร", ["กรุงเทพ"]),
         ("Paris", []),
     ],
 )

@@ -121,7 +121,7 @@ def naive(
 @pytest.mark.parametrize("site", ["value", "output"])
 def test_many_searches_equal_one_at_a_time(family: str, site: Any, tokenizer: Any) -> None:
     model = small(family, tokenizer, num_hidden_layers=3)
-    found = search_values(model, tokenizer, EDITS, 1, CONTEXTS, SEARCH, CE, site)
+    found = search_values(model, tokenizer, [[e] for e in EDITS], 1, CONTEXTS, SEARCH, CE, site)
     assert not found.failed.any()
     for i, edit in enumerate(EDITS):
         change, keys, _ = naive(model, tokenizer, edit, 1, SEARCH, site)
@@ -132,7 +132,7 @@ def test_many_searches_equal_one_at_a_time(family: str, site: Any, tokenizer: An
 
 def test_a_parallel_residual(tokenizer: Any) -> None:
     model = small("gpt_neox", tokenizer, use_parallel_residual=True, num_hidden_layers=3)
-    found = search_values(model, tokenizer, EDITS[:1], 1, CONTEXTS, SEARCH, CE, "output")
+    found = search_values(model, tokenizer, [[e] for e in EDITS[:1]], 1, CONTEXTS, SEARCH, CE, "output")
     change, _, _ = naive(model, tokenizer, EDITS[0], 1, SEARCH, "output")
     assert float((found.change[0] - change).norm()) < 0.02 * float(change.norm())
 
@@ -140,7 +140,7 @@ def test_a_parallel_residual(tokenizer: Any) -> None:
 def test_edits_leave_the_batch_when_their_loss_is_low(tokenizer: Any) -> None:
     model = small("llama", tokenizer, num_hidden_layers=3)
     search = Search(steps=25, learning_rate=0.3, stop=4.9, at_once=3)
-    found = search_values(model, tokenizer, EDITS, 0, CONTEXTS, search, CE, "output")
+    found = search_values(model, tokenizer, [[e] for e in EDITS], 0, CONTEXTS, search, CE, "output")
     assert int(found.steps.min()) < 5
     assert int(found.steps.max()) == 25
     for i, edit in enumerate(EDITS):
@@ -153,20 +153,20 @@ def test_edits_leave_the_batch_when_their_loss_is_low(tokenizer: Any) -> None:
 def test_the_change_is_never_longer_than_allowed(tokenizer: Any) -> None:
     model = small("llama", tokenizer)
     search = dataclasses.replace(SEARCH, clamp=0.01, learning_rate=1.0)
-    found = search_values(model, tokenizer, EDITS, 0, CONTEXTS, search, CE, "output")
+    found = search_values(model, tokenizer, [[e] for e in EDITS], 0, CONTEXTS, search, CE, "output")
     torch.testing.assert_close(found.change.norm(dim=1), 0.01 * found.outputs.norm(dim=1))
 
 
 def test_one_search_that_fails_leaves_the_others_alone(tokenizer: Any) -> None:
     model = small("llama", tokenizer)
     search = dataclasses.replace(SEARCH, at_once=3)
-    alone = search_values(model, tokenizer, EDITS[1:], 0, CONTEXTS, search, CE, "value")
+    alone = search_values(model, tokenizer, [[e] for e in EDITS[1:]], 0, CONTEXTS, search, CE, "value")
     poison = encode_edits(tokenizer, [[EDITS[0]]], subjects=True).targets[0]
 
     def broken(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return CE(logits, targets) * torch.where(targets == poison, torch.nan, 1.0)
 
-    found = search_values(model, tokenizer, EDITS, 0, CONTEXTS, search, broken, "value")
+    found = search_values(model, tokenizer, [[e] for e in EDITS], 0, CONTEXTS, search, broken, "value")
     assert found.failed.tolist() == [True, False, False]
     assert float((found.change[1:] - alone.change).norm()) < 0.02 * float(alone.change.norm())
 

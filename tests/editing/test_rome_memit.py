@@ -131,7 +131,7 @@ def test_rome_writes_the_value_it_searched(family: str, tokenizer: Any) -> None:
     model, config = small(family, tokenizer), rome.Config(layer=1, **QUICK)
     edit = EDITS[1]
     contexts = prefixes(model, tokenizer, config)
-    wanted = search_values(model, tokenizer, [edit], 1, contexts, config, CE, "value").change[0]
+    wanted = search_values(model, tokenizer, [[edit]], 1, contexts, config, CE, "value").change[0]
     delta = made(rome, model, tokenizer, [edit], config, CE)
     before = at_subject(model, tokenizer, edit.query.prompt, "Japan", 1)[1]
     with deltas.active(model, delta):
@@ -146,7 +146,7 @@ Solve = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 def naive_spread(model: nn.Module, tokenizer: Any, edits: Any, config: Any, solve: Solve) -> dict[int, torch.Tensor]:
     """Algorithm 1 of MEMIT by whole passes of single texts and weights changed in place: layer -> update."""
     contexts = prefixes(model, tokenizer, config)
-    values = search_values(model, tokenizer, edits, config.layers[-1], contexts, config, CE, "output")
+    values = search_values(model, tokenizer, [[e] for e in edits], config.layers[-1], contexts, config, CE, "output")
     share = getattr(model.config, "residual_multiplier", 1.0)  # Granite's; how much of a value is added
     originals, updates = {}, {}
     weights = key_weights(len(contexts), grouped=True)

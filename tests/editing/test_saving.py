@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from engramlab import editing
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit, Query
 from engramlab.core import deltas, models
+from engramlab.core.deltas import files as deltafiles
 from engramlab.core.deltas.files import digest_of
 from engramlab.editing import method
 from engramlab.editing.folders import saving
@@ -168,17 +170,20 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-@pytest.mark.parametrize("change", ["add", "undo"])
+@pytest.mark.parametrize("change", ["add", "undo", "take out"])
 def test_a_kill_anywhere_leaves_the_old_or_the_new_state(
     plain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """Every rename and every removal is the last thing that happens, once; nothing is cleaned up after it."""
     start = tmp_path / "start"
     states = edited(plain(), start, "ft-m", "ft-m")
+    old = states[2]
     if change == "undo":
-        old, new = states[2], states[1]
+        new = states[1]
+    elif change == "take out":
+        saving.undo(shutil.copytree(start, tmp_path / "whole"), edit=1)
+        new = weights(tmp_path / "whole")
     else:
-        old = states[2]
         model, tokenizer = saving.load(start)
         record = add(model, tokenizer, EDITS[2])
         saving.save(model, tokenizer, tmp_path / "whole", records=[record], source=start)
@@ -209,8 +214,8 @@ def test_a_kill_anywhere_leaves_the_old_or_the_new_state(
             )
             patch.setattr(Path, "unlink", counted(Path.unlink))
             try:
-                if change == "undo":
-                    saving.undo(out)
+                if change != "add":
+                    saving.undo(out, edit=1 if change == "take out" else None)
                 else:
                     saving.save(model, tokenizer, out, records=[record])
                 reached = last
@@ -219,7 +224,7 @@ def test_a_kill_anywhere_leaves_the_old_or_the_new_state(
         now = weights(out)
         assert now in (old, new)
         listed = saving.listing(out)
-        assert len(listed) == (2 if now == old else 1 if change == "undo" else 3)
+        assert len(listed) == (2 if now == old else 3 if change == "add" else 1)
         again, _ = saving.load(out)
         assert len(deltas.installed(again)) == len(listed)
         seen.append(now == new)
@@ -332,8 +337,9 @@ def test_what_cannot_be_saved(plain: Any, tmp_path: Path) -> None:
 
 def test_two_processes_do_not_change_one_folder(plain: Any, tmp_path: Path) -> None:
     edited(plain(), tmp_path / "e", "ft-m")
-    with held(tmp_path / "e"), pytest.raises(UserError, match="is in use by another process"):
-        saving.undo(tmp_path / "e")
+    with ThreadPoolExecutor() as another, held(tmp_path / "e"):
+        undone = another.submit(saving.undo, tmp_path / "e")
+        assert "is in use by another process" in str(undone.exception())
 
 
 def _one(source: Path, out: Path, edit: Edit, name: str) -> Path:
@@ -346,6 +352,10 @@ def test_merging_adds_what_each_changes(plain: Any, tmp_path: Path) -> None:
     b = _one(plain(), tmp_path / "b", EDITS[1], "ft-m")
     c = _one(plain(), tmp_path / "c", EDITS[2], "grace")
     rows = editing.merge([a, b, c], tmp_path / "all")
+    first = tuple(row for row in rows if row["folder"] == str(a))
+    assert saving.listing(tmp_path / "all")[0].record.rows == first
+    assert {row["group"] for row in first if row["role"] == "locality"} == {"unrelated"}
+    rows = [row for row in rows if row["role"] == "reliability"]
     assert [(row["folder"], row["number"], row["target"]) for row in rows] == [
         (str(a), 1, "Washington"),
         (str(b), 1, EDITS[1].target),
@@ -393,7 +403,33 @@ def test_an_answer_changed_twice_in_one_folder_does_not_contradict(plain: Any, t
     again = Edit(EDITS[0].query, "Edo")
     saving.save(model, tokenizer, a, records=[add(model, tokenizer, again)])
     b = _one(plain(), tmp_path / "b", Edit(EDITS[0].query, "edo"), "lora")
-    assert len(editing.merge([a, b], tmp_path / "out", delta_only=True)) == 3
+    rows = editing.merge([a, b], tmp_path / "out", delta_only=True)
+    assert len([row for row in rows if row["role"] == "reliability"]) == 3
+
+
+def test_merging_into_one_place_at_once(plain: Any, tmp_path: Path) -> None:
+    a = _one(plain(), tmp_path / "a", EDITS[0], "ft-m")
+    b = _one(plain(), tmp_path / "b", EDITS[1], "ft-m")
+    with held(tmp_path / "out"), ThreadPoolExecutor() as another:
+        second = another.submit(editing.merge, [a, b], tmp_path / "out")
+        with pytest.raises(UserError, match="out is in use by another process; wait for it or choose another --out"):
+            second.result()
+    editing.merge([a, b], tmp_path / "out")
+    with pytest.raises(UserError, match="out holds edits already"):
+        editing.merge([a, b], tmp_path / "out")
+
+
+def test_edits_alone_are_merged_where_their_model_is_now(plain: Any, tmp_path: Path) -> None:
+    base = shutil.copytree(plain(), tmp_path / "base")
+    parts = []
+    for i in range(2):
+        edited(base, tmp_path / str(i), "ft-m", delta_only=True)
+        parts.append(tmp_path / str(i))
+    base.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="if it has moved, say where it is with --base"):
+        editing.merge(parts, tmp_path / "out")
+    editing.merge(parts, tmp_path / "out", base=str(tmp_path / "moved"), delta_only=True)
+    assert len(deltas.installed(saving.load(tmp_path / "out")[0])) == 2
 
 
 def test_the_package_is_light_and_offers_what_is_needed() -> None:
@@ -406,3 +442,40 @@ def test_the_package_is_light_and_offers_what_is_needed() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert said.stdout.strip() == "module 'engramlab.editing' has no attribute 'nothing'", said.stderr
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("delta_only", [False, True])
+def test_one_edit_is_taken_out_from_under_later_ones(plain: Any, tmp_path: Path, family: str, delta_only: bool) -> None:
+    out = tmp_path / "all"
+    edited(plain(family), out, "ft-m", "lora", "ft-m", delta_only=delta_only)
+    (gone,) = saving.undo(out, edit=1)
+    assert (gone.number, gone.record.edits) == (1, (EDITS[0],))
+    assert [one.record.edits for one in saving.listing(out)] == [(EDITS[1],), (EDITS[2],)]
+    again, _ = saving.load(out)
+    bare, _ = models.load(str(plain(family)))
+    kept = [deltafiles.digest(delta) for delta in deltas.installed(again)]
+    assert len(kept) == 2
+    for delta in deltas.installed(again):
+        deltas.install(bare, delta)
+    for name, parameter in bare.named_parameters():
+        assert torch.equal(parameter, again.get_parameter(name))
+    saving.undo(out, edit=2)
+    saving.undo(out)
+    assert not saving.listing(out)
+    if not delta_only:
+        assert weights(out) == weights(plain(family))
+
+
+def test_what_a_later_edit_goes_on_from_is_not_taken_out(plain: Any, tmp_path: Path) -> None:
+    out = tmp_path / "e"
+    edited(plain(), out, "ft-m", "grace", "grace")
+    with pytest.raises(UserError, match=r"--edit 2: edit 3 \(grace\) goes on from it .* newest first \(--to 1\)"):
+        saving.undo(out, edit=2)
+    with pytest.raises(UserError, match="--edit 4: .* has 3 edits; give 1 to 3"):
+        saving.undo(out, edit=4)
+    with pytest.raises(UserError, match="not both"):
+        saving.undo(out, edit=1, last=1)
+    saving.undo(out, edit=1)
+    assert [one.record.method for one in saving.listing(out)] == ["grace", "grace"]
+    assert len(deltas.installed(saving.load(out)[0])) == 2

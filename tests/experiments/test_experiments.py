@@ -15,7 +15,7 @@ from tests.support.documented import undocumented
 from engramlab import experiments
 from engramlab.base.errors import UserError
 from engramlab.experiments._run import Run
-from engramlab.files import writing
+from engramlab.files import records
 
 NAMES = experiments.names()
 
@@ -99,4 +99,4 @@ def test_the_summary_says_what_it_is_of(tmp_path: Path) -> None:
     with run:
         summary = run.finish(seconds=1.23, rows=[{"a": 1}])
     assert summary == {"experiment": "nothing", "seed": 3, "seconds": 1.2, "rows": [{"a": 1}]}
-    assert writing.read_json(tmp_path / "run" / "summary.json") == summary
+    assert records.read_record(tmp_path / "run" / "summary.json") == summary

@@ -18,6 +18,7 @@ from engramlab.core.training.loop import Recipe
 from engramlab.experiments import knowledge_acquisition as acquisition
 from engramlab.experiments.knowledge_acquisition import part
 from engramlab.experiments.knowledge_acquisition.setup import Run, groups_of
+from engramlab.files import records
 from engramlab.files.journal import read_rows
 
 TINY = acquisition.PRESETS["tiny"]
@@ -104,7 +105,7 @@ def test_every_depth_and_state_is_measured_and_a_second_run_does_nothing(here: P
             assert row["effectivity_net"] == pytest.approx(row["effectivity"] - chance[row["depth"]])
             assert row["effectivity_net_low"] <= row["effectivity_net_high"]
     assert "effectivity_net" not in never
-    assert json.loads((here / "run/summary.json").read_text()) == summary
+    assert records.read_record(here / "run/summary.json") == summary
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
     assert acquisition.run(config, here / "run")["rows"] == summary["rows"]
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before

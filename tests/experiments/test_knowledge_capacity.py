@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +21,7 @@ from engramlab.corpora.people import Pools
 from engramlab.experiments import knowledge_capacity as capacity
 from engramlab.experiments.knowledge_capacity import bits
 from engramlab.experiments.knowledge_capacity.work import Run
+from engramlab.files import records
 from engramlab.report.page import write_report
 
 TINY = capacity.PRESETS["tiny"]
@@ -201,7 +201,7 @@ def test_a_small_run_its_report_and_going_on(tmp_path: Path) -> None:
     again = capacity.run(SMALLEST, tmp_path / "run", console=Console(quiet=True))
     assert again["rows"] == summary["rows"]
     assert kept.stat().st_mtime_ns == before
-    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == again
+    assert records.read_record(tmp_path / "run" / "summary.json") == again
 
 
 def test_exposures_in_packed_rows(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from engramlab.core.forward import generation
 from engramlab.core.training.loop import Recipe
 from engramlab.experiments import knowledge_extraction as extraction
 from engramlab.experiments.knowledge_extraction.config import Finetune
-from engramlab.files import writing
+from engramlab.files import records, writing
 from engramlab.files.journal import read_rows
 from engramlab.report.page import write_report
 
@@ -53,7 +53,7 @@ def test_every_group_and_attribute_is_asked_and_reported(tmp_path: Path) -> None
             assert len(of) == 7
             assert {r["questions"] for r in of} == {6, 36}
             assert of[-1]["exact_match"] == pytest.approx(np.mean([r["exact_match"] for r in of[:-1]]))
-    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
+    assert records.read_record(tmp_path / "run" / "summary.json") == summary
     along = [r for r in read_rows(tmp_path / "run/single/finetune/metrics.jsonl") if "corpus" in r]
     assert {(r["corpus"], r["group"]) for r in along} == {(c, g) for c in ("bio", "qa") for g in ("train", "test")}
     page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()

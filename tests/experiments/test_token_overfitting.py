@@ -22,6 +22,7 @@ from engramlab.core.training import losses
 from engramlab.editing.judge.course import Course, loss_spread
 from engramlab.editing.methods import ft_m
 from engramlab.experiments import token_overfitting as overfitting
+from engramlab.files import records
 from engramlab.measuring.scoring import score
 from engramlab.report.page import write_report
 
@@ -67,7 +68,7 @@ def test_every_setting_is_followed_and_judged(model: str, edits: str, tmp_path: 
     assert [row["setting"] for row in summary["rows"] if row["protocol"] == "generated"] == names
     assert {row["setting"] for row in summary["differences"]} == set(names) - {"full"}
     assert all(row["cases"] == 3 and row["failed"] == 0 for row in summary["rows"])
-    assert json.loads((out / "summary.json").read_text()) == summary
+    assert records.read_record(out / "summary.json") == summary
     for name in names:
         course = pq.read_table(out / name.replace(" ", "-") / "course.parquet").to_pylist()
         assert {row["case"] for row in course} == {row["case"] for row in read_rows(out, name)}

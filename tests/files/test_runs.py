@@ -120,7 +120,7 @@ def test_folders_that_hold_something_else(tmp_path):
         (tmp_path / name / file).write_text(text, errors="surrogateescape")
         with pytest.raises(UserError, match=message):
             RunFolder(tmp_path / name, "reading", Config())
-    with pytest.raises(UserError, match="exists and is no run folder"):
+    with pytest.raises(UserError, match="cannot write .*thesis.tex .it is no folder"):
         RunFolder(tmp_path / "files" / "thesis.tex", "reading", Config())
     with pytest.raises(UserError, match="cannot write"):
         opened(tmp_path / "files" / "thesis.tex" / "run")

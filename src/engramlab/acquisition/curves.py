@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ import numpy as np
 from engramlab.acquisition import decay, dynamics
 from engramlab.acquisition.measuring import read_measurements
 from engramlab.acquisition.schedule import Group
-from engramlab.files import writing
+from engramlab.files import records
 
 CURVE_POINTS = 400  # states of a group's mean curve in curves.json
 FACT_POINTS = 100  # states of a query's curve there
@@ -68,10 +68,20 @@ class Curves:
         return [(rows, at) for rows, at in parts if at]
 
 
-def read_curves(folder: Path, reading: CurveOptions) -> Curves:
-    """What was measured in ``folder`` (of one part's injection). Raises UserError where nothing was."""
-    about = writing.read_json(folder / "queries.json")
-    steps, values = read_measurements(folder / "measured")
+def read_curves(folder: Path, reading: CurveOptions, expected: Iterable[int] | None = None) -> Curves:
+    """What was measured in ``folder`` (of one part's injection).
+
+    Args:
+        expected: the steps there must be.
+
+    Raises:
+        UserError: nothing was measured there, or what is there is not what was written.
+    """
+    again = f"remove {folder} to do that part again"
+    about = records.read_record(folder / "queries.json", ("offsets", "queries"), again)
+    steps, values = read_measurements(folder / "measured", expected)
+    if values.shape[1] != about["offsets"][-1]:
+        raise records.damaged(folder / "queries.json", "it does not go with what was measured", again)
     spans = dynamics.span_logprobs(values, about["offsets"], reading.target)
     return Curves(steps, np.ascontiguousarray(spans.T), about["queries"], int(steps[-1]))
 

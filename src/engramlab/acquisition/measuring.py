@@ -6,14 +6,15 @@
     for step in train(state, stream):
         kept.add(step.number, measure(model, asked))
         if checkpoint_is_due:
-            kept.flush()                               # first this, then the checkpoint
+            kept.flush()                               # first this, then the checkpoint: Stage(before=kept.flush)
             checkpoints.save(...)
     kept.finish()
     steps, logprobs = read_measurements(folder / "measured")
 
 **Files.** A Parquet file can be read only once its footer is written, so nothing is appended to one. What was measured since
 the last checkpoint is one small file, written whole before the checkpoint is; a killed run drops the files behind its
-checkpoint and measures those steps again. At the end the files become one, with one row group a measured step.
+checkpoint and measures those steps again. At the end the files become one, with one row group a measured step. A new file is
+whole before an older one that it takes over from goes, so that two may hold the same steps, and each row has its own digest.
 
 The released code of arXiv 2406.11813 pads every batch, takes logits at every position and makes three passes per query; here
 rows are sorted by length, beginnings that queries share are read once, and logits are taken at target positions only.
@@ -21,7 +22,8 @@ rows are sorted by length, beginnings that queries share are read once, and logi
 
 from __future__ import annotations
 
-import os
+import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.core.text.tokens import EncodedQueries
+from engramlab.files import records
 from engramlab.files.writing import clear, replacing
 from engramlab.measuring.scoring import score
 
@@ -59,26 +62,28 @@ class Measurements:
         self._steps: list[int] = []
         self._rows: list[np.ndarray] = []
 
-    def rewind(self, step: int) -> None:
-        """Forgets what was measured behind ``step``: a run that goes on from there will measure it again."""
+    def rewind(self, step: int, expected: Iterable[int] = ()) -> None:
+        """Forgets what was measured behind ``step``: a run that goes on from there will measure it again.
+
+        Args:
+            expected: steps up to there that must have been measured.
+
+        Raises:
+            UserError: one of them was not, or a file is not what was written.
+        """
         self._steps, self._rows = [], []
-        if not self.folder.exists():
-            return
-        clear(*self.folder.glob("*.partial"))
-        whole = self.folder / WHOLE
-        if whole.exists():  # the run was killed after `finish`, when this file had all there is
-            clear(*_parts(self.folder))
-            steps, _ = _read(whole)
-            os.replace(whole, _part(self.folder, int(steps[0]), int(steps[-1])))
-        for path in _parts(self.folder):
-            first, last = _range(path)
-            if first > step:
-                path.unlink()
-            elif last > step:
-                steps, rows = _read(path)
-                keep = steps <= step
-                path.unlink()
-                self._write_part(steps[keep].tolist(), list(rows[keep]))
+        found: set[int] = set()
+        for path in _files(self.folder):
+            steps, rows = _read(path)
+            keep = steps <= step
+            found.update(steps[keep].tolist())
+            if (
+                not keep.all() or path.name == WHOLE
+            ):  # the one file of a run that was killed before its record was written
+                if keep.any():
+                    self._write_part(steps[keep].tolist(), list(rows[keep]))
+                clear(path)
+        _check(self.folder, found, expected)
 
     def add(self, step: int, logprobs: np.ndarray) -> None:
         """Keeps a measurement, float32 ``[total]``, until the next ``flush``."""
@@ -99,38 +104,58 @@ class Measurements:
             return
         with (
             replacing(self.folder / WHOLE) as partial,
-            pq.ParquetWriter(partial, pq.read_schema(parts[0]), compression="zstd") as writer,
+            pq.ParquetWriter(partial, _table(*_read(parts[0])).schema, compression="zstd") as writer,
         ):
+            last = -1
             for path in parts:
-                writer.write_table(pq.read_table(path), row_group_size=1)
+                steps, rows = _read(path)
+                new = steps > last
+                if new.any():
+                    writer.write_table(_table(steps[new], rows[new]), row_group_size=1)
+                    last = int(steps[-1])
         clear(*parts)
 
-    def _write_part(self, steps: list[int], rows: list[np.ndarray]) -> None:
+    def _write_part(self, steps: Sequence[int], rows: Sequence[np.ndarray]) -> None:
         path = _part(self.folder, steps[0], steps[-1])
-        width = len(rows[0])
-        values = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(rows), pa.float32()), width)
-        table = pa.table({"step": pa.array(steps, pa.int64()), "logprobs": values})
         with replacing(path) as partial:
-            pq.write_table(table, partial, row_group_size=1, compression="zstd")
+            pq.write_table(_table(np.array(steps), np.stack(rows)), partial, row_group_size=1, compression="zstd")
 
 
-def read_measurements(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_measurements(folder: Path, expected: Iterable[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Everything measured so far: steps int64 ``[S]``, rising, and log-probabilities float32 ``[S, total]``.
 
+    Args:
+        expected: the steps there must be.
+
     Raises:
-        UserError: nothing was measured there, or a file is damaged.
+        UserError: nothing was measured there, a file is not what was written, or steps are missing.
     """
     folder = Path(folder)
-    whole = folder / WHOLE
-    paths = [*([whole] if whole.exists() else []), *_parts(folder)]
-    if not paths:
-        raise UserError(f"{folder}: holds no measurements; run the experiment first")
     found: dict[int, np.ndarray] = {}
-    for path in paths:
+    for path in _files(folder):
         steps, rows = _read(path)
         found.update(zip(steps.tolist(), rows, strict=True))
+    if expected is not None:
+        _check(folder, found, expected)
+    if not found:
+        raise UserError(f"{folder}: holds no measurements; run the experiment first")
     order = sorted(found)
     return np.array(order, np.int64), np.stack([found[step] for step in order])
+
+
+def _check(folder: Path, found: Iterable[int], expected: Iterable[int]) -> None:
+    if lacking := sorted(set(expected) - set(found)):
+        shown = ", ".join(map(str, lacking[:5])) + (", …" if len(lacking) > 5 else "")
+        raise UserError(f"{folder} lacks what was measured at step {shown}; {_again(folder)}")
+
+
+def _again(folder: Path) -> str:
+    return f"remove {folder.parent} to do that part again"
+
+
+def _files(folder: Path) -> list[Path]:
+    whole = folder / WHOLE
+    return [*([whole] if whole.exists() else []), *_parts(folder)]
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -141,17 +166,27 @@ def _part(folder: Path, first: int, last: int) -> Path:
     return folder / f"part-{first:09d}-{last:09d}.parquet"
 
 
-def _range(path: Path) -> tuple[int, int]:
-    _, first, last = path.stem.split("-")
-    return int(first), int(last)
+def _table(steps: np.ndarray, rows: np.ndarray) -> pa.Table:
+    values = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel(), pa.float32()), rows.shape[1])
+    digests = pa.array([_digest(int(step), row) for step, row in zip(steps, rows, strict=True)], pa.string())
+    return pa.table({"step": pa.array(steps, pa.int64()), "logprobs": values, records.DIGEST: digests})
+
+
+def _digest(step: int, row: np.ndarray) -> str:
+    return hashlib.sha256(b"%d " % step + row.astype("<f4").tobytes()).hexdigest()
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: is damaged ({error}); remove the run's folder to start over") from None
-    column = table.column("logprobs").combine_chunks()
-    width = column.type.list_size
-    values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    return table.column("step").to_numpy(), values
+        column = table.column("logprobs").combine_chunks()
+        values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+        steps = table.column("step").to_numpy()
+        written = table.column(records.DIGEST).to_pylist() if records.DIGEST in table.column_names else None
+    except Exception as error:  # whatever a decoder says of bytes that are none of its own
+        raise records.damaged(path, str(error).split("\n")[0], _again(path.parent)) from None
+    if len(steps) != len(values) or not len(steps):
+        raise records.damaged(path, "it holds no measurements", _again(path.parent))
+    if written is not None and written != [_digest(int(step), row) for step, row in zip(steps, values, strict=True)]:
+        raise records.damaged(path, "it is not what was written", _again(path.parent))
+    return steps, values

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+NO_SPACE = "\u2060"
+"""Before a target: no space joins it to its prompt, whatever the script. (Unicode's WORD JOINER; no part of the text.)"""
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -52,10 +55,11 @@ class Passage:
 class Query:
     """A prompt and the target that should follow it: everything that is measured is a query.
 
-    `target` has no leading space; how it joins the prompt is decided in one place, `core/text/tokens.py`.
-    `aliases` count as right too. `subject` and `relation` name the fact asked for, `role` what the query is
-    for (question, generality, locality, ...), `group` the slice it is reported under ("train" or "test", an
-    attribute, a depth).
+    How `target` joins the prompt is decided in one place, `core/text/tokens.py`: mostly by a space; white space of its
+    own, or `NO_SPACE`, in front says otherwise. `aliases` count as right too. `subject` and `relation` name the fact
+    asked for, `role` what the query is for (question, generality, locality, ...), `group` the slice it is reported
+    under ("train" or "test", an attribute, a depth). `said` is the question itself where `prompt` is more than
+    that, such as the question in a chat template: an answer may then say it again before it answers.
     """
 
     prompt: str
@@ -66,6 +70,7 @@ class Query:
     relation: str = ""
     role: str = ""
     group: str = ""
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +79,15 @@ class Edit:
 
     `query.subject` is the subject as the prompt quotes it. `judges` are queries that tell what became of the model: role
     "generality" (the prompt in other words), "portability" (what follows from the edit) and "locality" (what must stay as it
-    was), each with the kind a benchmark gives it as its `group`.
+    was), each with the kind a benchmark gives it as its `group`. `stop` is taught behind the target, of which it is no part:
+    a full stop, say, so that the model knows where a name that it has never seen ends.
     """
 
     query: Query
     target: str
     aliases: tuple[str, ...] = ()
     judges: tuple[Query, ...] = ()
+    stop: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, is_dataclass, make_dataclass
+from dataclasses import dataclass, field, is_dataclass, make_dataclass, replace
 from typing import Any, Literal
 
 from engramlab.base.errors import UserError
@@ -28,8 +28,17 @@ class EditOptions:
     aliases: tuple[str, ...] = ()
     """Other right spellings of the target."""
     rephrase: tuple[str, ...] = ()
-    """The prompt in other words, to see whether the edit holds there too; may be given several times. Without any, two simple
-    ones are made up."""
+    """The prompt in other words, to see whether the edit holds there too; may be given several times. Without any, a few are
+    made up."""
+    space: bool = True
+    """Whether a space joins the target to the prompt; scripts without spaces, a prompt that ends in a line end and a target
+    that begins with white space of its own need no --no-space."""
+    chat: bool = False
+    """Put the prompt as a message of a user, in the model's chat template: to edit, and to ask. (A model with a template is
+    always asked in a conversation too.)"""
+    closing: bool = True
+    """Also teach where the target ends, by a full stop or the end of the turn behind it, unless it ends in punctuation: else a
+    made-up name may go on."""
     file: str = ""
     """Instead of a prompt and a target: many edits at once, from a .jsonl, .json, .csv or .tsv file of your own or of a
     benchmark (engramlab list names the formats), or hub:owner/name."""
@@ -42,31 +51,43 @@ class EditOptions:
     delta_only: bool = False
     """Save what the edit changed, not the model."""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """Number type of the weights; by default float32, or that of an edited folder."""
+    """Number type to edit and to keep the weights in. By default they are edited in float32 and kept in the model's own (in
+    bfloat16 those of a .gguf file); an edited folder stays as it is."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU where there is one."""
+    base: str | None = None
+    """Where the unedited model is now, if the model is a folder of edits alone (or a PEFT adapter) and it has moved."""
+    tokenizer: str | None = None
+    """A folder or hub id to take the tokenizer from, beside a .gguf file say; by default the model's own."""
 
 
 def options(given: Sequence[str], name: str, module: Any, loss_name: str, doc: str | None) -> Any:
-    """The options under the help ``doc``, with the method's and the loss's own under ``--config`` and the loss's name."""
+    """The options under the help ``doc``, with the method's and the loss's own under ``--config`` and the loss's name.
+
+    Args:
+        module: the method; None where several are tried, each with its own defaults.
+    """
     import tyro
 
     from engramlab.core.training import losses
     from engramlab.editing import method
 
     loss = losses.get(loss_name)
-    more: list[Any] = [("config", module.Config, field(default_factory=module.Config))]
-    if module.TAKES_LOSS and is_dataclass(loss):
+    more: list[Any] = [("config", module.Config, field(default_factory=module.Config))] if module else []
+    takes_loss = module is None or module.TAKES_LOSS
+    if takes_loss and is_dataclass(loss):
         more.append((loss_name.replace("-", "_"), type(loss), field(default=loss)))
     more.append(("rephrase", tyro.conf.UseAppendAction[tuple[str, ...]], field(default=())))
     kind = make_dataclass("EditOptions", more, bases=(EditOptions,), frozen=True)
     there = ", ".join(method.names())
     about = (
         f"{help_of(doc)}\n\n--out DIR says where (needed; the model's own folder to add to it), --method one of "
-        f"{there}, --loss one of {', '.join(losses.LOSSES)}. Shown are the options of --method {name}"
-        + (f" --loss {loss_name}" if module.TAKES_LOSS else "")
-        + f".\n\n{name}{' (needs --subject)' if module.NEEDS_SUBJECT else ''}: {first_paragraph(module)}"
+        f"{there}, --loss one of {', '.join(losses.LOSSES)}. --try ft-m,lora,rome,wise makes the edit by each of these "
+        "methods, shows one table and keeps the best."
     )
+    if module:
+        about += f" Shown are the options of --method {name}" + (f" --loss {loss_name}" if takes_loss else "")
+        about += f".\n\n{name}{' (needs --subject)' if module.NEEDS_SUBJECT else ''}: {first_paragraph(module)}"
     return parse(kind, "edit --out DIR", given, description=about)
 
 
@@ -75,7 +96,7 @@ def first_paragraph(module: Any) -> str:
     return " ".join((module.__doc__ or "").strip().split("\n\n")[0].split())
 
 
-def cases_of(given: EditOptions, name: str, module: Any) -> tuple[list[Case], list[str]]:
+def cases_of(given: EditOptions, name: str, needs_subject: bool) -> tuple[list[Case], list[str]]:
     """What is to be edited, and notes on what was left out. Raises UserError."""
     from engramlab.editing import benchmarks, method
     from engramlab.editing.benchmarks import plain
@@ -90,31 +111,36 @@ def cases_of(given: EditOptions, name: str, module: Any) -> tuple[list[Case], li
                 raise UserError(
                     f"engramlab edit needs --{option} (or --file with many edits); see engramlab edit --help"
                 )
-        filled = given.prompt.replace("{}", given.subject) if given.subject else given.prompt
         record: dict[str, Any] = {"prompt": given.prompt, "target": given.target, "subject": given.subject or None}
-        record |= {"aliases": list(given.aliases), "rephrase": list(given.rephrase or preview.rephrasings(filled))}
+        record |= {"aliases": list(given.aliases), "space": given.space}
+        record |= {"rephrase": list(given.rephrase)} if given.rephrase else {}
         try:
             case = plain.case(record, 0)
         except benchmarks.BadRecord as error:
             raise UserError(f"--{error.key.split('[')[0]}: {error.reason}") from None
-        if module.NEEDS_SUBJECT and not given.subject.strip():
+        if needs_subject and not given.subject.strip():
             without = ", ".join(other for other in method.names() if not method.load(other).NEEDS_SUBJECT)
             raise UserError(
                 f"--method {name} needs --subject: who or what the edit is about, as the prompt quotes it ({without} "
                 "do without)"
             )
+        (edit,) = case.edits
         if given.subject:
-            subject_span(case.edits[0])
-        return [case], []
-    for option in ("prompt", "target", "subject", "aliases", "rephrase"):
-        if getattr(given, option):
+            subject_span(edit)
+        return [
+            case
+            if given.rephrase
+            else Case(case.id, (replace(edit, judges=preview.rewordings(edit, chat=given.chat)),))
+        ], []
+    for option in ("prompt", "target", "subject", "aliases", "rephrase", "no-space"):
+        if not given.space if option == "no-space" else getattr(given, option):
             raise UserError(f"--{option} cannot be given with --file: it belongs into the file, a record an edit")
     loaded = benchmarks.load(given.file, format=given.format or None, bad=given.bad, limit=given.limit)
     notes = [f"left out record {i}{f', key {key!r}' if key else ''}: {reason}" for i, key, reason in loaded.skipped]
     cases = []
     for case in loaded.cases:
         try:
-            for one in case.edits if module.NEEDS_SUBJECT else ():
+            for one in case.edits if needs_subject else ():
                 subject_span(one)
         except UserError as error:
             if given.bad == "refuse":

@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +15,12 @@ from rich.text import Text
 from engramlab.base.progress import NamedProgress, ProgressBar
 from engramlab.base.rows import Row
 from engramlab.editing.folders.disk import Saved, State
-from engramlab.editing.judge.preview import holds
+from engramlab.editing.judge.preview import AFTER, CHAT, FORMS, Scores, holds
+from engramlab.measuring.answers import runs_on
+
+if TYPE_CHECKING:
+    from engramlab.editing.changing import Changed
+    from engramlab.editing.trying import Tried
 
 SHOWN = 12  # edits of a file shown one by one
 _ROLES = {
@@ -50,7 +56,7 @@ def noting(notes: list[str]) -> Iterator[None]:
     notes += dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, UserWarning))
 
 
-def show_edit(rows: Sequence[Row], notes: Sequence[str], failed: Sequence[str]) -> None:
+def show_edit(rows: Sequence[Row], notes: Sequence[str], failed: Sequence[str], method: str) -> None:
     """The table before and after, and in words what it says."""
     console = Console()
     by_role = {role: [row for row in rows if row["role"] == role] for role in _ROLES}
@@ -68,53 +74,109 @@ def show_edit(rows: Sequence[Row], notes: Sequence[str], failed: Sequence[str]) 
         console.print(f"and {left} more edits, all in edit.json", highlight=False, markup=False)
     for line in _verdicts(by_role, unrelated):
         console.print(line, highlight=False, markup=False)
+    for line in _damage(unrelated, method):
+        console.print(line, style="bold red", highlight=False, markup=False)
     for reason in failed:
         console.print(f"failed: {reason}", highlight=False, markup=False)
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False)
 
 
+def show_tried(tried: Sequence[Tried], kept: Changed) -> None:
+    """One table of the methods that were tried, the one that is kept marked."""
+    columns = ("", "method", "holds", "other wordings", "in chat", "unrelated kept", "drift (nats)", "seconds", "")
+    table = Table(*columns, title="Methods tried")
+    for one in tried:
+        found = one.scores
+        cells = [f"{right} of {of}" if of else "" for right, of in _counts(found)] if found else ["", "", "", ""]
+        drift = f"{found.drift:.2f}" if found else ""
+        mark = "kept" if one.changed is kept else ""
+        table.add_row(*map(Text, (mark, one.method, *cells, drift, f"{one.seconds:.1f}", _short(one.reason, 80))))
+    Console().print(table)
+
+
+def _counts(found: Scores) -> tuple[tuple[int, int], ...]:
+    return found.held, found.reworded, found.chat, found.kept
+
+
 def _cells(row: Row) -> tuple[str, str, str, str, str]:
     sums = [sum(row[f"logprobs_{when}"]) for when in ("before", "after")]
     scored = row["role"] != "locality" and row["tokens"]
+    kind = row["group"] if row["role"] == "generality" and row["group"] != "rephrase" else ""
     return (
-        _ROLES[row["role"]],
-        row["prompt"],
+        kind or _ROLES[row["role"]],
+        _asked_with(row),
         _short(row["written_before"]),
         _short(row["written_after"]),
         f"{sums[0]:.2f} -> {sums[1]:.2f}" if scored else "",
     )
 
 
+def _asked_with(row: Row) -> str:
+    """The prompt without the chat template around it."""
+    said = row.get("said", "")
+    return said if said and row["group"] not in FORMS else row["prompt"]
+
+
 def _verdicts(by_role: dict[str, list[Row]], unrelated: Sequence[Row]) -> Iterator[str]:
     asked = by_role["reliability"]
     if len(asked) == 1:
-        (row,) = asked
-        if holds(row):
-            yield f"The edit holds: the model now writes {row['target']!r}."
-        else:
-            yield (
-                f"The edit does not hold: the model writes {_short(row['written_after'])!r}, not {row['target']!r}. More steps "
-                "(--config.steps) or another --method may help."
-            )
+        yield _verdict(asked[0])
     else:
         yield f"{_count(asked)} edits hold" + _named(asked)
-    for role, words in (("generality", "in other words"), ("portability", "of what follows from them")):
-        if by_role[role]:
-            yield f"The new answer {words}: {_count(by_role[role])}."
-    others = [row for row in by_role["locality"] if row["group"] != "unrelated"]
+    kinds = {kind: [row for row in by_role["generality"] if row["group"] == kind] for kind in (CHAT, AFTER)}
+    others = [row for row in by_role["generality"] if row["group"] not in kinds]
     if others:
-        same = sum(bool(row["generated"]) for row in others)
-        yield f"Answers of the file that must stay as they are: {same} of {len(others)} did."
+        not_in = [row["group"] for row in others if not holds(row) and row["group"] != "rephrase"]
+        yield f"The new answer in other words: {_count(others)}" + (f" (not {', '.join(not_in)})." if not_in else ".")
+    if kinds[AFTER]:
+        yield f"The same prompt after other text: {_count(kinds[AFTER])}."
+    if len(asked) == 1 and kinds[CHAT]:
+        (row, *_), (now, was) = kinds[CHAT], (_short(kinds[CHAT][0][f"written_{w}"], 60) for w in ("after", "before"))
+        says = "holds there too" if holds(row) else "does not hold there"
+        yield f"Asked in chat the edit {says}: it answers {now!r} (before: {was!r})."
+    elif kinds[CHAT]:
+        yield f"Asked in chat: {_count(kinds[CHAT])}."
+    if by_role["portability"]:
+        yield f"The new answer of what follows from them: {_count(by_role['portability'])}."
+    near = [row for row in by_role["locality"] if row["group"] != "unrelated"]
+    if near:
+        same = sum(bool(row["generated"]) for row in near)
+        yield f"Answers of the file that must stay as they are: {same} of {len(near)} did."
+    if unrelated and all(row["generated"] for row in unrelated):
+        yield f"Unrelated answers: all {len(unrelated)} as before, word for word."
+
+
+def _verdict(row: Row) -> str:
+    """Of the one edit that was made."""
+    wrote, target = _short(row["written_after"]), row["target"]
+    if holds(row):
+        return f"The edit holds: the model now writes {target!r}."
+    begun = runs_on(row["written_after"], (target, *row["aliases"]), row.get("said", ""))
+    if begun is not None:
+        return (
+            f"The edit does not hold: the model writes {wrote!r}, which begins with {begun!r} and goes on inside the word: "
+            "it has not learnt where the answer ends. End the target in a full stop (and leave out --no-closing), or take "
+            "another --method; more steps do not help."
+        )
+    return (
+        f"The edit does not hold: the model writes {wrote!r}, not {target!r}. More steps (--config.steps) or another --method "
+        "may help."
+    )
+
+
+def _damage(unrelated: Sequence[Row], method: str) -> Iterator[str]:
     changed = [row for row in unrelated if not row["generated"]]
     if changed:
         which = "; ".join(
-            f"{row['prompt']!r} ({_short(row['written_before'], 20)!r} -> {_short(row['written_after'], 20)!r})"
+            f"{_asked_with(row)!r} ({_short(row['written_before'], 20)!r} -> {_short(row['written_after'], 20)!r})"
             for row in changed
         )
-        yield f"Unrelated answers: {len(changed)} of {len(unrelated)} changed: {which}."
-    elif unrelated:
-        yield f"Unrelated answers: all {len(unrelated)} as before, word for word."
+        others = ",".join(name for name in ("ft-m", "lora", "rome", "wise") if name != method)
+        yield (
+            f"Unrelated answers: {len(changed)} of {len(unrelated)} changed: {which}. Another method may leave them alone: "
+            f"--try {method + ',' if method else ''}{others} compares."
+        )
 
 
 def _count(rows: Sequence[Row]) -> str:
@@ -128,11 +190,29 @@ def _named(rows: Sequence[Row]) -> str:
 
 
 def show_saved(
-    out: Path, number: int, *, weights: bool, alone: bool, merged: bool = False, reads: bool = False
+    out: Path,
+    number: int,
+    *,
+    weights: bool,
+    alone: bool,
+    new: Sequence[int] = (),
+    merged: bool = False,
+    reads: bool = False,
 ) -> None:
-    """Where it is, how to load it, and how to take it back."""
+    """Where it is, how to load it, and how to take it back.
+
+    Args:
+        number: of the last edit.
+        new: of each edit of this call, how many facts are in it.
+    """
     console = Console()
-    kept = f"{number} edits" if merged else f"edit {number}"
+    kept = (
+        f"{number} edits"
+        if merged
+        else f"edits {number - len(new) + 1} to {number}"
+        if len(new) > 1
+        else f"edit {number}"
+    )
     lines = [f"saved   {out} ({kept}{', without the model' if alone else ''})"]
     load = f'model, tokenizer = engramlab.editing.load("{out}")'
     if alone:
@@ -154,28 +234,33 @@ def show_saved(
             "prompt), with asking from engramlab.editing."
         )
     lines.append(f"undo    engramlab undo {out}")
+    if len(new) > 1:
+        lines[-1] += f", one alone with --edit {number}"
+    elif sum(new) > 1:
+        lines[-1] += f", all {sum(new)} facts at once: this method works them out together"
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def show_undone(folder: Path, gone: Sequence[Saved]) -> None:
+def show_undone(folder: Path, gone: Sequence[Saved], left: int) -> None:
     """What was taken off and what is left."""
     for one in gone:
         print(f"undone  edit {one.number}{f' ({one.record.method})' if one.record.method else ''}: {_asked(one)}")
-    left = gone[-1].number - 1
     print(f"{folder} now holds " + (f"{left} edit{'s' * (left > 1)}" if left else "the unedited model"))
 
 
 def show_merged(rows: Sequence[Row]) -> None:
-    """Does every edit still hold?"""
+    """Does every edit still hold, and what became of the rest?"""
     table = Table("from", "edit", "prompt", "target", "before", "after", "holds", title="The merged model")
-    for row in rows:
+    by_role = {role: [row for row in rows if row["role"] == role] for role in _ROLES}
+    for row in by_role["reliability"]:
         cells = (row["folder"], str(row["number"]), row["prompt"], row["target"], row["written_before"])
         table.add_row(*map(Text, (*cells, _short(row["written_after"]), "yes" if row["holds"] else "no")))
     console = Console()
     console.print(table)
-    if rows:
-        console.print(f"{_count(rows)} edits hold{_named(rows)}", highlight=False, markup=False)
+    unrelated = [row for row in by_role["locality"] if row["group"] == "unrelated"]
+    for line in _verdicts(by_role, unrelated) if rows else ():
+        console.print(line, highlight=False, markup=False)
 
 
 def show_listing(state: State, listed: Sequence[Saved]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from engramlab import cli
 from engramlab.base import registry
 from engramlab.base.errors import UserError
+from engramlab.base.interrupts import terminable
 
 _START = """engramlab: how language models store, acquire and edit facts
 
@@ -28,7 +29,7 @@ first steps
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 a cell of a sweep failed, 2 something the user can put right (one line says what),
-    130 interrupted, 141 nobody reads the output any more."""
+    130 interrupted, 143 told to end (SIGTERM), 141 nobody reads the output any more."""
     name, *given = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     module = None
     try:
@@ -36,15 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(_help())
             return
         module = registry.load(cli, "version" if name == "--version" else name, "command")
-        module.main(given)
+        with terminable():
+            module.main(given)
     except UserError as error:
         print(f"engramlab: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         goes_on = getattr(module, "GOES_ON", False)
         more = "the same command goes on from the last checkpoint" if goes_on else "nothing is half written"
+        if str(stop):
+            more = f"{stop}; the same command goes on from there"
         print(f"\nengramlab: interrupted; {more}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(getattr(stop, "code", 130))
     except BrokenPipeError:  # whoever read our output has had enough of it, as in `engramlab list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush is quiet too
         sys.exit(141)

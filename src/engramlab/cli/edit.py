@@ -22,47 +22,63 @@ def main(given: list[str]) -> None:
     from engramlab.cli import _edit_tables as tables
     from engramlab.core import deltas
     from engramlab.core.training import losses
-    from engramlab.editing import change, method
-    from engramlab.editing.changing import check
-    from engramlab.editing.folders import saving
+    from engramlab.editing import method
+    from engramlab.editing.changing import Work, check
+    from engramlab.editing.folders import precision, saving
     from engramlab.editing.folders.opening import load_model
+    from engramlab.editing.trying import best, try_each
+    from engramlab.files.locks import held
 
-    rest, name = take(given or ["--help"], "--method", _edit_options.METHOD)
+    rest, several = take(given or ["--help"], "--try")
+    rest, name = take(rest, "--method", None if several else _edit_options.METHOD)
     rest, chosen = take(rest, "--loss")
     loss_name = chosen or _edit_options.LOSS
     rest, out_name = take(rest, "--out")
-    module = method.load(str(name))
-    if chosen is not None and not module.TAKES_LOSS:
-        raise UserError(f"--loss {chosen}: {name} minimises no loss; leave the option out")
-    options = _edit_options.options(rest, str(name), module, loss_name, __doc__)
+    if several and name:
+        raise UserError(f"--try {several} makes the edit by several methods; leave out --method {name}")
+    names = list(dict.fromkeys(filter(None, map(str.strip, str(several or name).split(",")))))
+    modules = [method.load(one) for one in names]
+    if chosen is not None and not any(module.TAKES_LOSS for module in modules):
+        raise UserError(f"--loss {chosen}: {names[0]} minimises no loss; leave the option out")
+    options = _edit_options.options(rest, str(name), None if several else modules[0], loss_name, __doc__)
     if out_name is None:
         raise UserError("engramlab edit needs --out DIR: where the edited model is kept, for example --out edited/")
     loss: Loss = getattr(options, loss_name.replace("-", "_"), None) or losses.get(loss_name)
-    cases, notes = _edit_options.cases_of(options, str(name), module)
+    needs = all(module.NEEDS_SUBJECT for module in modules)
+    cases, notes = _edit_options.cases_of(options, names[0], needs)
     check(cases)
     out, source = Path(out_name).expanduser(), str(options.model)
     saving.check_out(out, source if saving.is_edited(source) else None, delta_only=options.delta_only)
     if not saving.is_edited(source):
-        method.check_model(source, [str(name)])
-    model, tokenizer = load_model(source, dtype=options.dtype, device=options.device)
-    with tables.progress_bars() as report, tables.noting(notes):
-        changed = change(
-            model,
-            tokenizer,
-            cases,
-            method=str(name),
-            loss=loss,
-            config=options.config,
-            out=out,
-            source=source,
-            delta_only=options.delta_only,
-            command=shlex.join(["engramlab", "edit", *given]),
-            progress=report,
+        method.check_model(source, names, base=options.base)
+    command = shlex.join(["engramlab", "edit", *given])
+    with held(out, saving.OTHER_OUT), tables.progress_bars() as report, tables.noting(notes):
+        model, tokenizer = load_model(
+            source, dtype=options.dtype, device=options.device, base=options.base, tokenizer=options.tokenizer
         )
-    tables.show_edit(changed.rows, notes, [reason for _, reason in changed.failed])
+        kept = precision.chosen(model, source, options.dtype)
+        if not options.delta_only:
+            print(
+                f"the edited model will take {precision.size(model, kept) / 1e9:.2g} GB in {kept}; --delta-only keeps less"
+            )
+        how = {"chat": options.chat, "closing": options.closing, "source": source, "precision": kept}
+        work = Work(model, tokenizer, cases, progress=report, **how)
+        tried = []
+        if several:
+            tried = try_each(work, names, loss)
+            changed = best(work, tried)
+        else:
+            work.check(names[0], loss, out, delta_only=options.delta_only)
+            work.ask()
+            changed = work.make(names[0], loss, options.config)
+        work.save(changed, out, delta_only=options.delta_only, command=command)
+    if tried:
+        tables.show_tried(tried, changed)
+    tables.show_edit(changed.rows, notes, [reason for _, reason in changed.failed], changed.method)
     tables.show_saved(
         out,
         len(deltas.installed(model)),
+        new=[len(edits) for _, edits, _ in changed.parts],
         weights=isinstance(changed.delta, deltas.WeightDelta),
         alone=options.delta_only,
         reads=type(changed.delta).context is not deltas.Delta.context,

@@ -22,6 +22,8 @@ class Options:
     """Save what the edits changed, not the model."""
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU where there is one."""
+    base: str | None = None
+    """Where the unedited model is now, if the folders hold edits alone and it has moved."""
 
 
 def main(given: list[str]) -> None:
@@ -40,6 +42,7 @@ def main(given: list[str]) -> None:
             out,
             delta_only=options.delta_only,
             device=opening.place(options.device),
+            base=options.base,
             progress=lambda part, done, total: bar.to(done + total * (part == "after"), 2 * total),
         )
     listed = saving.listing(out)

@@ -22,6 +22,8 @@ class Options:
     """How many edits to take off; 1 by default."""
     to: int | None = None
     """How many edits to leave; 0 gives the unedited model."""
+    edit: int | None = None
+    """Which edit to take off alone (engramlab edits list has their numbers); later ones stay as they were made."""
 
 
 def main(given: list[str]) -> None:
@@ -32,5 +34,5 @@ def main(given: list[str]) -> None:
     from engramlab.cli import _edit_tables as tables
     from engramlab.editing.folders import saving
 
-    gone = saving.undo(options.folder, last=options.last, to=options.to)
-    tables.show_undone(options.folder, gone)
+    gone = saving.undo(options.folder, last=options.last, to=options.to, edit=options.edit)
+    tables.show_undone(options.folder, gone, len(saving.listing(options.folder)))

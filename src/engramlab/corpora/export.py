@@ -22,6 +22,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.progress import Progress
 from engramlab.corpora.layout import NAME, PeopledCorpus, Pieces, Population, read_out
 from engramlab.corpora.questions import QuestionCorpus
+from engramlab.files.locks import held, place, vacant
 from engramlab.files.writing import write_folder
 
 ROW_GROUP = 16384
@@ -66,9 +67,8 @@ def export(
     Raises:
         UserError: the folder exists and is not empty, or cannot be written (no permission, disk full).
     """
-    out = Path(out_dir)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: already exists and is not an empty folder; choose another, or remove it first")
+    out = place(out_dir)
+    _check_vacant(out)
     profiles = _profile_schema(corpus.population)
     more = dict(entry_columns or {})
     entries = pa.schema([*_ENTRIES, *((name, pa.int64()) for name in more)])
@@ -91,8 +91,15 @@ def export(
         if about is not None:
             (partial / "dataset.json").write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")
 
-    write_folder(out, write)
+    with held(out):
+        _check_vacant(out)
+        write_folder(out, write)
     return out
+
+
+def _check_vacant(out: Path) -> None:
+    if not vacant(out):
+        raise UserError(f"{out}: already exists and is not an empty folder; choose another, or remove it first")
 
 
 def _parts(size: int) -> Iterator[Integers]:

@@ -19,11 +19,9 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Query
 from engramlab.base.progress import Progress
 from engramlab.base.random_access import draw, key
-from engramlab.core.forward.generation import generate
 from engramlab.editing import benchmarks
-from engramlab.editing.judge.evaluation import MOST_NEW_TOKENS
 from engramlab.measuring.answers import is_answer
-from engramlab.measuring.asking import lengths_of
+from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, lengths_of, rooms, write
 
 CaseSplit = Literal["all", "tune", "test"]
 #: Share of the subjects whose cases are for choosing settings.
@@ -199,12 +197,14 @@ def known(model: nn.Module, tokenizer: Any, cases: Sequence[Case]) -> list[Case]
     solid = [query for query in edits if query.target.strip()]
     longest = max(lengths_of(tokenizer, solid).values(), default=0) + 2
     prompts = list(dict.fromkeys(query.prompt for query in solid))
-    texts = generate(model, tokenizer, prompts, max_new_tokens=min(MOST_NEW_TOKENS, longest), stop_at_line_end=True)
+    most = min(MOST_NEW_TOKENS, longest)
+    needed = rooms(tokenizer, solid, most, grows=True)
+    texts = write(model, tokenizer, prompts, [needed.get(prompt, Room(most)) for prompt in prompts])
     written = dict(zip(prompts, texts, strict=True))
 
     def knows(case: Case) -> bool:
         queries = [edit.query for edit in case.edits]
-        return all(q.target.strip() and is_answer(written[q.prompt], (q.target, *q.aliases)) for q in queries)
+        return all(q.target.strip() and is_answer(written[q.prompt], (q.target, *q.aliases), q.said) for q in queries)
 
     return [case for case in cases if knows(case)]
 

@@ -7,28 +7,37 @@ changed.entry.remove()                               # the model as it was, bit 
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit
 from engramlab.base.progress import NamedProgress, Progress
 from engramlab.core import deltas
-from engramlab.core.deltas import Delta, Installed
+from engramlab.core.deltas import Delta, Installed, Several, WeightDelta
+from engramlab.core.text.chat import Chat, has_template
+from engramlab.core.text.scripts import full_stop
 from engramlab.core.training import losses
 from engramlab.core.training.losses import Loss
 from engramlab.editing import benchmarks
+from engramlab.editing.folders import precision as choice
 from engramlab.editing.folders import saving
 from engramlab.editing.folders.disk import EditRecord, is_edited
 from engramlab.editing.judge import evaluation, preview
 from engramlab.editing.judge.evaluation import Row
 from engramlab.editing.method import EditFailed, load, make, make_each
-from engramlab.editing.requests import encode_edits
+from engramlab.editing.requests import encode_edits, sharing
+from engramlab.files.locks import held
+
+_SEPARATE = 32  # edits of one call that become records of their own: each keeps the matrices that it overwrites
 
 
 @dataclass(frozen=True)
@@ -40,13 +49,20 @@ class Changed:
         rows: every query before and after, see ``judge.evaluation.judge``.
         made: the edits that are in the delta.
         failed: those that could not be made, and why.
+        method, loss, config: how they were made; the loss is None for a method that takes none.
+        parts: the deltas, each with its edits and their rows, and a record of its own in a folder. Several where the method
+            makes edits one by one (``SEPARATE``), so that each can be taken back alone.
     """
 
     delta: Delta
-    entry: Installed
+    entry: Several
     rows: list[Row]
     made: list[Edit]
     failed: list[tuple[Edit, str]]
+    method: str = ""
+    loss: Loss | None = None
+    config: Any = None
+    parts: tuple[tuple[Delta, tuple[Edit, ...], tuple[Row, ...]], ...] = ()
 
     def holds(self) -> bool:
         """Does the model now give every new answer?"""
@@ -61,66 +77,211 @@ def change(
     method: str = "ft-m",
     loss: str | Loss = "cross-entropy",
     config: Any = None,
+    chat: bool = False,
+    closing: bool = True,
     out: str | Path | None = None,
     source: str | Path = "",
     delta_only: bool = False,
+    precision: str | None = None,
     command: str = "",
     progress: NamedProgress | None = None,
 ) -> Changed:
     """Edits a model in place, asks it before and after, and saves it if told where.
 
-    Asked are the edits, the judges they carry and, under the case of the first, a few unrelated things.
+    Asked are the edits, the judges they carry, under the case of the first a few unrelated things, and, of a model with a chat
+    template, every edit in a conversation.
 
     Args:
         edits: one or several, or cases of them; those that can be made are, where others fail.
         method: a name from ``editing.names()``.
         loss: as ``core/training/losses.parse`` takes it (``overtone:mixing=0.3``), or a loss.
         config: the method's ``Config``; None for its defaults.
+        chat: put every prompt as a message of a user, in the model's chat template: to edit, and to ask.
+        closing: also teach where an answer ends, by what ends it (``Edit.stop``): a full stop, in a conversation the end of the
+            turn; nothing behind an answer that ends in punctuation. Without it a name that the model has never seen may go on
+            ("Ostrela" for "Ostrel").
         out: the folder to save in, see ``editing.save``.
         source: where the model came from: the edited folder that is gone on from, a path or a hub id.
         delta_only: save no weights.
+        precision: number type to keep the weights in, see ``folders.precision.chosen``.
         command: kept with a saved edit, for the reader.
         progress: see ``NamedProgress``.
 
     Raises:
-        UserError: edits that contradict each other or cannot be encoded, an unknown name, or an ``out`` that cannot be; before
-            anything is done. ``EditFailed`` where no edit could be made. The model is then as it was.
+        UserError: edits that contradict each other or cannot be encoded, an unknown name, no chat template, or an ``out`` that
+            cannot be; before anything is done. ``EditFailed`` where no edit could be made. The model is then as it was.
     """
-    module, chosen = load(method), losses.parse(loss) if isinstance(loss, str) else loss
-    config = config or module.Config()
-    cases = _cases([edits] if isinstance(edits, (Edit, Case)) else edits)
-    check(cases)
-    wishes = [edit for case in cases for edit in case.edits]
-    older = Path(source).expanduser() if source and is_edited(source) else None
+    kept = None
     if out is not None:
-        saving.check_out(Path(out).expanduser(), older, delta_only=delta_only)
-    encode_edits(tokenizer, [[edit] for edit in wishes], subjects=module.NEEDS_SUBJECT)
-
-    def report(what: str) -> Progress:
-        return lambda done, total: progress(what, done, total) if progress is not None else None
-
-    asked = preview.with_unrelated(cases)
-    new_tokens = max(8, evaluation.enough_tokens(tokenizer, asked))
-    before = evaluation.before(
-        model, tokenizer, asked, new_tokens=new_tokens, progress=report("asking the model as it is")
-    )
-    editing = report(f"editing with {method}")
-    editing(0, 1)
-    delta, made, failed = _what_can_be(model, tokenizer, wishes, {"method": method, "loss": chosen, "config": config})
-    editing(1, 1)
-    entry = deltas.install(model, delta)
-    try:
-        rows = evaluation.judge(model, tokenizer, asked, before, progress=report("asking the edited model"))
-        changed = Changed(delta, entry, rows, [wishes[i] for i in made], [(wishes[i], why) for i, why in failed])
-        if out is not None:
-            record = _record(changed, method, chosen if module.TAKES_LOSS else None, config, command)
-            base = "" if older is not None else str(source)
-            base = str(Path(base).expanduser().resolve()) if base and Path(base).expanduser().exists() else base
-            saving.save(model, tokenizer, out, records=[record], source=older, base=base, delta_only=delta_only)
-    except BaseException:
-        entry.remove()
-        raise
+        kept = choice.chosen(model, str(source) or str(getattr(model.config, "_name_or_path", "")), precision)
+    work = Work(model, tokenizer, edits, chat=chat, closing=closing, source=source, precision=kept, progress=progress)
+    with contextlib.nullcontext() if out is None else held(Path(out).expanduser(), saving.OTHER_OUT):
+        work.check(method, loss, out, delta_only=delta_only)
+        work.ask()
+        changed = work.make(method, loss, config)
+        try:
+            if out is not None:
+                work.save(changed, out, delta_only=delta_only, command=command)
+        except BaseException:
+            changed.entry.remove()
+            raise
     return changed
+
+
+class Work:
+    """Some edits of a model, to be made and judged once or by several methods, each time from the model as it is.
+
+    Args: as of ``change``; ``precision`` is that in which the edits will be kept, so that what is judged is what is kept.
+
+    Attributes:
+        wishes: the edits.
+        asked: the cases, with all that they are judged by.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        edits: Edit | Case | Sequence[Edit | Case],
+        *,
+        chat: bool = False,
+        closing: bool = True,
+        source: str | Path = "",
+        precision: str | None = None,
+        progress: NamedProgress | None = None,
+    ) -> None:
+        self.precision = precision
+        self.model, self.tokenizer, self.source, self._progress = model, tokenizer, source, progress
+        cases = _cases([edits] if isinstance(edits, (Edit, Case)) else edits)
+        check(cases)
+        form = Chat(tokenizer) if chat else None
+        there = form
+        if form is None and has_template(tokenizer):
+            with contextlib.suppress(UserError):  # a template that fails on a lone message: nobody asked for it
+                there = Chat(tokenizer)
+        asked = preview.with_unrelated(cases)
+        if form is not None:
+            cases, asked = list(map(form.case, cases)), list(map(form.case, asked))
+        self.wishes = [edit for case in cases for edit in case.edits]
+        self.asked = preview.with_chat(asked, there) if form is None and there is not None else asked
+
+        def closed(edit: Edit) -> Edit:
+            turn = there.stop if there is not None and there.holds(edit.query.prompt) else ""
+            return replace(edit, stop=edit.stop or turn or full_stop(edit.target.rstrip())) if closing else edit
+
+        self._taught = list(map(closed, self.wishes))
+
+    def check(self, method: str, loss: str | Loss, out: str | Path | None, *, delta_only: bool = False) -> None:
+        """Raises UserError for whatever can be found wrong before anything is done."""
+        module = load(method)
+        if isinstance(loss, str):
+            losses.parse(loss)
+        if out is not None:
+            saving.check_out(Path(out).expanduser(), self._older, delta_only=delta_only)
+        encode_edits(self.tokenizer, [[edit] for edit in self._taught], subjects=module.NEEDS_SUBJECT)
+
+    @property
+    def _older(self) -> Path | None:
+        """The edited folder that is gone on from."""
+        return Path(self.source).expanduser() if self.source and is_edited(self.source) else None
+
+    def _report(self, what: str) -> Progress:
+        return lambda done, total: self._progress(what, done, total) if self._progress is not None else None
+
+    def ask(self) -> None:
+        """What the model says as it is."""
+        report = self._report("asking the model as it is")
+        self.before = evaluation.before(self.model, self.tokenizer, self.asked, least=8, progress=report)
+
+    def make(self, method: str, loss: str | Loss, config: Any = None) -> Changed:
+        """Edits the model and asks it again. Raises EditFailed where no edit could be made."""
+        module, chosen = load(method), losses.parse(loss) if isinstance(loss, str) else loss
+        config = config or module.Config()
+        editing = self._report(f"editing with {method}")
+        editing(0, 1)
+        if module.NEEDS_SUBJECT and module.TOGETHER:
+            self._say_shared(method)
+        how = {"method": method, "loss": chosen, "config": config}
+        found: list[tuple[Delta, list[int], Installed]] = []
+        failed: list[tuple[int, str]] = []
+        groups = self._groups(module)
+        with contextlib.ExitStack() as undo:
+            for some in groups:
+                try:
+                    delta, good, bad = _what_can_be(self.model, self.tokenizer, [self._taught[i] for i in some], how)
+                except EditFailed as error:
+                    if len(groups) == 1:
+                        raise
+                    failed += [(i, str(error)) for i in some]
+                    continue
+                found.append((delta, [some[i] for i in good], self.put(delta)))
+                undo.callback(found[-1][-1].remove)
+                failed += [(some[i], why) for i, why in bad]
+            if not found:
+                raise EditFailed("; ".join(why for _, why in failed[:3]))
+            editing(1, 1)
+            report = self._report("asking the edited model")
+            rows = evaluation.judge(self.model, self.tokenizer, self.asked, self.before, progress=report)
+            undo.pop_all()
+        wishes, taken = self.wishes, chosen if module.TAKES_LOSS else None
+        owners = [n for case in self._numbered() for n in case]
+        parts = tuple(
+            (d, tuple(wishes[i] for i in made), tuple(row for row, i in zip(rows, owners, strict=True) if i in made))
+            for d, made, _ in found
+        )
+        if len(found) == 1:
+            parts = ((*parts[0][:2], tuple(rows)),)
+        whole = (
+            found[0][0] if len(found) == 1 else WeightDelta.sum([d for d, *_ in found if isinstance(d, WeightDelta)])
+        )
+        why = [(wishes[i], reason) for i, reason in sorted(failed)]
+        made = [wishes[i] for _, some, _ in found for i in some]
+        return Changed(
+            whole, Several(tuple(entry for *_, entry in found)), rows, made, why, method, taken, config, parts
+        )
+
+    def put(self, delta: Delta) -> Installed:
+        """Puts a delta on the model, its weights as they will be kept."""
+        return deltas.install(self.model, delta, precision=getattr(torch, self.precision) if self.precision else None)
+
+    def _groups(self, module: Any) -> list[list[int]]:
+        """The edits, by number, that are made together and will be one record."""
+        if getattr(module, "SEPARATE", False) and 1 < len(self._taught) <= _SEPARATE:
+            return sharing(self.tokenizer, self._taught)
+        return [list(range(len(self._taught)))]
+
+    def _numbered(self) -> Iterator[list[int]]:
+        """Of each case asked, whose every query is (see ``evaluation.queries_of``): the edit's number."""
+        first = 0
+        for case in self.asked:
+            numbers = range(first, first + len(case.edits))
+            yield [*numbers, *(n for n, edit in zip(numbers, case.edits, strict=True) for _ in edit.judges)]
+            first += len(case.edits)
+
+    def _say_shared(self, method: str) -> None:
+        for some in sharing(self.tokenizer, self.wishes):
+            if len(some) > 1:
+                warnings.warn(
+                    f"{', '.join(repr(self.wishes[i].query.prompt) for i in some)} begin alike up to the end of their subject, "
+                    f"which has one place in the memory that {method} writes to: they share one search",
+                    stacklevel=3,
+                )
+
+    def save(self, changed: Changed, out: str | Path, *, delta_only: bool, command: str) -> None:
+        """Saves the model with these edits on it, see ``editing.save``."""
+        older = self._older
+        base = "" if older is not None else str(self.source)
+        base = str(Path(base).expanduser().resolve()) if base and Path(base).expanduser().exists() else base
+        saving.save(
+            self.model,
+            self.tokenizer,
+            out,
+            records=_records(changed, command),
+            source=older,
+            base=base,
+            delta_only=delta_only,
+            precision=self.precision,
+        )
 
 
 def check(cases: Sequence[Case]) -> None:
@@ -161,19 +322,20 @@ def _what_can_be(
     return make(model, tokenizer, [edits[i] for i in good], **how), good, failed
 
 
-def _record(changed: Changed, method: str, loss: Loss | None, config: Any, command: str) -> EditRecord:
-    """What is kept beside the delta; a loss of the caller's own has no name there."""
+def _records(changed: Changed, command: str) -> list[EditRecord]:
+    """What is kept beside each delta; a loss of the caller's own has no name there."""
+    loss = changed.loss
     known = (
         name for name, one in losses.LOSSES.items() if one is loss or (is_dataclass(one) and type(one) is type(loss))
     )
-    return EditRecord(
-        method=method,
+    alike = EditRecord(
+        method=changed.method,
         loss=next(known, ""),
-        config=asdict(config),
+        config=asdict(changed.config),
         loss_settings=asdict(loss) if is_dataclass(loss) and not isinstance(loss, type) else {},
-        edits=tuple(changed.made),
-        rows=tuple(changed.rows),
-        failed=tuple({"edit": edit.query.prompt, "reason": why} for edit, why in changed.failed),
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         command=command,
     )
+    records = [replace(alike, edits=edits, rows=rows) for _, edits, rows in changed.parts]
+    failed = tuple({"edit": edit.query.prompt, "reason": why} for edit, why in changed.failed)
+    return [replace(records[0], failed=failed), *records[1:]]

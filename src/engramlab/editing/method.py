@@ -38,9 +38,10 @@ Watch = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, Requests], None
 
 
 class Method(Protocol):
-    """What a file in ``editing/methods`` has. Optional are ``prepare(model, tokenizer, config)``, which computes and keeps what
-    every edit of a model needs (statistics of text), and ``TOUCHES``, where it is not a layer's MLP that changes, see
-    ``touches``."""
+    """What a file in ``editing/methods`` has. Optional are ``prepare(model, tokenizer, config)``, which computes and keeps
+    what every edit of a model needs (statistics of text), ``SEPARATE``: several edits of a call are changes of weights made
+    one after another, so that each is saved, and can be taken back, by itself, and ``TOUCHES``, where it is not a layer's MLP
+    that changes, see ``touches``."""
 
     __doc__: str | None
     TAKES_LOSS: bool
@@ -172,9 +173,13 @@ def make_each(
     return module.edit_each(model, tokenizer, cases, config or module.Config(), chosen, *watched)
 
 
-def check_model(name: str, methods: Sequence[str]) -> None:
-    """Raises UserError for a model that one of these methods cannot edit, from its config alone: no weights are read."""
-    skeleton = models.about(name).skeleton
+def check_model(name: str, methods: Sequence[str], *, base: str | None = None) -> None:
+    """Raises UserError for a model that one of these methods cannot edit, from its config alone: no weights are read.
+
+    Args:
+        base: of an adapter, see ``models.load``.
+    """
+    skeleton = models.skeleton(name, models.load_config(name, base=base))
     for method in methods:
         try:
             check_kind(skeleton, method)

@@ -13,12 +13,13 @@ import torch
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
-from engramlab.core.text.tokens import join, place, start_tokens, token_span
+from engramlab.core.text.tokens import find_last, join, place, start_tokens, token_span
 
 
 @dataclass(frozen=True)
 class Requests:
-    """Rows ``start tokens + [prefix] + prompt + target`` without the last target token, which nothing is predicted from.
+    """Rows ``start tokens + [prefix] + prompt + target + stop`` without the last of these tokens, which nothing is predicted
+    from. An edit's stop is learnt like the target, and meant where target tokens are spoken of.
 
     Attributes:
         ids: int64 ``[R, T]``, padded at the right (a causal model needs no mask for that).
@@ -87,12 +88,12 @@ def subject_span(edit: Edit) -> tuple[int, int]:
     prompt, subject = edit.query.prompt, edit.query.subject
     if not subject.strip():
         raise UserError(f"{name_of(edit)}: this method needs the subject; give it as the prompt quotes it")
-    at = prompt.rfind(subject)
-    if at < 0:
+    found = find_last(prompt, subject)
+    if found is None:
         raise UserError(
             f"{name_of(edit)}: the subject {subject!r} is not in the prompt {prompt!r}; give it exactly as it stands there"
         )
-    return at, at + len(subject)
+    return found
 
 
 def encode_edits(
@@ -120,6 +121,7 @@ def encode_edits(
         for edit in edits:
             subject_end = subject_span(edit)[1] if subjects else -1
             text, start, stop = join(edit.query.prompt, edit.target)
+            text, stop = text + edit.stop, stop + len(edit.stop)
             for prefix in prefixes:
                 whole, shift, _ = join(prefix, text)
                 texts.append((whole, start + shift, stop + shift, len(edit.query.prompt) + shift))
@@ -159,3 +161,13 @@ def encode_edits(
         torch.tensor(subject_ends, device=device),
         len(groups),
     )
+
+
+def sharing(tokenizer: Any, edits: Sequence[Edit]) -> list[list[int]]:
+    """The edits, by number, in groups whose prompts are the same tokens up to the end of the subject: to a model that reads
+    from left to right their subject is one and the same there, and so is what it recalls of it."""
+    rows = encode_edits(tokenizer, [[edit] for edit in edits], subjects=True)
+    found: dict[tuple[int, ...], list[int]] = {}
+    for i, end in enumerate(rows.subject_ends.tolist()):
+        found.setdefault(tuple(rows.ids[i, : end + 1].tolist()), []).append(i)
+    return list(found.values())

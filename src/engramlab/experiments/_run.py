@@ -25,7 +25,7 @@ from engramlab.base.random_access import key as random_key
 from engramlab.core import models
 from engramlab.core.text import tokenizers
 from engramlab.corpora.facts import FactOptions
-from engramlab.files import runs, writing
+from engramlab.files import records, runs
 
 
 class Run:
@@ -112,6 +112,7 @@ class Run:
             except UserError as error:
                 raise UserError(f"{error}; `--tokenizer compact` trains one on the corpus instead") from None
         elif kept.exists():
+            records.check_sealed(kept, f"take it from a copy, or remove {self.folder} to start the run over")
             self.kept = models.load_tokenizer(str(kept))
         else:
             self.kept = tokenizers.train_compact_tokenizer(texts(), vocabulary, closed=closed)
@@ -125,7 +126,7 @@ class Run:
         if self.main:
             self._place.open()
             if self.kept is not None and not (self.folder / "tokenizer").exists():
-                writing.write_folder(self.folder / "tokenizer", lambda path: self.kept.save_pretrained(path))
+                records.write_sealed(self.folder / "tokenizer", self.kept.save_pretrained)
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
@@ -140,5 +141,5 @@ class Run:
         """The summary of the run, written to its folder."""
         about = {"experiment": self.experiment, "seed": self.config.seed, "seconds": round(seconds, 1)}
         if self.main:
-            writing.write_json(self.folder / "summary.json", about | found)
+            records.write_record(self.folder / "summary.json", about | found)
         return about | found

@@ -23,13 +23,14 @@ from rich.console import Console
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
+from engramlab.base.interrupts import kept
 from engramlab.base.options import at_least, once
 from engramlab.base.progress import ProgressBar
 from engramlab.base.rows import PROTOCOLS, ROLES
 from engramlab.core.training import losses
 from engramlab.editing import cases as editing_cases
 from engramlab.experiments._run import Run
-from engramlab.files import writing
+from engramlab.files import records
 
 #: The ablations: a loss, and what of the config's OVERTONE settings is put out of force.
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -173,9 +174,12 @@ def _results(run: Run, model: Any, tokenizer: Any, chosen: editing_cases.Chosen)
             if before is None:
                 with ProgressBar("before the edits", 1, console=run.console) as bar:
                     before = evaluation.before(model, tokenizer, cases, progress=bar.to)
-            _one_setting(run, setting, folder, model, tokenizer, cases, before)
-        done[setting] = writing.read_json(folder / "done.json")
-        judged[setting] = _read(folder / "rows.parquet")
+            with kept(lambda: f"{len(done)} of {len(config.settings)} settings are done and kept"):
+                _one_setting(run, setting, folder, model, tokenizer, cases, before)
+        again = f"remove {folder} to do that part again"
+        records.check_sealed(folder, again)
+        done[setting] = records.read_record(folder / "done.json", ("failed", "seconds", "seconds_per_edit"), again)
+        judged[setting] = records.read_rows(folder / "rows.parquet", (), again)
     rows, differences = [], []
     for setting in config.settings:
         name, about = SETTINGS[setting][0], done[setting]
@@ -257,15 +261,8 @@ def _one_setting(
     }
 
     def write(path: Path) -> None:
-        writing.write_rows(path / "course.parquet", [{**common, **row} for row in made])
-        writing.write_rows(path / "rows.parquet", [{**common, "edits": 1, **row} for row in rows])
-        writing.write_json(path / "done.json", about)
+        records.write_rows(path / "course.parquet", [{**common, **row} for row in made])
+        records.write_rows(path / "rows.parquet", [{**common, "edits": 1, **row} for row in rows])
+        records.write_record(path / "done.json", about)
 
-    writing.write_folder(folder, write)
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    return rows
+    records.write_sealed(folder, write)

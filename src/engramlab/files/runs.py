@@ -21,11 +21,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.files import locks
-from engramlab.files.writing import clear, read_json, room, write_json
+from engramlab.files.writing import read_json, tidy, write_json
 
 
 def versions() -> dict[str, str]:
@@ -106,7 +106,7 @@ def completed(old: Any, config: Any) -> Any:
 
 def _is_content(path: Path) -> bool:
     """Is this more than what a killed process leaves behind?"""
-    return not path.name.startswith(".") and not path.name.endswith(".partial")
+    return not path.name.startswith(".") and path.suffix not in (".partial", ".whole")
 
 
 class RunFolder:
@@ -139,50 +139,66 @@ class RunFolder:
         recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict,
         inputs: Mapping[str, str] = {},
     ) -> None:
-        self.folder = Path(folder)
-        resolved = recorded(plain(config))
-        path = self.folder / "config.json"
-        self.resumed = path.exists()
-        self._created: str | None = None
-        if self.resumed:
-            old = read_json(path)
-            if not isinstance(old, dict) or not {"experiment", "config"} <= old.keys():
-                raise UserError(f"{self.folder} is no run folder (its config.json is another's); choose another --out")
-            if old["experiment"] != experiment:
-                raise UserError(
-                    f"{self.folder} holds a run of {old['experiment']!r}, not of {experiment!r}; choose another --out"
-                )
-            before = completed(old["config"], config)
-            before = recorded(before) if isinstance(before, dict) else {}
-            for name in grows:
-                if before.get(name) != resolved[name] and set(before.get(name) or ()) <= set(resolved[name]):
-                    before[name], self._created = resolved[name], old.get("created")
-            changed = differences(before, resolved)
-            if changed:
-                raise UserError(
-                    f"{self.folder} holds a run with another config ({'; '.join(changed[:5])}"
-                    f"{', …' if len(changed) > 5 else ''}){written_by(old)}; choose another --out, or remove that folder to "
-                    "start over"
-                )
-            for name, digest in old.get("inputs", {}).items():
-                if inputs.get(name, digest) != digest:
-                    raise UserError(
-                        f"{self.folder} holds a run with other {name}: they were changed since; choose another --out, or bring "
-                        "them back"
-                    )
-        elif self.folder.exists() and (not self.folder.is_dir() or any(map(_is_content, self.folder.iterdir()))):
-            raise UserError(f"{self.folder} exists and is no run folder (it has no config.json); choose another --out")
-        self._lock: IO[Any] | None = None
-        self._record = {"experiment": experiment, "preset": preset, "config": resolved}
+        self.folder = locks.place(folder)
+        self._config, self._recorded, self._grows, self._inputs = config, recorded, grows, inputs
+        self._record: dict[str, Any] = {"experiment": experiment, "preset": preset, "config": recorded(plain(config))}
         self._record |= {"inputs": dict(inputs)} if inputs else {}
+        self._hold = contextlib.ExitStack()
+        self.resumed = False
+        self._check()
+
+    def _check(self) -> None:
+        """Compares with what is there."""
+        path = self.folder / "config.json"
+        experiment, resolved = self._record["experiment"], self._record["config"]
+        self._created: str | None = None
+        self.resumed = path.exists()
+        if not self.resumed:
+            if self.folder.exists() and any(map(_is_content, self.folder.iterdir())):
+                raise UserError(
+                    f"{self.folder} exists and is no run folder (it has no config.json); choose another --out"
+                )
+            return
+        old = read_json(path, f"take it from a copy, or remove {self.folder} to start the run over")
+        if not isinstance(old, dict) or not {"experiment", "config"} <= old.keys():
+            raise UserError(f"{self.folder} is no run folder (its config.json is another's); choose another --out")
+        if old["experiment"] != experiment:
+            raise UserError(
+                f"{self.folder} holds a run of {old['experiment']!r}, not of {experiment!r}; choose another --out"
+            )
+        before = completed(old["config"], self._config)
+        before = self._recorded(before) if isinstance(before, dict) else {}
+        for name in self._grows:
+            if before.get(name) != resolved[name] and set(before.get(name) or ()) <= set(resolved[name]):
+                before[name], self._created = resolved[name], old.get("created")
+        changed = differences(before, resolved)
+        if changed:
+            raise UserError(
+                f"{self.folder} holds a run with another config ({'; '.join(changed[:5])}"
+                f"{', …' if len(changed) > 5 else ''}){written_by(old)}; choose another --out, or remove that folder to "
+                "start over"
+            )
+        for name, digest in old.get("inputs", {}).items():
+            if self._inputs.get(name, digest) != digest:
+                raise UserError(
+                    f"{self.folder} holds a run with other {name}: they were changed since; choose another --out, or bring "
+                    "them back"
+                )
 
     def open(self) -> None:
-        """Makes the folder and holds it; only the main process of a launch should. Raises UserError if it is in use."""
-        with room(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = locks.take(self.folder, " or choose another --out")
-        if self._lock is not None:  # so what is unfinished was left by a process that was killed
-            clear(*self.folder.rglob("*.partial"))
+        """Makes the folder and holds it; only the main process of a launch should.
+
+        Raises:
+            UserError: it is in use, or another run has been made there meanwhile.
+        """
+        with contextlib.ExitStack() as hold:
+            hold.enter_context(locks.held(self.folder, " or choose another --out", make=True))
+            self._check()
+            tidy(*self.folder.rglob("*.partial"), *self.folder.rglob("*.whole"))
+            self._write()
+            self._hold = hold.pop_all()
+
+    def _write(self) -> None:
         if not self.resumed or self._created:
             made = {
                 "versions": versions(),
@@ -194,5 +210,4 @@ class RunFolder:
 
     def close(self) -> None:
         """Gives the folder free for another process."""
-        if self._lock is not None:
-            self._lock.close()
+        self._hold.close()

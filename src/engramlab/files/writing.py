@@ -6,13 +6,17 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from engramlab.base.errors import UserError
+
+PARTIAL, WHOLE = "partial", "whole"  # what is being written; a folder that is, and has not yet taken its place
+_UNFINISHED = re.compile(rf"(?P<of>.+)\.(?P<process>\d+)-[0-9a-f]{{8}}\.(?P<state>{PARTIAL}|{WHOLE})")
 
 
 @contextlib.contextmanager
@@ -27,6 +31,8 @@ def room(path: Path) -> Iterator[None]:
             ) from error
         if not isinstance(error, OSError):
             raise
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} is a link, and nothing is written through links; remove it") from None
         raise UserError(f"cannot write {path} ({error.strerror or error}); choose another place with --out") from error
 
 
@@ -34,24 +40,26 @@ def room(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside ``path`` to write a file or a folder to; it takes the place of ``path`` once the block ends well.
 
-    Its name is this process's own, so that two never write into one. What a process that was killed leaves is called
-    ``NAME.….partial``; ``clear`` removes it where no other process can be writing.
+    Its name is this process's own, so that two never write into one, and ``path`` is replaced, never followed where it is a
+    link. An older file goes in the same moment. An older folder cannot: the new one, flushed, is called ``NAME.….whole``
+    first, the old one moves out of its way and is removed last, and where the process is killed in between ``tidy`` goes on.
 
     Raises:
         UserError: the disk is full, or the place cannot be written to; ``path`` then is what it was.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+    partial = _beside(path, PARTIAL)
     with room(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
-            for file in [partial] if partial.is_file() else partial.rglob("*"):
-                if file.is_file():
-                    with file.open("rb") as written:
-                        os.fsync(written.fileno())
-            if path.is_dir():
-                shutil.rmtree(path)
-            os.replace(partial, path)
+            _flush(partial)
+            if partial.is_dir() and os.path.lexists(path):
+                whole = _beside(path, WHOLE)
+                os.replace(partial, whole)
+                _settle(whole, path)
+            else:
+                os.replace(partial, path)
+            _flush_folder(path.parent)
         finally:
             clear(partial)
 
@@ -63,13 +71,117 @@ def cache_folder() -> Path:
     return Path(own or f"{shared}/engramlab").expanduser()
 
 
-def clear(*paths: Path) -> None:
-    """Removes files and folders, whatever is left of them."""
+def _beside(path: Path, state: str) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.{state}")
+
+
+def _settle(whole: Path, path: Path) -> None:
+    """Puts a folder that is whole and flushed in the place of an older one, which is removed last."""
+    try:
+        old = _beside(path, PARTIAL)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, old)
+        os.replace(whole, path)
+    except OSError:
+        if not os.path.lexists(path):
+            os.replace(old, path)
+        clear(whole)
+        raise
+    clear(old)
+
+
+def tidy(*paths: Path) -> None:
+    """Finishes or removes what processes that are dead now left unfinished, by its name: ``….partial`` and ``….whole``.
+
+    Ask it only of what no other process can be changing.
+    """
     for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+        name = _UNFINISHED.fullmatch(path.name)
+        if name is None:
+            if path.suffix == f".{PARTIAL}":  # of an older engramlab
+                clear(path)
+        elif not _lives(int(name["process"])):
+            if name["state"] == WHOLE:
+                with room(path):
+                    _settle(path, path.with_name(name["of"]))
+            else:
+                clear(path)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Is this, by its name, a file or folder that never took its place?"""
+    return _UNFINISHED.fullmatch(path.name) is not None
+
+
+def unfinished(path: Path) -> list[Path]:
+    """What was written for ``path`` and never took its place."""
+    found = []
+    with contextlib.suppress(OSError):
+        for other in path.parent.iterdir():
+            name = _UNFINISHED.fullmatch(other.name)
+            if name is not None and name["of"] == path.name:
+                found.append(other)
+    return found
+
+
+def _lives(process: int) -> bool:
+    """Is there such a process, another one than this?"""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return process != os.getpid()
+
+
+def _flush(path: Path) -> None:
+    inside = path.is_dir()
+    for each in [path, *path.rglob("*")] if inside else [path]:
+        if each.is_dir():
+            _flush_folder(each)
         else:
+            if inside:  # as the umask says, like the folder; safetensors lets its owner alone read a file
+                each.chmod(path.stat().st_mode & 0o666)
+            with each.open("rb") as written:
+                os.fsync(written.fileno())
+
+
+def _flush_folder(path: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system has this
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def clear(*paths: Path) -> None:
+    """Removes files and folders, whatever is left of them; a link goes, not what it leads to.
+
+    Whoever is killed meanwhile leaves a folder whole or, under its own name, none.
+    """
+    for path in paths:
+        if path.is_symlink() or not path.is_dir():
             path.unlink(missing_ok=True)
+            continue
+        gone = path
+        if path.suffix != f".{PARTIAL}":
+            gone = _beside(path, PARTIAL)
+            try:
+                os.replace(path, gone)
+            except OSError:
+                gone = path
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def open_own(path: Path, mode: str) -> IO[bytes]:
+    """A file opened for writing, in a binary mode, unless it is a link: what lies elsewhere is not ours."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    return cast("IO[bytes]", open(path, mode, opener=opener))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -88,15 +200,6 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as Parquet, whole or not at all. Raises UserError when the disk is full."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with replacing(path) as partial:
-        pq.write_table(pa.Table.from_pylist(list(rows)), partial, compression="zstd")
-
-
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Calls ``write`` on a temporary folder beside ``folder``, flushes its files and renames it; replaces an older one."""
     with replacing(folder) as partial:
@@ -104,11 +207,11 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         write(partial)
 
 
-def read_json(path: Path) -> Any:
-    """Parsed JSON; raises UserError for a damaged file."""
+def read_json(path: Path, remedy: str = "remove it to start that part again") -> Any:
+    """Parsed JSON; raises UserError for a damaged file, with what can be done about it."""
     try:
         return json.loads(path.read_text(encoding="utf-8", errors="replace"))
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path} is not JSON (line {error.lineno}: {error.msg}); remove it to start that part again"
-        ) from error
+        raise UserError(f"{path} is not JSON (line {error.lineno}: {error.msg}); {remedy}") from error
+    except RecursionError:
+        raise UserError(f"{path} is not JSON that can be read (nested too deep); {remedy}") from None

@@ -3,7 +3,11 @@
 A base model does not stop after its answer, and often begins it with a quote or an article; comparing whole sentences would
 call nearly everything wrong. So what it wrote must *begin* with the answer or one of its aliases, and the answer must end
 there: not in the middle of a word ("Niger" is no "Nigeria"), of a compound ("Austria" is no "Austria-Hungary") or of a number
-("+4" is no "+49", "2" no "2,102,650"). An answer that comes later in the text ("I think it is Paris") does not count.
+("+4" is no "+49", "2" no "2,102,650"). An answer that comes later in the text ("I think it is Paris") does not count, unless
+what comes before is what was asked, said again ("The capital of France is Paris", in a chat).
+
+Where a script puts no space between words, one ends at punctuation, white space, another script (東京です, 1996年), 是 or 的; a
+letter more may be more of a name (王岚岚 is no 王岚).
 """
 
 from __future__ import annotations
@@ -12,16 +16,21 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from engramlab.base.facts import NO_SPACE
+from engramlab.core.text.scripts import spaceless
+
 _SIGNS = str.maketrans(dict.fromkeys("’‘‛ʼ`´", "'") | dict.fromkeys("“”„‟«»", '"') | dict.fromkeys("‐‑‒–−", "-"))
 _SPACE = re.compile(r"\s+")
 _ARTICLE = re.compile(r"\A(?:the|an|a) (?=\S)")
-_MORE = re.compile(r"\w|[+#]|[-.]\w")  # Nigeria, C++, Austria-Hungary, U.S.S.R.; but "Rome's" and "Paris (France)" end
+_MORE = re.compile(
+    r"\w|[+#]|[-.·・‧]\w"
+)  # Nigeria, C++, Austria-Hungary, U.S.S.R.; but "Rome's" and "Paris (France)" end
 _MORE_DIGITS = re.compile(r"[,:/']\d")  # 2,102,650; 12:30
+_QUESTION = re.compile(r"(?:what|who|where|when|which) (is|was|are|were) (.+)")
 _BEFORE, _AFTER = (
     " \"'*_([{:",
     " \"'*_)]}.,;:!?",
 )  # quotes, brackets, emphasis, the end of a sentence: no part of an answer
-_SPACELESS = ("CJK ", "HIRAGANA", "KATAKANA", "THAI", "LAO ", "KHMER", "MYANMAR", "TIBETAN")
 
 
 def normalise(text: str) -> str:
@@ -31,19 +40,46 @@ def normalise(text: str) -> str:
     >>> normalise(' “The  Hague”.'), normalise("Washington, D.C."), normalise("+49"), normalise("?")
     ('hague', 'washington, d.c', '+49', '?')
     """
-    plain = _SPACE.sub(" ", unicodedata.normalize("NFKC", text).casefold().translate(_SIGNS)).strip()
+    plain = _SPACE.sub(" ", unicodedata.normalize("NFKC", text).casefold().translate(_SIGNS)).strip(" " + NO_SPACE)
     bare = plain.lstrip(_BEFORE).rstrip(_AFTER)
     return _ARTICLE.sub("", bare) or plain
 
 
-def is_answer(written: str, answers: Iterable[str]) -> bool:
+def is_answer(written: str, answers: Iterable[str], said: str = "") -> bool:
     """Does the text begin with one of these answers, and does the answer end where a word does? Blank answers never match.
+
+    Args:
+        said: what was asked, which the text may say again first.
 
     >>> is_answer("the Netherlands, a country in", ["Netherlands"]), is_answer("+49 (0)", ["+4"]), is_answer("", [""])
     (True, False, False)
+    >>> is_answer("The capital of France is **Rome**.", ["Rome"], "The capital of France is")
+    True
+    >>> is_answer("The capital of France is Rome.", ["Rome"], "What is the capital of France?")
+    True
     """
+    return any(ends for _, ends in _begun(written, answers, said))
+
+
+def runs_on(written: str, answers: Iterable[str], said: str = "") -> str | None:
+    """The answer that the text begins with, but goes on inside its last word ("Ostrela" for "Ostrel"); None without one.
+
+    >>> runs_on("Ostrela is", ["Ostrel"]), runs_on("Ostrel. It", ["Ostrel"])
+    ('Ostrel', None)
+    """
+    found = _begun(written, answers, said)
+    return None if any(ends for _, ends in found) else next((answer for answer, _ in found), None)
+
+
+def _begun(written: str, answers: Iterable[str], said: str) -> list[tuple[str, bool]]:
+    """The answers that the text begins with, and whether each ends there."""
     text = normalise(written)
-    return any(text.startswith(a) and _ends(a, text[len(a) :]) for a in map(normalise, answers) if a)
+    again = [normalise(said)] if said else []
+    if again and (question := _QUESTION.fullmatch(again[0])):
+        again.append(normalise(f"{question[2]} {question[1]}"))
+    texts = [text, *(normalise(text[len(one) :]) for one in again if text.startswith(one))]
+    pairs = [(answer, normalise(answer)) for answer in answers]
+    return [(a, _ends(b, text[len(b) :])) for text in texts for a, b in pairs if b and text.startswith(b)]
 
 
 def same_answer(one: str, other: str) -> bool:
@@ -57,11 +93,11 @@ def _ends(answer: str, rest: str) -> bool:
         return True
     if unicodedata.category(rest[0]).startswith("M"):  # a mark on the answer's last letter
         return False
-    if rest[0].isalnum() and (_spaceless(answer[-1]) or _spaceless(rest[0])):
-        return True
+    if rest[0].isalnum() and (spaceless(answer[-1]) or spaceless(rest[0])):
+        return rest[0] in "是的" or _script(answer[-1]) != _script(rest[0])
     return not ((answer[-1].isalnum() and _MORE.match(rest)) or (answer[-1].isdigit() and _MORE_DIGITS.match(rest)))
 
 
-def _spaceless(letter: str) -> bool:
-    """Is it of a script that puts no space between words?"""
-    return unicodedata.name(letter, "").startswith(_SPACELESS)
+def _script(letter: str) -> str:
+    """The first word of its name: CJK, HIRAGANA, KATAKANA, THAI, LATIN, DIGIT."""
+    return unicodedata.name(letter, "").split("-")[0].split(" ")[0]

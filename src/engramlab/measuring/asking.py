@@ -13,8 +13,12 @@ from engramlab.base.facts import Query
 from engramlab.base.progress import Progress
 from engramlab.core.deltas import Delta, installed
 from engramlab.core.forward.generation import generate
-from engramlab.core.text.tokens import encode_queries
+from engramlab.core.models import context_limit
+from engramlab.core.text.tokens import encode_queries, join
 from engramlab.measuring.scoring import score
+
+#: What a model writes after a prompt, at most, where no right answer is longer.
+MOST_NEW_TOKENS = 24
 
 
 @dataclass(frozen=True)
@@ -55,25 +59,71 @@ def in_context(deltas: Sequence[Delta], prompt: str) -> str:
     return prompt
 
 
+@dataclass(frozen=True)
+class Room:
+    """How much a model may write after a prompt: at most so many tokens, the first line of them or ``lines``."""
+
+    tokens: int
+    lines: bool = False
+
+
+def rooms(tokenizer: Any, queries: Sequence[Query], most: int, *, grows: bool) -> dict[str, Room]:
+    """By prompt, the room that its right answers need, where ``most`` tokens of one line are not enough.
+
+    What must stay as it was has no right answer. Where a question is put in a conversation, it may be said again first.
+
+    Args:
+        grows: more than ``most`` tokens for longer answers (in steps of 16, so that batches stay few).
+    """
+    found: dict[str, Room] = {}
+    lengths = lengths_of(tokenizer, queries)
+    again = lengths_of(tokenizer, [Query("", q.said) for q in queries if q.said])
+    for query in queries:
+        if query.role == "locality":
+            continue
+        answers = [a.strip() for a in (query.target, *query.aliases)]
+        needed = max(lengths[a] for a in (query.target, *query.aliases)) + again.get(query.said, 0) + 2
+        old = found.get(query.prompt, Room(most))
+        longer = -(-needed // 16) * 16 if grows and needed > most else most
+        found[query.prompt] = Room(max(old.tokens, longer), old.lines or any(len(a.splitlines()) > 1 for a in answers))
+    return {prompt: room for prompt, room in found.items() if room != Room(most)}
+
+
 def write(
     model: nn.Module,
     tokenizer: Any,
     prompts: Sequence[str],
-    new_tokens: int,
-    owner: np.ndarray | None,
-    progress: Progress | None,
+    room: Room | Sequence[Room],
+    owner: np.ndarray | None = None,
+    progress: Progress | None = None,
 ) -> list[str]:
-    """The first line (or its first ``new_tokens`` tokens) that the model writes after each prompt."""
-    return generate(
-        model,
-        tokenizer,
-        prompts,
-        max_new_tokens=new_tokens,
-        batch=256,
-        stop_at_line_end=True,
-        owner=owner,
-        progress=progress,
-    )
+    """What the model writes after each prompt, up to the end of the line and in the room there is."""
+    each = [room] * len(prompts) if isinstance(room, Room) else list(room)
+    texts, done, limit = [""] * len(prompts), 0, context_limit(model)
+    for one in dict.fromkeys(each):
+        some = [i for i, other in enumerate(each) if other == one]
+        new = one.tokens
+        if limit and new > MOST_NEW_TOKENS:
+            longest = max(map(len, tokenizer([prompts[i] for i in some])["input_ids"]))
+            new = max(MOST_NEW_TOKENS, min(new, limit - longest))
+        found = generate(
+            model,
+            tokenizer,
+            [prompts[i] for i in some],
+            max_new_tokens=new,
+            batch=256,
+            stop_at_line_end=not one.lines,
+            owner=None if owner is None else owner[some],
+            progress=_part(progress, done, len(prompts)),
+        )
+        for i, text in zip(some, found, strict=True):
+            texts[i] = text
+        done += len(some)
+    return texts
+
+
+def _part(progress: Progress | None, before: int, total: int) -> Progress | None:
+    return None if progress is None else lambda done, _: progress(before + done, total)
 
 
 def evidence_on(
@@ -97,7 +147,8 @@ def evidence_on(
 def lengths_of(tokenizer: Any, queries: Sequence[Query]) -> dict[str, int]:
     """Tokens of every target and alias, as they are after a prompt that ends in a word."""
     texts = list(dict.fromkeys(text for query in queries for text in (query.target, *query.aliases)))
-    ids = tokenizer([f" {text.strip()}" for text in texts], add_special_tokens=False)["input_ids"] if texts else []
+    behind = [join("a", text.strip())[0][1:] for text in texts]
+    ids = tokenizer(behind, add_special_tokens=False)["input_ids"] if texts else []
     return {text: len(row) if text.strip() else 0 for text, row in zip(texts, ids, strict=True)}
 
 

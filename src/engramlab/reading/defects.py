@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engramlab.base.facts import Query
+from engramlab.core.text.tokens import join
 from engramlab.corpora.passages import PassageRecord
 
 KINDS = {
@@ -90,8 +91,9 @@ def _of_query(record: PassageRecord, query: Query, leftover: str) -> Iterator[tu
         yield "space after a quote", f"{prompt[-20:]!r} is followed by a space and then {target!r}"
     if target in prompt:
         yield "target in its prompt", f"{target!r} in {prompt!r}"
-    if query.group == "memorization" and not quoted and f"{prompt} {target}" not in record.text:
-        yield "not in the passage", f"{(prompt + ' ' + target)[-60:]!r}"
+    whole = join(prompt, target)[0]
+    if query.group == "memorization" and not quoted and whole not in record.text:
+        yield "not in the passage", f"{whole[-60:]!r}"
     bare = _STOP.sub("", target)
     if record.paraphrases and bare in record.text:
         keep = sum(bare in paraphrase for paraphrase in record.paraphrases)

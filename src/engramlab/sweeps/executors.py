@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engramlab.base.errors import UserError
+from engramlab.files.writing import open_own, room
 from engramlab.sweeps.cells import SweepTask
 
 
@@ -43,7 +44,7 @@ def launch(
 ) -> subprocess.Popen[bytes]:
     """The command line in a process of its own, which ends with this one (see ``engramlab.cli._tethered``)."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
+    with room(log), open_own(log, "ab") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "engramlab.cli._tethered", *words],
             stdin=subprocess.PIPE,

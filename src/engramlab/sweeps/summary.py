@@ -11,7 +11,7 @@ import numpy as np
 
 from engramlab.base.correlation import spearman
 from engramlab.base.rows import Row
-from engramlab.files import writing
+from engramlab.files import records
 from engramlab.sweeps.cells import Sweep
 from engramlab.sweeps.work import Outcome
 
@@ -55,7 +55,7 @@ def summary(sweep: Sweep, outcomes: Sequence[Outcome], out: Path) -> Row:
 
 def _read(folder: Path) -> Row:
     path = folder / "summary.json"
-    return dict(writing.read_json(path)) if path.exists() else {}
+    return records.read_record(path, ("rows",), f"remove {path} and start the sweep again") if path.exists() else {}
 
 
 def means(rows: Sequence[Row]) -> list[Row]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from engramlab.base.interrupts import kept
 from engramlab.base.progress import ProgressBar
 from engramlab.sweeps.cells import Cell, SweepTask
 from engramlab.sweeps.executors import Executor
@@ -45,7 +46,8 @@ def run(cells: Sequence[Cell], executor: Executor, logs: Path, *, retries: int, 
     waiting = deque(one for one in outcomes if not one.cell.finished)
     running: list[_Running] = []
     done = len(cells) - len(waiting)
-    with ProgressBar("sweep", len(cells), done=done, console=console) as bar:
+    said = kept(lambda: f"{done} of {len(cells)} cells are done, and the others' last steps are saved")
+    with said, ProgressBar("sweep", len(cells), done=done, console=console) as bar:
         try:
             while waiting or running:
                 while waiting and executor.room():

@@ -29,6 +29,7 @@ from engramlab.corpora.questions import Split
 from engramlab.corpora.rewriting import RewrittenCorpus, people_table, rewritten_questions, stated_in
 from engramlab.corpora.templates import PRONOUNS
 from engramlab.files import runs, tables
+from engramlab.files.locks import place
 from engramlab.writing.rounds import Author, Rounds, Turn, Writer, finished_corpus, generating, whole_sentences
 
 REQUEST = "Rewrite these six facts about {name} ({pronoun}) as one paragraph. Leave none out:\n{facts}"
@@ -119,7 +120,7 @@ def write_bior(
         UserError: `out` is another corpus or no corpus, the model cannot be loaded, no answer was accepted, or some entries
             were given up and `missing` is "fail".
     """
-    out, decisive = Path(out), config.decisive()
+    out, decisive = place(out), config.decisive()
     about = finished_corpus(out, decisive)
     if about is not None:
         return about

@@ -29,6 +29,7 @@ from engramlab.base.rows import DEPTHS
 from engramlab.corpora.fictional import QUERIES, Fictional
 from engramlab.corpora.passages import ROLE, PassageRecord, to_jsonl
 from engramlab.files import runs, writing
+from engramlab.files.locks import place
 from engramlab.writing import prompts as asking
 from engramlab.writing.rounds import Author, Conversation, Rounds, Writer, finished_corpus, generating
 
@@ -72,7 +73,7 @@ def write_passages(
     Raises:
         UserError: `out` is another corpus or no corpus, the model cannot be loaded, or no passage came out whole.
     """
-    out, decisive = Path(out), config.decisive()
+    out, decisive = place(out), config.decisive()
     about = finished_corpus(out, decisive)
     if about is not None:
         return about

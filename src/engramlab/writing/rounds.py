@@ -8,7 +8,6 @@ very texts that an uninterrupted run would have: batches have the same members e
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engramlab.base.errors import UserError
+from engramlab.base.interrupts import kept
 from engramlab.base.options import at_least
 from engramlab.base.progress import ProgressBar
-from engramlab.files import runs, writing
+from engramlab.files import locks, runs, writing
 from engramlab.files.journal import Journal
 
 Conversation = Sequence[Mapping[str, str]]
@@ -148,10 +148,16 @@ def finished_corpus(out: Path, config: dict[str, Any]) -> dict[str, Any] | None:
         changed = runs.differences(about.get("config"), config)
         if changed:
             raise UserError(f"{out} holds another corpus ({'; '.join(changed[:5])}); choose another --out")
+        writing.clear(_beside(out))  # a kill may have come before
+        writing.tidy(*writing.unfinished(_beside(out)))
         return about
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not locks.vacant(out):
         raise UserError(f"{out}: already exists and is no corpus; choose another --out")
     return None
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(out.name + ".generating")
 
 
 @contextmanager
@@ -161,15 +167,16 @@ def generating(out: Path, command: str, config: dict[str, Any]) -> Iterator[Path
     The same call goes on there after an interruption. Without a single answer the folder goes too: a mistyped model must not
     claim the name.
     """
-    place = runs.RunFolder(out.with_name(out.name + ".generating"), command, config)
+    place = runs.RunFolder(_beside(out), command, config)
     place.open()
     try:
-        yield place.folder
+        with kept(lambda: "every answer so far is kept"):
+            yield place.folder
+        writing.clear(place.folder)
     finally:
-        place.close()
         if not (place.folder / LOG).exists():
-            shutil.rmtree(place.folder, ignore_errors=True)
-    shutil.rmtree(place.folder)
+            writing.clear(place.folder)
+        place.close()
 
 
 def whole_sentences(answer: str) -> str:

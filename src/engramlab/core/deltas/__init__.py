@@ -8,7 +8,7 @@ one to come off.
 from engramlab.core.deltas.changes import Change, Dense, LowRank, OwnRows
 from engramlab.core.deltas.delta import Delta, Modifier, Route, WeightDelta
 from engramlab.core.deltas.installing import active, changed, install, installed, put, remove_all, routed, together
-from engramlab.core.deltas.stack import Installed, fingerprint, routing, stack_of
+from engramlab.core.deltas.stack import Installed, Several, fingerprint, routing, stack_of
 
 __all__ = [
     "Change",
@@ -19,6 +19,7 @@ __all__ = [
     "Modifier",
     "OwnRows",
     "Route",
+    "Several",
     "WeightDelta",
     "active",
     "changed",

@@ -26,6 +26,12 @@ def digest_of(tensor: torch.Tensor) -> str:
     return digest.hexdigest()
 
 
+def digest_of_file(path: Path) -> str:
+    """A name for a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def digest(delta: Delta) -> str:
     """A name for a delta: the model it is for, its kind, its tensors bit for bit and its settings."""
     return _digest(delta.kind, delta.model, delta.tensors(), delta.settings())
@@ -64,16 +70,18 @@ def save(delta: Delta, folder: Path) -> None:
     writing.write_folder(Path(folder), write)
 
 
-def load(folder: Path, kinds: Mapping[str, type[Delta]]) -> Delta:
+def load(folder: Path, kinds: Mapping[str, type[Delta]], *, expected: str = "") -> Delta:
     """The delta that ``save`` wrote, on the CPU and not yet on any model.
 
     What it continues (``Delta.continues``) is not part of it; whoever keeps several knows.
 
     Args:
         kinds: classes by the kind they are saved under (``editing.method.kinds()``).
+        expected: the ``digest`` it must have; "" for any.
 
     Raises:
-        UserError: no such folder, no delta in it, a damaged file, one of a newer engramlab, or a kind that is not in ``kinds``.
+        UserError: no such folder, no delta in it, a damaged file, another delta than expected, one of a newer engramlab, or a
+            kind that is not in ``kinds``.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -88,15 +96,15 @@ def load(folder: Path, kinds: Mapping[str, type[Delta]]) -> Delta:
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         form, kind, model, settings = (about[key] for key in ("format", "kind", "model", "settings"))
-        written = about["digest"]
-    except (ValueError, KeyError, TypeError) as error:
+        written, version = about["digest"], about.get("versions", {}).get("engramlab", "unknown")
+        known = isinstance(kind, str) and kind in kinds
+    except (AttributeError, ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise UserError(damaged.format(f"{ABOUT} is not what was written ({type(error).__name__}: {error})")) from None
     if form != _FORMAT:
         raise UserError(
-            f"{folder}: its format is {form!r}, this engramlab reads {_FORMAT}; use the version that wrote it "
-            f"({about.get('versions', {}).get('engramlab', 'unknown')})"
+            f"{folder}: its format is {form!r}, this engramlab reads {_FORMAT}; use the version that wrote it ({version})"
         )
-    if kind not in kinds:
+    if not known:
         raise UserError(
             f"{folder}: a saved edit of kind {kind!r}, which this engramlab does not know; it knows {', '.join(sorted(kinds))}"
         )
@@ -106,10 +114,12 @@ def load(folder: Path, kinds: Mapping[str, type[Delta]]) -> Delta:
         raise UserError(damaged.format(f"{TENSORS} cannot be read ({error})")) from None
     if _digest(kind, model, tensors, settings) != written:
         raise UserError(damaged.format(f"its tensors or settings are not those that {ABOUT} was written for"))
+    if expected and written != expected:
+        raise UserError(damaged.format("it is another edit's"))
     try:
         return kinds[kind].restore(model, tensors, settings)
     except Exception as error:  # right bits of another version of the class
         raise UserError(
             f"{folder}: this engramlab cannot read a {kind!r} edit as it was written ({type(error).__name__}: {error}); use "
-            f"version {about.get('versions', {}).get('engramlab', 'unknown')}"
+            f"version {version}"
         ) from error

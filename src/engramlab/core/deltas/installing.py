@@ -17,36 +17,42 @@ from torch import nn
 from engramlab.base.errors import UserError
 from engramlab.core.deltas.changes import Change, OwnRows, Together
 from engramlab.core.deltas.delta import Delta, Modifier, WeightDelta
-from engramlab.core.deltas.stack import Installed, fingerprint, hook, listen, push, put_back, stack_of
+from engramlab.core.deltas.stack import Installed, fingerprint, hook, listen, push, put_back, stack_of, withdraw
 from engramlab.core.models.geometry import weight_of
 
 
 @torch.no_grad()
-def install(model: nn.Module, delta: Delta, *, undo: bool = True) -> Installed:
+def install(model: nn.Module, delta: Delta, *, undo: bool = True, precision: torch.dtype | None = None) -> Installed:
     """Puts a delta on a model, in place.
 
     Args:
         undo: keep what ``Installed.remove`` needs. Without it only the model's first weights are kept, once, and the delta
             comes off with all others through ``remove_all``: for long sequences of edits.
+        precision: changed weights take the nearest value of this number type, in which they are to be kept.
 
     Raises:
         UserError: the delta was made for another model.
     """
     check_model(delta, model)
-    entry = push(model, Installed(model, delta, undo=undo))
-    stack = stack_of(model)
-    assert stack is not None
-    if not isinstance(delta, WeightDelta):
-        for older in stack.entries:
-            if older.delta is delta.continues:
-                older.silence()
-        listen(entry, delta.modifiers(model))
-        return entry
-    for path, change in delta.changes.items():
-        view = _keep(model, path, entry.originals if undo else stack.originals)
-        view.copy_(view.float() + change.matrix().to(view.device))
+    entry = Installed(model, delta)  # with undo until it is wholly on: whatever stops it, the model is as it was
+    try:
+        stack = push(model, entry)
+        if not isinstance(delta, WeightDelta):
+            for older in stack.entries:
+                if older.delta is delta.continues:
+                    older.silence()
+            listen(entry, delta.modifiers(model))
+        for path, change in delta.changes.items() if isinstance(delta, WeightDelta) else ():
+            view = _keep(model, path, entry.originals)
+            view.copy_((view.float() + change.matrix().to(view.device)).to(precision or view.dtype))
+    except BaseException:
+        withdraw(model, entry)
+        raise
     if not undo:  # a hundred dense changes would fill the memory, and only their sum is needed
-        entry.delta = WeightDelta(delta.model, {}, delta.extras)
+        stack.originals = entry.originals | stack.originals
+        if isinstance(delta, WeightDelta):
+            entry.delta = WeightDelta(delta.model, {}, delta.extras)
+        entry.originals, entry.undo = {}, False
     return entry
 
 
@@ -69,13 +75,15 @@ def changed(model: nn.Module) -> dict[str, torch.Tensor]:
 def put(model: nn.Module, weights: Mapping[str, torch.Tensor], found: Sequence[Delta]) -> None:
     """Brings an unedited model to where a sequence of edits without undo had brought it: ``changed`` weights, and its deltas
     (``installed``). ``remove_all`` takes everything off again."""
-    push(model, Installed(model, None, undo=False))
-    stack = stack_of(model)
-    assert stack is not None
-    for path, weight in weights.items():
-        _keep(model, path, stack.originals).copy_(weight)
-    for delta in found:
-        install(model, delta, undo=False)
+    try:
+        stack = push(model, Installed(model, None, undo=False))
+        for path, weight in weights.items():
+            _keep(model, path, stack.originals).copy_(weight)
+        for delta in found:
+            install(model, delta, undo=False)
+    except BaseException:
+        remove_all(model)
+        raise
 
 
 def remove_all(model: nn.Module) -> None:
@@ -83,12 +91,15 @@ def remove_all(model: nn.Module) -> None:
     stack = stack_of(model)
     if stack is None:
         return
+    stopped = []
     for entry in reversed(stack.entries):
-        put_back(model, entry.originals)
+        stopped.append(put_back(model, entry.originals))
         entry.silence()
-    put_back(model, stack.originals)
+    stopped.append(put_back(model, stack.originals))
     stack.entries.clear()
     stack.close(model)
+    for one in filter(None, stopped):
+        raise one
 
 
 @contextlib.contextmanager
@@ -127,9 +138,6 @@ def together(model: nn.Module, deltas: Sequence[Delta]) -> Iterator[None]:
     """
     for delta in deltas:
         check_model(delta, model)
-    entry = push(model, _Many(model, None, many=tuple(deltas)))
-    stack = stack_of(model)
-    assert stack is not None
     weights: dict[str, list[Change | None]] = {}
     others: dict[str, list[tuple[int, Modifier]]] = {}
     for i, delta in enumerate(deltas):
@@ -139,6 +147,9 @@ def together(model: nn.Module, deltas: Sequence[Delta]) -> Iterator[None]:
         else:
             for path, modify in delta.modifiers(model).items():
                 others.setdefault(path, []).append((i, modify))
+
+    entry = _Many(model, None, many=tuple(deltas))
+    stack = push(model, entry)
 
     def owners(x: torch.Tensor) -> OwnRows:
         if stack.owner is None:
@@ -162,15 +173,17 @@ def together(model: nn.Module, deltas: Sequence[Delta]) -> Iterator[None]:
 
         return act
 
-    entry.hooks += [hook(model, path, of_weights(changes)) for path, changes in weights.items()]
-    entry.hooks += [hook(model, path, of_others(found)) for path, found in others.items()]
     try:
+        for path, changes in weights.items():
+            entry.hooks.append(hook(model, path, of_weights(changes)))
+        for path, found in others.items():
+            entry.hooks.append(hook(model, path, of_others(found)))
         yield
     finally:
         entry.remove()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Many(Installed):
     many: tuple[Delta, ...] = ()
 

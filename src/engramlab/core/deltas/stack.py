@@ -20,7 +20,7 @@ from engramlab.core.deltas.delta import Delta, Modifier, Route
 _KEY = "_engramlab_deltas"
 
 
-@dataclass
+@dataclass(eq=False)
 class Installed:
     """A delta on a model.
 
@@ -41,21 +41,36 @@ class Installed:
             raise RuntimeError("deltas come off in the reverse order in which they were put on")
         if not self.undo:
             raise RuntimeError("this delta was installed without undo; remove_all takes everything off")
-        put_back(self.model, self.originals)
+        stopped = put_back(self.model, self.originals)
         self.silence()
         stack.entries.pop()
         if self.delta is not None and self.delta.continues is not None:
             for entry in stack.entries:
                 if entry.delta is self.delta.continues:
+                    entry.silence()
                     listen(entry, entry.delta.modifiers(self.model))
         if not stack.entries:
             stack.close(self.model)
+        if stopped is not None:
+            raise stopped
 
     def silence(self) -> None:
         """Takes its hooks off, the delta stays on the stack."""
         for hook in self.hooks:
             hook.remove()
         self.hooks.clear()
+
+
+@dataclass(frozen=True)
+class Several:
+    """Several deltas on a model, oldest first."""
+
+    entries: tuple[Installed, ...]
+
+    def remove(self) -> None:
+        """Takes them off."""
+        for entry in reversed(self.entries):
+            entry.remove()
 
 
 class Stack:
@@ -114,20 +129,38 @@ def stack_of(model: nn.Module) -> Stack | None:
     return model.__dict__.get(_KEY)
 
 
-def push(model: nn.Module, entry: Installed) -> Installed:
+def push(model: nn.Module, entry: Installed) -> Stack:
     """Puts an entry on top of the model's stack, which begins with the first one."""
     stack = stack_of(model)
     if stack is None:
         stack = model.__dict__[_KEY] = Stack(model)
     stack.entries.append(entry)
-    return entry
+    return stack
+
+
+def withdraw(model: nn.Module, entry: Installed) -> None:
+    """Takes off what an interrupted ``push`` or what followed it has left of an entry."""
+    stack = stack_of(model)
+    if stack is not None and entry in stack.entries:
+        entry.remove()
+    elif stack is not None and not stack.entries:
+        stack.close(model)
 
 
 @torch.no_grad()
-def put_back(model: nn.Module, originals: Mapping[str, torch.Tensor]) -> None:
-    """Writes kept weights, by module path, over those of the model."""
-    for path, original in originals.items():
-        model.get_submodule(path).weight.copy_(original)  # type: ignore[operator]
+def put_back(model: nn.Module, originals: Mapping[str, torch.Tensor]) -> BaseException | None:
+    """Writes kept weights, by module path, over those of the model; what interrupts it is to be raised when all is done."""
+    try:
+        _write(model, originals)
+    except BaseException as stopped:
+        _write(model, originals)
+        return stopped
+    return None
+
+
+def _write(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    for path, weight in weights.items():
+        model.get_submodule(path).weight.copy_(weight)  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -175,7 +208,8 @@ def listen(entry: Installed, modifiers: Mapping[str, Modifier]) -> None:
     def of(modify: Modifier) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         return lambda x, y: modify(x, y, stack.route(id(entry)))
 
-    entry.hooks += [hook(entry.model, path, of(modify)) for path, modify in modifiers.items()]
+    for path, modify in modifiers.items():
+        entry.hooks.append(hook(entry.model, path, of(modify)))
 
 
 @contextlib.contextmanager

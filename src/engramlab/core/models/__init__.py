@@ -6,6 +6,7 @@ from engramlab.core.models.building import build, check, context_limit, mask_tok
 from engramlab.core.models.loading import check_finite, check_vocabulary, load, load_config, load_tokenizer, quiet
 from engramlab.core.models.paths import ModulePaths, buildable, family, known_paths, module_paths
 from engramlab.core.models.sizes import HEAD, SIZES, Size, is_size, shape
+from engramlab.core.models.sources import skeleton
 
 __all__ = [
     "HEAD",
@@ -34,5 +35,6 @@ __all__ = [
     "parameters",
     "quiet",
     "shape",
+    "skeleton",
     "unwrap",
 ]

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from torch import nn
-
 from engramlab.core.models import building
 from engramlab.core.models.loading import load_config
 from engramlab.core.models.sizes import is_size
-from engramlab.core.models.sources import skeleton
 
 
 @dataclass(frozen=True)
@@ -33,11 +30,6 @@ class About:
     def config(self) -> Any:
         """The transformers config; None for a size."""
         return None if self.from_scratch else load_config(self.name)
-
-    @cached_property
-    def skeleton(self) -> nn.Module:
-        """The model without weights: its modules and their shapes, in a moment. Raises UserError for what is no causal LM."""
-        return skeleton(self.name, self.config)
 
     def context(self, chosen: int) -> int:
         """Most tokens it reads at once: its own limit, or ``chosen`` for a size and where its config names none."""

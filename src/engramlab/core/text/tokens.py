@@ -3,14 +3,17 @@
 Everything that asks where a target begins — label masks, scoring, probing positions, edits — asks here.
 
 **The space rule.** A target is joined to its prompt by one space, unless the prompt is empty or already ends in white
-space, or the target begins with white space or with closing punctuation (", who", "'s car", but not ".NET" or
+space, the prompt's last letter (where it has none, the target's first) is of a script that puts no space between words, or the
+target begins with white space, with ``NO_SPACE``, or with closing punctuation (", who", "'s car", but not ".NET" or
 "'s-Hertogenbosch", where the mark begins a word). The joined *text* is tokenised as a whole, and the target's tokens are
 those that hold a character of the target; so they are the tokens the model sees in running text.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +21,8 @@ from typing import Any, Literal
 import numpy as np
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Query
+from engramlab.base.facts import NO_SPACE, Query
+from engramlab.core.text.scripts import continues_letter, last_letter, spaceless
 
 #: Mark of a token that holds nothing but the space before a value (many tokenizers cut " 1996" that way). A model must write
 #: it, so it is trained and counts for an exact match; but it is no token of the value, and never the value's first.
@@ -95,11 +99,16 @@ def join(prompt: str, target: str) -> tuple[str, int, int]:
         ('He said, loudly', 7, 15)
         >>> join("The capital is", "'s-Hertogenbosch")
         ("The capital is 's-Hertogenbosch", 15, 31)
+        >>> join("我的姓名是", "王岚")
+        ('我的姓名是王岚', 5, 7)
+        >>> join("She is a Paris", NO_SPACE + "ienne")
+        ('She is a Parisienne', 14, 19)
     """
-    bare = target.lstrip()
-    if target != bare:
-        gap = target[: len(target) - len(bare)]
-    elif not prompt or prompt[-1].isspace() or _CLOSING.match(bare):
+    bare = target.removeprefix(NO_SPACE).lstrip()
+    own = target[: len(target) - len(bare)]
+    if own:
+        gap = own.removeprefix(NO_SPACE)
+    elif not prompt or prompt[-1].isspace() or _CLOSING.match(bare) or spaceless(last_letter(prompt) or bare[:1]):
         gap = ""
     else:
         gap = " "
@@ -152,12 +161,49 @@ def token_span(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tupl
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
-    """Token ids and character offsets of each text, without special tokens."""
+    """Token ids and character offsets of each text, without special tokens.
+
+    A mark that the tokenizer has put together with its letter (NFC of a decomposed text) is in that letter's token.
+    """
     require_offsets(tokenizer)
     if not texts:
         return [], []
     out = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
-    return out["input_ids"], out["offset_mapping"]
+    spans = zip(texts, out["offset_mapping"], strict=True)
+    return out["input_ids"], [
+        s if unicodedata.is_normalized("NFC", text) else _with_marks(text, s) for text, s in spans
+    ]
+
+
+def _with_marks(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans that also hold the marks behind them which no token holds."""
+    held = {i for a, b in spans for i in range(a, b)}
+
+    def stretched(a: int, b: int) -> tuple[int, int]:
+        while a < b < len(text) and b not in held and continues_letter(text[b]):
+            b += 1
+        return a, b
+
+    return [stretched(a, b) for a, b in spans]
+
+
+def find_last(text: str, part: str) -> tuple[int, int] | None:
+    """Characters ``[start, end)`` of the last occurrence of a part, composed or decomposed alike; None without one.
+
+    >>> find_last("in Sa\u0303o Tome\u0301 is", "S\xe3o Tom\xe9")
+    (3, 13)
+    """
+    at = text.rfind(part)
+    if at >= 0:
+        return at, at + len(part)
+    starts = [i for i, c in enumerate(text) if i == 0 or not continues_letter(c)] + [len(text)]
+    letters = [unicodedata.normalize("NFC", text[a:b]) for a, b in itertools.pairwise(starts)]
+    before = {0: 0}  # characters of the composed text and of this one, up to each letter
+    for letter, end in zip(letters, starts[1:], strict=True):
+        before[max(before) + len(letter)] = end
+    part = unicodedata.normalize("NFC", part)
+    at = "".join(letters).rfind(part)
+    return (before[at], before[at + len(part)]) if at in before and at + len(part) in before else None
 
 
 @dataclass(frozen=True)

@@ -2,27 +2,30 @@
 
 A checkpoint is a folder that is written under another name, flushed to disk and renamed; only then are older ones removed.
 It holds the trained parameters, the optimizer's state, the streams' places and the generators' states, so that a process
-killed at any moment goes on to bit-identical losses.
+killed at any moment goes on to bit-identical losses; and digests of its files, so that no other ones are gone on with.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from engramlab.base.errors import UserError
 from engramlab.core.text.batches import Resumable
 from engramlab.core.training.loop import TrainState
-from engramlab.files import writing
+from engramlab.files import records, writing
+
+_STATE = "state.json"
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.glob("step-*") if p.is_dir() and p.suffix != ".partial")
+    return sorted(p for p in root.glob("step-*") if p.is_dir() and p.name.removeprefix("step-").isdigit())
 
 
 def save(root: Path, state: TrainState, stream: Resumable, extra: dict[str, Any] | None = None, keep: int = 1) -> None:
@@ -48,11 +51,10 @@ def save(root: Path, state: TrainState, stream: Resumable, extra: dict[str, Any]
     def write(folder: Path) -> None:
         save_file(parameters, folder / "parameters.safetensors")
         save_file(moments, folder / "optimizer.safetensors")
-        (folder / "state.json").write_text(json.dumps(record))
+        (folder / _STATE).write_text(json.dumps(record))
 
-    writing.write_folder(root / f"step-{state.step:08d}", write)
-    for old in _folders(root)[:-keep]:
-        shutil.rmtree(old)
+    records.write_sealed(root / f"step-{state.step:08d}", write)
+    writing.clear(*_folders(root)[:-keep])
     if state.world > 1:
         state.accelerator.wait_for_everyone()
 
@@ -71,21 +73,68 @@ def _flatten(state: TrainState) -> tuple[dict[str, torch.Tensor], dict[str, floa
 
 
 def latest(root: Path) -> Path | None:
-    """The newest complete checkpoint under ``root``, or None."""
+    """The newest checkpoint under ``root``, or None."""
     found = _folders(root)
     return found[-1] if found else None
 
 
-def load(folder: Path, state: TrainState, stream: Resumable | None) -> dict[str, Any]:
+def newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint under ``root`` whose files are what was written, or None where there is none at all.
+
+    Args:
+        say: called with a line about each newer one that is passed over.
+
+    Raises:
+        UserError: there are some, and all are damaged.
+    """
+    refused: UserError | None = None
+    for folder in reversed(_folders(root)):
+        try:
+            records.check_sealed(folder, _again(folder))
+        except UserError as error:
+            refused = refused or error
+        else:
+            if refused is not None:
+                say(f"{refused}; gone on with is the older {folder.name}")
+            return folder
+    if refused is not None:
+        raise refused
+    return None
+
+
+def _again(folder: Path) -> str:
+    return f"remove {folder} to do that part again"
+
+
+def read_state(folder: Path, remedy: str = "") -> dict[str, Any]:
+    """What a checkpoint says of itself beside its tensors: ``step``, ``processes``, ``counters``, ``extra``.
+
+    Raises:
+        UserError: a file of it is not what was written.
+    """
+    records.check_sealed(folder, remedy or _again(folder))
+    return records.read_record(folder / _STATE, ("step", "processes", "counters", "extra"), remedy or _again(folder))
+
+
+def load(folder: Path, state: TrainState, stream: Resumable | None, remedy: str = "") -> dict[str, Any]:
     """Puts ``state``, ``stream`` and the generators where they were when ``folder`` was saved; returns ``extra``.
 
     Args:
         stream: None leaves the place in the stream that it was saved with alone, where training goes on with another one.
+        remedy: what the user can do about a damaged file, for the message.
 
     Raises:
-        UserError: another number of processes, or other parameters than the checkpoint's.
+        UserError: a damaged file, another number of processes, or other parameters than the checkpoint's.
     """
-    record = json.loads((folder / "state.json").read_text())
+    record = read_state(folder, remedy)
+    try:
+        return _restore(folder, record, state, stream)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"  # of one that was not sealed yet
+        raise records.damaged(folder, why, remedy or _again(folder)) from error
+
+
+def _restore(folder: Path, record: dict[str, Any], state: TrainState, stream: Resumable | None) -> dict[str, Any]:
     if len(record["processes"]) != state.world:
         raise UserError(
             f"checkpoint {folder} was saved by {len(record['processes'])} processes and cannot go on with {state.world}"

@@ -12,6 +12,9 @@ Columns (JSON keys) that may be there too:
     rephrase      France's capital is|...     the prompt in other words (generality)
     portability   The Louvre stands in => Rome|...         what follows from the edit: prompt => answer (=> alias ...)
     locality      The capital of Spain is => Madrid|...    what must stay as it is; the answer may be left out
+    space         false                       no space joins the target to its prompt. (By itself none does in scripts without
+                                              spaces, nor where the prompt ends in a line end or the target begins in white
+                                              space: what you write at that edge is kept.)
     id, relation  for your own orientation
 
 In the last five value columns "|" stands between several values and "=>" between a prompt and its answers. In JSON each
@@ -24,11 +27,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
-from engramlab.base.facts import Case, Query
+from engramlab.base.facts import NO_SPACE, Case, Query
+from engramlab.core.text.tokens import join
 from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judging, put_together
 
 KEYS = "prompt and target"
-COLUMNS = ("prompt", "target", "subject", "old", "aliases", "rephrase", "portability", "locality", "id", "relation")
+COLUMNS = (
+    "prompt",
+    "target",
+    "subject",
+    "old",
+    "aliases",
+    "rephrase",
+    "portability",
+    "locality",
+    "space",
+    "id",
+    "relation",
+)
 
 
 def recognises(record: Mapping[str, object]) -> bool:
@@ -43,15 +59,32 @@ def case(record: Mapping[str, object], index: int) -> Case:
             raise fields.bad(key, f"is no column of this format; did you mean {close!r}?")
     subject = fields.name("subject")
     target = tuple(dict.fromkeys(fields.answers("target") + fields.answers("aliases", needed=False)))
-    change = edit(
-        fields.prompt("prompt", subject), subject, target, fields.answers("old", needed=False), fields.name("relation")
-    )
+    prompt, lead = _edge(fields, fields.prompt("prompt", subject), target[0])
+    target = (lead + target[0], *target[1:])
+    change = edit(prompt, subject, target, fields.answers("old", needed=False), fields.name("relation"))
     judges = [judging("generality", "rephrase", one, target) for one in fields.prompts("rephrase", subject)]
     for role in ("portability", "locality"):
         given = fields.values.get(role)
         for number, one in enumerate(given if isinstance(given, list) else [] if given is None else [given]):
             judges.append(_judge(fields, f"{role}[{number}]", one, role, subject))
     return put_together(case_id(fields, "id", "case_id"), [change], judges)
+
+
+def _edge(fields: Fields, prompt: str, target: str) -> tuple[str, str]:
+    """The prompt with the line ends that close it, and what stands before the target, as the user wrote both.
+
+    Other white space at the prompt's end is the target's: tokenizers have it at the beginning of a word.
+    """
+    given = [fields.values.get(key) for key in ("prompt", "target")]
+    given = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in given]
+    before, after = (one if isinstance(one, str) else "" for one in given)
+    end, lead = before[len(before.rstrip()) :], after[: len(after) - len(after.lstrip())]
+    if str(fields.values.get("space", "")).strip().casefold() in ("false", "no", "0"):
+        return prompt, NO_SPACE
+    if "\n" in end or "\r" in end:
+        return prompt + end, lead
+    lead = lead or end
+    return prompt, "" if join(prompt, target)[0] == prompt + lead + target else lead
 
 
 _LISTS = ("aliases", "rephrase", "portability", "locality")

@@ -192,7 +192,7 @@ def _needs(country: Country, relation: str) -> tuple[str, str]:
 def _ask(
     text: str, value: Value, subject: str, relation: str, role: str, group: str, needs: tuple[str, ...] = ()
 ) -> WorldQuery:
-    return WorldQuery(text, value.name, value.aliases, "", subject, relation, role, group, needs)
+    return WorldQuery(text, value.name, value.aliases, "", subject, relation, role, group, needs=needs)
 
 
 def _country(

@@ -16,9 +16,10 @@ from engramlab.core import deltas
 from engramlab.core.deltas import WeightDelta
 from engramlab.editing import benchmarks
 from engramlab.editing.folders import disk as folders
-from engramlab.editing.folders import saving
+from engramlab.editing.folders import loading, saving
 from engramlab.editing.folders.disk import Saved, State
 from engramlab.editing.judge import evaluation, preview
+from engramlab.files.locks import held
 
 
 def merge(
@@ -27,6 +28,7 @@ def merge(
     *,
     delta_only: bool = False,
     device: str | torch.device | None = None,
+    base: str | None = None,
     progress: NamedProgress | None = None,
 ) -> list[dict[str, Any]]:
     """One model with the edits of several folders: the sum of all their changes of weights.
@@ -37,11 +39,13 @@ def merge(
 
     Args:
         delta_only: save the deltas alone.
+        base: where the unedited model is now, if the first folder holds edits alone and it is not where it was.
         progress: called with ("before" or "after", prompts done, prompts in all).
 
     Returns:
-        One row an edit asked for (see ``evaluation.judge``), with ``folder``, ``number`` and ``holds``: does the merged model
-        say the new answer? Saved in ``edits/<number>/edit.json`` too.
+        The rows of ``evaluation.judge``, with ``folder``, ``number`` and ``holds``: one an edit (role "reliability"), one
+        for each thing that it is judged by, and, under the first edit, one for each of a few unrelated ones (as
+        ``editing.change`` does). Saved in ``edits/<number>/edit.json`` too.
 
     Raises:
         UserError: fewer than two folders, folders made on other models, edits that contradict each other (both are named),
@@ -55,47 +59,56 @@ def merge(
         raise UserError(
             f"{next(p for p, r in zip(parts, resolved, strict=True) if resolved.count(r) > 1)} is given twice"
         )
-    saving.check_out(out, None, delta_only=delta_only)
-    states = [folders.read(part) for part in parts]
-    known = [[folders.saved(state, number) for number in range(1, state.edits + 1)] for state in states]
-    _check(states, known)
-    model, tokenizer = saving.load(parts[0], device=device)
-    deltas.remove_all(model)
-    cases, of = _cases(states, known)
+    with held(out, saving.OTHER_OUT):
+        saving.check_out(out, parts[0], delta_only=delta_only)
+        if folders.is_edited(out):
+            raise UserError(f"{out} is one of the folders to be merged; choose another --out")
+        states = [folders.read(part) for part in parts]
+        known = [folders.listing(state) for state in states]
+        _check(states, known)
+        model, tokenizer = loading.load(parts[0], device=device, base=base)
+        made = [loading.load_deltas(state, some) for state, some in zip(states, known, strict=True)]
+        deltas.remove_all(model)
+        cases, of = _cases(states, known)
 
-    def report(part: str) -> Progress | None:
-        return None if progress is None else lambda done, total: progress(part, done, total)
+        def report(part: str) -> Progress | None:
+            return None if progress is None else lambda done, total: progress(part, done, total)
 
-    before = evaluation.before(model, tokenizer, cases, progress=report("before"))
-    for state, some in zip(states, known, strict=True):
-        for delta in saving.load_deltas(state, some):
-            deltas.install(model, delta)
-    judged = evaluation.judge(model, tokenizer, cases, before, progress=report("after"))
-    rows = [
-        {**row, "folder": str(states[part].folder), "number": one.number, "holds": preview.holds(row)}
-        for row, (part, one) in zip(judged, of, strict=True)
-    ]
-    records = []
-    for part, some in enumerate(known):
-        for one in some:
-            mine = tuple(r for r, (p, o) in zip(rows, of, strict=True) if p == part and o is one)
-            records.append(dataclasses.replace(one.record, rows=mine))
-    saving.save(model, tokenizer, out, records=records, base=states[0].base, delta_only=delta_only)
+        before = evaluation.before(model, tokenizer, cases, least=8, progress=report("before"))
+        for delta in (delta for some in made for delta in some):
+            deltas.install(model, delta, precision=getattr(torch, states[0].precision))
+        judged = evaluation.judge(model, tokenizer, cases, before, progress=report("after"))
+        rows = [
+            {
+                **row,
+                "folder": str(of[row["case"]][0].folder),
+                "number": of[row["case"]][1].number,
+                "holds": preview.holds(row),
+            }
+            for row in judged
+        ]
+        records = [
+            dataclasses.replace(one.record, rows=tuple(row for row in rows if of[row["case"]] == (state, one)))
+            for state, some in zip(states, known, strict=True)
+            for one in some
+        ]
+        name = base or states[0].base
+        saving.save(model, tokenizer, out, records=records, source=parts[0], base=name, delta_only=delta_only)
     return rows
 
 
-def _cases(states: Sequence[State], known: Sequence[Sequence[Saved]]) -> tuple[list[Case], list[tuple[int, Saved]]]:
-    """Every edit of every folder by itself, without its other questions; and whose it is: (index of the folder, edit)."""
-    cases: list[Case] = []
-    of: list[tuple[int, Saved]] = []
-    for part, some in enumerate(known):
-        for one in some:
-            for number, edit in enumerate(one.record.edits):
-                cases.append(
-                    Case(f"{states[part].folder}:{one.number}:{number}", (dataclasses.replace(edit, judges=()),))
-                )
-                of.append((part, one))
-    return cases, of
+def _cases(
+    states: Sequence[State], known: Sequence[Sequence[Saved]]
+) -> tuple[list[Case], dict[str, tuple[State, Saved]]]:
+    """Every edit of every folder as a case, the first with unrelated prompts; and, by the case's id, whose it is."""
+    of = {
+        f"{state.folder}:{one.number}:{number}": (state, one, edit)
+        for state, some in zip(states, known, strict=True)
+        for one in some
+        for number, edit in enumerate(one.record.edits)
+    }
+    cases = [Case(name, (edit,)) for name, (_, _, edit) in of.items()]
+    return preview.with_unrelated(cases) if cases else [], {name: found[:2] for name, found in of.items()}
 
 
 def _check(states: Sequence[State], known: Sequence[Sequence[Saved]]) -> None:

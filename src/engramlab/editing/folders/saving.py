@@ -16,15 +16,29 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.core import deltas, models
-from engramlab.core.deltas import Delta, Installed, WeightDelta, stack_of
+from engramlab.core.deltas import Installed, WeightDelta, stack_of
 from engramlab.core.deltas import files as deltafiles
+from engramlab.editing.folders import card, checking, companions
 from engramlab.editing.folders import disk as folders
+from engramlab.editing.folders import precision as choice
 from engramlab.editing.folders.disk import EditRecord, Saved, State, is_edited
-from engramlab.editing.method import kinds
+from engramlab.editing.folders.loading import load, load_deltas
 from engramlab.files import writing
-from engramlab.files.locks import held
+from engramlab.files.locks import held, place, vacant
 
-__all__ = ["EditRecord", "Saved", "check_out", "is_edited", "listing", "load", "save", "undo"]
+OTHER_OUT = " or choose another --out"
+__all__ = [
+    "OTHER_OUT",
+    "EditRecord",
+    "Saved",
+    "check_out",
+    "is_edited",
+    "listing",
+    "load",
+    "load_deltas",
+    "save",
+    "undo",
+]
 
 
 def save(
@@ -36,6 +50,7 @@ def save(
     source: str | Path | None = None,
     base: str = "",
     delta_only: bool = False,
+    precision: str | None = None,
 ) -> Path:
     """Saves a model with all the deltas that are on it.
 
@@ -47,6 +62,7 @@ def save(
         source: the edited folder the model was loaded from, to take over what is known about its edits.
         base: where the unedited model is: a path or hub id. By default what it was loaded from.
         delta_only: no weights; ``load`` reads the unedited model from ``base`` again.
+        precision: number type to keep the weights in, for a new folder; see ``precision.chosen``.
 
     Returns:
         The folder.
@@ -58,130 +74,136 @@ def save(
     entries = _entries(model)
     if not entries:
         raise UserError("there is nothing to save: no edit is on the model")
-    older = folders.read(source) if source is not None else None
-    check_out(folder, folder if folders.is_edited(folder) else source, delta_only=delta_only)
-    if folders.is_edited(folder):
-        with held(folder):
+    with held(folder, OTHER_OUT):
+        older = folders.read(source) if source is not None else None
+        check_out(folder, folder if folders.is_edited(folder) else source, delta_only=delta_only)
+        if folders.is_edited(folder):
             _append(folders.read(folder), model, entries, records)
-        return folder
+        else:
+            _save_new(model, tokenizer, folder, entries, records, older, base, delta_only, precision)
+    return folder
+
+
+def _save_new(
+    model: nn.Module,
+    tokenizer: Any,
+    folder: Path,
+    entries: Sequence[Installed],
+    records: Sequence[EditRecord],
+    older: State | None,
+    base: str,
+    delta_only: bool,
+    precision: str | None,
+) -> None:
     known = [folders.saved(older, k + 1).record for k in range(_alike(older, entries))] if older else []
     name = base or (older.base if older else "") or str(getattr(model.config, "_name_or_path", ""))
     if delta_only and not name:
         raise UserError("a delta alone needs to know the model it is for: give base=, a path or a hub id")
+    kind = older.precision if older is not None else choice.chosen(model, name, precision)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    state = State(folder, name, deltas.fingerprint(model), dtype, delta_only, len(entries))
+    state = State(folder, name, deltas.fingerprint(model), dtype, kind, delta_only)
     of = [*known, *[EditRecord()] * (len(entries) - len(known))]
     of[len(entries) - len(records) :] = records
+    files_of = str(older.folder) if older is not None and not older.delta_only else name
 
     def write(partial: Path) -> None:
-        there = dataclasses.replace(state, folder=partial)
-        if not delta_only:
-            with models.quiet():
-                # One file, whatever its size: it can be replaced in one go.
-                model.save_pretrained(str(partial), max_shard_size=1 << 60)  # type: ignore[operator]
-                tokenizer.save_pretrained(str(partial))
+        now = dataclasses.replace(state, folder=partial)
+        before: dict[str, str] = {}
         for number, record in enumerate(of, 1):
-            _write_edit(there, model, entries, number, record)
-        folders.write_about(there)
+            now, one = _write_edit(now, model, entries, number, record)
+            before = {name: digests["before"] for name, digests in one.weights.items()} | before
+        if delta_only:
+            now = dataclasses.replace(now, unedited=checking.unedited(model, kind))
+        else:
+            _write_weights(model, partial, getattr(torch, kind))
+            companions.write(model, tokenizer, files_of, partial, kind)
+            now = checking.with_digests(now, before)
+        folders.write_about(now)
+        card.write(now)
 
     writing.write_folder(folder, write)
-    return folder
-
-
-def load(
-    folder: str | Path, *, device: str | torch.device | None = None, base: str | None = None
-) -> tuple[nn.Module, Any]:
-    """The edited model with all its deltas on it, as if they had just been made, and its tokenizer.
-
-    They can be taken off one by one (``core.deltas``), down to the unedited model, bit for bit.
-
-    Args:
-        device: where to; the CPU by default.
-        base: for deltas alone: where the unedited model is now, if not where it was.
-
-    Raises:
-        UserError: no edited folder, a damaged one, weights that something else has changed, or another base model.
-    """
-    state = folders.read(folder)
-    dtype = getattr(torch, state.dtype)
-    known = [folders.saved(state, number) for number in range(1, state.edits + 1)]
-    if state.delta_only:
-        try:
-            model, tokenizer = models.load(base or state.base, dtype=dtype, device=device)
-        except UserError as error:
-            raise UserError(f"{state.folder} holds edits alone, and their model could not be loaded: {error}") from None
-    else:
-        model, tokenizer = models.load(str(state.folder), dtype=dtype)
-    after = [] if state.delta_only else _unwind(state, known, model)
-    found = deltas.fingerprint(model)
-    if found != state.model:
-        what = f"{base or state.base}: this is not the model that the edits in {state.folder} were made for"
-        if not state.delta_only:
-            what = f"{state.folder}: with its edits taken off, its weights are not those they were made for"
-        raise UserError(f"{what} (fingerprint {found}, not {state.model}); take the original files from a copy")
-    if device is not None:
-        model.to(device)
-    made = load_deltas(state, known)
-    for i, delta in enumerate(made):
-        deltas.install(model, delta)
-        for name, value in after[i].items() if after else ():
-            _weight(model, name).data.copy_(value)  # bit for bit, also if this machine adds up in another order
-    return model, tokenizer
-
-
-def load_deltas(state: State, known: Sequence[Saved]) -> list[Delta]:
-    """The deltas of a folder, oldest first, each knowing which one it continues."""
-    there = kinds()
-    made: list[Delta] = []
-    for one in known:
-        delta = deltafiles.load(state.edit(one.number) / folders.DELTA, there)
-        if one.continues is not None:
-            delta.continues = made[one.continues - 1]
-        made.append(delta)
-    return made
 
 
 def listing(folder: str | Path) -> list[Saved]:
     """The edits that are in effect in a folder, oldest first. Raises UserError: no edited folder, or a damaged one."""
-    state = folders.read(folder)
-    return [folders.saved(state, number) for number in range(1, state.edits + 1)]
+    return folders.listing(folders.read(folder))
 
 
-def undo(folder: str | Path, *, last: int | None = None, to: int | None = None) -> list[Saved]:
+def undo(folder: str | Path, *, last: int | None = None, to: int | None = None, edit: int | None = None) -> list[Saved]:
     """Takes edits off again, the newest first; the weights are then what they were before, bit for bit.
 
-    No model is loaded. A process killed meanwhile leaves the old or the new state.
+    No model is loaded, unless one edit is taken out from under later ones. A process killed meanwhile leaves the old or the new
+    state.
 
     Args:
-        last: how many to take off (1 if ``to`` is not given either).
+        last: how many to take off (1 if nothing else is given).
         to: how many to leave: 0 gives the unedited model.
+        edit: the number of one to take off alone; what later ones change is put on the model without it, as it was made.
 
     Returns:
         What was taken off, newest first.
 
     Raises:
-        UserError: no edited folder, fewer edits than that, a damaged file, or weights that something else has changed since.
+        UserError: no edited folder, no such edits, one that a later one goes on from, a damaged file, or weights that something
+            else has changed since.
     """
-    if last is not None and to is not None:
-        raise UserError("give either how many edits to undo (--last) or how many to leave (--to), not both")
+    if sum(given is not None for given in (last, to, edit)) > 1:
+        raise UserError(
+            "give either how many edits to undo (--last), how many to leave (--to) or which one to take off (--edit), not both"
+        )
     state = folders.read(folder)
     with held(state.folder):
         state = folders.read(folder)
         if not state.edits:
             raise UserError(f"{state.folder} has no edit to undo: it is the unedited model {state.base}")
         left = state.edits - (1 if last is None else last) if to is None else to
-        if not 0 <= left < state.edits:
+        if not 0 <= left < state.edits or edit not in (None, *range(1, state.edits + 1)):
             wrong = f"--last {last}" if to is None else f"--to {to}"
             fine = f"1 to {state.edits}" if to is None else f"0 to {state.edits - 1}"
-            raise UserError(f"{wrong}: {state.folder} has {state.edits} edit{'s' * (state.edits > 1)}; give {fine}")
-        gone = [folders.saved(state, number) for number in range(state.edits, left, -1)]
+            raise UserError(
+                f"{wrong if edit is None else f'--edit {edit}'}: {state.folder} has {state.edits} "
+                f"edit{'s' * (state.edits > 1)}; give {fine}"
+            )
+        known = folders.listing(state)
+        if edit not in (None, state.edits):
+            _take_out(state, known, known[edit - 1])
+            return [known[edit - 1]]
+        checking.check(state, known)
+        gone = known[left:][::-1]
         changes: dict[str, torch.Tensor] = {}
-        for one in gone if not state.delta_only else ():
-            now = folders.tensors(state, [name for name in one.weights if name not in changes]) | changes
-            folders.check_untouched(state, one, now)
-            changes |= folders.originals(state, one)
-        folders.commit(dataclasses.replace(state, edits=left), changes)
+        for one in gone:
+            changes |= checking.originals(state, one)
+        _commit(dataclasses.replace(state, records=state.records[:left]), changes)
     return gone
+
+
+def _take_out(state: State, known: Sequence[Saved], gone: Saved) -> None:
+    """Takes one edit off, and puts the later ones on again without it."""
+    for one in known[gone.number :]:
+        if one.continues == gone.number:
+            raise UserError(
+                f"--edit {gone.number}: edit {one.number} ({one.record.method or one.kind}) goes on from it and holds its work "
+                f"too, so they come off newest first (--to {gone.number - 1})"
+            )
+    later = known[gone.number :]
+    folders.tidy(state)
+    new = dataclasses.replace(state, records=state.records[: gone.number - 1])
+    model = nn.Module()
+    if state.delta_only:
+        entries = [Installed(model, delta) for delta in load_deltas(state, known)]
+        del entries[gone.number - 1]
+    else:
+        model, _ = load(state.folder)
+        off = _entries(model)[gone.number - 1 :]
+        for entry in reversed(off):
+            entry.remove()
+        for delta in [entry.delta for entry in off[1:] if entry.delta is not None]:
+            deltas.install(model, delta, precision=getattr(torch, state.precision))
+        entries = _entries(model)
+    for number, one in enumerate(later, gone.number):
+        new, _ = _write_edit(new, model, entries, number, one.record)
+    changes = {} if state.delta_only else {n: _weight(model, n) for one in (gone, *later) for n in one.weights}
+    _commit(new, changes)
 
 
 def check_out(out: Path, source: str | Path | None, *, delta_only: bool) -> None:
@@ -197,7 +219,7 @@ def check_out(out: Path, source: str | Path | None, *, delta_only: bool) -> None
                 ("deltas alone", "the whole model") if not delta_only else ("the whole model", "deltas alone")
             )
             raise UserError(f"{out} holds {holds}, {asked} cannot be added there; choose another --out")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif not vacant(place(out)):
         raise UserError(f"{out} exists and is no edited folder; choose another --out, it will be made")
     elif source is not None and out.resolve().is_relative_to(Path(source).expanduser().resolve()) and is_edited(source):
         raise UserError(f"{out} is inside {source}; choose another --out")
@@ -211,39 +233,61 @@ def _append(state: State, model: nn.Module, entries: Sequence[Installed], record
             f"{state.folder} holds edits that are not on this model (or not in this order); load the folder, edit that model, "
             "and save it there"
         )
-    new = dataclasses.replace(state, edits=len(entries))
     of = [*[EditRecord()] * len(entries), *records][-len(entries) :]
     changes: dict[str, torch.Tensor] = {}
     folders.tidy(state)
+    new = state
     for number in range(known + 1, len(entries) + 1):
-        _write_edit(new, model, entries, number, of[number - 1])
+        new, _ = _write_edit(new, model, entries, number, of[number - 1])
         if not state.delta_only:
             changes |= {_tensor(path): _weight(model, _tensor(path)) for path in entries[number - 1].originals}
-    for name, value in folders.tensors(state, changes).items():
+    for name, value in folders.read_tensors(state.folder / folders.WEIGHTS, changes).items():
         if value.shape != changes[name].shape:
             raise UserError(f"{state.folder}: {name} has another shape than the model's; choose another --out")
-    folders.commit(new, changes)
+    _commit(new, changes)
 
 
-def _write_edit(state: State, model: nn.Module, entries: Sequence[Installed], number: int, record: EditRecord) -> None:
-    """The folder of one edit, whole or not at all."""
+def _commit(state: State, changes: dict[str, torch.Tensor]) -> None:
+    folders.commit(state, changes)
+    card.write(state)
+
+
+def _write_weights(model: nn.Module, folder: Path, kind: torch.dtype) -> None:
+    """``model.safetensors`` in that number type, and the config beside it."""
+    cast: dict[tuple[int, torch.Size], torch.Tensor] = {}  # tied weights stay one tensor
+
+    def of(value: torch.Tensor) -> torch.Tensor:
+        if not value.is_floating_point():
+            return value
+        return cast.setdefault((value.data_ptr(), value.shape), value.to(kind))
+
+    values = {name: of(value) for name, value in model.state_dict().items()}
+    with models.quiet():  # one file, whatever its size: it can be replaced in one go
+        model.save_pretrained(str(folder), state_dict=values, max_shard_size=1 << 60)  # type: ignore[operator]
+
+
+def _write_edit(
+    state: State, model: nn.Module, entries: Sequence[Installed], number: int, record: EditRecord
+) -> tuple[State, Saved]:
+    """The folder of one edit, whole or not at all; the state with it."""
     from safetensors.torch import save_file
 
-    entry = entries[number - 1]
+    entry, kind = entries[number - 1], getattr(torch, state.precision)
     delta = entry.delta
     assert delta is not None
     later = entries[number:]
-    kept = {_tensor(path): value.detach().cpu().contiguous() for path, value in entry.originals.items()}
+    kept = {_tensor(path): value.detach().to("cpu", kind).contiguous() for path, value in entry.originals.items()}
     after = {
         _tensor(path): next((e.originals[path] for e in later if path in e.originals), _weight(model, _tensor(path)))
         for path in entry.originals
     }
     weights = {
-        name: {"before": deltafiles.digest_of(value), "after": deltafiles.digest_of(after[name])}
+        name: {"before": deltafiles.digest_of(value), "after": deltafiles.digest_of(after[name].to(kind))}
         for name, value in kept.items()
     }
     continues = next((i for i, e in enumerate(entries, 1) if e.delta is delta.continues), None)
     about = Saved(number, record, delta.kind, deltafiles.digest(delta), continues, {} if state.delta_only else weights)
+    there = state.next_edit()
 
     def write(partial: Path) -> None:
         deltafiles.save(delta, partial / folders.DELTA)
@@ -251,19 +295,9 @@ def _write_edit(state: State, model: nn.Module, entries: Sequence[Installed], nu
             save_file(kept, str(partial / folders.ORIGINALS))
         folders.write_saved(partial, about)
 
-    writing.write_folder(state.edit(number), write)
-
-
-def _unwind(state: State, known: Sequence[Saved], model: nn.Module) -> list[dict[str, torch.Tensor]]:
-    """Takes all edits off a model loaded from a folder; returns, for each, the matrices as it had left them."""
-    after: list[dict[str, torch.Tensor]] = []
-    for one in reversed(known):
-        now = {name: _weight(model, name).detach().clone() for name in one.weights}
-        folders.check_untouched(state, one, now)
-        for name, value in folders.originals(state, one).items():
-            _weight(model, name).data.copy_(value)
-        after.append(now)
-    return after[::-1]
+    writing.write_folder(there, write)
+    made = there.name, deltafiles.digest_of_file(there / folders.EDIT)
+    return dataclasses.replace(state, records=(*state.records, made)), about
 
 
 def _alike(state: State, entries: Sequence[Installed]) -> int:

@@ -4,7 +4,8 @@
   the prompt and the true tokens before them; for locality the share of the target's positions whose argmax is what it was
   before the edit, right or wrong. Over the target alone, as published tables have it: aliases play no part. A lone space
   token between prompt and target is none of the target's.
-- **generated**: the model writes freely (greedily, to the end of a line or ``new_tokens`` tokens); for reliability, generality
+- **generated**: the model writes freely (greedily, to the end of a line or ``new_tokens`` tokens; as far as the longest right
+  answer of the prompt where that has several lines or more tokens); for reliability, generality
   and portability what it wrote must begin with the target or an alias (``answers.is_answer``), for locality it must be what
   it wrote before the edit.
 
@@ -30,7 +31,18 @@ from engramlab.base.rows import Row
 from engramlab.core.deltas import Delta, together
 from engramlab.editing.judge.metrics import difference, fluency, metrics
 from engramlab.measuring.answers import is_answer, normalise, same_answer
-from engramlab.measuring.asking import Evidence, TokenTexts, contexts, evidence_on, in_context, lengths_of, write
+from engramlab.measuring.asking import (
+    MOST_NEW_TOKENS,
+    Evidence,
+    Room,
+    TokenTexts,
+    contexts,
+    evidence_on,
+    in_context,
+    lengths_of,
+    rooms,
+    write,
+)
 
 __all__ = [
     "Before",
@@ -48,8 +60,6 @@ __all__ = [
     "same_answer",
 ]
 
-MOST_NEW_TOKENS = 24
-
 
 @dataclass(frozen=True)
 class Before:
@@ -57,6 +67,7 @@ class Before:
 
     Attributes:
         new_tokens: most tokens that were, and after an edit will be, written.
+        rooms: by prompt, where its right answers need more.
         written: by prompt, what it wrote.
         evidence: by prompt and target (as the query has it: "" for none).
     """
@@ -64,11 +75,17 @@ class Before:
     new_tokens: int
     written: dict[str, str] = field(default_factory=dict)
     evidence: dict[tuple[str, str], Evidence] = field(default_factory=dict)
+    rooms: dict[str, Room] = field(default_factory=dict)
+
+    def room(self, query: Query) -> Room:
+        """How much may be written after a query's prompt."""
+        return self.rooms.get(query.prompt, Room(self.new_tokens))
 
     def rows(self) -> list[Row]:
         """The same as rows fit for JSON or Parquet."""
         return [
             {"prompt": p, "asked": t, "written": self.written[p], "new_tokens": self.new_tokens}
+            | {"room": asdict(self.rooms[p]) if p in self.rooms else None}
             | {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(e).items()}
             for (p, t), e in self.evidence.items()
         ]
@@ -82,7 +99,9 @@ class Before:
             found.written[row["prompt"]] = row["written"]
             parts = {name: tuple(row[name]) for name in ("tokens", "logprobs", "ranks", "predicted")}
             found.evidence[row["prompt"], row["asked"]] = Evidence(row["target"], **parts)
-        return cls(new_tokens, found.written, found.evidence)
+            if row.get("room"):  # runs made before there were rooms have none
+                found.rooms[row["prompt"]] = Room(**row["room"])
+        return cls(new_tokens, found.written, found.evidence, found.rooms)
 
     def target(self, query: Query) -> str:
         """What is scored for a query; raises UserError if the unedited model was not asked it."""
@@ -106,6 +125,7 @@ def queries_of(case: Case) -> list[Query]:
             subject=edit.query.subject,
             relation=edit.query.relation,
             role="reliability",
+            said=edit.query.said,
         )
         for edit in case.edits
     ]
@@ -127,12 +147,14 @@ def before(
     cases: Sequence[Case],
     *,
     new_tokens: int | None = None,
+    least: int = 0,
     progress: Progress | None = None,
 ) -> Before:
     """What the model says now, to be asked before any edit; equal queries of different cases are asked once.
 
     Args:
-        new_tokens: most tokens to write after a prompt; ``enough_tokens`` by default.
+        new_tokens: most tokens to write after a prompt; by default ``enough_tokens``, and more after those with longer answers.
+        least: no fewer than so many.
         progress: called with (prompts and targets done, how many in all).
 
     Raises:
@@ -143,15 +165,17 @@ def before(
         if not query.target.strip() and not _open(query):
             raise UserError(f"query {query.id or query.prompt!r} ({query.role}): its target is blank; give the answer")
     active = contexts(model)
-    most = enough_tokens(tokenizer, cases) if new_tokens is None else new_tokens
+    most = max(least, enough_tokens(tokenizer, cases) if new_tokens is None else new_tokens)
+    needed = rooms(tokenizer, queries, most, grows=new_tokens is None)
     prompts = list(dict.fromkeys(query.prompt for query in queries))
     report = _report(progress, len(prompts) + len(queries))
     texts = [in_context(active, prompt) for prompt in prompts]
-    written = dict(zip(prompts, write(model, tokenizer, texts, most, None, report(0)), strict=True))
+    room = [needed.get(prompt, Room(most)) for prompt in prompts]
+    written = dict(zip(prompts, write(model, tokenizer, texts, room, None, report(0)), strict=True))
     targets = [written[q.prompt] if _open(q) else q.target for q in queries]
     asked = [Query(in_context(active, q.prompt), t, id=q.id) for q, t in zip(queries, targets, strict=True)]
     found = evidence_on(model, tokenizer, asked, None, report(len(prompts)))
-    return Before(most, written, {(q.prompt, q.target): e for q, e in zip(queries, found, strict=True)})
+    return Before(most, written, {(q.prompt, q.target): e for q, e in zip(queries, found, strict=True)}, needed)
 
 
 def judge(
@@ -173,11 +197,11 @@ def judge(
 
     Returns:
         One row a query, in the order of the cases and of ``queries_of``: ``case`` (id), ``query`` (its number in the case),
-        ``role``, ``group`` (kind), ``prompt``, ``target``, ``aliases``; ``teacher_forced`` (0 to 1; None where there is nothing
-        to score: a locality query without an answer to which the unedited model wrote nothing); ``generated`` (0.0 or 1.0;
-        None where no answer fits into ``before.new_tokens``); ``written_before``, ``written_after``; and, one entry a target
-        token, ``tokens`` (text), and ``logprobs``, ``ranks``, ``greedy`` and ``predicted`` (text of the likeliest token), each
-        with ``_before`` and ``_after``.
+        ``role``, ``group`` (kind), ``prompt``, ``target``, ``aliases``; ``said`` where the prompt is that in a chat template;
+        ``teacher_forced`` (0 to 1; None where there is nothing to score: a locality query without an answer to which the
+        unedited model wrote nothing); ``generated`` (0.0 or 1.0; None where no answer fits into the room for it);
+        ``written_before``, ``written_after``; and, one entry a target token, ``tokens`` (text), and ``logprobs``, ``ranks``,
+        ``greedy`` and ``predicted`` (text of the likeliest token), each with ``_before`` and ``_after``.
 
     Raises:
         UserError: a query that ``before`` does not know, a prompt too long for the model.
@@ -193,12 +217,13 @@ def judge(
         own = () if deltas is None else (deltas[c],)
         keys.append((0 if deltas is None else c, in_context(own + common, query.prompt), before.target(query)))
     prompts, targets = list(dict.fromkeys(key[:2] for key in keys)), list(dict.fromkeys(keys))
+    room = {key[:2]: before.room(query) for key, (_, _, query) in zip(keys, listed, strict=True)}
     report = _report(progress, len(prompts) + len(targets))
     owners: list[np.ndarray | None] = [None, None]
     if deltas is not None:
         owners = [np.array([key[0] for key in of], dtype=np.int64) for of in (prompts, targets)]
     with contextlib.nullcontext() if deltas is None else together(model, deltas):
-        texts = write(model, tokenizer, [p for _, p in prompts], before.new_tokens, owners[0], report(0))
+        texts = write(model, tokenizer, [p for _, p in prompts], [room[p] for p in prompts], owners[0], report(0))
         asked = [Query(prompt, target) for _, prompt, target in targets]
         evidence = evidence_on(model, tokenizer, asked, owners[1], report(len(prompts)))
     written, found = dict(zip(prompts, texts, strict=True)), dict(zip(targets, evidence, strict=True))
@@ -223,9 +248,10 @@ def _compared(
         generated = float(same_answer(said, written))
     else:
         forced = float(np.mean(after.greedy)) if after.tokens else None
-        answers = [a for a in (query.target, *query.aliases) if lengths[a] <= before.new_tokens]
-        generated = float(is_answer(written, answers)) if answers else None
+        answers = [a for a in (query.target, *query.aliases) if lengths[a] <= before.room(query).tokens]
+        generated = float(is_answer(written, answers, query.said)) if answers else None
     return {
+        **({"said": query.said} if query.said else {}),
         "teacher_forced": forced,
         "generated": generated,
         "written_before": said,

@@ -26,7 +26,7 @@ from engramlab.core.training.losses import Loss
 from engramlab.editing.keys.keyvalue import AlignedRows, Search, key_weights, prefixes, value_share
 from engramlab.editing.keys.moments import second_moments
 from engramlab.editing.method import Cases, Made, failed
-from engramlab.editing.requests import encode_edits, name_of
+from engramlab.editing.requests import encode_edits, name_of, sharing
 from engramlab.editing.solve.valuesearch import search_values
 
 #: ``(layer, keys[d, n]) -> rows[n, d]``, float64: the update of that layer is ``missing[D, n] @ rows``.
@@ -71,7 +71,8 @@ def spread_over_layers(
 ) -> Made:
     """The delta of each case; the edits of a case are solved jointly, cases are independent of each other.
 
-    An edit whose search fails is left out of its case, with a warning; a case without any other has failed.
+    Edits of a case that share a key share one value. An edit whose search fails is left out of its case, with a warning; a case
+    without any other has failed.
 
     Args:
         layers: lowest first; the values are searched at the last one.
@@ -82,18 +83,25 @@ def spread_over_layers(
         UserError: a subject that is not in its prompt, a target without a token; names the edit.
     """
     contexts = prefixes(model, tokenizer, search)
-    flat = [edit for edits in cases for edit in edits]
-    of = torch.tensor([c for c, edits in enumerate(cases) for _ in edits])
+    groups = [(c, [edits[i] for i in some]) for c, edits in enumerate(cases) for some in sharing(tokenizer, edits)]
     share = value_share(model, layers[-1])
     site: Literal["value", "output"] = "value" if share is None else "output"
-    values = search_values(model, tokenizer, flat, layers[-1], contexts, search, loss, site)
-    wanted = values.change if share is None else values.outputs + share * values.change
-    bad = (values.failed | ~wanted.isfinite().all(1).cpu()).tolist()
+    values = search_values(model, tokenizer, [edits for _, edits in groups], layers[-1], contexts, search, loss, site)
+    asked = values.change if share is None else values.outputs + share * values.change
+    finite = asked.isfinite().all(1).cpu()
+    why = [values.why_not(g) or (None if finite[g] else "its value became non-finite") for g in range(len(groups))]
+    # An equation an edit: those of one key ask for the same value as often as they are many.
+    flat = [edit for _, edits in groups for edit in edits]
+    of = torch.tensor([c for c, edits in groups for _ in edits])
+    row = [g for g, (_, edits) in enumerate(groups) for _ in edits]
+    wanted = asked[row]
     found: Made = [failed(edits) for edits in cases]
-    whole = [i for i in range(len(flat)) if not bad[i]]
-    for i in range(len(flat)):
-        if bad[i] and any(of[j] == of[i] for j in whole):
-            warnings.warn(f"{name_of(flat[i])} failed (its loss became non-finite) and is left out", stacklevel=3)
+    whole = [i for i, g in enumerate(row) if why[g] is None]
+    for i, g in enumerate(row):
+        if why[g] is not None and any(of[j] == of[i] for j in whole):
+            warnings.warn(f"{name_of(flat[i])} failed ({why[g]}) and is left out", stacklevel=3)
+        elif why[g] is not None:
+            found[int(of[i])] = failed(cases[int(of[i])], str(why[g]))
     if not whole:
         return found
     alive = sorted({int(of[i]) for i in whole})

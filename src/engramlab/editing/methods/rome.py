@@ -18,9 +18,11 @@ from engramlab.core.training.losses import Loss
 from engramlab.editing.keys.keyvalue import Search, key_weights, prefixes
 from engramlab.editing.keys.moments import SecondMoment, second_moments
 from engramlab.editing.method import Cases, EditFailed, Made, failed
+from engramlab.editing.requests import sharing
 from engramlab.editing.solve.valuesearch import search_values
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, True, False, False
+SEPARATE = True
 
 
 @dataclass(frozen=True)
@@ -58,27 +60,30 @@ def rank_one(
 
 
 def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss) -> Made:
-    """Each case on this model, the value searches of all single edits at once; several edits of a case one after another."""
-    single = [i for i, edits in enumerate(cases) if len(edits) == 1]
-    made = _single(model, tokenizer, [cases[i][0] for i in single], config, loss) if single else []
+    """Each case on this model, the value searches of all cases with one key at once; a case's keys one after another."""
+    keys = [[[edits[i] for i in some] for some in sharing(tokenizer, edits)] for edits in cases]
+    single = [i for i, groups in enumerate(keys) if len(groups) == 1]
+    made = _single(model, tokenizer, [keys[i][0] for i in single], config, loss) if single else []
     found: dict[int, Delta | EditFailed] = dict(zip(single, made, strict=True))
-    for i, edits in enumerate(cases):
+    for i, groups in enumerate(keys):
         if i not in found:
             try:
-                found[i] = _in_turn(model, tokenizer, edits, config, loss)
+                found[i] = _in_turn(model, tokenizer, groups, config, loss)
             except EditFailed as error:
                 found[i] = error
     return [found[i] for i in range(len(cases))]
 
 
-def _in_turn(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss) -> WeightDelta:
-    """A rank-one change for each edit, each made on a model that has the earlier ones."""
+def _in_turn(
+    model: nn.Module, tokenizer: Any, groups: Sequence[Sequence[Edit]], config: Config, loss: Loss
+) -> WeightDelta:
+    """A rank-one change for each key, each made on a model that has the earlier ones."""
     made: list[WeightDelta] = []
     with contextlib.ExitStack() as stack:
-        for edit in edits:
+        for edits in groups:
             if made:
                 stack.enter_context(deltas.active(model, made[-1]))
-            (one,) = _single(model, tokenizer, [edit], config, loss)
+            (one,) = _single(model, tokenizer, [edits], config, loss)
             if isinstance(one, EditFailed):
                 raise one
             made.append(one)
@@ -94,17 +99,19 @@ def _update(model: nn.Module, layer: int, change: torch.Tensor, keys: torch.Tens
 
 
 def _single(
-    model: nn.Module, tokenizer: Any, edits: Sequence[Edit], config: Config, loss: Loss
+    model: nn.Module, tokenizer: Any, groups: Sequence[Sequence[Edit]], config: Config, loss: Loss
 ) -> list[WeightDelta | EditFailed]:
     layer = layer_at(model, config.layer, 5 / 32)
     moment = second_moments(model, tokenizer, [layer], config.source)[layer] if config.covariance else None
     contexts = prefixes(model, tokenizer, config)
-    values = search_values(model, tokenizer, edits, layer, contexts, config, loss, "value")
+    values = search_values(model, tokenizer, groups, layer, contexts, config, loss, "value")
     found: list[WeightDelta | EditFailed] = []
-    for i, wish in enumerate(edits):
-        made = None if values.failed[i] else _update(model, layer, values.change[i], values.keys[i], moment)
-        fine = made is not None and all(t.isfinite().all() for t in made.tensors().values())
-        found.append(made if made is not None and fine else failed([wish]))
+    for i, edits in enumerate(groups):
+        if why := values.why_not(i):
+            found.append(failed(edits, why))
+            continue
+        made = _update(model, layer, values.change[i], values.keys[i], moment)
+        found.append(made if all(t.isfinite().all() for t in made.tensors().values()) else failed(edits))
     return found
 
 

@@ -27,13 +27,14 @@ from engramlab.editing.requests import encode_edits
 
 @dataclass(frozen=True)
 class Values:
-    """What a search found, one row an edit, float32.
+    """What a search found, one row a group of edits, float32.
 
     Attributes:
         change: ``[B, D]``: what to add to the value (and so to the layer's output).
         keys: ``[B, P, d]``: the key behind each prefix.
         outputs: ``[B, D]``: the layer's output for the bare prompt, before the change.
         failed: bool ``[B]``: the loss or its gradient was not finite.
+        idle: bool ``[B]``: no change was better than none, though there was something to learn.
         steps: int64 ``[B]``: optimizer steps taken.
     """
 
@@ -41,37 +42,47 @@ class Values:
     keys: torch.Tensor
     outputs: torch.Tensor
     failed: torch.Tensor
+    idle: torch.Tensor
     steps: torch.Tensor
+
+    def why_not(self, i: int) -> str | None:
+        """Why a group's edits could not be made; None where there is a change."""
+        if self.failed[i]:
+            return "the loss or its gradient became non-finite"
+        return "the search found no change of the value that is better than none" if self.idle[i] else None
 
 
 def search_values(
     model: nn.Module,
     tokenizer: Any,
-    edits: Sequence[Edit],
+    groups: Sequence[Sequence[Edit]],
     layer: int,
     contexts: Sequence[str],
     search: Search,
     loss: Loss,
     site: Literal["value", "output"],
 ) -> Values:
-    """Searches the change of each edit's value at ``layer``, all edits independent of each other; the best one met counts.
+    """Searches the change of each group's value at ``layer``, all groups independent of each other; the best one met counts.
 
-    Minimised is the loss of the target tokens, averaged over a row's tokens and over the rows (one a context), plus ``kl``
-    times the divergence at the end of "{subject} is a", plus the weight decay (arXiv 2202.05262, equation 4).
+    Minimised is the loss of the target tokens, averaged over a row's tokens and over the rows (one an edit and context), plus
+    ``kl`` times the divergence at the end of "{subject} is a", plus the weight decay (arXiv 2202.05262, equation 4).
 
     Args:
+        groups: edits that share a key (``requests.sharing``), mostly one; a key has one value, which must serve them all.
         contexts: what to put before the prompts; the first is "".
         site: whose length limits the change: the MLP's value (ROME) or the layer's output (MEMIT).
 
     Raises:
         UserError: a subject that is not in its prompt, a target without a token; names the edit.
     """
-    requests = encode_edits(tokenizer, [[edit] for edit in edits], subjects=True)
-    behind = requests.lengths - requests.subject_ends
+    requests = encode_edits(tokenizer, groups, subjects=True)
+    longest = torch.zeros(len(groups), dtype=torch.int64)
+    behind = longest.scatter_reduce(0, requests.owner, requests.lengths - requests.subject_ends, "amax")
     order = behind.argsort(stable=True)
     parts = []
-    for chunk in order.split(_batch_sizes(behind[order].tolist(), len(contexts), search.at_once)):
-        some = [edits[i] for i in chunk.tolist()]
+    rows = len(contexts) * max(map(len, groups))
+    for chunk in order.split(_batch_sizes(behind[order].tolist(), rows, search.at_once)):
+        some = [groups[i] for i in chunk.tolist()]
         parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site).run())
     back = order.argsort()
     return Values(*(torch.cat(column)[back] for column in zip(*(vars(p).values() for p in parts), strict=True)))
@@ -106,7 +117,7 @@ def _batch_sizes(lengths: Sequence[int], rows: int, most: int) -> list[int]:
 def _essence(edit: Edit) -> Edit:
     """The prompt at whose end the model is to predict what it did (its target is a stand-in and never looked at)."""
     subject = edit.query.subject
-    return replace(edit, query=Query(f"{subject} is a", "", subject=subject, id=edit.query.id), target="a")
+    return replace(edit, query=Query(f"{subject} is a", "", subject=subject, id=edit.query.id), target="a", stop="")
 
 
 @dataclass
@@ -115,7 +126,7 @@ class _Searching:
 
     model: nn.Module
     tokenizer: Any
-    edits: Sequence[Edit]
+    groups: Sequence[Sequence[Edit]]
     layer: int
     contexts: Sequence[str]
     search: Search
@@ -123,30 +134,32 @@ class _Searching:
     site: str
 
     def __post_init__(self) -> None:
-        model, tokenizer, edits, layer, contexts = self.model, self.tokenizer, self.edits, self.layer, self.contexts
+        model, tokenizer, groups, layer, contexts = self.model, self.tokenizer, self.groups, self.layer, self.contexts
         device = next(model.parameters()).device
-        rows = AlignedRows.of(
-            encode_edits(tokenizer, [[e] for e in edits], prefixes=contexts, subjects=True, device=device)
-        )
+        rows = AlignedRows.of(encode_edits(tokenizer, groups, prefixes=contexts, subjects=True, device=device))
         self.path, whole = down_projection(model, layer), layer_path(model, layer)
         with reading(model, (self.path, whole), (slice(None), 0)) as seen:
             self.tail = Tail(model, layer, rows.ids, rows.mask, rows.begin)
         self.requests, self.kept = rows.requests, rows.kept()
-        bare = slice(None, None, len(contexts))
-        self.keys = seen[self.path].read.float().view(len(edits), len(contexts), -1)
-        self.outputs = seen[whole].said.float()[bare]
-        self.length = (seen[self.path].said.float() if self.site == "value" else seen[whole].said.float())[bare].norm(
+        # The rows of a group's first edit speak for all of them: up to the subject's end they are the same.
+        first = torch.tensor([0, *map(len, groups)][:-1], device=device).cumsum(0) * len(contexts)
+        self.keys = seen[self.path].read.float()[first[:, None] + torch.arange(len(contexts), device=device)]
+        self.outputs = seen[whole].said.float()[first]
+        self.length = (seen[self.path].said.float() if self.site == "value" else seen[whole].said.float())[first].norm(
             dim=-1
         )
-        essence = AlignedRows.of(encode_edits(tokenizer, [[_essence(e)] for e in edits], subjects=True, device=device))
+        essence = AlignedRows.of(
+            encode_edits(tokenizer, [[_essence(g[0])] for g in groups], subjects=True, device=device)
+        )
         self.essence = Tail(model, layer, essence.ids, essence.mask, essence.begin)
         ends = essence.columns(essence.requests.prompt_ends)
-        self.essence_kept = essence.ids.new_zeros(len(edits), essence.ids.shape[1] - essence.begin, dtype=torch.bool)
-        self.essence_kept[torch.arange(len(edits), device=device), ends] = True
+        self.essence_kept = essence.ids.new_zeros(len(groups), essence.ids.shape[1] - essence.begin, dtype=torch.bool)
+        self.essence_kept[torch.arange(len(groups), device=device), ends] = True
         self.before: torch.Tensor | None = None
         self.change = nn.Parameter(torch.zeros_like(self.outputs))
         self.tried = self.best = self.change.detach().clone()
         self.lowest = torch.full_like(self.length, torch.inf)
+        self.moved = torch.zeros_like(self.length, dtype=torch.bool)
 
     def logits(self, tail: Tail, keep: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
         """The tail's logits with the change of each row's ``owner[R]`` added to the value at the subject's last token."""
@@ -173,6 +186,7 @@ class _Searching:
     def over(self, losses: torch.Tensor, idle: torch.Tensor) -> torch.Tensor:
         """Keeps the best change met, and shortens what has become too long."""
         better = losses < self.lowest
+        self.moved |= better & ((self.tried != 0).any(-1) | (losses < self.search.stop))
         self.lowest = torch.where(better, losses, self.lowest)
         self.best = torch.where(better[:, None], self.tried, self.best)
         longest = self.search.clamp * self.length
@@ -186,17 +200,18 @@ class _Searching:
         self.requests = self.requests.select(left)
         self.essence, self.essence_kept = self.essence.only(left), self.essence_kept[left]
         self.length, self.lowest, self.best = self.length[left], self.lowest[left], self.best[left]
+        self.moved = self.moved[left]
         if self.before is not None:
             self.before = self.before[left]
 
     def run(self) -> Values:
         count = len(self.change)
         found, steps = torch.zeros_like(self.outputs), torch.zeros(count, dtype=torch.int64)
-        failed = torch.zeros(count, dtype=torch.bool)
+        failed, idle = torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.bool)
         plan = recipe(self.search.steps, self.search.learning_rate)
         state = TrainState(nn.ParameterList([self.change]), plan, local=True)
         with frozen(self.model):
             for end in solve(state, self.losses, self.over, self.leave, share=0.0):
                 found[end.problem], steps[end.problem] = self.best[end.row], state.step
-                failed[end.problem] = end.failed
-        return Values(found, self.keys, self.outputs, failed, steps)
+                failed[end.problem], idle[end.problem] = end.failed, not self.moved[end.row]
+        return Values(found, self.keys, self.outputs, failed, idle, steps)

@@ -11,7 +11,7 @@ from engramlab.base.errors import UserError
 from engramlab.core import models
 from engramlab.corpora.datasets import Dataset, dataset, recorded, variants
 from engramlab.experiments.hidden_state_probing.config import Config
-from engramlab.files import writing
+from engramlab.files import records, writing
 
 EXTRACTION = "knowledge-extraction"
 STAGES = ("pretrain", "mixed")  # of a run, the first that is there holds the model that has read the texts
@@ -41,6 +41,8 @@ class ProbedModel:
 
     def load(self) -> tuple[Any, Any]:
         """The model and its tokenizer. Raises UserError where the texts were made with another tokenizer than the model's."""
+        if Path(self.weights).expanduser().is_dir():
+            records.check_sealed(Path(self.weights).expanduser(), "train it again, or take it from a copy")
         model, tokenizer = models.load(self.weights)
         if self.tokenizer is not None:
             theirs = models.load_tokenizer(str(self.tokenizer))
@@ -109,7 +111,8 @@ def _asked(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     """By variant and attribute, what the run's summary says of questions about P_test; nothing for an unfinished run."""
     path = folder / "summary.json"
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for row in writing.read_json(path)["rows"] if path.exists() else ():
+    again = f"remove it, and run the command of {folder} again"
+    for row in records.read_record(path, ("rows",), again)["rows"] if path.exists() else ():
         if row["group"] == "test":
             found.setdefault(row["dataset"], {})[row["attribute"]] = {
                 "whole": row["exact_match"],

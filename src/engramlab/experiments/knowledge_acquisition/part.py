@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from engramlab.acquisition.dynamics import measured_steps
 from engramlab.acquisition.injection import Injected
 from engramlab.acquisition.measuring import Measurements, measure
 from engramlab.base.random_access import key as random_key
@@ -22,7 +21,8 @@ from engramlab.core.training.stage import Stage, finished, refuse_explosion
 from engramlab.corpora.passages import all_queries
 from engramlab.experiments.knowledge_acquisition.config import Optimizer, PartConfig
 from engramlab.experiments.knowledge_acquisition.setup import Run
-from engramlab.files import writing
+from engramlab.experiments.knowledge_acquisition.summary import states
+from engramlab.files import records, writing
 
 LOSS_ROWS = 2000  # kept of a stage: an injection moves the loss of single steps, which 400 rows would leave out
 
@@ -64,7 +64,13 @@ class Part:
         return batches.Packed(rows, order, end=self.tokenised.end, length=self.config.window)
 
     def _stage(
-        self, folder: Path, state: TrainState, stream: batches.Stream, label: str, until: int | None = None
+        self,
+        folder: Path,
+        state: TrainState,
+        stream: batches.Stream,
+        label: str,
+        until: int | None = None,
+        before: Callable[[], None] | None = None,
     ) -> Stage:
         return Stage(
             folder,
@@ -74,6 +80,7 @@ class Part:
             until=until,
             rows=LOSS_ROWS,
             minutes=self.config.checkpoint_minutes,
+            before=before,
             seed=random_key(self.config.seed, "dropout"),
             console=self.run.console,
         )
@@ -83,11 +90,20 @@ class Part:
 
     def _pretrain(self) -> dict[str, Any]:
         """Trains a named size on the stream; keeps the model with its moments at every stage asked for."""
-        size = self.about.model
-        folder = self.run.folder / size / "pretrain"
-        record = finished(folder) or self._pretrained(folder)
+        size, folder = self.about.model, self._pretraining
+        record = finished(folder)
+        if record is None or not all(self._pretrained_state(part).exists() for part in self.config.stage):
+            writing.clear(folder / "done.json")
+            record = self._pretrained(folder)
         names = ("steps", "tokens", "loss", "seconds")
         return {"dataset": size, "stage": "pretrain", **{name: record[name] for name in names}}
+
+    @property
+    def _pretraining(self) -> Path:
+        return self.run.folder / self.about.model / "pretrain"
+
+    def _pretrained_state(self, part: float) -> Path:
+        return self._pretraining / f"state-{self._stage_step(part)}"
 
     def _pretrained(self, folder: Path) -> dict[str, Any]:
         config, tokenizer = self.config, self.tokenised.tokenizer
@@ -105,7 +121,7 @@ class Part:
             for step in stage:
                 place = folder / f"state-{step.number}"
                 if step.number in at and not place.exists():
-                    writing.write_folder(place, save)
+                    records.write_sealed(place, save)
         return stage.record
 
     def _stage_step(self, part: float) -> int:
@@ -113,9 +129,11 @@ class Part:
 
     def _inject(self, folder: Path) -> dict[str, Any]:
         config, about, asked, plan = self.config, self.about, self.tokenised.asked, self.run.plans[self.name]
-        source = about.model
+        source, remedy = about.model, "take it from a copy"
         if models.about(source).from_scratch:
-            source = str(self.run.folder / source / "pretrain" / f"state-{self._stage_step(about.stage)}")
+            source, remedy = str(self._pretrained_state(about.stage)), f"remove {self._pretraining} to train it again"
+        if Path(source).expanduser().is_dir():
+            records.check_sealed(Path(source).expanduser(), remedy)
         model, _ = models.load(source)
         vocabulary = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
         models.check_vocabulary(about.model, self.tokenised.tokenizer, vocabulary)
@@ -126,23 +144,22 @@ class Part:
         else:
             state = self.begin(model, recipe, origin, stream)
         measured = Measurements(folder / "measured")
-        starts = sorted({step for group in plan.groups for step in group.steps})
-        at = set(measured_steps(config.measure, recipe.steps, starts, config.reading.window).tolist())
+        at = set(states(config, about, plan.groups))
         self._write_queries(folder)
-        with self._stage(folder, state, Injected(stream, plan), f"{self.name} injection") as stage:
-            measured.rewind(state.step if stage.resumed else -1)
+        with self._stage(
+            folder, state, Injected(stream, plan), f"{self.name} injection", before=measured.flush
+        ) as stage:
+            reached = state.step if stage.resumed else -1
+            measured.rewind(reached, (step for step in at if step <= reached))
             if not stage.resumed:
                 if 0 in at:
                     measured.add(0, measure(model, asked, config.budget))
                 if origin is None:  # so that the warm-up need not be done again
-                    measured.flush()
                     stage.checkpoint()
             for step in stage:
                 refuse_explosion(stage.totals, step)
                 if step.number in at:
                     measured.add(step.number, measure(model, asked, config.budget))
-                if stage.due:
-                    measured.flush()
             measured.finish()
             stage.record["optimizer"] = self._optimizer_note(origin, recipe)
         return stage.record
@@ -199,9 +216,9 @@ class Part:
 
     def _write_queries(self, folder: Path) -> None:
         """What each column of the measurements is, so that they can be read without the model."""
-        asked, records = self.tokenised.asked, self.run.material.records
+        asked, passages = self.tokenised.asked, self.run.material.records
         owner = {passage: group for group in self.run.groups[self.name] for passage in group.passages}
-        _, numbers = all_queries(records)
+        _, numbers = all_queries(passages)
         rows = []
         for query, number in zip(asked.queries, asked.numbers.tolist(), strict=True):
             passage = numbers[number]
@@ -209,7 +226,7 @@ class Part:
             rows.append(
                 {
                     "id": query.id,
-                    "passage": records[passage].id,
+                    "passage": passages[passage].id,
                     "group": group.schedule,
                     "depth": query.group,
                     "prompt": query.prompt,
@@ -218,15 +235,19 @@ class Part:
                     "injections": list(group.steps),
                 }
             )
-        writing.write_json(folder / "queries.json", {"offsets": asked.offsets.tolist(), "queries": rows})
+        records.write_record(folder / "queries.json", {"offsets": asked.offsets.tolist(), "queries": rows})
 
 
 def origin_of(source: str) -> Origin | None:
-    """How the checkpoint in a folder was trained, where this project trained it; None for any other."""
+    """How the checkpoint in a folder was trained, where this project trained it; None for any other.
+
+    Raises:
+        UserError: a file of it is not what was written.
+    """
     found = checkpoints.latest(Path(source).expanduser() / "training")
     if found is None:
         return None
-    record = json.loads((found / "state.json").read_text())
+    record = checkpoints.read_state(found, f"take it from a copy, or remove {source} to train it again")
     return Origin(found, int(record["step"]), Recipe(**record["extra"]["recipe"]))
 
 

@@ -11,12 +11,13 @@ import numpy as np
 
 from engramlab.acquisition import decay
 from engramlab.acquisition.curves import CurveOptions, Curves, Slice, control_steps, for_report, read_curves, take_slice
+from engramlab.acquisition.dynamics import measured_steps
 from engramlab.acquisition.schedule import Group
 from engramlab.base import bootstrap
 from engramlab.base.random_access import key as random_key
 from engramlab.base.rows import DEPTHS
 from engramlab.experiments.knowledge_acquisition.config import Config, PartConfig
-from engramlab.files import writing
+from engramlab.files import records, writing
 
 LEVEL = 0.95  # of all intervals
 
@@ -32,7 +33,7 @@ def summarise(
     rows = []
     for part in parts:
         folder = out / part.name / "injection"
-        curves = read_curves(folder, config.reading)
+        curves = read_curves(folder, config.reading, states(config, part, groups[part.name]))
         found = _part_rows(config, part, curves, groups[part.name])
         rows += found
         drawn = {"dataset": part.name, "batch": part.batch, "window": config.window, "steps": curves.total}
@@ -63,8 +64,15 @@ def summarise(
         "training": training,
     }
     plain = finite(summary)
-    writing.write_json(out / "summary.json", plain)
+    records.write_record(out / "summary.json", plain)
     return dict(plain)
+
+
+def states(config: Config, part: PartConfig, groups: Sequence[Group]) -> list[int]:
+    """The states of a part that are measured, rising: 0 is before the first step."""
+    starts = sorted({step for group in groups for step in group.steps})
+    at: list[int] = measured_steps(config.measure, part.steps, starts, config.reading.window).tolist()
+    return at
 
 
 def choices(config: Config) -> dict[str, Any]:

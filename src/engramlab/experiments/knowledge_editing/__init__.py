@@ -27,14 +27,12 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         UserError: anything about the options, the benchmark, the model or the folder that makes the run impossible; all of it
             is checked before the first edit.
     """
-    from engramlab.editing import method
     from engramlab.experiments.knowledge_editing.work import Run
 
     check(config)
     run = Run(config, out, preset=preset, console=console)
     if not run.main:  # edits are not shared out: the first process makes them
         return {}
-    if not run.resumed:
-        method.check_model(config.model, sorted({name for name, _ in config.chosen()}))
+    run.load()
     with run:
         return run.results()

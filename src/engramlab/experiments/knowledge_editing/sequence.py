@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from engramlab.base.facts import Case, Edit
+from engramlab.base.interrupts import heeded
 from engramlab.base.progress import ProgressBar
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta
@@ -22,7 +24,7 @@ from engramlab.editing import method
 from engramlab.editing.cases import judged_together
 from engramlab.editing.judge import evaluation
 from engramlab.editing.judge.evaluation import Before, Row
-from engramlab.files import writing
+from engramlab.files import records, writing
 
 Failures = list[dict[str, str]]
 
@@ -79,7 +81,6 @@ class Part:
         """All edits at once, judged together."""
         edits = [edit for case in self.cases for edit in case.edits]
         failed: Failures = []
-        part = self.folder / "part-batch.parquet"
         with ProgressBar(label, 2, console=self.console) as bar:
             started = time.monotonic()
             try:
@@ -93,19 +94,22 @@ class Part:
                 with deltas.active(self.model, delta):
                     rows = evaluation.judge(self.model, self.tokenizer, judged_together(self.cases), self.before)
             bar.update(2)
-        writing.write_rows(part, [{"edits": len(edits), **row} for row in rows])
-        return {"seconds": seconds, "edits": len(edits), "failed": failed, "parts": [part]}
+        rows = [{"edits": len(edits), **row} for row in rows]
+        return {"seconds": seconds, "edits": len(edits), "failed": failed, "rows": rows}
 
     def continual(self, label: str, counts: Sequence[int], minutes: float) -> dict[str, Any]:
         """One case after another on the same model; after each of ``counts`` cases all cases so far are judged.
 
-        The model is as it was afterwards. An interrupted sequence goes on from its last checkpoint to the same numbers.
+        The model is as it was afterwards. An interrupted sequence goes on from its last checkpoint to the same numbers; Ctrl-C
+        and SIGTERM end it behind the edit it is at, with a checkpoint.
         """
         counts = sorted({min(count, len(self.cases)) for count in counts})
         state = self._resume()
+        again = f"remove {self.folder} to do that part again"
+        found = {count: records.read_rows(self._part(count), (), again) for count in counts if count <= state["done"]}
         saved = time.monotonic()
         try:
-            with ProgressBar(label, counts[-1], done=state["done"], console=self.console) as bar:
+            with heeded() as asked, ProgressBar(label, counts[-1], done=state["done"], console=self.console) as bar:
                 for i in range(state["done"], counts[-1]):
                     started = time.monotonic()
                     try:
@@ -118,16 +122,19 @@ class Part:
                     if state["done"] in counts:
                         judged = judged_together(self.cases[: state["done"]])
                         rows = evaluation.judge(self.model, self.tokenizer, judged, self.before)
-                        writing.write_rows(self._part(state["done"]), [{"edits": state["done"], **row} for row in rows])
-                    if state["done"] in counts or time.monotonic() - saved > 60 * minutes:
+                        found[state["done"]] = [{"edits": state["done"], **row} for row in rows]
+                        records.write_rows(self._part(state["done"]), found[state["done"]])
+                    if state["done"] in counts or time.monotonic() - saved > 60 * minutes or asked:
                         self._save(state)
                         saved = time.monotonic()
                     bar.update(state["done"])
+                    if asked:
+                        raise asked.interrupt(f"edit {state['done']} of {counts[-1]} of {label} is saved")
         finally:
             deltas.remove_all(self.model)
-        parts = [self._part(count) for count in counts]
+        rows = [row for count in counts for row in found[count]]
         about = {"seconds": state["seconds"], "edits": state["done"], "failed": state["failed"]}
-        return {**about, "counts": counts, "parts": parts}
+        return {**about, "counts": counts, "rows": rows}
 
     def _part(self, count: int) -> Path:
         return self.folder / f"part-{count:06d}.parquet"
@@ -144,16 +151,22 @@ class Part:
                 deltafiles.save(delta, folder / f"{i:06d}")
             writing.write_json(folder / "state.json", {**state, "deltas": len(found)})
 
-        writing.write_folder(self.folder / "checkpoint", write)
+        records.write_sealed(self.folder / "checkpoint", write)
 
     def _resume(self) -> dict[str, Any]:
         folder = self.folder / "checkpoint"
-        if not (folder / "state.json").exists():
+        if not folder.exists():
             return {"done": 0, "seconds": 0.0, "failed": []}
-        state = writing.read_json(folder / "state.json")
+        again = f"remove {folder} to do that part again"
+        records.check_sealed(folder, again)
+        state = records.read_record(folder / "state.json", ("done", "seconds", "failed", "deltas"), again)
         kinds = method.kinds()
         found = [deltafiles.load(folder / f"{i:06d}", kinds) for i in range(state.pop("deltas"))]
-        deltas.put(self.model, load_file(folder / "weights.safetensors"), found)
+        try:
+            weights = load_file(folder / "weights.safetensors")
+        except (SafetensorError, OSError) as error:
+            raise records.damaged(folder / "weights.safetensors", str(error), again) from None
+        deltas.put(self.model, weights, found)
         return state
 
 

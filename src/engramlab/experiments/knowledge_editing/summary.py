@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from engramlab.base.rows import PLAIN_LOSS, PROTOCOLS, ROLES
 from engramlab.editing.judge.metrics import BY_KIND, difference, metrics
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
-from engramlab.files import writing
+from engramlab.files import records
 
 
 def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loaded: Any) -> dict[str, Any]:
@@ -21,10 +19,10 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
     failed: list[dict[str, Any]] = []
     for name, loss in units:
         folder = folder_of(out, (name, loss))
-        done = writing.read_json(folder / "done.json")
+        done = records.read_record(folder / "done.json", ("seconds", "edits", "failed"))
         failed += [{"method": name, "loss": loss, **row} for row in done["failed"]]
         of_counts: dict[int, list[dict[str, Any]]] = {}
-        for row in pq.read_table(folder / "rows.parquet").to_pylist():
+        for row in records.read_rows(folder / "rows.parquet", ("edits", "case")):
             of_counts.setdefault(row["edits"], []).append(row)
         by_unit[name, loss] = of_counts
         for count, judged in sorted(of_counts.items()):
@@ -81,6 +79,5 @@ def _differences(by_unit: dict[tuple[str, str], dict[int, list[dict[str, Any]]]]
 
 
 def _new_tokens(out: Path) -> int | None:
-    path = out / "before.parquet"
-    rows = pq.read_table(path, columns=["new_tokens"]).slice(0, 1).to_pylist() if path.exists() else []
+    rows = records.read_rows(out / "before.parquet", ("new_tokens",))
     return rows[0]["new_tokens"] if rows else None

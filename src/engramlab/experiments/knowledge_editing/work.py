@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
+from engramlab.base.interrupts import kept
 from engramlab.base.progress import ProgressBar
 from engramlab.core.training import losses
 from engramlab.editing import benchmarks, method
@@ -23,7 +22,7 @@ from engramlab.experiments import _run
 from engramlab.experiments.knowledge_editing import sequence
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
 from engramlab.experiments.knowledge_editing.summary import summarise
-from engramlab.files import writing
+from engramlab.files import records, writing
 
 
 class Run(_run.Run):
@@ -58,23 +57,36 @@ class Run(_run.Run):
         """Does every part that is not done, and returns the summary."""
         config = self.config
         started = time.monotonic()
-        todo = [part for part in self.parts if not (folder_of(self.folder, part) / "done.json").exists()]
-        if todo:
-            self._load()
+        self.load()
+        todo = self._todo()
+        if todo or not (self.folder / "before.parquet").exists():
+            self._prepare()
             self.say(
                 f"{self.folder}: {'going on' if self.resumed else 'new run'}; {config.setting} edits of {len(self.cases)} "
                 "cases; " + ", ".join(f"{name} ({loss})" for name, loss in self.parts)
             )
-        for part in todo:
-            self._part(part)
+        for part in self.parts:
+            if part in todo:
+                self._part(part)
+            _tidy(folder_of(self.folder, part))
         seconds = time.monotonic() - started
         return self.finish(seconds=seconds, **summarise(self.folder, config, self.parts, self.loaded))
 
-    def _load(self) -> None:
-        """The model, the cases and what it says before any edit; everything is checked here."""
+    def _todo(self) -> list[tuple[str, str]]:
+        folders = [(part, folder_of(self.folder, part)) for part in self.parts]
+        return [part for part, at in folders if not all((at / name).exists() for name in ("done.json", "rows.parquet"))]
+
+    def load(self) -> None:
+        """The model, if anything is to be done with it: before the run's folder is made, for the caller who wants that."""
         config = self.config
-        self.say(f"loading {config.model}")
-        self.model, self.tokenizer = editing_cases.model(config.model, dtype=config.dtype, device=config.device)
+        if not hasattr(self, "model") and (self._todo() or not (self.folder / "before.parquet").exists()):
+            self.say(f"loading {config.model}")
+            names, at = [name for name, _ in self.parts], config.device
+            self.model, self.tokenizer = editing_cases.model(config.model, dtype=config.dtype, device=at, methods=names)
+
+    def _prepare(self) -> None:
+        """The cases and what the model says before any edit; everything is checked here."""
+        config = self.config
         self.cases = self._cases()
         edits = [edit for case in self.cases for edit in case.edits]
         needs = any(method.load(name).NEEDS_SUBJECT for name, _ in self.parts)
@@ -94,10 +106,15 @@ class Run(_run.Run):
 
     def _cases(self) -> list[Case]:
         """The cases of this run; which ones the model knows is found out once."""
-        config, kept = self.config, self.folder / "cases.json"
-        if kept.exists():
-            ids = set(writing.read_json(kept))
-            return editing_cases.fewer_judges([c for c in self.loaded.cases if c.id in ids], config.judges)
+        config, path = self.config, self.folder / "cases.json"
+        if path.exists():
+            ids = writing.read_json(path)
+            if not isinstance(ids, list):  # as it was once
+                ids = records.read_record(path, ("cases",))["cases"]
+            mine = [case for case in self.loaded.cases if case.id in ids]
+            if not mine or {case.id for case in mine} != set(ids):
+                raise records.damaged(path, "it names other cases than there are")
+            return editing_cases.fewer_judges(mine, config.judges)
         found = self.loaded.cases
         if config.known_only:
             with ProgressBar("which cases it knows", len(found), console=self.console) as bar:
@@ -105,19 +122,22 @@ class Run(_run.Run):
                 chosen = self._read(limit=config.most, known_to=known_to, progress=bar.to)
             found = chosen.cases
             self.say(f"it knows {chosen.asked - chosen.unknown} of the {chosen.asked} cases it was asked about")
-        writing.write_json(kept, [case.id for case in found[: config.most]])
+        records.write_record(path, {"cases": [case.id for case in found[: config.most]]})
         return editing_cases.fewer_judges(found[: config.most], config.judges)
 
     def _before(self) -> Before:
         """What the unedited model says to every query, asked once a run."""
         path = self.folder / "before.parquet"
         if path.exists():
-            return Before.of(pq.read_table(path).to_pylist())
+            rows = records.read_rows(path, ("prompt", "asked", "written", "new_tokens"))
+            if not rows:
+                raise records.damaged(path, "it holds no answers")
+            return Before.of(rows)
         with ProgressBar("answers before", 1, console=self.console) as bar:
             found = evaluation.before(
                 self.model, self.tokenizer, self.cases, new_tokens=self.config.new_tokens, progress=bar.to
             )
-        writing.write_rows(path, found.rows())
+        records.write_rows(path, found.rows())
         return found
 
     def _hyper(self, name: str) -> Any:
@@ -140,29 +160,32 @@ class Run(_run.Run):
             done = work.batch(label)
         else:
             done = work.continual(label, self.config.counts, self.config.checkpoint_minutes)
-        rows: list[Row] = []
-        for path in done["parts"]:
-            rows += [about | row for row in pq.read_table(path).to_pylist()]
-        writing.write_rows(folder / "rows.parquet", rows)
-        writing.write_json(folder / "done.json", {key: value for key, value in done.items() if key != "parts"})
-        for path in folder.glob("part-*"):
-            path.unlink()
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        records.write_rows(folder / "rows.parquet", [about | row for row in done.pop("rows")])
+        records.write_record(folder / "done.json", done)
 
     def _single(self, work: sequence.Part, label: str) -> dict[str, Any]:
         """Chunks of cases, each case under its own delta; a finished chunk is a file."""
-        seconds, failed, parts = 0.0, [], []
-        with ProgressBar(label, len(self.cases), console=self.console) as bar:
+        seconds, failed, rows, count = 0.0, [], list[Row](), 0
+        says = kept(lambda: f"{count} of {len(self.cases)} cases of {label} are done and kept")
+        with says, ProgressBar(label, len(self.cases), console=self.console) as bar:
             for start in range(0, len(self.cases), self.config.at_once):
                 chunk = self.cases[start : start + self.config.at_once]
                 chunk_rows, note = work.folder / f"part-{start:06d}.parquet", work.folder / f"part-{start:06d}.json"
-                if not note.exists():
-                    rows, about = work.each(chunk)
-                    writing.write_rows(chunk_rows, rows)
-                    writing.write_json(note, about)
-                about = writing.read_json(note)
+                if note.exists():
+                    about = records.read_record(note, ("seconds", "failed"))
+                    made = records.read_rows(chunk_rows, (), f"remove {note} to do that part again")
+                else:
+                    made, about = work.each(chunk)
+                    records.write_rows(chunk_rows, made)
+                    records.write_record(note, about)
                 seconds += about["seconds"]
                 failed += about["failed"]
-                parts.append(chunk_rows)
-                bar.update(start + len(chunk))
-        return {"seconds": seconds, "edits": len(self.cases), "failed": failed, "parts": parts}
+                rows += made
+                count = start + len(chunk)
+                bar.update(count)
+        return {"seconds": seconds, "edits": len(self.cases), "failed": failed, "rows": rows}
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what a finished part no longer needs."""
+    writing.clear(*folder.glob("part-*"), folder / "checkpoint")

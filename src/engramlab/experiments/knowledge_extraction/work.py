@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from engramlab.corpora.datasets import Dataset
 from engramlab.experiments.knowledge_extraction.config import Attempt
 from engramlab.experiments.knowledge_extraction.shared import Run
 from engramlab.experiments.knowledge_extraction.text import windows
-from engramlab.files import writing
+from engramlab.files import records, writing
 from engramlab.files.documents import documents
 from engramlab.measuring import extraction
 
@@ -90,14 +89,14 @@ class Part:
         """Trains and asks; returns final rows, training rows and the chosen finetuning."""
         mixed = self.config.mode == "mixed"
         stage = "mixed" if mixed else "pretrain"
-        records = {stage: self._pretrain(stage)}
+        trained = {stage: self._pretrain(stage)}
         best, settings = stage, {}
         if not mixed:
             attempts = self.config.finetune.attempts()
             for number, attempt in enumerate(attempts):
                 name = "finetune" if len(attempts) == 1 else f"finetune-{number + 1}"
-                records[name] = self._finetune(name, attempt)
-                if best == stage or _accuracy(records[name]) > _accuracy(records[best]):
+                trained[name] = self._finetune(name, attempt)
+                if best == stage or _accuracy(trained[name]) > _accuracy(trained[best]):
                     best = name
                     settings = {
                         "learning_rate": attempt.recipe.learning_rate,
@@ -105,31 +104,32 @@ class Part:
                         "lora_rank": attempt.rank,
                         "embedding_rank": attempt.embedding_rank,
                     }
-            self._remove([name for name in records if name not in (stage, best)])
+            self._remove([name for name in trained if name not in (stage, best)])
         people = self.data.people
         rows = [
             {"dataset": self.data.name, "mode": f"masked {self.config.mode}" if self.run.masked else self.config.mode}
             | row
             | ({"people": people[row["group"]]} if people else {})
-            for row in records[best]["rows"]
+            for row in trained[best]["rows"]
         ]
         if self.run.accelerator.is_main_process:
-            shutil.copyfile(self.folder / best / "examples.json", self.folder / "examples.json")
+            again = f"remove {self.folder / best} to do that part again"
+            examples = records.read_record(self.folder / best / "examples.json", ("entries", "answers"), again)
+            records.write_record(self.folder / "examples.json", examples)
         training = [
             {
                 "dataset": self.data.name,
                 "stage": name,
                 **{k: r[k] for k in ("steps", "tokens", "loss", "seconds")},
             }
-            for name, r in records.items()
+            for name, r in trained.items()
         ]
         return {"rows": rows, "training": training, "best": settings}
 
     def _remove(self, others: list[str]) -> None:
         """Models of the grid's other attempts go; their measurements stay."""
         if self.run.accelerator.is_main_process:
-            for name in others:
-                shutil.rmtree(self.folder / name / "model", ignore_errors=True)
+            writing.clear(*(self.folder / name / "model" for name in others))
 
     def _order(self, table: batches.Entries, purpose: str, subset: np.ndarray | None = None) -> batches.Order:
         accelerator = self.run.accelerator
@@ -192,7 +192,9 @@ class Part:
 
     def _finetune(self, name: str, attempt: Attempt) -> dict[str, Any]:
         def pretrained() -> nn.Module:
-            model, _ = models.load(str(self.folder / "pretrain" / "model"))
+            folder = self.folder / "pretrain"
+            records.check_sealed(folder / "model", f"remove {folder} to do that part again")
+            model, _ = models.load(str(folder / "model"))
             if not attempt.rank:
                 return model
             return models.add_lora(model, rank=attempt.rank, embedding_rank=attempt.embedding_rank)
@@ -226,7 +228,7 @@ class Part:
                     stage.add(self._along(model))
             if stage.main:
                 stage.record |= self._ask(model, folder) if ask else {}
-                writing.write_folder(folder / "model", lambda path: run.save(model, path))
+                records.write_sealed(folder / "model", lambda path: run.save(model, path))
         return stage.record
 
     def _chosen(self, each: int) -> tuple[np.ndarray, np.ndarray]:
@@ -297,7 +299,7 @@ class Part:
                 for q, answer in zip(queries, written, strict=True)
             ],
         }
-        writing.write_json(folder / "examples.json", examples)
+        records.write_record(folder / "examples.json", examples)
         return {"rows": rows}
 
 
