@@ -202,11 +202,33 @@ def test_an_unknown_method_is_named_with_the_nearest() -> None:
         method.load("ft-n")
 
 
-def test_a_family_without_a_row_says_how_to_add_one(tokenizer: Any) -> None:
+@pytest.mark.parametrize("family", zoo.EXPERTS)
+def test_of_a_mixture_of_experts_the_attention_is_edited(family: str, tokenizer: Any) -> None:
+    model = small(family, tokenizer)
+    before, was = snapshot(model), likelihood(model, tokenizer, EDITS[0])
+    with method.applied(model, tokenizer, EDITS[0], method="lora", config=quick("lora")):
+        assert likelihood(model, tokenizer, EDITS[0]) > was
+    unchanged(before, snapshot(model))
+    with method.applied(model, tokenizer, EDITS[0], method="ike", config=quick("ike")) as delta:
+        assert delta.context("x") != "x"
+    for name in NAMES:
+        if method.touches(name) == "mlp":
+            with pytest.raises(UserError, match=f"several experts, and {name} changes an MLP; choose .*: ike, lora"):
+                method.make(model, tokenizer, EDITS[:1], method=name)
+    down = dataclasses.replace(quick("lora"), projections=("mlp_down",))
+    with pytest.raises(UserError, match="layer 0 of this .* has no MLP of its own"):
+        method.make(model, tokenizer, EDITS[:1], method="lora", config=down)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_that_are_no_numbers_are_named(name: str, tokenizer: Any) -> None:
     model = small("llama", tokenizer)
-    model.config.model_type = "novel"
-    with pytest.raises(UserError, match="add a file there that names its layers"):
-        method.make(model, tokenizer, EDITS[:1], method="ft-m")
+    with torch.no_grad():
+        model.get_submodule("model.layers.0.self_attn.v_proj").weight[0, 0] = torch.nan  # type: ignore[index,operator]
+    with pytest.raises(
+        UserError, match=r"model\.layers\.0\.self_attn\.v_proj\.weight holds values that are no numbers"
+    ):
+        method.make(model, tokenizer, EDITS[:1], method=name, config=quick(name))
 
 
 def test_a_masked_model_is_refused(tokenizer: Any) -> None:

@@ -165,6 +165,8 @@ def make_each(
         UserError: as ``applied``; a method that cannot be watched.
     """
     check_kind(model, method)
+    if not deltas.installed(model):
+        models.check_finite(str(getattr(model.config, "_name_or_path", "")), model)
     module = load(method)
     if watch is not None:
         check_watched(method)

@@ -134,9 +134,7 @@ def adapted_from(name: str, base: str | None = None) -> str | None:
     folder = Path(name).expanduser()
     if not (folder / ADAPTER).is_file() or (folder / "config.json").is_file():
         if base:
-            raise UserError(
-                f"base: {name!r} is no adapter (it has no {ADAPTER}, or a config.json too); leave the option out"
-            )
+            raise UserError(f"--base {base}: {name} is no folder of edits alone, and no adapter; leave the option out")
         return None
     told = json_of(folder / ADAPTER)
     found = base or str(told.get("base_model_name_or_path") or "")
