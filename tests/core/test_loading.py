@@ -246,6 +246,9 @@ def test_an_adapter_whose_base_is_elsewhere(adapter: tuple[Path, Any], saved: Pa
     told(folder / "adapter_config.json", base_model_name_or_path="/gone/base")
     with pytest.raises(UserError, match="'/gone/base': there is no such folder"):
         models.load(str(folder))
+    told(folder / "adapter_config.json", base_model_name_or_path=".")
+    with pytest.raises(UserError, match="is an adapter of an adapter"):
+        models.load(str(folder))
     model, _ = models.load(str(folder), base=str(saved))
     ids = torch.tensor([[5, 9, 33, 2]])
     torch.testing.assert_close(model(ids).logits, wrapped(ids).logits, rtol=1e-4, atol=1e-5)

@@ -191,7 +191,7 @@ def test_memit_writes_one_value_where_a_norm_stands_behind_it(family: str, token
     """Parts of a change do not add up there: the last layer alone takes the value that was searched, as in ROME."""
     model, edit = small(family, tokenizer), EDITS[1]
     config = memit.Config(layers=(0, 1, 2), covariance_weight=1e-4, **{**QUICK, "context_lengths": ()})
-    wanted = search_values(model, tokenizer, [edit], 2, ("",), config, CE, "value").change[0]
+    wanted = search_values(model, tokenizer, [[edit]], 2, ("",), config, CE, "value").change[0]
     delta = made(memit, model, tokenizer, [edit], config, CE)
     assert list(delta.changes) == [down_projection(model, 2)]
     before = at_subject(model, tokenizer, edit.query.prompt, "Japan", 2)[1]

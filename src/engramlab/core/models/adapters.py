@@ -141,7 +141,11 @@ def adapted_from(name: str, base: str | None = None) -> str | None:
     if not found:
         raise UserError(f"model {name!r} is an adapter, and its {ADAPTER} names no base (base_model_name_or_path)")
     if (near := folder / found).is_dir() and not Path(found).is_absolute():
-        return str(near)
+        found = str(near)
+    if (Path(found).expanduser() / ADAPTER).is_file() and not (Path(found).expanduser() / "config.json").is_file():
+        raise UserError(
+            f"model {name!r} is an adapter of an adapter ({found}); merge that one first, with PEFT's merge_and_unload"
+        )
     revision = told.get("revision")
     return f"{found}@{revision}" if revision and not base and not Path(found).expanduser().exists() else found
 
