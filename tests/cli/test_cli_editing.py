@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,7 +56,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     with pytest.raises(SystemExit) as stop:
         cli.main(list(map(str, arguments)))
     assert stop.value.code == 2
-    said = capsys.readouterr().err.replace("editing with ft-m ...\n", "")
+    said = capsys.readouterr().err
+    said = re.sub(r"^(editing with ft-m \.\.\.|loading \w+)\n", "", said)
     assert said.startswith("engramlab: ")
     assert said.count("\n") == 1
     return said
@@ -434,3 +436,44 @@ def test_what_is_said_of_size_and_of_undoing(capsys: pytest.CaptureFixture[str],
     assert "undo engramlab undo b, one alone with --edit 2" in said
     said = engramlab(capsys, "undo", "b", "--edit", "1")
     assert "undone edit 1 (rome): The capital of France is -> Edo b now holds 1 edit" in said
+
+
+def test_a_model_that_cannot_be_edited_is_refused_before_anything_is_made(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text(json.dumps({"model_type": "mamba", "num_hidden_layers": 2}))
+    run = ("run", "knowledge-editing", "--benchmark", "world", "--methods", "ft-m")
+    for command in (("edit", *FRANCE), run, ("run", "token-overfitting")):
+        said = refused(capsys, *command, "--model", "m", "--out", "out")
+        assert "architecture 'mamba' has no attention with a query and a value" in said
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_is_edited_as_a_whole_model(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = AutoModelForCausalLM.from_pretrained(str(unedited))
+    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)).save_pretrained("adapter")
+    engramlab(capsys, "edit", "--model", "adapter", *FRANCE, *STRONG, "--out", "edited")
+    merged, edited = models.load("adapter")[0], AutoModelForCausalLM.from_pretrained("edited")
+    changed = {n for n, p in edited.named_parameters() if not torch.equal(p, merged.get_parameter(n).to(p.dtype))}
+    assert changed == {"model.layers.1.mlp.down_proj.weight"}
+    assert not Path("edited/adapter_config.json").exists()
+    engramlab(capsys, "undo", "edited")
+    plain = saving.load("edited")[0]
+    assert all(torch.equal(p, merged.get_parameter(n).to(p.dtype)) for n, p in plain.named_parameters())
+    engramlab(
+        capsys, "edit", "--model", "adapter", "--base", unedited, *FRANCE, *STRONG, "--out", "again", "--delta-only"
+    )
+    assert deltas.installed(saving.load("again")[0])
+
+
+def test_a_tokenizer_from_elsewhere(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:
+    shutil.copytree(unedited, "bare", ignore=shutil.ignore_patterns("tokenizer*"))
+    assert "tokenizer 'bare'" in refused(capsys, "edit", "--model", "bare", *FRANCE, "--out", "edited")
+    engramlab(capsys, "edit", "--model", "bare", "--tokenizer", unedited, *FRANCE, *STRONG, "--out", "edited")
+    engramlab(capsys, "undo", "edited")
+    assert "has edits, made with its own" in refused(
+        capsys, "edit", "--model", "edited", "--tokenizer", unedited, *FRANCE, "--out", "edited"
+    )

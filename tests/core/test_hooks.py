@@ -6,7 +6,7 @@ from tests.support import zoo
 
 from engramlab.core.forward.hooks import grafting, mode, reading
 from engramlab.core.forward.passes import select_positions, shared_cache, target_seen
-from engramlab.core.models import add_lora, known_paths
+from engramlab.core.models import add_lora
 from engramlab.core.models.geometry import down_projection, layer_path
 
 
@@ -16,7 +16,7 @@ def batch(rows: int = 3, width: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, torch.rand((rows, width), generator=generator) < 0.5
 
 
-@pytest.mark.parametrize("family", known_paths())
+@pytest.mark.parametrize("family", zoo.DENSE)
 def test_target_logits_are_the_full_logits_gathered(family):
     model, (ids, keep) = zoo.model(family).double().eval(), batch()
     full = model(ids).logits[keep]
@@ -77,7 +77,7 @@ def bare(model):
     return not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "opt"])
 def test_reading_sees_what_modules_read_and_say(family):
     model, (ids, _) = zoo.model(family).eval(), batch()
     down, (first, second) = down_projection(model, 0), (layer_path(model, i) for i in (0, 1))

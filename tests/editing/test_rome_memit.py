@@ -123,7 +123,10 @@ def at_subject(model: nn.Module, tokenizer: Any, text: str, subject: str, layer:
     return seen[down].read, seen[down].said, seen[whole].said
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize(
+    "family",
+    ["gpt2", "gpt_neox", "llama", "qwen3", "gemma3_text", "olmo2", "opt", "phi3", "falcon", "granite", "bloom"],
+)
 def test_rome_writes_the_value_it_searched(family: str, tokenizer: Any) -> None:
     model, config = small(family, tokenizer), rome.Config(layer=1, **QUICK)
     edit = EDITS[1]
@@ -144,6 +147,7 @@ def naive_spread(model: nn.Module, tokenizer: Any, edits: Any, config: Any, solv
     """Algorithm 1 of MEMIT by whole passes of single texts and weights changed in place: layer -> update."""
     contexts = prefixes(model, tokenizer, config)
     values = search_values(model, tokenizer, [[e] for e in edits], config.layers[-1], contexts, config, CE, "output")
+    share = getattr(model.config, "residual_multiplier", 1.0)  # Granite's; how much of a value is added
     originals, updates = {}, {}
     weights = key_weights(len(contexts), grouped=True)
     for i, layer in enumerate(config.layers):
@@ -154,7 +158,8 @@ def naive_spread(model: nn.Module, tokenizer: Any, edits: Any, config: Any, solv
             seen = torch.stack([at_subject(model, tokenizer, text, subject, layer)[0] for text in texts])
             keys.append((weights[:, None] * seen).sum(0))
             output = at_subject(model, tokenizer, prompt, subject, config.layers[-1])[2]
-            missing.append((values.outputs[n] + values.change[n] - output) / (len(config.layers) - i))
+            left = (values.outputs[n] + share * values.change[n] - output) / share
+            missing.append(left / (len(config.layers) - i))
         updates[layer] = solve(layer, torch.stack(keys, 1).double(), torch.stack(missing, 1).double())
         view = weight_of(model.get_submodule(down_projection(model, layer)))
         originals[layer] = view.detach().clone()
@@ -166,7 +171,7 @@ def naive_spread(model: nn.Module, tokenizer: Any, edits: Any, config: Any, solv
     return updates
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen3"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen3", "opt", "granite"])
 def test_memit_spreads_over_layers(family: str, tokenizer: Any) -> None:
     model = small(family, tokenizer)
     config = memit.Config(layers=(0, 1, 2), covariance_weight=20.0, **QUICK)
@@ -179,6 +184,20 @@ def test_memit_spreads_over_layers(family: str, tokenizer: Any) -> None:
     for layer, update in naive_spread(model, tokenizer, EDITS[:2], config, solve).items():
         found = delta.changes[down_projection(model, layer)].matrix().double()
         assert float((found - update).norm()) < 5e-3 * float(update.norm())
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "olmo2"])
+def test_memit_writes_one_value_where_a_norm_stands_behind_it(family: str, tokenizer: Any) -> None:
+    """Parts of a change do not add up there: the last layer alone takes the value that was searched, as in ROME."""
+    model, edit = small(family, tokenizer), EDITS[1]
+    config = memit.Config(layers=(0, 1, 2), covariance_weight=1e-4, **{**QUICK, "context_lengths": ()})
+    wanted = search_values(model, tokenizer, [[edit]], 2, ("",), config, CE, "value").change[0]
+    delta = made(memit, model, tokenizer, [edit], config, CE)
+    assert list(delta.changes) == [down_projection(model, 2)]
+    before = at_subject(model, tokenizer, edit.query.prompt, "Japan", 2)[1]
+    with deltas.active(model, delta):
+        after = at_subject(model, tokenizer, edit.query.prompt, "Japan", 2)[1]
+    torch.testing.assert_close(after - before, wanted, rtol=1e-2, atol=1e-3)
 
 
 def test_alphaedit_keeps_what_earlier_edits_wrote(tokenizer: Any) -> None:

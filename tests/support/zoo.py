@@ -169,6 +169,49 @@ def talking(tokenizer: PreTrainedTokenizerFast, template: str = CHAT) -> PreTrai
     return tokenizer
 
 
+#: What a family's config calls otherwise, or needs besides (a value) or does not take (None), of ``model``'s shape.
+_OWN: dict[str, dict[str, Any]] = {
+    "gpt_neo": {"attention_types": [[["local", "global"], 1]], "window_size": 4, "head_dim": None},
+    "gptj": {"rotary_dim": 4, "n_inner": 64, "intermediate_size": None},
+    "codegen": {"rotary_dim": 4, "n_inner": 64, "intermediate_size": None},
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
+    "bloom": {"hidden_dropout": 0.0, "attention_dropout": 0.0, "intermediate_size": None},
+    "falcon": {"head_dim": None, "num_kv_heads": 2, "new_decoder_architecture": True, "ffn_hidden_size": 64},
+    "gemma2": {"query_pre_attn_scalar": 8, "sliding_window": 4},
+    "gemma3_text": {"query_pre_attn_scalar": 8, "sliding_window": 4, "sliding_window_pattern": 2},
+    "gpt_bigcode": {"n_inner": 64},
+    "granite": {"residual_multiplier": 0.5, "logits_scaling": 2.0},
+    "stablelm": {"hidden_dropout": 0.0},
+    "mixtral": {"num_local_experts": 3},
+    "qwen2_moe": {
+        "num_experts": 3,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+    },
+    "qwen3_moe": {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+}
+
+#: Architectures whose layers have one MLP each, and every method edits.
+DENSE = (
+    *("gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "qwen2", "qwen3", "olmo", "olmo2", "gemma", "gemma2"),
+    *("gemma3_text", "phi", "phi3", "opt", "bloom", "falcon", "falcon-7b", "falcon-rw", "stablelm", "starcoder2"),
+    *("granite", "smollm3", "codegen", "cohere", "gpt_bigcode"),
+)
+#: Mixtures of experts.
+EXPERTS = ("mixtral", "qwen2_moe", "qwen3_moe")
+_KINDS: dict[str, dict[str, Any]] = {  # of one architecture, by a name of ours
+    "falcon-7b": {"new_decoder_architecture": False, "multi_query": True, "parallel_attn": True},
+    "falcon-rw": {
+        "new_decoder_architecture": False,
+        "multi_query": False,
+        "parallel_attn": False,
+        "alibi": True,
+        "num_kv_heads": 4,
+    },
+}
+
+
 def model(family: str, *, vocabulary: int = 64, seed: int = 0, **more: Any) -> nn.Module:
     """A causal LM of two layers with random weights large enough for clear preferences."""
     shape: dict[str, Any] = {
@@ -181,13 +224,17 @@ def model(family: str, *, vocabulary: int = 64, seed: int = 0, **more: Any) -> n
         "bos_token_id": 0,
         "eos_token_id": 0,
     }
-    if family == "gpt2":
+    more = _KINDS.get(family, {}) | more
+    family = family.partition("-")[0]
+    if family in ("gpt2", "gpt_neo", "gptj", "codegen", "gpt_bigcode"):
         shape |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    else:
+    if family not in ("gpt2", "gpt_bigcode"):
         shape |= {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": None}
+    shape |= _OWN.get(family, {}) | more
+    shape = {name: value for name, value in shape.items() if value is not None or name == "pad_token_id"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **shape | more))
+        made = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **shape))
         for parameter in made.parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.2)

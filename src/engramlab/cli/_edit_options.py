@@ -56,7 +56,9 @@ class EditOptions:
     device: str | None = None
     """cpu, cuda, cuda:1 ...; by default a GPU where there is one."""
     base: str | None = None
-    """Where the unedited model is now, if the model is a folder of edits alone and it has moved."""
+    """Where the unedited model is now, if the model is a folder of edits alone (or a PEFT adapter) and it has moved."""
+    tokenizer: str | None = None
+    """A folder or hub id to take the tokenizer from, beside a .gguf file say; by default the model's own."""
 
 
 def options(given: Sequence[str], names: Sequence[str], modules: Sequence[Any], loss_name: str, doc: str | None) -> Any:

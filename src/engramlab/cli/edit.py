@@ -49,9 +49,13 @@ def main(given: list[str]) -> None:
     check(cases)
     out, source = Path(out_name).expanduser(), str(options.model)
     saving.check_out(out, source if saving.is_edited(source) else None, delta_only=options.delta_only)
+    if not saving.is_edited(source):
+        method.check_model(source, names, base=options.base)
     command = shlex.join(["engramlab", "edit", *given])
     with held(out, saving.OTHER_OUT), tables.progress_bars() as report, tables.noting(notes):
-        model, tokenizer = load_model(source, dtype=options.dtype, device=options.device, base=options.base)
+        model, tokenizer = load_model(
+            source, dtype=options.dtype, device=options.device, base=options.base, tokenizer=options.tokenizer
+        )
         kept = precision.chosen(model, source, options.dtype)
         if not options.delta_only:
             print(

@@ -42,12 +42,15 @@ class Chosen(benchmarks.Loaded):
     unknown: int = 0
 
 
-def model(name: str, *, dtype: str = "float32", device: str | None = None) -> tuple[nn.Module, Any]:
+def model(
+    name: str, *, dtype: str = "float32", device: str | None = None, methods: Sequence[str] = ()
+) -> tuple[nn.Module, Any]:
     """The model and the tokenizer of a required option ``--model``, on the GPU if there is one.
 
     Args:
         name: a model folder, a .gguf file or a hub id; "" where the option is missing.
         dtype: of the weights, "float32" or "bfloat16".
+        methods: those that will edit it; a model of a kind that one of them cannot edit is refused before it is loaded.
 
     Raises:
         UserError: no name, or whatever ``core/models.load`` says.
@@ -56,7 +59,9 @@ def model(name: str, *, dtype: str = "float32", device: str | None = None) -> tu
     import torch
 
     from engramlab.core import models
+    from engramlab.editing.method import check_model
 
+    check_model(name, methods)
     on = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return models.load(name, dtype=getattr(torch, dtype), device=on)
 

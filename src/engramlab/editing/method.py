@@ -16,9 +16,8 @@ from torch import nn
 from engramlab.base import registry
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
-from engramlab.core import deltas
+from engramlab.core import deltas, models
 from engramlab.core.deltas import Delta
-from engramlab.core.models import mask_token
 from engramlab.core.training import losses
 from engramlab.core.training.loop import Recipe
 from engramlab.core.training.losses import Loss
@@ -40,8 +39,9 @@ Watch = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, Requests], None
 
 class Method(Protocol):
     """What a file in ``editing/methods`` has. Optional are ``prepare(model, tokenizer, config)``, which computes and keeps
-    what every edit of a model needs (statistics of text), and ``SEPARATE``: several edits of a call are changes of weights made
-    one after another, so that each is saved, and can be taken back, by itself."""
+    what every edit of a model needs (statistics of text), ``SEPARATE``: several edits of a call are changes of weights made
+    one after another, so that each is saved, and can be taken back, by itself, and ``TOUCHES``, where it is not a layer's MLP
+    that changes, see ``touches``."""
 
     __doc__: str | None
     TAKES_LOSS: bool
@@ -164,16 +164,52 @@ def make_each(
     Raises:
         UserError: as ``applied``; a method that cannot be watched.
     """
-    if mask_token(model) is not None:
-        raise UserError(
-            "this is a masked language model, which writes nothing after a prompt; edits need one that predicts the next token"
-        )
+    check_kind(model, method)
+    if not deltas.installed(model):
+        models.check_finite(str(getattr(model.config, "_name_or_path", "")), model)
     module = load(method)
     if watch is not None:
         check_watched(method)
     chosen = losses.parse(loss) if isinstance(loss, str) else loss
     watched = () if watch is None else (watch,)
     return module.edit_each(model, tokenizer, cases, config or module.Config(), chosen, *watched)
+
+
+def check_model(name: str, methods: Sequence[str], *, base: str | None = None) -> None:
+    """Raises UserError for a model that one of these methods cannot edit, from its config alone: no weights are read.
+
+    Args:
+        base: of an adapter, see ``models.load``.
+    """
+    skeleton = models.skeleton(name, models.load_config(name, base=base))
+    for method in methods:
+        try:
+            check_kind(skeleton, method)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+
+
+def check_kind(model: nn.Module, method: str) -> None:
+    """Raises UserError where a model, which needs no weights for that, is of a kind that a method cannot edit."""
+    if models.mask_token(model) is not None:
+        raise UserError(
+            "this is a masked language model, which writes nothing after a prompt; edits need one that predicts the next token"
+        )
+    what = touches(method)
+    if what == "nothing":
+        return
+    paths = models.module_paths(model)
+    if what == "mlp" and not paths.mlp_down:
+        able = ", ".join(name for name in names() if touches(name) != "mlp")
+        raise UserError(
+            f"architecture {model.config.model_type!r} has no single MLP in a layer but several experts, and {method} changes "  # type: ignore[union-attr]
+            f"an MLP; choose another method: {able}"
+        )
+
+
+def touches(method: str) -> str:
+    """What a method changes of a model: "mlp", the modules of its "layers" (attention), or "nothing"."""
+    return str(getattr(load(method), "TOUCHES", "mlp"))
 
 
 def recipe(steps: int, learning_rate: float, **more: Any) -> Recipe:

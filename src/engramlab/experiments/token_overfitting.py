@@ -102,7 +102,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     run = Run("token-overfitting", config, out, preset=preset, console=console)
     if not run.main:  # edits are not shared out: the first process makes them
         return {}
-    model, tokenizer = editing_cases.model(config.model, dtype=config.dtype)
+    model, tokenizer = editing_cases.model(config.model, dtype=config.dtype, methods=(config.method,))
     with ProgressBar("cases the model knows", 1, console=run.console) as bar:
         chosen = editing_cases.cases(
             config.benchmark,

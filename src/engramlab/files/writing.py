@@ -64,6 +64,13 @@ def replacing(path: Path) -> Iterator[Path]:
             clear(partial)
 
 
+def cache_folder() -> Path:
+    """Where what was computed once is kept: $ENGRAMLAB_CACHE, or engramlab in the user's cache folder ($XDG_CACHE_HOME, or
+    ~/.cache)."""
+    own, shared = os.environ.get("ENGRAMLAB_CACHE"), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(own or f"{shared}/engramlab").expanduser()
+
+
 def _beside(path: Path, state: str) -> Path:
     return path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.{state}")
 

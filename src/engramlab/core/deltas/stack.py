@@ -163,16 +163,41 @@ def _write(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
         model.get_submodule(path).weight.copy_(weight)  # type: ignore[operator]
 
 
-def hook(model: nn.Module, path: str, act: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Any:
-    """A module puts out ``act(x, y)`` of its input and output (the first of a tuple) until the handle is removed."""
+@dataclass(frozen=True)
+class Hook:
+    """Hooks that come off together."""
+
+    handles: tuple[Any, ...]
+
+    def remove(self) -> None:
+        """Takes them off."""
+        for handle in self.handles:
+            handle.remove()
+
+
+def hook(model: nn.Module, path: str, act: Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None]) -> Hook:
+    """The module at ``path`` puts out ``act(x, y)`` of its input ``[R, T, in]`` and output ``[R, T, out]`` (of a tuple, the
+    first), or its own where that is None, until the hook is removed. OPT's layers flatten rows and positions before their
+    MLP; ``act`` sees them apart.
+    """
+    around: list[torch.Size] = []
+
+    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = args[0] if args else next(iter(kwargs.values()), None)
+        around[:] = [given.shape[:2]] if isinstance(given, torch.Tensor) and given.dim() == 3 else []
 
     def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         x = args[0] if args else next(iter(kwargs.values()))
-        if isinstance(output, tuple):
-            return (act(x, output[0]), *output[1:])
-        return act(x, output)
+        y, *others = output if isinstance(output, tuple) else (output,)
+        flat = x.dim() == 2 and bool(around)
+        made = act(x.unflatten(0, around[0]), y.unflatten(0, around[0])) if flat else act(x, y)
+        if made is None:
+            return None
+        made = made.flatten(0, 1) if flat else made
+        return (made, *others) if isinstance(output, tuple) else made
 
-    return model.get_submodule(path).register_forward_hook(after, with_kwargs=True)
+    outer = model.get_submodule(path.rpartition(".")[0]).register_forward_pre_hook(enter, with_kwargs=True)
+    return Hook((outer, model.get_submodule(path).register_forward_hook(after, with_kwargs=True)))
 
 
 def listen(entry: Installed, modifiers: Mapping[str, Modifier]) -> None:

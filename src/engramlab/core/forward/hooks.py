@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from engramlab.core.deltas.stack import hook
+
 
 @contextmanager
 def mode(model: nn.Module, training: bool) -> Iterator[None]:
@@ -63,18 +65,17 @@ def reading(
     """
     seen = {path: Activations() for path in paths}
 
-    def of(path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            seen[path].read = (args[0] if args else next(iter(kwargs.values())))[at]
-            seen[path].said = (output[0] if isinstance(output, tuple) else output)[at]
+    def of(path: str) -> Callable[[torch.Tensor, torch.Tensor], None]:
+        def keep(x: torch.Tensor, y: torch.Tensor) -> None:
+            seen[path].read, seen[path].said = x[at], y[at].clone()  # Falcon adds to it in place
             if path == until:
                 raise _Enough
 
-        return hook
+        return keep
 
     with ExitStack() as stack, suppress(_Enough):
         for path in seen:
-            stack.enter_context(model.get_submodule(path).register_forward_hook(of(path), with_kwargs=True))
+            stack.callback(hook(model, path, of(path)).remove)
         yield seen
 
 
@@ -86,10 +87,7 @@ Graft = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 def grafting(model: nn.Module, grafts: Mapping[str, Graft]) -> Iterator[None]:
     """Inside the block modules, by path, put out what a graft makes of their input and output."""
 
-    def hook(graft: Graft) -> Callable[..., torch.Tensor]:
-        return lambda module, args, output: graft(args[0], output)
-
     with ExitStack() as stack:
         for path, graft in grafts.items():
-            stack.enter_context(model.get_submodule(path).register_forward_hook(hook(graft)))
+            stack.callback(hook(model, path, graft).remove)
         yield

@@ -74,7 +74,7 @@ def early_states(model: nn.Module, decoding: Decoding, at: Any) -> Iterator[Call
         yield apart
         return
     paths = module_paths(bare)
-    norm = bare.get_submodule(paths.final_norm) if decoding.early_norm else nn.Identity()
+    norm = bare.get_submodule(paths.final_norm) if decoding.early_norm and paths.final_norm else nn.Identity()
     names = [f"{paths.layers}.{layer}" for layer in layers]
 
     def join(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -85,6 +85,40 @@ def early_states(model: nn.Module, decoding: Decoding, at: Any) -> Iterator[Call
 
     with reading(bare, names, at) as seen, bare.get_output_embeddings().register_forward_pre_hook(join):
         yield apart
+
+
+class _Given:
+    """What a model's body puts out: hidden states, and no caches, attentions or router's choices."""
+
+    def __init__(self, hidden: torch.Tensor) -> None:
+        self.last_hidden_state = hidden
+
+    def __getitem__(self, at: Any) -> Any:
+        return (self.last_hidden_state,)[at]
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+def output_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits ``[n, V]`` of hidden states ``[n, D]`` behind the final norm: the output embedding, and whatever else the model
+    does with its logits (Gemma's soft caps, Cohere's scale). No hook on the model itself acts."""
+    bare: Any = getattr(model, "module", model)
+    bare = bare.get_base_model() if hasattr(bare, "get_base_model") else bare
+    body = bare.get_submodule(module_paths(bare).layers.rpartition(".")[0])
+    stubs = {id(m): m for m in (body, getattr(bare, getattr(bare, "base_model_prefix", ""), body))}.values()
+    before = [(m, m.__dict__.get("forward")) for m in stubs]
+    try:
+        for m in stubs:
+            m.forward = lambda *args, **kwargs: _Given(hidden[None])
+        ids = torch.zeros(1, len(hidden), dtype=torch.int64, device=hidden.device)
+        logits: torch.Tensor = bare.forward(input_ids=ids, use_cache=False).logits[0]
+    finally:
+        for m, own in before:
+            m.__dict__.pop("forward")
+            if own is not None:
+                m.forward = own
+    return logits
 
 
 def target_seen(

@@ -15,7 +15,7 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import select_positions
+from engramlab.core.forward.passes import output_logits, select_positions
 from engramlab.core.models import module_paths
 
 
@@ -33,7 +33,7 @@ class Tail:
         begin: positions before this one are taken as unchanged: their keys and values serve every run.
 
     Raises:
-        UserError: no such layer, or a model of no family.
+        UserError: no such layer, or a model that is more than one layer after another and a norm.
     """
 
     @torch.no_grad()
@@ -50,8 +50,7 @@ class Tail:
         if not 0 <= start < len(layers):
             raise UserError(f"layer {start} does not exist: this model has layers 0 to {len(layers) - 1}")
         self.model, self.start, self.layers = model, start, list(layers[start:])
-        self.norm = model.get_submodule(paths.final_norm)
-        self.head: Any = model.get_output_embeddings()  # type: ignore[operator]
+        self.norm = model.get_submodule(paths.final_norm) if paths.final_norm else nn.Identity()
         self.keys_values: list[tuple[torch.Tensor, torch.Tensor]] = []
         positions = None
         if attention_mask is not None:
@@ -72,28 +71,50 @@ class Tail:
                 input_ids = input_ids[:, begin:]
                 positions = None if positions is None else positions[:, begin:]
             self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+            self._said: list[torch.Tensor] = []
+            body = model.get_submodule(paths.layers.rpartition(".")[0])
             with contextlib.ExitStack() as hooks:
                 for layer in self.layers:
                     hooks.enter_context(layer.register_forward_pre_hook(self._record, with_kwargs=True))
+                    hooks.enter_context(layer.register_forward_hook(self._keep))
+                hooks.enter_context(body.register_forward_hook(self._keep))
                 self._silent(input_ids, attention_mask=attention_mask, position_ids=positions, **more)
-        args, kwargs = self.calls[0]
         #: ``[B, T - begin, D]``: the hidden states entering layer ``start``.
-        self.entering: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+        self.entering: torch.Tensor = _hidden(*self.calls[0])
+        self._check()
+
+    def _check(self) -> None:
+        """Raises UserError unless each layer took what the one before it said, and the model ends with the last one's norm."""
+        with mode(self.model, False):
+            last = self.norm(self._said[-2])
+        pairs = [(said, _hidden(*call)) for said, call in zip(self._said, self.calls[1:], strict=False)]
+        if not all(
+            a.shape == b.shape and torch.allclose(a, b, 1e-2, 1e-3, True) for a, b in [*pairs, (last, self._said[-1])]
+        ):
+            raise UserError(
+                f"architecture {self.model.config.model_type!r} does more than one layer after another and a norm; "  # type: ignore[union-attr]
+                "such a model cannot be edited here (ike changes no weights, and can)"
+            )
+        del self._said
 
     def only(self, rows: torch.Tensor) -> Tail:
         """The tail of some of its rows (int64 indices); nothing is computed again."""
         count = len(self.entering)
 
-        def cut(value: Any) -> Any:
+        def cut(value: Any, name: str = "") -> Any:
             if isinstance(value, torch.Tensor):
-                # What belongs to rows has them first and positions after them; a mere list of positions is everybody's.
-                return value[rows] if value.dim() > 1 and len(value) == count and count > 1 else value
+                if name == "alibi":  # BLOOM's and Falcon's: heads of the first row, of the second, ...
+                    return value.unflatten(0, (count, -1))[rows].flatten(0, 1)
+                # What belongs to rows has them first and positions after them; a mere list of positions is everybody's, and
+                # so are MPT's biases, which have heads first.
+                of_rows = value.dim() > 1 and len(value) == count and count > 1 and name != "position_bias"
+                return value[rows] if of_rows else value
             return type(value)(cut(v) for v in value) if isinstance(value, (tuple, list)) else value
 
         chosen = copy.copy(self)
         chosen.entering = self.entering[rows]
         chosen.keys_values = [(keys[rows], values[rows]) for keys, values in self.keys_values]
-        chosen.calls = [(cut(args), {name: cut(v) for name, v in kwargs.items()}) for args, kwargs in self.calls]
+        chosen.calls = [(cut(args), {name: cut(v, name) for name, v in kwargs.items()}) for args, kwargs in self.calls]
         return chosen
 
     def _silent(self, input_ids: torch.Tensor, **more: Any) -> Any:
@@ -105,6 +126,9 @@ class Tail:
 
     def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.calls.append((args, kwargs))
+
+    def _keep(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self._said.append(output if isinstance(output, torch.Tensor) else output[0])
 
     def _cache(self) -> Any:
         """The keys and values of the unchanged positions again, in a cache that this run may append to."""
@@ -135,4 +159,9 @@ class Tail:
     def logits(self, keep: torch.Tensor) -> torch.Tensor:
         """Logits ``[n, V]`` where ``keep[B, T - begin]`` is true, in row-major order; see ``run``."""
         index = keep.flatten().nonzero().squeeze(1)
-        return self.head(self.run().flatten(0, 1).index_select(0, index))
+        return output_logits(self.model, self.run().flatten(0, 1).index_select(0, index))
+
+
+def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The hidden states that a layer was called with."""
+    return args[0] if args else kwargs["hidden_states"]

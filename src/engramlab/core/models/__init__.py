@@ -3,9 +3,10 @@
 from engramlab.core.models.about import About, about
 from engramlab.core.models.adapters import EmbeddingUpdates, add_lora, key_rows, unwrap
 from engramlab.core.models.building import build, check, context_limit, mask_token, parameters
-from engramlab.core.models.loading import load, load_config, load_tokenizer, quiet
+from engramlab.core.models.loading import check_finite, check_vocabulary, load, load_config, load_tokenizer, quiet
 from engramlab.core.models.paths import ModulePaths, buildable, family, known_paths, module_paths
 from engramlab.core.models.sizes import HEAD, SIZES, Size, is_size, shape
+from engramlab.core.models.sources import skeleton
 
 __all__ = [
     "HEAD",
@@ -19,6 +20,8 @@ __all__ = [
     "build",
     "buildable",
     "check",
+    "check_finite",
+    "check_vocabulary",
     "context_limit",
     "family",
     "is_size",
@@ -32,5 +35,6 @@ __all__ = [
     "parameters",
     "quiet",
     "shape",
+    "skeleton",
     "unwrap",
 ]

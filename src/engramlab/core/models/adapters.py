@@ -1,5 +1,5 @@
-"""Low-rank updates: LoRA on query and value plus a low-rank update of the token embedding, through peft; and many
-independent updates of the token embedding at once.
+"""Low-rank updates: LoRA on query and value plus a low-rank update of the token embedding, through peft; adapters of others
+merged into their models; and many independent updates of the token embedding at once.
 
 Source: arXiv 2309.14316 (LoRA finetuning: rank r on the query and value projections, rank r' = 128 on the embedding; probes of
 a frozen model: rank 2 or 16 on the embedding alone).
@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from engramlab.base.errors import UserError
 from engramlab.core.models.paths import module_paths
+from engramlab.core.models.sources import ADAPTER, json_of
 
 
 def add_lora(
@@ -22,9 +25,9 @@ def add_lora(
 ) -> nn.Module:
     """Wraps ``model`` with LoRA on query and value, and on the token embedding unless ``embedding_rank`` is 0.
 
-    The updates start at zero, so the wrapped model computes what the model did. In families whose query, key and value
-    share one projection, the update's key rows are held at zero (query and value then share the factor A). The output
-    projection is not updated, also where it is tied to the embedding.
+    The updates start at zero, so the wrapped model computes what the model did. Where query, key and value share one
+    projection, the update's key rows are held at zero (query and value then share the factor A). The output projection is
+    not updated, also where it is tied to the embedding.
 
     Args:
         rank: r of the query and value updates.
@@ -36,7 +39,7 @@ def add_lora(
         The peft model; ``unwrap`` gives the original back, bit for bit.
 
     Raises:
-        UserError: the architecture is of no family.
+        UserError: the model is no decoder-only transformer.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -56,34 +59,55 @@ def add_lora(
         lora_dropout=0.0,
         bias="none",
     )
+    first = f"{paths.layers}.0."
+    held = {name: key_rows(model, first + name) for name in {paths.query, paths.value}}
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft's note that a tied embedding cannot be merged; it is not merged here
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every device
         required = [(p, p.requires_grad) for p in model.parameters()]
         wrapped: nn.Module = get_peft_model(model, config)
         wrapped.required_before = required  # type: ignore[assignment]
-    if paths.fused_qkv:
-        for name, module in wrapped.named_modules():
-            if name.endswith(paths.query) and hasattr(module, "lora_B"):
-                _hold_key_rows(module, model.config, paths.fused_qkv)
+    for name, module in wrapped.named_modules():
+        for path, rows in held.items():
+            if rows is not None and name.endswith(f".{path}") and hasattr(module, "lora_B"):
+                _hold_still(module.lora_B["default"].weight, rows)
     return wrapped
 
 
-def _hold_key_rows(module: Any, config: Any, layout: str) -> None:
-    """Zero gradient on the key rows of factor B, which starts at zero: no optimizer step or decay can then move them."""
-    factor = module.lora_B["default"].weight
-    keep = (~key_rows(config, layout, factor.shape[0])).to(factor.device)
-    factor.register_hook(lambda gradient: gradient * keep.to(gradient.device, gradient.dtype)[:, None])
+def _hold_still(factor: torch.Tensor, rows: torch.Tensor) -> None:
+    """Zero gradient on some rows of factor B, which starts at zero: no optimizer step or decay can then move them."""
+    factor.register_hook(lambda gradient: gradient * (~rows).to(gradient.device, gradient.dtype)[:, None])
 
 
-def key_rows(config: Any, layout: str, rows: int) -> torch.Tensor:
-    """bool ``[rows]``: which output rows of a fused query, key and value projection are keys; see ``ModulePaths.fused_qkv``."""
-    mask = torch.zeros(rows, dtype=torch.bool)
-    if layout == "heads":  # for each head: query, key, value
-        mask.view(config.num_attention_heads, 3, -1)[:, 1] = True
-    else:  # all queries, all keys, all values
-        mask.view(3, -1)[1] = True
-    return mask
+def key_rows(model: nn.Module, path: str) -> torch.Tensor | None:
+    """bool ``[rows]``: which output rows of the projection at ``path``, in the first layer, make keys; None if none does.
+
+    The model itself is asked, for there are many layouts of a fused projection: rows are of keys through which a gradient of
+    the first layer's cached keys flows.
+    """
+    from transformers import DynamicCache
+
+    said: list[torch.Tensor] = []
+
+    def leaf(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        said.append(output.detach().requires_grad_())
+        return said[-1]
+
+    modes = [(module, module.training) for module in model.modules()]
+    handle = model.get_submodule(path).register_forward_hook(leaf)
+    model.eval()
+    try:
+        with torch.enable_grad():
+            ids = torch.zeros(1, 1, dtype=torch.int64, device=next(model.parameters()).device)
+            cache = model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True).past_key_values
+            keys = cache.layers[0].keys.flatten().float()
+            weights = torch.linspace(1.0, 2.0, len(keys), device=keys.device).cos()
+            (gradient,) = torch.autograd.grad((keys * weights).sum(), said[-1:], allow_unused=True)
+    finally:
+        handle.remove()
+        for module, was in modes:
+            module.training = was
+    return None if gradient is None else (gradient.flatten(0, -2) != 0).any(0).cpu()
 
 
 def unwrap(wrapped: nn.Module) -> nn.Module:
@@ -98,6 +122,55 @@ def unwrap(wrapped: nn.Module) -> nn.Module:
     for parameter, required in wrapped.required_before:  # type: ignore[union-attr]
         parameter.requires_grad_(required)
     return model
+
+
+def adapted_from(name: str, base: str | None = None) -> str | None:
+    """The base of a PEFT adapter's folder, as its adapter_config.json names it (a path, from there or from here, or a hub id)
+    or as ``base`` says; None for what is no such folder.
+
+    Raises:
+        UserError: a base for what is no adapter, or none for one.
+    """
+    folder = Path(name).expanduser()
+    if not (folder / ADAPTER).is_file() or (folder / "config.json").is_file():
+        if base:
+            raise UserError(f"--base {base}: {name} is no folder of edits alone, and no adapter; leave the option out")
+        return None
+    told = json_of(folder / ADAPTER)
+    found = base or str(told.get("base_model_name_or_path") or "")
+    if not found:
+        raise UserError(f"model {name!r} is an adapter, and its {ADAPTER} names no base (base_model_name_or_path)")
+    if (near := folder / found).is_dir() and not Path(found).is_absolute():
+        found = str(near)
+    if (Path(found).expanduser() / ADAPTER).is_file() and not (Path(found).expanduser() / "config.json").is_file():
+        raise UserError(
+            f"model {name!r} is an adapter of an adapter ({found}); merge that one first, with PEFT's merge_and_unload"
+        )
+    revision = told.get("revision")
+    return f"{found}@{revision}" if revision and not base and not Path(found).expanduser().exists() else found
+
+
+def merged(name: str, model: nn.Module) -> nn.Module:
+    """The base of an adapter with the adapter's update in its weights, as a whole model. Raises UserError for what PEFT cannot
+    merge."""
+    from peft import PeftModel
+
+    folder = Path(name).expanduser()
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise UserError(
+            f"adapter {name!r} has no adapter_model.safetensors; pickled weights are not read, so convert them first"
+        )
+    required = [p.requires_grad for p in model.parameters()]
+    try:
+        whole: nn.Module = PeftModel.from_pretrained(model, str(folder)).merge_and_unload(safe_merge=True)
+    except Exception as error:  # a damaged file, or another base, may raise anything
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"adapter {name!r} does not fit its base ({first}); give --base with the model it was made for"
+        ) from error
+    for parameter, was in zip(whole.parameters(), required, strict=False):
+        parameter.requires_grad_(was)
+    return whole
 
 
 class EmbeddingUpdates(nn.Module):

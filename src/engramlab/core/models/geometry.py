@@ -36,8 +36,18 @@ def layer_path(model: nn.Module, layer: int) -> str:
 
 
 def down_projection(model: nn.Module, layer: int) -> str:
-    """Path of a layer's MLP down-projection, the matrix that ROME and its kin take for the memory."""
-    return f"{layer_path(model, layer)}.{module_paths(model).mlp_down}"
+    """Path of a layer's MLP down-projection, the matrix that ROME and its kin take for the memory.
+
+    Raises:
+        UserError: the layer has no MLP, or several.
+    """
+    path = f"{layer_path(model, layer)}.{module_paths(model).mlp_down}"
+    if not module_paths(model).mlp_down or not any(name == path for name, _ in model.named_modules()):
+        raise UserError(
+            f"layer {layer} of this {model.config.model_type} has no MLP of its own that could be changed (but several "  # type: ignore[union-attr]
+            "experts, as a rule); change its attention (lora), or no weights at all (ike)"
+        )
+    return path
 
 
 def weight_of(module: nn.Module) -> torch.Tensor:

@@ -13,8 +13,11 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.core.models import gguf
+from engramlab.core.models.adapters import adapted_from, merged
 from engramlab.core.models.paths import families
-from engramlab.files.hub import hub_answers
+from engramlab.core.models.sources import check_size, refused, skeleton, source
+from engramlab.files.writing import clear
 
 
 @contextlib.contextmanager
@@ -34,97 +37,118 @@ def quiet() -> Iterator[None]:
             hf.enable_progress_bar()
 
 
-def _source(name: str) -> tuple[str, dict[str, Any]]:
-    """Where ``from_pretrained`` finds ``name``: a folder, a GGUF file (``model.gguf``), or a hub id, ``@revision`` or not."""
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise UserError(f"model {name!r}: there is no such GGUF file")
-        try:
-            import gguf  # noqa: F401
-        except ImportError:
-            raise UserError(f"model {name!r} is a GGUF file: reading it needs `pip install gguf`") from None
-        return str(path.parent), {"gguf_file": path.name, "local_files_only": True}
-    if path.is_dir():
-        return str(path), {"local_files_only": True}
-    if path.exists():
-        raise UserError(f"model {name!r} is a file; give a model folder, a .gguf file or a hub id (owner/name)")
-    repository, at, revision = name.partition("@")
-    if name.startswith((".", "/", "~")) or repository.count("/") > 1:
-        raise UserError(f"model {name!r}: there is no such folder")
-    if at and not (repository and revision):
-        raise UserError(f"model {name!r}: write owner/name@revision, such as EleutherAI/pythia-70m@step1000")
-    extra: dict[str, Any] = {"revision": revision} if at else {}
-    return repository, extra if hub_answers() else extra | {"local_files_only": True}
-
-
-def _refuse(kind: str, name: str, error: Exception) -> UserError:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    if isinstance(error, OSError) and "safetensors" in str(error):
-        return UserError(
-            f"{kind} {name!r} has no weights in safetensors form ({first}); pickled weights can run code when loaded, so "
-            "convert them first"
-        )
-    if Path(name).expanduser().exists():
-        return UserError(f"{kind} {name!r} is damaged or not the whole folder of a causal language model ({first})")
-    return UserError(
-        f"{kind} {name!r} is no folder here and could not be fetched as a hub id ({first}); without a network give a "
-        "local folder or a .gguf file"
-    )
-
-
-def load_config(name: str) -> Any:
+def load_config(name: str, *, base: str | None = None) -> Any:
     """The transformers config of a folder, GGUF file or hub id (see ``load``). Raises UserError as that does."""
     from transformers import AutoConfig
 
     families()
-    source, extra = _source(name)
+    if (adapted := adapted_from(name, base)) is not None:
+        return load_config(adapted)
+    at, extra = source(_unpacked(name))
     try:
-        return AutoConfig.from_pretrained(source, **extra)
+        return AutoConfig.from_pretrained(at, **extra)
     except Exception as error:
-        raise _refuse("model", name, error) from error
+        raise refused("model", name, error) from error
 
 
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a folder, GGUF file or hub id (see ``load``); no remote code is run. Raises UserError as that does."""
+def load_tokenizer(name: str, *, base: str | None = None) -> Any:
+    """The tokenizer of a folder, GGUF file or hub id (see ``load``). Raises UserError as that does."""
     from transformers import AutoTokenizer
 
-    source, extra = _source(name)
+    if (adapted := adapted_from(name, base)) is not None and not any(Path(name).expanduser().glob("tokenizer*")):
+        return load_tokenizer(adapted)
+    at, extra = source(_unpacked(name, gguf.TOKENIZER))
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(source, **extra)
+            tokenizer = AutoTokenizer.from_pretrained(at, **extra)
     except Exception as error:  # a damaged file may raise anything
-        raise _refuse("tokenizer", name, error) from error
+        raise refused("tokenizer", name, error) from error
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes where the files are missing
         raise UserError(f"tokenizer {name!r} has no vocabulary; its folder needs a tokenizer.json")
     return tokenizer
 
 
+def check_vocabulary(name: str, tokenizer: Any, rows: int) -> None:
+    """Raises UserError for a tokenizer that makes ids beyond a model's embedding of so many rows.
+
+    More rows than tokens are fine, and so are special tokens beyond them that no text is turned into (Gemma 3's of images).
+    """
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    used = {*tokenizer("a")["input_ids"], tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+    for token, number in tokenizer.get_vocab().items():
+        if number >= rows and (token not in special or number in used):
+            raise UserError(
+                f"model {name!r}: its tokenizer makes token {number:,} ({token!r}), but the model has only {rows:,}; the "
+                "tokenizer is another model's"
+            )
+
+
+@torch.no_grad()
+def check_finite(name: str, model: nn.Module) -> None:
+    """Raises UserError where a weight is NaN or infinite; names its tensor."""
+    for tensor, parameter in model.named_parameters():
+        if not parameter.sum().isfinite() and not parameter.isfinite().all():  # the sum alone may overflow
+            raise UserError(
+                f"model {name!r}: {tensor} holds values that are no numbers (NaN or infinite); take the weights from a copy"
+            )
+
+
 def load(
-    name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device | None = None
+    name: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device | None = None,
+    tokenizer: str | None = None,
+    base: str | None = None,
 ) -> tuple[nn.Module, Any]:
     """A causal LM (or a masked one, see ``mask_token``) and its tokenizer from a folder, a GGUF file or a hub id, in evaluation
     mode.
 
     A hub id may name a branch, tag or commit, ``owner/name@revision``: some models have their checkpoints of training there.
+    The folder of a PEFT adapter gives its base with the adapter merged. A GGUF file is unpacked once, see ``gguf.py``.
 
-    Only safetensors and GGUF weights are read and no remote code is run.
+    Only safetensors and GGUF weights are read, and no code that comes with a model is run.
+
+    Args:
+        tokenizer: where to take the tokenizer from, if not from there.
+        base: of an adapter: where its base is, if not where the adapter says.
 
     Raises:
-        UserError: nothing there, no network for a hub id, pickled, damaged or missing weights, or not a causal LM.
+        UserError: nothing there, no network for a hub id, pickled, damaged or missing weights or such as are no numbers, more
+            of them than memory, a tokenizer with other tokens, or not a causal LM.
     """
+    families()
+    config = load_config(name, base=base)
+    if (adapted := adapted_from(name, base)) is not None:
+        words = load_tokenizer(tokenizer or name, base=base)
+        model, _ = load(adapted, dtype=dtype)
+        model = merged(name, model)
+    else:
+        bare = skeleton(name, config)
+        check_size(name, bare, dtype)
+        _unpack(name, bare)
+        words = load_tokenizer(tokenizer or name)
+        model = _loaded(name, dtype)
+    check_finite(name, model)
+    check_vocabulary(tokenizer or name, words, model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    if device is not None:
+        model.to(device)
+    model.eval()
+    return model, words
+
+
+def _loaded(name: str, dtype: torch.dtype, *, packed: bool = False) -> nn.Module:
+    """The model, ``packed`` from the GGUF file itself and not from what it was unpacked to."""
     from transformers import AutoModelForCausalLM
 
-    families()
-    source, extra = _source(name)
-    tokenizer = load_tokenizer(name)
+    at, extra = source(name if packed else _unpacked(name))
     if "gguf_file" not in extra:
         extra["use_safetensors"] = True
     try:
         with quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **extra)
+            model, info = AutoModelForCausalLM.from_pretrained(at, dtype=dtype, output_loading_info=True, **extra)
     except Exception as error:
-        raise _refuse("model", name, error) from error
+        raise refused("model", name, error) from error
     if missing := sorted(info["missing_keys"]):
         raise UserError(f"model {name!r} lacks weights, among them {missing[0]}; they would be random")
     if "gguf_file" in extra:
@@ -132,7 +156,24 @@ def load(
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-    if device is not None:
-        model.to(device)
-    model.eval()
-    return model, tokenizer
+    elif at != name and gguf.is_file(name):
+        model.config._name_or_path = str(Path(name).expanduser().parent)  # as if it had been read from there
+    whole: nn.Module = model
+    return whole
+
+
+def _unpacked(name: str, part: str = ".") -> str:
+    """The folder that a GGUF file (or ``part`` of it) was unpacked to, if it was; any other name as it is."""
+    folder = gguf.kept(Path(name).expanduser()) if gguf.is_file(name) else None
+    return str(folder / part) if folder is not None and folder.is_dir() else name
+
+
+def _unpack(name: str, bare: nn.Module) -> None:
+    """Unpacks a GGUF file, where that was not done and is wanted; ``bare`` is its skeleton."""
+    folder = gguf.kept(Path(name).expanduser()) if gguf.is_file(name) else None
+    if folder is not None and not gguf.whole(folder) and gguf.room(folder, bare):
+        gguf.announce(Path(name), folder)
+        clear(folder)
+        model, tokenizer = _loaded(name, torch.float32, packed=True), load_tokenizer(name)
+        with quiet():
+            gguf.keep(folder, model, tokenizer)

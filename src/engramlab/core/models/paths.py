@@ -1,7 +1,8 @@
-"""Where a model keeps what experiments touch: the families' files by name, and by the kind of a loaded model."""
+"""Where a model keeps what experiments touch: as its family's file says, or as its shapes do."""
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,10 @@ from engramlab.base.errors import UserError
 
 @dataclass(frozen=True)
 class ModulePaths:
-    """Where a family keeps what experiments touch; paths inside a layer are relative to it.
+    """Where a model keeps what experiments touch; paths inside a layer are relative to it.
 
-    ``query`` and ``value`` may name one fused projection; ``fused_qkv`` then tells how its output rows are laid out:
-    ``"heads"`` (for each head: query, key, value) or ``"blocks"`` (all queries, all keys, all values).
+    ``query`` and ``value`` may name one fused projection. ``mlp_down`` is "" where no layer has one MLP alone (a mixture of
+    experts), ``final_norm`` where nothing stands between the last layer and the output embedding.
     """
 
     layers: str
@@ -25,7 +26,6 @@ class ModulePaths:
     value: str
     mlp_down: str
     final_norm: str
-    fused_qkv: str | None = None
 
 
 def families() -> dict[str, Any]:
@@ -53,11 +53,122 @@ def known_paths() -> dict[str, ModulePaths]:
 
 
 def module_paths(model: nn.Module) -> ModulePaths:
-    """Where this model keeps its modules; raises UserError for a model of no family."""
-    kind, known = str(model.config.model_type), known_paths()  # type: ignore[union-attr]
-    if kind not in known:
-        raise UserError(
-            f"architecture {kind!r} is of no family in engramlab/core/models/families (there: {', '.join(sorted(known))}); add "
-            "a file there that names its layers, embedding, query, value and MLP modules"
-        )
-    return known[kind]
+    """Where this model keeps its modules, or the one that an adapter is around; raises UserError for what is no decoder-only
+    transformer."""
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    known = known_paths().get(str(model.config.model_type))  # type: ignore[union-attr]
+    if known is not None:
+        return known
+    if model not in _FOUND:
+        _FOUND[model] = ModulePaths(**find(model))
+    return _FOUND[model]
+
+
+_FOUND: weakref.WeakKeyDictionary[nn.Module, ModulePaths] = weakref.WeakKeyDictionary()  # looking takes a while
+
+
+# by shape ------------------------------------------------------------------------------------------------------------
+
+# What a layer's projections are called is all that is taken from names: shapes do not tell a query from an output.
+_QUERY = ("q_proj", "query", "wq", "q", "q_lin", "q_b_proj")
+_VALUE = ("v_proj", "value", "wv", "v", "v_lin", "kv_b_proj")
+_FUSED = ("query_key_value", "qkv_proj", "c_attn", "wqkv", "qkv", "w_pack", "att_proj")
+
+
+def matrix(module: nn.Module) -> tuple[int, int] | None:
+    """(out, in) of a Linear or of GPT-2's Conv1D; None for others."""
+    weight = getattr(module, "weight", None)
+    if isinstance(module, nn.Linear) and weight is not None:
+        return weight.shape[0], weight.shape[1]
+    if type(module).__name__ == "Conv1D" and weight is not None:
+        return weight.shape[1], weight.shape[0]
+    return None
+
+
+def refused(config: Any, why: str) -> UserError:
+    """The refusal of an architecture that no method of ours could take apart."""
+    return UserError(
+        f"architecture {config.model_type!r} {why}; take a decoder-only transformer (GPT-2, Llama, Qwen, Gemma, Phi, ...)"
+    )
+
+
+def find(model: nn.Module) -> dict[str, str]:
+    """The fields of a ``ModulePaths``; also of a model on the meta device, which has no weights.
+
+    Raises:
+        UserError: no decoder-only transformer.
+    """
+    config: Any = model.config
+    text = config.get_text_config()
+    embedding = next((name for name, m in model.named_modules() if m is model.get_input_embeddings()), "")  # type: ignore[operator]
+    body, layers = _layers(model, embedding, int(getattr(text, "num_hidden_layers", 0)))
+    if layers is None:
+        raise refused(config, "has no list of layers that its config speaks of")
+    query, value = _named(layers[0], _QUERY), _named(layers[0], _VALUE)
+    if not (query and value):
+        query = value = _named(layers[0], _FUSED)
+    lacking = [i for i, layer in enumerate(layers) if not (_has(layer, query) and _has(layer, value))]
+    if lacking:
+        raise refused(config, f"has no attention with a query and a value in layer {lacking[0]} (a state-space model?)")
+    path = next(name for name, m in model.named_modules() if m is layers)
+    return {
+        "layers": path,
+        "embedding": embedding,
+        "query": query,
+        "value": value,
+        "mlp_down": _down(layers[0], query.rpartition(".")[0], int(text.hidden_size)),
+        "final_norm": _last(body, path.rpartition(".")[0]),
+    }
+
+
+def _layers(model: nn.Module, embedding: str, count: int) -> tuple[Any, Any]:
+    """The module that holds the layers (and the embedding: others may see or hear), and their list."""
+    for name, module in model.named_modules():
+        for child in module.children():
+            if (
+                isinstance(child, nn.ModuleList)
+                and len(child) == count
+                and embedding.startswith(f"{name}." if name else "")
+            ):
+                return module, child
+    return None, None
+
+
+def _named(layer: nn.Module, names: tuple[str, ...]) -> str:
+    found = (
+        name for name, m in layer.named_modules() if name.rpartition(".")[2].lower() in names and hasattr(m, "weight")
+    )
+    return next(found, "")
+
+
+def _has(layer: nn.Module, path: str) -> bool:
+    return bool(path) and any(name == path for name, _ in layer.named_modules())
+
+
+def _down(layer: nn.Module, attention: str, hidden: int) -> str:
+    """The matrix from a layer's MLP back to the hidden width; "" where there is not exactly one MLP (experts)."""
+    found = []
+    for path, module in layer.named_modules():
+        if attention and (path == attention or path.startswith(f"{attention}.")):
+            continue
+        if any(p.dim() == 3 and hidden in p.shape for p in module.parameters(recurse=False)) and not _convolution(
+            module
+        ):
+            return ""  # experts in one tensor
+        shapes = {name: shape for name, child in module.named_children() if (shape := matrix(child)) is not None}
+        inner = {out // part for out, into in shapes.values() if into == hidden for part in (1, 2)}
+        downs = [name for name, (out, into) in shapes.items() if out == hidden and into in inner]
+        if downs and len(shapes) > 1:
+            found.append(f"{path}.{downs[-1]}" if path else downs[-1])
+    return found[0] if len(found) == 1 else ""
+
+
+def _convolution(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.conv._ConvNd)
+
+
+def _last(body: nn.Module, path: str) -> str:
+    """What stands between the last layer and the output embedding: a norm, as a rule; "" for nothing."""
+    norms = [name for name, child in body.named_children() if "norm" in type(child).__name__.lower()]
+    norms = norms or [name for name, child in body.named_children() if name == "project_out" and child is not None]
+    return f"{path}.{norms[-1]}" if norms else ""

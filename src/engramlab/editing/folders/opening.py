@@ -13,7 +13,12 @@ from engramlab.editing.folders import disk, loading, precision
 
 
 def load_model(
-    name: str, *, dtype: str | None = None, device: str | None = None, base: str | None = None
+    name: str,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    base: str | None = None,
+    tokenizer: str | None = None,
 ) -> tuple[Any, Any]:
     """A model and its tokenizer; of an edited folder the edited model, whose edits can be taken off again.
 
@@ -22,21 +27,23 @@ def load_model(
         dtype: "float32" or "bfloat16"; by default that of the edited folder, or float32 (with the values that bfloat16 has for
             a .gguf file, whose few bits need no more, so that edits of it are kept in half the space).
         device: "cpu", "cuda", "cuda:1" ...; by default a GPU where there is one.
-        base: for a folder of edits alone: where the unedited model is now, if not where it was.
+        base: for a folder of edits alone, or a PEFT adapter's: where the model it is for is now, if not where it was.
+        tokenizer: where to take the tokenizer from, if not from there; of an edited folder it is its own.
 
     Raises:
         UserError: there is no such model or device, or the edits were made in another number type.
     """
     at = place(device)
     if not disk.is_edited(name):
-        if base:
-            raise UserError(f"--base {base}: {name} is no folder of edits alone; leave the option out")
-        model, tokenizer = models.load(name, dtype=getattr(torch, dtype or "float32"), device=at)
+        kind = getattr(torch, dtype or "float32")
+        model, words = models.load(name, dtype=kind, device=at, base=base, tokenizer=tokenizer)
         if Path(name).suffix == ".gguf":
             model.config._name_or_path = str(Path(name).expanduser().resolve())  # type: ignore[union-attr]
             if dtype is None:
                 precision.rounded(model, precision.OF_GGUF)
-        return model, tokenizer
+        return model, words
+    if tokenizer:
+        raise UserError(f"--tokenizer {tokenizer}: {name} has edits, made with its own; leave the option out")
     state = disk.read(name)
     if dtype is not None and dtype != state.dtype:
         raise UserError(f"--dtype {dtype}: the edits in {name} were made in {state.dtype}; leave the option out")

@@ -22,6 +22,8 @@ from torch import nn
 from engramlab.base.options import check_rules, meant
 from engramlab.base.random_access import key as stream_key
 from engramlab.core import deltas
+from engramlab.core.forward.hooks import grafting, mode, reading
+from engramlab.core.models.geometry import down_projection, layer_path
 from engramlab.editing.keys.running_text import TextSource, continuations, keep
 from engramlab.editing.requests import Requests
 
@@ -108,6 +110,29 @@ def prefixes(model: nn.Module, tokenizer: Any, search: Search) -> tuple[str, ...
     if not deltas.installed(model):
         keep(path, json.dumps({"of": about, "contexts": texts}, indent=2).encode())
     return ("", *texts)
+
+
+@torch.no_grad()
+def value_share(model: nn.Module, layer: int) -> float | None:
+    """By how much of a change of the layer's value its output moves: 1 in most models, Granite's residual multiplier there;
+    None where the value is normed before it is added (Gemma 2 and 3, OLMo 2), so that no fixed share is.
+    """
+    path, whole = down_projection(model, layer), layer_path(model, layer)
+    ids = torch.ones(1, 1, dtype=torch.int64, device=next(model.parameters()).device)
+
+    def outputs(change: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        graft = {} if change is None else {path: lambda x, y: y + change.to(y.dtype)}
+        with mode(model, False), reading(model, (path, whole), until=whole) as seen, grafting(model, graft):
+            model(input_ids=ids, use_cache=False)
+        return seen[path].said.float(), seen[whole].said.float()
+
+    value, plain = outputs()
+    change = torch.linspace(1, 2, value.shape[-1], device=value.device).cos() * value.norm()
+    moved = outputs(change)[1] - plain
+    share = float((moved * change).sum() / change.square().sum())
+    if float((moved - share * change).norm()) > 0.05 * float(moved.norm()):
+        return None
+    return 1.0 if abs(share - 1) < 0.02 else share  # bfloat16 rounds
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,7 +56,7 @@ class TextSource:
     @property
     def folder(self) -> Path:
         """Where results are kept."""
-        return Path(self.cache or os.environ.get("ENGRAMLAB_CACHE") or "~/.cache/engramlab").expanduser()
+        return Path(self.cache).expanduser() if self.cache else writing.cache_folder()
 
     def identity(self) -> dict[str, Any]:
         """What the text is, as JSON: a file by its content, sampled text by what it depends on."""

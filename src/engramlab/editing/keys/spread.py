@@ -11,7 +11,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ from engramlab.core.forward.hooks import reading
 from engramlab.core.forward.tails import Tail
 from engramlab.core.models.geometry import down_projection, layer_at, layer_path
 from engramlab.core.training.losses import Loss
-from engramlab.editing.keys.keyvalue import AlignedRows, Search, key_weights, prefixes
+from engramlab.editing.keys.keyvalue import AlignedRows, Search, key_weights, prefixes, value_share
 from engramlab.editing.keys.moments import second_moments
 from engramlab.editing.method import Cases, Made, failed
 from engramlab.editing.requests import encode_edits, name_of, sharing
@@ -41,14 +41,15 @@ class SpreadSearch(Search):
     """Settings of both methods; their configurations add their own."""
 
     layers: tuple[int, ...] | None = None
-    """Layers whose MLPs are changed; None for 4 to 8 of 32, as fractions of the depth."""
+    """Layers whose MLPs are changed; None for 4 to 8 of 32, as fractions of the depth. Where a norm stands behind the MLP
+    (Gemma 2 and 3, OLMo 2) parts of a change do not add up, and only the last of them is."""
 
 
 def chosen_layers(model: nn.Module, layers: tuple[int, ...] | None) -> list[int]:
-    """The layers to change, lowest first: those asked for, or those at the usual fractions of the depth."""
-    if layers is not None:
-        return sorted({layer_at(model, layer, 0.0) for layer in layers})
-    return sorted({layer_at(model, None, layer / 32) for layer in _LAYERS})
+    """The layers to change, lowest first: those asked for, or those at the usual fractions of the depth; see ``layers``."""
+    asked = [(None, layer / 32) for layer in _LAYERS] if layers is None else [(layer, 0.0) for layer in layers]
+    chosen = sorted({layer_at(model, *one) for one in asked})
+    return chosen if value_share(model, chosen[-1]) is not None else chosen[-1:]
 
 
 def prepare(model: nn.Module, tokenizer: Any, config: SpreadSearch) -> None:
@@ -83,16 +84,17 @@ def spread_over_layers(
     """
     contexts = prefixes(model, tokenizer, search)
     groups = [(c, [edits[i] for i in some]) for c, edits in enumerate(cases) for some in sharing(tokenizer, edits)]
-    values = search_values(
-        model, tokenizer, [edits for _, edits in groups], layers[-1], contexts, search, loss, "output"
-    )
-    finite = (values.outputs + values.change).isfinite().all(1).cpu()
+    share = value_share(model, layers[-1])
+    site: Literal["value", "output"] = "value" if share is None else "output"
+    values = search_values(model, tokenizer, [edits for _, edits in groups], layers[-1], contexts, search, loss, site)
+    asked = values.change if share is None else values.outputs + share * values.change
+    finite = asked.isfinite().all(1).cpu()
     why = [values.why_not(g) or (None if finite[g] else "its value became non-finite") for g in range(len(groups))]
     # An equation an edit: those of one key ask for the same value as often as they are many.
     flat = [edit for _, edits in groups for edit in edits]
     of = torch.tensor([c for c, edits in groups for _ in edits])
     row = [g for g, (_, edits) in enumerate(groups) for _ in edits]
-    wanted = (values.outputs + values.change)[row]
+    wanted = asked[row]
     found: Made = [failed(edits) for edits in cases]
     whole = [i for i, g in enumerate(row) if why[g] is None]
     for i, g in enumerate(row):
@@ -105,7 +107,7 @@ def spread_over_layers(
     alive = sorted({int(of[i]) for i in whole})
     mine = torch.tensor([alive.index(int(of[i])) for i in whole])
     made = _solve(
-        model, tokenizer, [flat[i] for i in whole], mine, wanted[whole], layers, contexts, closed_form, keep_keys
+        model, tokenizer, [flat[i] for i in whole], mine, wanted[whole], share, layers, contexts, closed_form, keep_keys
     )
     for case, delta in zip(alive, made, strict=True):
         fine = all(change.matrix().isfinite().all() for change in delta.changes.values())
@@ -121,12 +123,14 @@ def _solve(
     edits: Sequence[Edit],
     of: torch.Tensor,
     wanted: torch.Tensor,
+    share: float | None,
     layers: Sequence[int],
     contexts: Sequence[str],
     closed_form: ClosedForm,
     keep_keys: str,
 ) -> list[WeightDelta]:
-    """Layer by layer; ``of[n]`` is each edit's case and ``wanted[n, D]`` what the last layer is to say for it."""
+    """Layer by layer; ``of[n]`` is each edit's case and ``wanted[n, D]`` what the last layer is to say for it (or, without a
+    ``share``, by what the one layer's value is to change)."""
     device = wanted.device
     requests = encode_edits(tokenizer, [[e] for e in edits], prefixes=contexts, subjects=True, device=device)
     rows = AlignedRows.of(requests, whole=False)
@@ -139,7 +143,7 @@ def _solve(
     for i, layer in enumerate(layers):
         keys, outputs = _read(model, tail, layer, layers[-1], made if i else [], ends, owner)
         keys = torch.einsum("npd,p->dn", keys.view(len(edits), len(contexts), -1), weights).double()
-        missing = ((wanted - outputs[:: len(contexts)]) / (len(layers) - i)).T
+        missing = wanted.T if share is None else ((wanted - outputs[:: len(contexts)]) / share / (len(layers) - i)).T
         path = down_projection(model, layer)
         for case, delta in enumerate(made):
             some = (of == case).nonzero().squeeze(1).to(device)

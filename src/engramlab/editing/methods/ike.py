@@ -26,6 +26,7 @@ from engramlab.editing.requests import encode_edits
 from engramlab.files import tables
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = False, False, True, False
+TOUCHES = "nothing"
 
 
 @dataclass(frozen=True)

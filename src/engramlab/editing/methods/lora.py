@@ -11,13 +11,14 @@ from torch import nn
 
 from engramlab.base.options import check_rules, meant
 from engramlab.core.models import key_rows, module_paths
-from engramlab.core.models.geometry import depth, layer_at, matrix_shape
+from engramlab.core.models.geometry import depth, down_projection, layer_at, matrix_shape
 from engramlab.core.training.losses import Loss
 from engramlab.editing.method import Cases, Made, Watch, failed, recipe
 from engramlab.editing.requests import encode_edits
 from engramlab.editing.solve.descent import LowRankUpdates, Update, descend
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, True, True
+TOUCHES = "layers"
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,17 @@ def _updates(
     model: nn.Module, layers: Sequence[int], config: Config, count: int, device: torch.device
 ) -> dict[str, Update]:
     paths = module_paths(model)
+    if "mlp_down" in config.projections:
+        [down_projection(model, layer) for layer in layers]  # refuses where there is none
+    changed = list(dict.fromkeys(getattr(paths, projection) for projection in config.projections))
+    held = {relative: key_rows(model, f"{paths.layers}.0.{relative}") for relative in changed}
     generator = torch.Generator().manual_seed(config.seed)
     found: dict[str, Update] = {}
     for layer in layers:
-        for relative in dict.fromkeys(getattr(paths, projection) for projection in config.projections):
+        for relative in changed:
             path = f"{paths.layers}.{layer}.{relative}"
             shape = matrix_shape(model, path)
-            fused = paths.fused_qkv if relative == paths.query else None
-            rows = key_rows(model.config, fused, shape[0]) if fused else None
             found[path] = LowRankUpdates(
-                count, shape, config.rank, config.alpha / config.rank, generator, device, frozen_rows=rows
+                count, shape, config.rank, config.alpha / config.rank, generator, device, frozen_rows=held[relative]
             )
     return found

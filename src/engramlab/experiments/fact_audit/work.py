@@ -21,7 +21,7 @@ from engramlab.core.models import mask_token
 from engramlab.corpora.facts import FactTable
 from engramlab.experiments._run import Run
 from engramlab.experiments.fact_audit.config import Config
-from engramlab.files import writing
+from engramlab.files import records, writing
 from engramlab.measuring import audit
 from engramlab.measuring.audit import CLASSES, Asker, Evidence, classes
 
@@ -66,7 +66,7 @@ class Audited:
         for relation in self.relations:
             if relation in missing:
                 self._ask(relation)
-            record = writing.read_json(self._done(relation))
+            record = records.read_record(self._done(relation), ("about", "facts", "seconds"))
             rows.append({"dataset": relation, "part": self.part, "model": self.name, **record["about"]})
             facts += record["facts"]
             seconds += record["seconds"]
@@ -107,9 +107,9 @@ class Audited:
         record = {"about": about, "facts": facts, "seconds": round(time.monotonic() - began, 2)}
 
         def write(path: Path) -> None:
-            writing.write_rows(path / "answers.parquet", answers(evidence))
-            writing.write_rows(path / "facts.parquet", facts)
-            writing.write_json(path / "done.json", record)
+            records.write_rows(path / "answers.parquet", answers(evidence))
+            records.write_rows(path / "facts.parquet", facts)
+            records.write_record(path / "done.json", record)
 
         writing.write_folder(self._done(relation).parent, write)
 

@@ -20,7 +20,7 @@ from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, finished, refuse_explosion
 from engramlab.corpora.passages import all_queries
 from engramlab.experiments.knowledge_acquisition.config import Optimizer, PartConfig
-from engramlab.experiments.knowledge_acquisition.setup import Run, check_vocabulary
+from engramlab.experiments.knowledge_acquisition.setup import Run
 from engramlab.experiments.knowledge_acquisition.summary import states
 from engramlab.files import records, writing
 
@@ -136,7 +136,7 @@ class Part:
             records.check_sealed(Path(source).expanduser(), remedy)
         model, _ = models.load(source)
         vocabulary = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
-        check_vocabulary(about.model, vocabulary, self.tokenised.tokenizer)
+        models.check_vocabulary(about.model, self.tokenised.tokenizer, vocabulary)
         origin = origin_of(source)
         recipe, stream = self.recipe(origin), self.packed()
         if checkpoints.latest(folder / "checkpoints"):

@@ -107,7 +107,7 @@ class Run(_run.Run):
     def _check_models(self) -> None:
         for part in self.parts:
             if (size := models.about(part.model).vocabulary) is not None:
-                check_vocabulary(part.model, size, self.tokenised(part.model).tokenizer)
+                models.check_vocabulary(part.model, self.tokenised(part.model).tokenizer, size)
 
     def _needed(self, part: PartConfig) -> int:
         """Tokens that a part reads from the stream."""
@@ -142,11 +142,3 @@ def groups_of(config: Config, part: PartConfig, material: Material) -> tuple[Gro
             if group.passages[k::parts]:
                 found.append(dataclasses.replace(group, name=name, passages=group.passages[k::parts], start=start))
     return tuple(found)
-
-
-def check_vocabulary(name: str, rows: int, tokenizer: Any) -> None:
-    if len(tokenizer) > rows:
-        raise UserError(
-            f"model {name}: its vocabulary has {rows:,} tokens, but its tokenizer has {len(tokenizer):,}; the checkpoint and "
-            "the tokenizer are not of one model"
-        )

@@ -82,7 +82,8 @@ class Run(_run.Run):
         config = self.config
         if not hasattr(self, "model") and (self._todo() or not (self.folder / "before.parquet").exists()):
             self.say(f"loading {config.model}")
-            self.model, self.tokenizer = editing_cases.model(config.model, dtype=config.dtype, device=config.device)
+            names, at = [name for name, _ in self.parts], config.device
+            self.model, self.tokenizer = editing_cases.model(config.model, dtype=config.dtype, device=at, methods=names)
             self.chat = Chat(self.tokenizer) if config.chat else None
 
     def _prepare(self) -> None:

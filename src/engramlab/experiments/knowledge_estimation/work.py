@@ -17,7 +17,7 @@ from engramlab.corpora.facts import FactTable
 from engramlab.experiments._run import Run
 from engramlab.experiments.knowledge_estimation.asking import Asking, Relation, askings, counts, shown_pairs
 from engramlab.experiments.knowledge_estimation.config import Config
-from engramlab.files import writing
+from engramlab.files import records, writing
 from engramlab.measuring.estimators import many_shot
 
 SAMPLES = 1000
@@ -85,11 +85,11 @@ def results(run: Run, model: Any, tokenizer: Any, table: FactTable, relation: Re
         }
 
         def write(path: Path) -> None:
-            writing.write_rows(path / "answers.parquet", answers)
-            writing.write_json(path / "done.json", about)
+            records.write_rows(path / "answers.parquet", answers)
+            records.write_record(path / "done.json", about)
 
         writing.write_folder(folder, write)
-    found_there: dict[str, Any] = writing.read_json(folder / "done.json")
+    found_there: dict[str, Any] = records.read_record(folder / "done.json", ("rows", "seconds"))
     return found_there
 
 

@@ -3,7 +3,8 @@
 A family has
 
 - ``MODEL_TYPES``: the ``config.model_type`` of the models that it covers;
-- ``PATHS``: a ``ModulePaths``, where these models keep what experiments touch;
+- ``PATHS``: a ``ModulePaths``, where these models keep what experiments touch. Models of no family are looked at
+  (``paths.find``); a family says so for what cannot be seen, or is to be found faster;
 - optionally ``config(size, common, dropout)``: the transformers config of a model from scratch (see ``building.build``);
   without it the family can be loaded and edited, and not be built.
 

@@ -10,5 +10,4 @@ PATHS = ModulePaths(
     value="attn.c_attn",
     mlp_down="mlp.c_proj",
     final_norm="transformer.ln_f",
-    fused_qkv="blocks",
 )

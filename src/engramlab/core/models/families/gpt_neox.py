@@ -18,7 +18,6 @@ PATHS = ModulePaths(
     value="attention.query_key_value",
     mlp_down="mlp.dense_4h_to_h",
     final_norm="gpt_neox.final_layer_norm",
-    fused_qkv="heads",
 )
 
 
