@@ -165,7 +165,7 @@ BAD = {
     "unclosed quote": ("c.csv", b'country,capital\nFrance,"Paris\n', ["c.csv, line"]),
     "no rows": ("c.csv", b"country,capital\n", ["no rows"]),
     "empty file": ("c.csv", b"", ["first line", "columns"]),
-    "unnamed column": ("c.csv", b",capital\nFrance,Paris\n", ["line 1", "column 1 has no name"]),
+    "unnamed column": ("c.csv", b",capital\nFrance,Paris\n", ["line 2", "column 1 has no name"]),
     "two columns of a name": ("c.csv", b"a,b,b\n1,2,3\n", ["two columns are called 'b'"]),
     "only a key": ("c.csv", b"country\nFrance\n", ["at least one column besides 'country'"]),
     "unknown ending": ("c.xlsx", b"country", ["'.xlsx'", ".csv", ".parquet"]),

@@ -10,7 +10,7 @@ from engramlab.base.errors import UserError, nearest
 from engramlab.base.facts import Fact
 from engramlab.corpora.sentences import STOPS
 from engramlab.corpora.templates import Template, parse_templates, read_data
-from engramlab.files.tables import read_text
+from engramlab.files.text import read_text
 
 
 @dataclass(frozen=True)
