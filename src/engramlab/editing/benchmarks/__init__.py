@@ -164,13 +164,14 @@ def agreeing(
             kept.append(case)
             continue
         i, edit = against
-        first = first or f"{quoted(edit.query.prompt)} gets different answers, {quoted(edit.target)} in the second"
+        first = first or quoted(edit.query.prompt)
         pairs.append(f"{places[i]} and {places[number]}")
         left.append(f"left out {places[number]}: it contradicts {places[i]} about {quoted(edit.query.prompt)}")
     if pairs and bad == "refuse":
+        also = f" (so do {at_places(pairs[1:])})" if len(pairs) > 1 else ""
         raise UserError(
-            f"{name}: no model can satisfy both of {at_places(pairs)}: {first}; leave one of each out, or the later ones "
-            "with bad='skip'"
+            f"{name}: {pairs[0]} give the same prompt {first} different answers{also}; no model can satisfy both, so leave "
+            "one of them out, or all later ones with bad='skip'"
         )
     return kept, left
 
