@@ -777,7 +777,9 @@ def test_contradicting_cases_are_all_named_or_left_out(tmp_path):
     path = write(tmp_path, "\n".join(json.dumps({"prompt": "A is", "target": one}) for one in answers), "e.jsonl")
     loaded = load(path)
     places = [f"record {number}" for number in loaded.records]
-    with pytest.raises(UserError, match=r"record 0 and record 1 give the same prompt 'A is' .* \(so do record 0 and record 3\)"):
+    with pytest.raises(
+        UserError, match=r"record 0 and record 1 give the same prompt 'A is' .* \(so do record 0 and record 3\)"
+    ):
         agreeing(loaded.cases, places, path, "refuse")
     kept, notes = agreeing(loaded.cases, places, path, "skip")
     assert [case.id for case in kept] == ["0", "2", "4"]

@@ -50,7 +50,7 @@ def test_records_without_a_text_are_passed_over_and_counted(tmp_path: Path, endi
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.warns(UserWarning, match="2 records without a text under 'text' were passed over"):
+    with pytest.warns(UserWarning, match="records without a text under 'text' were passed over: 2"):
         assert list(documents(str(path))) == ["One.", "Two."]
 
 
@@ -68,7 +68,7 @@ def test_tables_of_other_kinds_and_archives(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text(json.dumps([{"text": "Three."}, "Four."]))
     (tmp_path / "c.txt.gz").write_bytes(gzip.compress(b"Five.\r\n\r\nSix.\r\n"))
     (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(b'{"text": "Seven."}\n'))
-    with pytest.warns(UserWarning, match="1 records without a text"):
+    with pytest.warns(UserWarning, match="records without a text"):
         assert list(documents(str(tmp_path / "a.csv"))) == ["One, two."]
     assert list(documents(str(tmp_path / "b.json"))) == ["Three.", "Four."]
     assert list(documents(str(tmp_path / "c.txt.gz"))) == ["Five.\n\nSix."]

@@ -153,4 +153,4 @@ def _texts(name: str, records: Iterable[Record], column: str) -> Iterator[str]:
                 yield value
     finally:
         if without:
-            note(f"text {name}: {without} records without a text under {quoted(column)} were passed over")
+            note(f"text {name}: records without a text under {quoted(column)} were passed over: {without}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engramlab.base.errors import UserError, nearest
+from engramlab.base.errors import UserError, listed, nearest, quoted
 from engramlab.base.facts import Fact
 from engramlab.corpora.sentences import STOPS
 from engramlab.corpora.templates import Template, parse_templates, read_data
-from engramlab.files.text import read_text
+from engramlab.files.text import read_text, wrong_with
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ class Wordings:
 
 
 def read_wordings(
-    relations: Sequence[str], templates: str | Path | None = None, questions: str | Path | None = None
+    relations: Sequence[str],
+    templates: str | Path | None = None,
+    questions: str | Path | None = None,
+    phrases: Mapping[str, str] | None = None,
 ) -> Wordings:
     """Wordings of relations, from files or by default from the relation's name.
 
@@ -60,14 +63,25 @@ def read_wordings(
             without one, default.txt. None is plain templates that fit every relation.
         questions: a file of lines RELATION, tab, question with {subject}, for relations that shall not be asked "What is the
             RELATION of {subject}? Answer:".
+        phrases: what relations are called, instead of by their names with spaces for underscores.
 
     Raises:
         UserError: a file that cannot be read, a wording for no relation, or one without its slots; with file and line.
     """
     read: list[str] = []
-    found = _templates(Path(templates) if templates is not None else None, relations, read)
+    called = {relation: relation.replace("_", " ") for relation in relations}
+    for relation, phrase in (phrases or {}).items():
+        _check_known(relation, relations, "phrases")
+        called[relation] = phrase
+        read.append(f"{relation}={phrase}")
+    for relation, phrase in called.items():
+        if wrong := "has {subject} in it" if "{subject}" in phrase else wrong_with(phrase, 1000):
+            raise UserError(
+                f"attribute {quoted(relation)}: what it is called {wrong}; rename the column, or give a phrase"
+            )
+    found = _templates(Path(templates) if templates is not None else None, called, read)
     ends = {relation: [line for line in lines if _ends_in_value(line)] for relation, lines in found.items()}
-    asked = {relation: f"What is the {relation.replace('_', ' ')} of {{subject}}? Answer:" for relation in relations}
+    asked = {relation: f"What is the {phrase} of {{subject}}? Answer:" for relation, phrase in called.items()}
     if questions is not None:
         read.append(read_text(questions))
         asked |= read_questions(Path(questions), relations)
@@ -91,11 +105,13 @@ def read_questions(path: Path, relations: Sequence[str]) -> dict[str, str]:
         relation, _, wording = (part.strip() for part in line.strip().partition("\t"))
         where = f"{path}, line {number}"
         if line.strip() and not wording:
-            raise UserError(f"{where}: write ATTRIBUTE, a tab, and a question with {{subject}}: {line!r}")
+            raise UserError(f"{where}: write ATTRIBUTE, a tab, and a question with {{subject}}: {quoted(line)}")
         if wording:
             _check_known(relation, relations, where)
             if wording.count("{subject}") != 1:
-                raise UserError(f"{where}: question for {relation!r}: needs {{subject}} exactly once: {wording!r}")
+                raise UserError(
+                    f"{where}: question for {quoted(relation)}: needs {{subject}} exactly once: {quoted(wording)}"
+                )
             wordings[relation] = wording
     return wordings
 
@@ -103,13 +119,14 @@ def read_questions(path: Path, relations: Sequence[str]) -> dict[str, str]:
 def _check_known(relation: str, relations: Sequence[str], where: str) -> None:
     if relation not in relations:
         raise UserError(
-            f"{where}: {relation!r} is no attribute; did you mean {nearest(relation, relations)!r}? "
-            f"The attributes are {', '.join(relations)}"
+            f"{where}: {quoted(relation)} is no attribute; did you mean {quoted(nearest(relation, relations))}? "
+            f"The attributes are {listed(relations)}"
         )
 
 
-def _templates(path: Path | None, relations: Sequence[str], read: list[str]) -> dict[str, tuple[Template, ...]]:
+def _templates(path: Path | None, called: Mapping[str, str], read: list[str]) -> dict[str, tuple[Template, ...]]:
     """The templates of each relation, from its own file, the folder's default, or the package's."""
+    relations = list(called)
     default, where = read_data("templates", "table", "default.txt"), "templates/table/default.txt"
     own: dict[str, Path] = {}
     if path is not None and path.is_dir():
@@ -129,5 +146,5 @@ def _templates(path: Path | None, relations: Sequence[str], read: list[str]) -> 
         if relation in own:
             text, name = read_text(own[relation]), str(own[relation])
             read.append(text)
-        found[relation] = parse_templates(text, name, relation.replace("_", " "))
+        found[relation] = parse_templates(text, name, called[relation])
     return found
