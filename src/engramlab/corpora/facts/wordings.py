@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engramlab.base.errors import UserError, listed, nearest, quoted
@@ -11,6 +12,44 @@ from engramlab.base.facts import Fact
 from engramlab.corpora.sentences import STOPS
 from engramlab.corpora.templates import Template, parse_templates, read_data
 from engramlab.files.text import read_text, wrong_with
+
+_PREPOSITIONS = frozenset(("in", "of", "at", "by", "on", "to", "from", "for", "with", "as", "into"))
+_NO_NOUNS = frozenset(
+    (
+        *(
+            "is",
+            "was",
+            "are",
+            "were",
+            "has",
+            "have",
+            "had",
+            "does",
+            "did",
+            "can",
+            "been",
+            "made",
+            "born",
+            "lives",
+            "lived",
+        ),
+        *(
+            "works",
+            "worked",
+            "plays",
+            "played",
+            "speaks",
+            "spoke",
+            "located",
+            "founded",
+            "owned",
+            "used",
+            "called",
+            "known",
+        ),
+        *("who", "what", "when", "where", "which", "how", "why", *_PREPOSITIONS),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +62,7 @@ class Wordings:
         asking: by relation, how many of them those are.
         questions: by relation, a prompt with ``{subject}``.
         own: the text of the user's files, as read.
+        called: by relation, what sentences and questions call it.
     """
 
     templates: dict[str, tuple[Template, ...]]
@@ -30,6 +70,7 @@ class Wordings:
     asking: dict[str, int]
     questions: dict[str, str]
     own: tuple[str, ...] = ()
+    called: dict[str, str] = field(default_factory=dict)
 
     def sentence(self, fact: Fact, number: int) -> tuple[str, int]:
         """A fact in the spoken template of that number (counted round), and the character where its object begins."""
@@ -81,7 +122,7 @@ def read_wordings(
             )
     found = _templates(Path(templates) if templates is not None else None, called, read)
     ends = {relation: [line for line in lines if _ends_in_value(line)] for relation, lines in found.items()}
-    asked = {relation: f"What is the {phrase} of {{subject}}? Answer:" for relation, phrase in called.items()}
+    asked = {relation: _plain_question(phrase) for relation, phrase in called.items()}
     if questions is not None:
         read.append(read_text(questions))
         asked |= read_questions(Path(questions), relations)
@@ -91,7 +132,31 @@ def read_wordings(
         {relation: len(lines) for relation, lines in ends.items()},
         asked,
         tuple(read),
+        called,
     )
+
+
+def doubtful(wordings: Wordings) -> list[tuple[str, str]]:
+    """Relations whose names make no noun of a sentence ("What is the made in of ..."), and what is asked for them."""
+    return [
+        (relation, asked)
+        for relation, asked in wordings.questions.items()
+        if asked == _plain_question(wordings.called[relation]) and _reads_badly(wordings.called[relation])
+    ]
+
+
+def _reads_badly(phrase: str) -> bool:
+    first, *_, last = [*phrase.split(), phrase.split()[-1]]
+    return (
+        first.lower() in _NO_NOUNS
+        or last.lower() in _PREPOSITIONS
+        or len(phrase) == 1
+        or bool(re.search(r"[a-z][A-Z]|[a-z]\d|[^\w\s'’(),./&%-]", phrase))
+    )
+
+
+def _plain_question(phrase: str) -> str:
+    return f"What is the {phrase} of {{subject}}? Answer:"
 
 
 def _ends_in_value(line: Template) -> bool:
