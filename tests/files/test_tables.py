@@ -107,6 +107,7 @@ def test_quotations_are_cut() -> None:
     assert quoted("short") == "'short'"
     assert len(quoted("x" * 500)) == 60
     assert len(listed(["x" * 500] * 500)) < 2000
+    assert listed(["a", "b\n\x1b[2J", 3]) == r"a, b\n\x1b[2J, 3"
     assert nearest("multi" * 200_000, ["single", "multi"]) == "multi"
 
 

@@ -40,7 +40,8 @@ def quoted(value: object, most: int = _QUOTED) -> str:
 def listed(names: Iterable[object], most: int = _NAMED) -> str:
     """Names with commas between them, each at a readable length, and how many more there are."""
     every = list(names)
-    short = [name if len(name) <= _QUOTED else name[: _QUOTED - 1] + "…" for name in map(str, every[:most])]
+    seen = (name if name.isprintable() else repr(name)[1:-1] for name in map(str, every[:most]))
+    short = [name if len(name) <= _QUOTED else name[: _QUOTED - 1] + "…" for name in seen]
     return ", ".join(short) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 

@@ -45,7 +45,9 @@ def parse(table: Mapping[str, T], kind: str, text: str) -> T:
     for part in parts:
         key, equals, value = part.partition("=")
         if not equals:
-            raise UserError(f"{kind} {quoted(text)}: {quoted(part)} is no setting; write it as in {listed([name])}:setting=0.3")
+            raise UserError(
+                f"{kind} {quoted(text)}: {quoted(part)} is no setting; write it as in {listed([name])}:setting=0.3"
+            )
         if value.lower() in ("true", "false"):
             settings[key] = value.lower() == "true"
             continue
