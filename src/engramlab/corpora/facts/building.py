@@ -251,10 +251,10 @@ def _from_wide(
     stated = tuple(relations or (name for name in table.columns if name not in beside))
     if not stated:
         raise UserError(f"{table.name}: needs at least one column besides {quoted(key)}")
+    check_attributes(stated)
     for name in stated:
         if stated.count(name) > 1 or name == key:
             raise UserError(f"attributes: {quoted(name)} is there twice, or is the key")
-    check_attributes(stated)
 
     def aliases_of(name: str) -> list[tuple[str, ...]]:
         return table.lists(name) if name in beside else [()] * len(table)
