@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engramlab.acquisition.counting import count_facts
+from engramlab.acquisition.counting import count_facts, read_pairs
 from engramlab.acquisition.curves import CurveOptions, read_curves
 from engramlab.acquisition.forecast import PlanOptions, plan
 from engramlab.acquisition.laws import Law, course, law_of, laws_of, validate
@@ -146,3 +146,9 @@ def test_what_cannot_be_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     fine = {"run": write_run(tmp_path / "run"), "frequencies": Path("counts.csv"), "corpus_tokens": 1e6}
     with pytest.raises(UserError, match=words):
         plan(PlanOptions(**(fine | change)))
+
+
+def test_the_same_table_as_everywhere_with_its_key_and_its_holes(tmp_path: Path) -> None:
+    (tmp_path / "products.csv").write_text("no;product;made_in;price\n1;Lamp;Japan;3\n2;Mop;;4\n")
+    pairs = [("Lamp", "1"), ("Lamp", "Japan"), ("Lamp", "3"), ("Mop", "2"), ("Mop", "4")]
+    assert list(read_pairs(tmp_path / "products.csv", key="product")) == pairs

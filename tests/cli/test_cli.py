@@ -110,6 +110,29 @@ def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_corpus_tables_shows_what_it_wrote_and_names_that_read_badly(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    table = tmp_path / "p.csv"
+    table.write_text("product;made_in;price\nAero Lamp;Japan;3\nZig;;4\n;;\nMop;Chile;\n")
+    cli.main(["corpus", "tables", "--facts", str(table), "--out", str(tmp_path / "c"), "--variant", "single"])
+    said = capsys.readouterr().out
+    assert said.startswith("3 subjects (made_in, price), 3 entries, 4 questions\n")
+    assert said.count(" Answer: | ") == 3
+    assert f"{table}: 'made_in' reads badly: 'What is the made in of" in said
+    assert said.endswith(f"{tmp_path / 'c'}\n")
+    command = ["corpus", "tables", "--facts", str(table), "--out", str(tmp_path / "d"), "--phrases", "made_in=origin"]
+    cli.main(command)
+    assert "reads badly" not in capsys.readouterr().out
+
+
+def test_notes_are_lines_and_no_python_warnings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    table = tmp_path / "p.csv"
+    table.write_text("product,price\nA,3\nB,\nC,4\n")
+    cli.main(["corpus", "tables", "--facts", str(table), "--out", str(tmp_path / "c")])
+    assert f"engramlab: note: {table}: rows that state nothing are left out: 1 (line 3)\n" in capsys.readouterr().err
+
+
 def test_corpus_bios(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     command = f"corpus bios --variant multi5+permute --people 20 --seed 0 --out {tmp_path / 'c'}"
     said = engramlab(capsys, *command.split())

@@ -329,7 +329,7 @@ def test_merge(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:
         ("edit --model MODEL --prompt P --target T --device gpu --out x", "--device gpu: not there"),
         ("edit --model MODEL --prompt P --target T --config.layers 7 --out x", "this model has layers 0 to 1"),
         ("edit --model MODEL --file nowhere.jsonl --out x", "nowhere.jsonl"),
-        ("edit --model MODEL --file twice.csv --out x", "give the same prompt 'The capital is' different answers"),
+        ("edit --model MODEL --file twice.csv --out x", "give the same prompt 'the  capital is' different answers"),
         ("edit --model MODEL --file twice.csv --prompt P --out x", "--prompt cannot be given with --file"),
         ("edit --model MODEL --file twice.csv --format zsree --out x", "did you mean 'zsre'"),
         ("undo", "needs the folder"),

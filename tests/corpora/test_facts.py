@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Fact
-from engramlab.corpora.facts import FactTable
+from engramlab.corpora.facts import FactOptions, FactTable
+from engramlab.corpora.facts.wordings import doubtful
 from engramlab.corpora.layout import as_passages as texts_of
 from engramlab.corpora.people import People
 from engramlab.files.tables import clean
@@ -89,8 +90,8 @@ def test_holes_are_facts_that_are_not_there(tmp_path: Path) -> None:
     assert list(wide) == list(long) == [Fact("x", "a", "1"), Fact("y", "b", "2")]
     assert [len(record.queries) for record in wide.passages()] == [2, 2]
     assert [query.id for query in wide.queries()] == ["x/a", "y/b"]
-    with pytest.raises(UserError, match=r"w.csv, line 3, column 'a': the cell is empty, and storage and probing"):
-        wide.entries()
+    made = wide.entries("single")
+    assert [[p.quote(span) for span in p.spans] for p in map(made.passage, (0, 1))] == [["x", "1"], ["y", "2"]]
 
 
 WORDS = st.text(string.ascii_letters + "äß漢,;|\"' ", min_size=1, max_size=8).map(clean).filter(bool)
@@ -165,7 +166,6 @@ BAD = {
     "no subject": ("subject,relation,object\n,a,1\n", "f.csv, line 2, column 'subject': the cell is empty"),
     "no relation": ("subject,relation,object\nx,,1\n", "f.csv, line 2, column 'relation': the cell is empty"),
     "nothing stated": ("subject,relation,object\nx,a,\n", "f.csv: states no fact"),
-    "an empty row": ("name,a,b\nx,1,2\ny,,\n", "f.csv, line 3, column 'a': the cell is empty, and so are all"),
     "only a key": ("name\nx\n", "f.csv: needs at least one column besides 'name'"),
 }  # fmt: skip
 
@@ -298,3 +298,59 @@ def test_an_edit_gives_another_object_of_the_relation_and_judges_what_must_stay(
     for case in own:
         (edit,) = case.edits
         assert (edit.query.target, edit.target) == ("", by_name[edit.query.subject, edit.query.relation].object)
+
+
+def test_names_that_read_badly_are_named_and_a_phrase_mends_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.csv", "product,made_in,price,currencyCode\nAero Lamp,Japan,3,EUR\nZig,Chile,4,USD\n")
+    bad = doubtful(FactTable.read(path).wordings)
+    assert [name for name, _ in bad] == ["made_in", "currencyCode"]
+    phrases = {"made_in": "country of manufacture", "currencyCode": "currency"}
+    made = FactTable.read(path, phrases=phrases)
+    assert not doubtful(made.wordings)
+    assert made.queries()[0].prompt == "What is the country of manufacture of Aero Lamp? Answer:"
+    assert "made in" not in "".join(record.text for record in made.passages())
+    assert "country of manufacture" in "".join(record.text for record in made.passages())
+    assert made.digest != FactTable.read(path).digest
+    with pytest.raises(UserError, match="phrases: 'made in' is no attribute; did you mean 'made_in'"):
+        FactTable.read(path, phrases={"made in": "x"})
+    with pytest.raises(UserError, match="write ATTRIBUTE=PHRASE, not 'made_in'"):
+        FactOptions(path, phrases=("made_in",)).fact_table()
+
+
+def test_several_values_are_refused_with_the_way_out_or_the_first_is_taken(tmp_path: Path) -> None:
+    wide = write(tmp_path / "w.csv", "name,a,b\nx,1,2\ny,3;4,5\nx,1,6\nx,7,2\n")
+    with pytest.raises(
+        UserError, match=r"line 4, column 'name': 'x' is already on line 2 \(so are line 5\);.*--several first"
+    ):
+        FactTable.read(wide)
+    words = r"second objects are left out, the first of each stands \(line 4, line 5\)"
+    with pytest.warns(UserWarning, match=words), pytest.warns(UserWarning, match=r"of 1 cells .* taken \(line 3\)"):
+        made = FactTable.read(wide, several="first", separator=";")
+    assert list(made) == [Fact("x", "a", "1"), Fact("x", "b", "2"), Fact("y", "a", "3"), Fact("y", "b", "5")]
+    long = write(tmp_path / "l.csv", "subject,relation,object,source\nx,a,1,web\nx,a,2,book\nx,a,3,\ny,a,2,\n")
+    with pytest.raises(
+        UserError, match=r"line 3: 'a' of 'x' is '2', but '1' at line 2 \(so it is at line 4\);.*--several first"
+    ):
+        FactTable.read(long)
+    with pytest.warns(UserWarning, match="2 second objects are left out"):
+        assert list(FactTable.read(long, several="first")) == [Fact("x", "a", "1"), Fact("y", "a", "2")]
+    lists = pa.table({"name": ["x", "y"], "a": [["1", "2"], []], "b": [["3"], ["4"]]})
+    with pytest.raises(UserError, match=r"record 1, column 'a': \['1', '2'\] is not a single value"):
+        FactTable.read(lists)
+    with pytest.warns(UserWarning, match="of 1 cells with several objects the first is taken"):
+        assert [fact.object for fact in FactTable.read(lists, several="first")] == ["1", "3", "4"]
+
+
+def test_only_columns_that_are_asked_for_are_looked_at(tmp_path: Path) -> None:
+    """As in the T-REx part of LAMA."""
+    row = {"sub_label": "Town 0", "obj_label": "Belm", "evidences": [{"masked": "Town 0 has its seat in [MASK]."}]}
+    path = write(tmp_path / "lama.jsonl", json.dumps(row) + "\n")
+    assert list(FactTable.read(path, key="sub_label", relations=["obj_label"])) == [Fact("Town 0", "obj_label", "Belm")]
+    with pytest.raises(UserError, match=r"line 1, column 'evidences': .* or leave the column out"):
+        FactTable.read(path)
+
+
+def test_many_aliases_of_one_subject_take_no_square(tmp_path: Path) -> None:
+    rows = "".join(f"x,a,1,n{i},o{i}\n" for i in range(20_000))
+    made = FactTable.read(write(tmp_path / "f.csv", f"subject,relation,object,subject_aliases,object_aliases\n{rows}"))
+    assert len(made.subject_aliases[0]) == len(made.aliases[0, "a"]) == 20_000

@@ -158,23 +158,20 @@ BAD = {
         b"country,capital\nFrance,Paris\nItaly,Rome\nFrance ,Lyon\n",
         ["line 4", "'country'", "'France' is already on line 2"],
     ),
-    "empty cell": ("c.csv", b"country,capital\nFrance,Paris\nItaly, \n", ["line 3", "'capital'", "empty"]),
     "empty entity": ("c.csv", b"country,capital\nFrance,Paris\n,Rome\n", ["line 3", "'country'", "empty"]),
     "not UTF-8": ("c.csv", b"country,capital\nFrance,Paris\nPeru,Bogot\xe1\n", ["line 3", "byte 39", "0xe1", "UTF-8"]),
     "ragged": ("c.csv", b"country,capital\nFrance,Paris\nItaly,Rome,EUR\n", ["line 3", "3 cells", "2 columns"]),
     "unclosed quote": ("c.csv", b'country,capital\nFrance,"Paris\n', ["c.csv, line"]),
     "no rows": ("c.csv", b"country,capital\n", ["no rows"]),
     "empty file": ("c.csv", b"", ["first line", "columns"]),
-    "unnamed column": ("c.csv", b",capital\nFrance,Paris\n", ["line 1", "column 1 has no name"]),
+    "unnamed column": ("c.csv", b",capital\nFrance,Paris\n", ["line 2", "column 1 has no name"]),
     "two columns of a name": ("c.csv", b"a,b,b\n1,2,3\n", ["two columns are called 'b'"]),
     "only a key": ("c.csv", b"country\nFrance\n", ["at least one column besides 'country'"]),
     "unknown ending": ("c.xlsx", b"country", ["'.xlsx'", ".csv", ".parquet"]),
     "not JSON": ("c.jsonl", b'{"a": 1, "b": 2}\n{"a": 2\n', ["line 2", "not JSON"]),
     "no object": ("c.jsonl", b"[1, 2]\n", ["line 1", "no object"]),
     "nested": ("c.jsonl", b'{"a": 1, "b": [2]}\n', ["line 1", "'b'", "not a single value"]),
-    "missing in one record": ("c.jsonl", b'{"a": 1, "b": 2}\n{"a": 2}\n', ["line 2", "'b'", "empty"]),
-    "new in a late record": ("c.jsonl", b'{"a": 1}\n{"a": 2, "b": 1}\n', ["line 1", "'b'", "empty"]),
-    "null": ("c.jsonl", b'{"a": 1, "b": null}\n', ["line 1", "'b'", "empty"]),
+    "null": ("c.jsonl", b'{"a": 1, "b": null}\n', ["states no fact"]),
     "not Parquet": ("c.parquet", b"PAR1 or not", ["not a readable Parquet file"]),
 }
 
@@ -203,10 +200,67 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         table(TableConfig(tmp_path / "folder.csv"))
 
 
+HOLES = """name,field,born,died
+Marie Curie,physics,1867,1934
+Alan Turing,logic,1912,
+Ada Yonath,,1939,
+Emmy Noether,algebra,,1935
+"""
+
+
+@pytest.mark.parametrize("variant", ["single", "multi3+permute", "couple4", "single+permute2+fullname"])
+@pytest.mark.parametrize("pronouns", [False, True])
+def test_an_empty_cell_is_no_sentence_and_no_question(tmp_path, variant, pronouns):
+    """And the other sentences are those of the same table without a hole."""
+    text = HOLES
+    if pronouns:
+        words = ["pronoun", "she", "he", "she", "she"]
+        text = "".join(f"{line},{word}\n" for line, word in zip(HOLES.splitlines(), words, strict=True))
+    path = tmp_path / "people.csv"
+    path.write_text(text)
+    column = "pronoun" if pronouns else None
+    made = table(TableConfig(path, pronoun_column=column), variant)
+    facts = TableConfig(path, pronoun_column=column).fact_table()
+    stated = {(fact.subject, fact.relation): fact.object for fact in facts}
+    for passage, subject in zip(everything(made), made.subject(np.arange(len(made))).tolist(), strict=True):
+        name = made.population.name(subject)
+        said = {span.relation: passage.quote(span) for span in passage.spans if span.kind == "object"}
+        assert said == {relation: value for (about, relation), value in stated.items() if about == name}
+        assert passage.text.startswith(name)
+        assert passage.text == passage.text.strip()
+        assert "  " not in passage.text
+        assert sum(span.kind == "subject" for span in passage.spans) == (
+            1 if pronouns and "fullname" not in variant else len(said)
+        )
+    questions = dataset(TableConfig(path, pronoun_column=column), variant).questions
+    asked = questions.queries(np.arange(len(questions)))
+    assert [(query.subject, query.relation, query.target) for query in asked] == [
+        (*pair, stated[pair]) for pair in stated
+    ]
+    assert questions.entries([1, 3]).tolist() == [3, 4, 6, 7]
+    assert [query.id for query in asked] == [str(i) for i in range(8)]
+    shown = {0}
+    for layout in [*made.coverage(), *questions.coverage()]:
+        shown |= set(layout.pieces.ravel().tolist())
+    assert set(made.layout(np.arange(len(made))).pieces.ravel().tolist()) <= shown
+
+
+def test_a_hole_leaves_the_others_as_they_are(tmp_path):
+    """What is said of a subject that lacks nothing does not depend on what another lacks."""
+    whole, holes = tmp_path / "whole.csv", tmp_path / "holes.csv"
+    whole.write_text("name,a,b,c\nx,1,2,3\ny,4,5,6\n")
+    holes.write_text("name,a,b,c\nx,1,2,3\ny,4,,6\n")
+    for variant in ("multi4+permute", "single"):
+        first, second = (table(TableConfig(path), variant) for path in (whole, holes))
+        assert [p.text for p in everything(first)][::2] == [p.text for p in everything(second)][::2]
+
+
 def test_bad_parquet_cells_name_their_record(tmp_path):
     path = tmp_path / "c.parquet"
-    pq.write_table(pa.table({"a": ["x", "y"], "b": pa.array([1.0, float("nan")])}), path)
-    with pytest.raises(UserError, match=r"record 2, column 'b': the cell is empty"):
+    pq.write_table(pa.table({"a": ["x", None, "y", None], "b": [1.0, 2.0, 3.0, 4.0]}), path)
+    with pytest.raises(
+        UserError, match=r"record 2, column 'a': the cell is empty \(so it is at record 4\); fill it or leave"
+    ):
         table(TableConfig(path))
     pq.write_table(pa.table({"a": ["x", "x"], "b": [1, 2]}), path)
     with pytest.raises(UserError, match=r"record 2, column 'a': 'x' is already on record 1"):

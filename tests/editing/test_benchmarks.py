@@ -1,11 +1,14 @@
 """Benchmark formats: what becomes of each record, and that a bad one is always named and never half used."""
 
 import copy
+import gzip
 import json
 import sys
 import types
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +19,10 @@ from engramlab.core.text.tokens import join
 from engramlab.editing import benchmarks
 from engramlab.editing.benchmarks import (
     BadRecord,
+    agreeing,
     contradictions,
     counterfact,
+    hallueditbench,
     knowedit,
     load,
     mquake,
@@ -27,6 +32,7 @@ from engramlab.editing.benchmarks import (
 )
 
 SAMPLES = Path(__file__).resolve().parents[2].parent / "shared/data/samples"
+REAL = SAMPLES.parent / "benchmarks"
 
 # Hand-made records in the shape of each file.
 ZSRE = {
@@ -185,8 +191,31 @@ PLAIN = {
     "locality": "The capital of Spain is => Madrid|The capital of Peru is",
     "id": "fr",
 }
+HALLUEDIT = {
+    "topic": "art_sculpture",
+    "subject": "The Ring",
+    "relation": "maker",
+    "object": "Bo Day",
+    "question": "Who made The Ring?",
+    "output_some_model": "Ann Lee",
+    "paraphrased_question": "By whom is The Ring?",
+    "locality_question": "What is The Ring made of?",
+    "question_2hop": "Where was the maker of The Ring born?",
+    "answer_2hop": "Oslo",
+}
+ROUNDEDIT = {
+    "type": "1-2@P366",
+    "edit": {
+        "relation": {"prompt": "{} is used for"},
+        "subject": {"label": "Brindle"},
+        "object": {"label": "sorting"},
+        "new_object": {"label": "baking"},
+    },
+    "true_objects": [{"label": "sorting"}],
+}
 ALL = {
-    "zsre": (zsre, [ZSRE]),
+    "hallueditbench": (hallueditbench, [HALLUEDIT]),
+    "zsre": (zsre, [ZSRE, {"en": ZSRE, "zh": {"src": "李安上哪所学校?", "alt": "湖校"}}]),
     "counterfact": (counterfact, [NESTED, FLAT]),
     "knowedit": (knowedit, [RECENT, BIO, KZSRE]),
     "mquake": (mquake, [MQUAKE]),
@@ -608,7 +637,7 @@ def test_ids_are_made_unique(tmp_path):
         ("a.json", "", {}, "not JSON"),
         ("a.json", "[]", {}, "no records"),
         ("a.csv", "", {}, "first line must name the columns"),
-        ("a.csv", "prompt,,target\na,b,c\n", {}, "column 2 has no name"),
+        ("a.csv", "prompt,,target\na,b,c\n", {}, "line 2: column 2 has no name, and holds 'b'"),
         ("a.csv", "prompt,prompt\na,b\n", {}, "two columns"),
         ("a.csv", 'prompt,target\n"a,b\n', {}, "line"),
         ("a.csv", "prompt,subject,target\nA is,A,\n", {}, "key 'target': is missing.*read as plain"),
@@ -628,6 +657,80 @@ def test_ids_are_made_unique(tmp_path):
 def test_bad_files_get_one_sentence(tmp_path, name, text, options, message):
     with pytest.raises(UserError, match=message):
         load(write(tmp_path, text, name), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("excel.csv", "prompt;target;subject\nA is;b;A\n;;\n"),
+        ("pandas.csv", ",prompt,target,subject\n0,A is,b,A\n"),
+        ("capitals.csv", "Prompt,Target,Subject\nA is,b,A\n,,\n"),
+        ("nan.json", '[{"prompt": "A is", "target": "b", "subject": "A", "old": NaN, "aliases": NaN}]'),
+        ("edits.parquet", ""),
+        ("edits.jsonl.gz", ""),
+    ],
+)
+def test_edits_as_people_have_them(tmp_path, name, text):
+    record = {"prompt": "A is", "target": "b", "subject": "A"}
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist([{**record, "old": float("nan"), "rephrase": None}]), path)
+    elif name.endswith(".gz"):
+        path.write_bytes(gzip.compress(json.dumps(record).encode()))
+    else:
+        write(tmp_path, text, name)
+    loaded = load(path)
+    assert loaded.format == "plain"
+    assert loaded.cases == [plain.case(record, 0)]
+
+
+def test_neighbours_of_the_formats():
+    case = counterfact.case({**NESTED, "neighborhood_prompts": [{"prompt": "Bo Day plays the", "target": "oboe"}]}, 0)
+    assert judges(case, "locality") == [("neighborhood", "Bo Day plays the", "oboe")]
+    ckn = {
+        "prompt": "“山” 读作",
+        "target_old": "san",
+        "target_new": "shān",
+        "subject": "山",
+        "portability": [{"prompt": "“山” 的声调是", "answer": "一声"}],
+        "locality": [{"prompt": "“水” 读作", "answer": "shuǐ"}],
+    }
+    case = knowedit.case(ckn, 0)
+    assert knowedit.recognises(ckn)
+    assert (case.edits[0].query.target, judges(case, "portability")[0][2]) == ("san", "一声")
+    assert judges(case, "locality") == [("locality", "“水” 读作", "shuǐ")]
+    mzsre = zsre.case({"en": ZSRE, "zh": {"src": "李安上哪所学校?", "alt": "湖校"}}, 3)
+    assert mzsre.edits[0].query == zsre.case(ZSRE, 3).edits[0].query
+    assert judges(mzsre, "portability")[-1] == ("zh", "李安上哪所学校?", "湖校")
+
+
+def test_roundedit_is_no_rippleedits(tmp_path):
+    with pytest.raises(UserError, match=r"\(keys: type, edit, true_objects\) are of no known format"):
+        load(write(tmp_path, [ROUNDEDIT]))
+
+
+def test_nothing_takes_the_square_of_what_a_file_holds():
+    """Each of these took minutes."""
+    words = [f"w{i}" for i in range(30_000)]
+    prompt = f"The name of {' '.join(words)} is"
+    test = ripple_test(ripple_query(" ".join(reversed(words)), "x"))
+    ripple = {
+        "edit": {"prompt": f"{prompt} b.", "subject_id": "Q9", "relation": "name"},
+        "Relation_Specificity": [test],
+    }
+    rippleedits.case(ripple, 0)
+    rippleedits.case({"edit": {"prompt": "the name of " * 60_000 + "is b.", "relation": "name"}}, 0)
+    with pytest.raises(BadRecord, match="too often"):
+        plain.case({"prompt": "{}" * 100_000 + " is", "subject": "a" * 100_000, "target": "b"}, 0)
+    plain.case({"prompt": "a" * 500_000, "subject": "A" * 250_000 + "b", "target": "b", "k" * 500_000: 1}, 0)
+    edits = [Edit(Query("A is", ""), str(i), ("same",)) for i in range(20_000)]
+    assert contradictions(edits) == []
+
+
+def test_a_key_of_any_length_is_named_at_a_readable_one():
+    with pytest.raises(BadRecord) as caught:
+        knowedit.case({**RECENT, "locality": {"k" * 5000: "text"}}, 0)
+    assert len(str(caught.value)) < 200
 
 
 def test_files_that_are_not_there_or_not_text(tmp_path):
@@ -692,6 +795,53 @@ def test_sample_files(file, format, count):
 
 
 # Contradictions
+
+
+def test_contradicting_cases_are_all_named_or_left_out(tmp_path):
+    answers = ["Rome", "Oslo", "rome", "Bern", "Rome"]
+    path = write(tmp_path, "\n".join(json.dumps({"prompt": "A is", "target": one}) for one in answers), "e.jsonl")
+    loaded = load(path)
+    places = [f"record {number}" for number in loaded.records]
+    with pytest.raises(
+        UserError, match=r"record 0 and record 1 give the same prompt 'A is' .* \(so do record 0 and record 3\)"
+    ):
+        agreeing(loaded.cases, places, path, "refuse")
+    kept, notes = agreeing(loaded.cases, places, path, "skip")
+    assert [case.id for case in kept] == ["0", "2", "4"]
+    assert notes == [f"left out record {n}: it contradicts record 0 about 'A is'" for n in (1, 3)]
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"needs the benchmarks' files in {REAL}")
+def test_the_real_file_that_contradicts_itself():
+    loaded = load(REAL / "knowedit/ZsRE-test-all.json")
+    kept, notes = agreeing(loaded.cases, [f"record {n}" for n in loaded.records], "", "skip")
+    assert (len(loaded.cases), len(kept), len(notes)) == (1304, 1294, 10)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"needs the benchmarks' files in {REAL}")
+@pytest.mark.parametrize(
+    ("file", "format", "count"),
+    [
+        ("counterfact/counterfact-edit.json.gz", "counterfact", 10_000),
+        ("counterfact/counterfact_with_story_prompts.json.gz", "counterfact", 275),
+        ("knowedit/wiki_recent_train.json", "knowedit", 570),
+        ("knowedit/wikibio-test-all.json", "knowedit", 306),
+        ("mquake/MQuAKE-hard.json", "mquake", 429),
+        ("zsre/zsre_mend_edit.json", "zsre", 1037),
+    ],
+)
+def test_real_files(file, format, count):
+    loaded = load(REAL / file)
+    assert (loaded.format, len(loaded.cases), loaded.skipped) == (format, count, [])
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"needs the benchmarks' files in {REAL}")
+@pytest.mark.parametrize(
+    "file", ["pitfalls/GPT-J/easy.json", "pitfalls/GPT-J/reverse_edit.json.gz", "factor/expert_factor.csv"]
+)
+def test_real_files_of_other_kinds_are_of_no_known_format(file):
+    with pytest.raises(UserError, match=r"are of no known format"):
+        load(REAL / file)
 
 
 def test_contradictions_name_both():

@@ -85,6 +85,25 @@ def test_one_table_goes_through_all_four_instruments(here: Path) -> None:
         assert json.loads(Path(name, "config.json").read_text())["inputs"] == {"facts": digest}
 
 
+def test_a_table_with_holes_is_stored_and_probed(here: Path) -> None:
+    """What an entity lacks is no question and no label, and everything else is as it is."""
+    lines = [f"{n},{c if i % 4 else ''},{h if i % 3 else ''}\n" for i, (n, c, h) in enumerate(ROWS) if i]
+    (here / "my_facts.csv").write_text("name,colour,home\n" + "".join(lines))
+    facts = FactTable.read("my_facts.csv")
+    asked = run(f"knowledge-extraction {EXTRACTION}", "extraction")
+    questions = {(row["group"], row["attribute"]): row["questions"] for row in asked["rows"]}
+    assert sum(number for (_, attribute), number in questions.items() if attribute != "mean") == len(facts)
+    probed = run(f"hidden-state-probing --model model {PROBING}", "probing")
+    whole = [
+        row for row in probed["rows"] if (row["target"], row["attribute"], row["control"]) == ("whole", "colour", False)
+    ]
+    (by_name,) = [row["examples"] for row in whole if row["probe"] == "Q"]
+    assert by_name == questions["test", "colour"]
+    before_each = [row["examples"] for row in whole if row["probe"] == "P"]  # some entries have one place, some two
+    assert before_each[0] == by_name
+    assert all(number < by_name for number in before_each[1:])
+
+
 def test_a_run_does_not_go_on_with_facts_that_were_changed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(f"knowledge-editing --model model {EDITING} --learn", "editing")
     again = run(f"knowledge-editing --model model {EDITING} --learn", "editing")

@@ -209,7 +209,7 @@ def test_bad_options_are_refused_before_anything_is_written(
 def test_contradicting_edits_in_a_batch_are_both_named(model: str, tmp_path: Path) -> None:
     path = tmp_path / "edits.json"
     path.write_text(json.dumps([CASES[0], {**CASES[0], "id": "9", "target": "Paris"}]), encoding="utf-8")
-    with pytest.raises(UserError, match=r"cases 0 and 9 contradict"):
+    with pytest.raises(UserError, match=r"case 0 and case 9 give the same prompt"):
         knowledge_editing.run(config(model, str(path), methods=("ft-m",), setting="batch"), tmp_path / "run")
 
 

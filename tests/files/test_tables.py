@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engramlab.base.errors import UserError
-from engramlab.files.tables import cut, objects, read_table, read_text, records
+from engramlab.base.errors import UserError, listed, nearest, quoted
+from engramlab.files.tables import objects, read_table, records
+from engramlab.files.text import LINE, read_text
 
 ROWS = [{"name": "a", "size": "1"}, {"name": "b; c", "size": "2"}]
 
@@ -103,5 +104,121 @@ def test_lists_in_cells_are_columns_of_their_own_kind() -> None:
 
 
 def test_quotations_are_cut() -> None:
-    assert cut("short") == "'short'"
-    assert len(cut("x" * 500)) == 60
+    assert quoted("short") == "'short'"
+    assert len(quoted("x" * 500)) == 60
+    assert len(listed(["x" * 500] * 500)) < 2000
+    assert listed(["a", "b\n\x1b[2J", 3]) == r"a, b\n\x1b[2J, 3"
+    assert nearest("multi" * 200_000, ["single", "multi"]) == "multi"
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        (",name,size\n0,a,1\n1,b,\n", {"name": ["a", "b"], "size": ["1", ""]}),  # pandas' numbers of rows
+        ("Unnamed: 0,name,\n0,a,\n1,b,\n", {"name": ["a", "b"]}),  # again, and separators at the ends of lines
+        ("name;size\na;1,5\n;\n  ; \nb;2\n;\n", {"name": ["a", "b"], "size": ["1,5", "2"]}),  # blank rows
+        ("sep=;\nname;size\na;1\n", {"name": ["a"], "size": ["1"]}),
+        ('"name, first";size;n\na;1;2\n', {"name, first": ["a"], "size": ["1"], "n": ["2"]}),
+    ],
+)
+def test_csv_as_other_programs_write_it(tmp_path: Path, content: str, columns: dict[str, list[str]]) -> None:
+    assert read_table(write(tmp_path / "t.csv", content)).columns == columns
+
+
+def test_a_column_without_a_name_is_named_where_it_holds_something(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="t.csv, line 3: column 1 has no name, and holds 'b'; give it one"):
+        read_table(write(tmp_path / "t.csv", ",size\n1,1\nb,2\n"))
+    wide = ",".join(f"c{i}" for i in range(40_000))  # looked through once, not once a column
+    with pytest.raises(UserError, match=r"line 1: two columns are called 'c7' \(8 and 40001\); rename one"):
+        read_table(write(tmp_path / "t.csv", f"{wide},c7\n"))
+
+
+def test_what_nobody_asks_for_is_not_looked_at(tmp_path: Path) -> None:
+    rows = [{"a": "x", "b": {"deep": [1]}, "c": "\ud800"}, {"a": "y", "b": float("nan"), "c": "\0"}]
+    table = read_table(write(tmp_path / "t.jsonl", "".join(json.dumps(row) + "\n" for row in rows)))
+    assert table.column("a") == ["x", "y"]
+    for column, message in (
+        ("b", r"line 1, column 'b': \{'deep': \[1\]\} is not a single value"),
+        ("c", "line 1, column 'c': the cell holds half of a surrogate pair"),
+    ):
+        with pytest.raises(UserError, match=message):
+            table.column(column)
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+@pytest.mark.parametrize("depth", [101, 990, 100_000])
+def test_depth_is_refused(tmp_path: Path, ending: str, depth: int) -> None:
+    path = write(tmp_path / f"t.{ending}", '{"a": ' + "[" * depth + "]" * depth + "}\n")
+    with pytest.raises(UserError, match="nested deeper than 100"):
+        list(objects(path))
+
+
+def test_sizes_are_looked_at_before(tmp_path: Path) -> None:
+    write(tmp_path / "t.jsonl", '{"a": 1}\n{"a": "' + "x" * LINE + '"}\n')
+    with pytest.raises(UserError, match="line 2: is longer than 16 MB"):
+        list(objects(tmp_path / "t.jsonl"))
+    write(
+        tmp_path / "t.json", '[{"a": "' + "x" * LINE + '"}]'
+    )  # a list on one line may be of any length, but not a cell
+    with pytest.raises(UserError, match="record 1, column 'a': the cell is .* characters long"):
+        read_table(tmp_path / "t.json").column("a")
+    pq.write_table(
+        pa.table({"a": pa.DictionaryArray.from_arrays([0] * 60_000, ["x" * 900_000])}), tmp_path / "t.parquet"
+    )
+    table = read_table(tmp_path / "t.parquet")  # 54 GB of text, but one and the same
+    assert len(table) == 60_000
+
+
+def test_a_nul_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="t.csv, line 2: holds a NUL character"):
+        read_table(write(tmp_path / "t.csv", "a,b\n1,\0\n"))
+    with pytest.raises(UserError, match="line 1, column 'a': the cell holds a NUL character"):
+        read_table(write(tmp_path / "t.jsonl", '{"a": "\\u0000"}\n')).column("a")
+
+
+def test_zstandard_is_unpacked(tmp_path: Path) -> None:
+    packed = pa.compress(b"name,size\na,1\n", codec="zstd", asbytes=True)
+    (tmp_path / "t.csv.zst").write_bytes(packed)
+    assert read_table(tmp_path / "t.csv.zst").columns == {"name": ["a"], "size": ["1"]}
+    (tmp_path / "t.csv.zst").write_bytes(packed[:-8])
+    with pytest.raises(UserError, match="t.csv.zst: cannot be read"):
+        read_table(tmp_path / "t.csv.zst")
+
+
+def test_parquet_of_any_type(tmp_path: Path) -> None:
+    """What Python holds is read as ever, what it does not as text, and what cannot be read harms who asks for it."""
+    big = 1 << 60
+    columns = {
+        "date": pa.array([0, -(1 << 30)], pa.date32()),
+        "time": pa.array([1_000, 3], pa.time64("ns")),
+        "moment": pa.array([1_000, 3], pa.timestamp("ns")),
+        "far": pa.array([0, big], pa.timestamp("ms")),
+        "span": pa.array([86_400, big], pa.duration("us")),
+        "kind": pa.array(["x", None]).dictionary_encode(),
+        "decimal": pa.array([1, 2]).cast(pa.decimal128(20, 1)),
+        "text": pa.array(["a", "b"]),
+        "bytes": pa.array([b"a", b"\xff"]),
+        "nested": pa.array([{"a": 1}, None]),
+        "__index_level_0__": pa.array([0, 1]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert set(table.columns) == columns.keys() - {"__index_level_0__"}
+    for name, first in {"date": "1970-01-01", "kind": "x", "decimal": "1.0", "text": "a"}.items():
+        assert table.column(name)[0] == first
+    for name in columns.keys() - {"__index_level_0__"}:
+        try:
+            assert all(isinstance(cell, str) for cell in table.column(name))
+        except UserError as error:
+            assert f"column {name!r}" in str(error)  # noqa: PT017
+
+
+def test_a_flipped_byte_is_one_line(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": ["x", "y"] * 50, "b": list(range(100))}), tmp_path / "t.parquet")
+    whole = (tmp_path / "t.parquet").read_bytes()
+    for at in range(0, len(whole), 3):
+        (tmp_path / "t.parquet").write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
+        try:
+            read_table(tmp_path / "t.parquet").column("a")
+        except UserError as error:
+            assert "\n" not in str(error)  # noqa: PT017

@@ -11,7 +11,7 @@ from tests.support import zoo
 from engramlab.base.errors import UserError
 from engramlab.core.text.tokens import GAP, Sequences
 from engramlab.probing import accuracy, p_probing, q_probing
-from engramlab.probing.examples import Task, Tasks, tasks_of
+from engramlab.probing.examples import NOWHERE, UNKNOWN, Task, Tasks, tasks_of
 
 
 def test_tasks_are_two_an_attribute_and_hopeless_ones_are_named() -> None:
@@ -61,8 +61,11 @@ def test_places_are_just_before_each_attribute_in_order_of_appearance() -> None:
 
 
 def test_an_entry_without_a_place_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match="here: entry 0 never states 'd'"):
-        p_probing.places(entries(), ["a", "b", "c", "d"], "here")
+    with pytest.raises(UserError, match="here: entry 0 states no attribute"):
+        p_probing.places(Sequences.of([[1, 2]], [[0, -1]]), ["a"], "here")
+    at, order = p_probing.places(entries(), ["a", "b", "c", "d"], "here")  # nothing states 'd'
+    assert at[:, 3].tolist() == [NOWHERE] * 3
+    assert order[:, 3].tolist() == [3] * 3
     begins = Sequences.of([[1, 2, 3]], [[1, 0, 2]])
     with pytest.raises(UserError, match="entry 0 begins with its 'a'"):
         p_probing.places(begins, ["a", "b"], "here")
@@ -113,6 +116,24 @@ def test_accuracy_majority_reachable_and_interval() -> None:
     assert row["low"] == pytest.approx(np.quantile(shares, 0.025), abs=0.025)
     assert row["high"] == pytest.approx(np.quantile(shares, 0.975), abs=0.025)
     assert row["low"] < row["accuracy"] < row["high"]
+
+
+def test_subjects_without_an_attribute_do_not_count() -> None:
+    """Not as classes, not in the shuffled control, not in an accuracy; and a place that is nowhere is read by nobody."""
+    values = np.array([[7, 1], [UNKNOWN, 2], [7, 2], [9, UNKNOWN], [9, 1], [9, 1]])
+    tasks = tasks_of(["a", "b"], {"first": values, "whole": values}, np.arange(6) < 4, controls=True, seed=1)
+    by_name = {task.name: labels for task, labels in zip(tasks.tasks, tasks.labels.tolist(), strict=True)}
+    assert by_name["whole a"] == [0, UNKNOWN, 0, 1, 1, 1]
+    assert by_name["whole b"] == [0, 1, 1, UNKNOWN, 0, 0]
+    assert [label == UNKNOWN for label in by_name["whole a shuffled"]] == [False, True, False, False, False, False]
+    assert sorted(by_name["whole a shuffled"]) == [UNKNOWN, 0, 0, 1, 1, 1]
+    labels = np.array([[0, UNKNOWN, 0, 1]])
+    predicted = np.array([[[0, 0], [0, 0], [1, 0], [1, 1]]])
+    there = np.array([[True, True], [True, True], [True, False], [True, True]])
+    rows = accuracy.accuracies(
+        Tasks([Task("a", "whole", 2)], labels), predicted, np.arange(4), np.arange(2), there=there
+    )
+    assert [(row["examples"], row["accuracy"]) for row in rows] == [(3, pytest.approx(2 / 3)), (2, 1.0)]
 
 
 def test_q_examples_are_start_name_end_or_the_last_token_of_a_prompt() -> None:

@@ -60,8 +60,9 @@ def _holds(text: str, words: str) -> bool:
     return False
 
 
-def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """(subject, object) of each fact of a table, with a row a fact or a row a subject, or of each passage's queries."""
+def read_pairs(path: Path, key: str | None = None) -> Iterator[tuple[str, str]]:
+    """(subject, object) of each fact of a table, with a row a fact or a row a subject (named by ``key``), or of each passage's
+    queries."""
     first = next(tables.records(path), tables.Record(None)).value
     if isinstance(first, dict) and {"text", "train_context"} & first.keys():
         for record in read_passages(path):
@@ -69,11 +70,11 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
                 subject = next((q.subject for q in record.queries if q.target == target), record.id)
                 yield subject, target
         return
-    if isinstance(first, dict) and {"subject", "object"} & first.keys():
+    if key is None and isinstance(first, dict) and {"subject", "object"} & first.keys():
         for row in rows_with(path, ("subject", "object")):
             yield str(row["subject"]), str(row["object"])
         return
-    for fact in FactTable.read(path):
+    for fact in FactTable.read(path, key=key):
         yield fact.subject, fact.object
 
 

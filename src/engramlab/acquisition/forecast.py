@@ -95,7 +95,9 @@ class PlanOptions:
     column: str = "text"
     """Column of the corpus's text."""
     facts: Path | None = None
-    """Facts to look for in it: a .csv, .tsv or .jsonl with subject and object, or passages as the run takes them."""
+    """Facts to look for in it: a table as the run takes it (a row a subject or a row a fact), or passages."""
+    key: str | None = None
+    """Column of the facts that names the subjects of a table with a row a subject; None for the first."""
     frequencies: Path | None = None
     """Instead of corpus and facts: a .csv, .tsv or .jsonl with fact and count."""
     corpus_tokens: float | None = None
@@ -273,7 +275,7 @@ def _facts(options: PlanOptions, about: dict[str, Any]) -> Facts:
         return Facts([str(row["fact"]) for row in rows], counts, options.corpus_tokens, "frequencies as given")
     if options.corpus is None or options.facts is None:
         raise UserError("give --corpus and --facts to count facts in a text, or --frequencies and --corpus-tokens")
-    pairs = list(read_pairs(options.facts))
+    pairs = list(read_pairs(options.facts, options.key))
     if not pairs:
         raise UserError(f"{options.facts}: holds no facts")
     counts, tokens, texts = count_facts(

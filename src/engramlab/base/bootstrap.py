@@ -29,12 +29,15 @@ def times(drawn: Integers) -> Floats:
 
 
 def ratios(sums: Floats, counts: Floats | Integers, samples: int, seed: int) -> Floats:
-    """``sums[m, n] / counts[n]`` summed over each resample of the n things: ``[m, samples]``, for n too many for ``draws``."""
-    rng, n = np.random.default_rng(seed), len(counts)
+    """``sums[m, n] / counts`` (``[n]`` or ``[m, n]``) summed over each resample of the n things: ``[m, samples]``.
+
+    For n too many for ``draws``; 0 where a resample has none.
+    """
+    rng, n = np.random.default_rng(seed), sums.shape[1]
     found, size = [], max(1, _AT_ONCE // n)
     for start in range(0, samples, size):
         weights = rng.multinomial(n, np.full(n, 1 / n), min(size, samples - start)).T
-        found.append((sums @ weights) / (counts @ weights))
+        found.append((sums @ weights) / np.maximum(counts @ weights, 1))
     return np.concatenate(found, axis=1)
 
 

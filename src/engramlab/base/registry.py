@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from engramlab.base.errors import UserError, nearest
+from engramlab.base.errors import UserError, nearest, quoted
 
 
 def names(package: ModuleType) -> list[str]:
@@ -37,7 +37,7 @@ def load(package: ModuleType, name: str, what: str) -> ModuleType:
     known = names(package)
     if name.replace("_", "-") not in known:
         raise UserError(
-            f"{what} {name!r} is unknown; did you mean {nearest(name, known)!r}? There are: {', '.join(known)}"
+            f"{what} {quoted(name)} is unknown; did you mean {nearest(name, known)!r}? There are: {', '.join(known)}"
         )
     return importlib.import_module(f"{package.__name__}.{name.replace('-', '_')}")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, is_dataclass, make_dataclass, replace
 from typing import Any, Literal
 
-from engramlab.base.errors import UserError
+from engramlab.base.errors import UserError, quoted
 from engramlab.base.facts import Case
 from engramlab.cli._words import help_of, parse
 
@@ -145,9 +145,12 @@ def cases_of(given: EditOptions, name: str, needs_subject: bool) -> tuple[list[C
         if not given.space if option == "no-space" else getattr(given, option):
             raise UserError(f"--{option} cannot be given with --file: it belongs into the file, a record an edit")
     loaded = benchmarks.load(given.file, format=given.format or None, bad=given.bad, limit=given.limit)
-    notes = [f"left out record {i}{f', key {key!r}' if key else ''}: {reason}" for i, key, reason in loaded.skipped]
-    cases = []
-    for case in loaded.cases:
+    notes = [
+        f"left out record {i}{f', key {quoted(key)}' if key else ''}: {reason}" for i, key, reason in loaded.skipped
+    ]
+    cases, places = [], []
+    records = loaded.records or range(len(loaded.cases))
+    for case, number in zip(loaded.cases, records, strict=True):
         try:
             for one in case.edits if needs_subject else ():
                 subject_span(one)
@@ -157,6 +160,9 @@ def cases_of(given: EditOptions, name: str, needs_subject: bool) -> tuple[list[C
             notes.append(f"left out: {error}")
         else:
             cases.append(case)
+            places.append(f"record {number}")
+    cases, left = benchmarks.agreeing(cases, places, given.file, given.bad)
+    notes += left
     if not cases:
         raise UserError(f"{given.file}: no record can be used with {name}: {notes[-1] if notes else 'it is empty'}")
     return cases, notes

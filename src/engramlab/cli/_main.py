@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from engramlab import cli
 from engramlab.base import registry
@@ -27,6 +31,23 @@ first steps
 """
 
 
+@contextlib.contextmanager
+def _notes() -> Iterator[None]:
+    """Inside the block the package's own warnings are lines of the command line, without the file that gives them."""
+    usual, own = warnings.showwarning, str(Path(cli.__file__).parents[1])
+
+    def shown(message: Warning | str, category: type[Warning], filename: str, *more: Any, **others: Any) -> None:
+        if category is UserWarning and filename.startswith(own):
+            print(f"engramlab: note: {message}", file=sys.stderr)
+        else:
+            usual(message, category, filename, *more, **others)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = shown
+        yield
+
+
+@_notes()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 a cell of a sweep failed, 2 something the user can put right (one line says what),
     130 interrupted, 143 told to end (SIGTERM), 141 nobody reads the output any more."""

@@ -5,8 +5,8 @@ corpus check FILE          defects of passages and queries, before they are inje
 usage: engramlab corpus NAME --out DIR [options]
        engramlab corpus check FILE [--all]
 
-Writes profiles.parquet, entries.parquet (with spans) and questions.parquet; passages: passages.jsonl. See engramlab corpus bios
---help
+Writes profiles.parquet, entries.parquet (with spans) and questions.parquet, and shows how many there are and what the first
+say; passages: passages.jsonl. See engramlab corpus bios --help
 
 check lists the defects of passages and their queries (passages.jsonl, or the format of FICTIONAL KNOWLEDGE): text behind a
 target, targets that stand in their own prompt, paraphrases that lost the fact, and more. Shows the first 20 of each kind, or
@@ -15,6 +15,7 @@ target, targets that stand in their own prompt, paraphrases that lost the fact, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from engramlab.base.errors import UserError, nearest
 from engramlab.cli._words import help_of, no_name_yet, parse, take, wants_help
 
 _SHOWN = 20  # defects of each kind
+_SAMPLES = 3  # entries, and questions about them
 
 
 def main(given: list[str]) -> None:
@@ -73,7 +75,22 @@ def _export(kind: str, config: Any, out: Path) -> Path:
     made, _ = datasets.halved(datasets.dataset(config, variant), config.seed)
     with ProgressBar(f"corpus {kind}, rows", 1) as bar:
         export(made.corpus, made.questions, out, progress=bar.to)
+    for line in [*_said(made), *getattr(datasets.sources()[kind], "hints", lambda config: [])(config)]:
+        print(line)
     return out
+
+
+def _said(made: Any) -> Iterator[str]:
+    """How much there is, and the first of it."""
+    corpus, questions = made.corpus, made.questions
+    about = ", ".join(corpus.attributes[:8]) + (", …" if len(corpus.attributes) > 8 else "")
+    yield f"{len(corpus.subjects)} subjects ({about}), {len(corpus)} entries, {len(questions)} questions"
+    for number in range(min(_SAMPLES, len(corpus.subjects))):
+        (subject,) = corpus.subject([number]).tolist()
+        asked = questions.entries([subject])
+        query = questions.query(int(asked[number % len(asked)]))
+        yield f"\n  {corpus.passage(number).text}\n  {query.prompt} | {query.target}"
+    yield ""
 
 
 def _bior(config: Any, out: Path) -> Path:

@@ -16,7 +16,7 @@ from engramlab.base.arrays import Integers
 from engramlab.base.facts import Passage
 from engramlab.base.random_access import draw, key, random_words
 from engramlab.corpora.coverage import complete, entry_contexts
-from engramlab.corpora.layout import NAME, Layout, Marks, Pieces, as_passages, entry_indices
+from engramlab.corpora.layout import NAME, Layout, Marks, Pieces, as_passages, entry_indices, holes_of
 from engramlab.corpora.sentences import Sentences
 from engramlab.corpora.variants import Variant
 
@@ -52,6 +52,7 @@ class EntryCorpus:
         width = max(len(group) for group in groups)
         self._groups = np.array([[*group, *[-1] * (width - len(group))] for group in groups])
         self._shuffles = variant.permute or variant.kind == "couple"
+        self._holes = holes_of(self.population)
         self.repeats_name = variant.fullname or not self.population.pronouns
         self._used = self._used_columns()
         self.templates = templates or [range(len(lines)) for lines in sentences.templates]
@@ -83,6 +84,12 @@ class EntryCorpus:
         pronoun = self.population.pronoun(subjects)
         later = pronoun if self.repeats_name else pronoun + len(self.population.pronouns)
         order = self._order(tag) if self._shuffles else None
+        lacking = None
+        if self._holes is not None:  # what a subject lacks is no sentence: such come last, and are emptied
+            order = np.broadcast_to(np.arange(count), (n, count)) if order is None else order
+            lacking = np.take_along_axis(self._holes[subjects], order, axis=1)
+            last = np.argsort(lacking, axis=1, kind="stable")
+            order, lacking = (np.take_along_axis(one, last, axis=1) for one in (order, lacking))
 
         blocks = np.empty((count, n, 2 + self.sentences.value_width), np.int32)
         for a in range(count):
@@ -98,7 +105,7 @@ class EntryCorpus:
             return self._join(names, blocks.transpose(1, 0, 2), marks)
         rows = order * n + np.arange(n)[:, None]
         body = blocks.reshape(count * n, blocks.shape[2]).take(rows, axis=0)
-        return self._join(names, body, self.sentences.marks.take(order, axis=0))
+        return self._join(names, body, self.sentences.marks.take(order, axis=0), lacking)
 
     def _order(self, tag: Integers) -> Integers:
         """The attributes in the order of their sentences: int64[n, attributes], shuffled by groups."""
@@ -106,8 +113,10 @@ class EntryCorpus:
         attributes = self._groups[np.argsort(ranks, axis=1)]
         return attributes[attributes >= 0].reshape(len(tag), len(self.attributes))
 
-    def _join(self, led: Pieces, body: Pieces, body_marks: Marks) -> Layout:
-        """Put names before sentences: body and body_marks [n, attributes, w], in the sentences' order."""
+    def _join(
+        self, led: Pieces, body: Pieces, body_marks: Marks, lacking: npt.NDArray[np.bool_] | None = None
+    ) -> Layout:
+        """Put names before sentences: body and body_marks [n, attributes, w], in the sentences' order; empty those lacking."""
         n, count, width = body.shape
         names = self.sentences.name_width
         opening = self.sentences.name(led, opens=True)
@@ -119,10 +128,14 @@ class EntryCorpus:
             rows[:, :, names:] = body
             marks[:, :, :names] = NAME
             marks[:, :, names:] = body_marks
+            if lacking is not None:
+                rows[lacking] = 0
             size = count * (names + width)
             layout = Layout(rows.reshape(n, size), marks.reshape(n, size))
         else:
             head = np.full(led.shape, NAME, np.int8)
+            if lacking is not None:
+                body[lacking] = 0
             layout = Layout(
                 np.concatenate([opening, body.reshape(n, count * width)], axis=1),
                 np.concatenate([head, body_marks.reshape(n, count * width)], axis=1),
@@ -133,7 +146,7 @@ class EntryCorpus:
 
     def _used_columns(self) -> Integers | None:
         """The columns that can hold a piece, or None for all: in a fixed order value padding never does."""
-        if self._shuffles:
+        if self._shuffles or self._holes is not None:
             return None
         names, used = self.sentences.name_width, []
         for slot, width in enumerate(self.sentences.value_widths):

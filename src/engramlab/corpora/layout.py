@@ -68,7 +68,8 @@ class Population(Protocol):
     """Subjects with a name and attributes, all written with pieces: what entries and questions are made from.
 
     Names and values are given "led", their first piece starting with a space. Every subject's name has the
-    same number of pieces, and so has every value of one attribute.
+    same number of pieces, and so has every value of one attribute. Where subjects may lack attributes there is
+    also `holes`, bool[subjects, attributes] (see `holes_of`), and the value is the empty piece.
     """
 
     @property
@@ -119,6 +120,12 @@ class PeopledCorpus(Corpus, Protocol):
 
     def first_entry(self, subjects: npt.ArrayLike) -> Integers:
         """The first entry about each of these subjects, given as indices into the population: int64[n]."""
+
+
+def holes_of(population: Population) -> npt.NDArray[np.bool_] | None:
+    """Which attributes each subject lacks, bool[subjects, attributes]; None where no subject lacks any."""
+    found: npt.NDArray[np.bool_] | None = getattr(population, "holes", None)
+    return found
 
 
 def check_attributes(attributes: Sequence[str]) -> None:

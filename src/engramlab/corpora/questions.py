@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engramlab.base.errors import UserError
+from engramlab.base.errors import UserError, listed, quoted
 from engramlab.base.facts import Passage, Query
 from engramlab.base.joining import cut, last_letter, spaceless
 from engramlab.base.random_access import key, permute
@@ -29,6 +29,7 @@ from engramlab.corpora.layout import (
     check_attributes,
     chunks,
     entry_indices,
+    holes_of,
 )
 
 
@@ -106,7 +107,8 @@ class CelebritySplit:
 class QuestionCorpus:
     """One question per subject and attribute, with its answer: a `Corpus`.
 
-    Entry `subject * attributes + attribute` (subjects counted from the first asked about) reads
+    Entry `subject * attributes + attribute` (subjects counted from the first asked about, and what a subject lacks not
+    counted) reads
 
         What is the birth date of Anya Briar Forger? Answer: October 2, 1996
 
@@ -134,13 +136,16 @@ class QuestionCorpus:
         self.attributes = population.attributes
         self.subjects = range(len(population)) if subjects is None else subjects
         self.split = split
+        holes = holes_of(population)
+        asked = self.subjects.start, self.subjects.stop
+        self._asked = None if holes is None else np.flatnonzero(~holes[slice(*asked)])
         for attribute, wording in (wordings or {}).items():
             if attribute not in self.attributes:
                 raise UserError(
-                    f"question for {attribute!r}: no such attribute; there are {', '.join(self.attributes)}"
+                    f"question for {quoted(attribute)}: no such attribute; there are {listed(self.attributes)}"
                 )
             if wording.count("{subject}") != 1:
-                raise UserError(f"question for {attribute!r}: needs {{subject}} exactly once: {wording!r}")
+                raise UserError(f"question for {quoted(attribute)}: needs {{subject}} exactly once: {quoted(wording)}")
         default = {a: f"What is the {a.replace('_', ' ')} of {{subject}}? Answer:" for a in self.attributes}
         self.wordings = {**default, **(wordings or {})}
         table = PieceTable(population.pieces)
@@ -158,20 +163,29 @@ class QuestionCorpus:
         self._value_width = max(population.value_examples(a).shape[1] for a in range(len(self.attributes)))
 
     def __len__(self) -> int:
-        return len(self.subjects) * len(self.attributes)
+        return len(self.subjects) * len(self.attributes) if self._asked is None else len(self._asked)
+
+    def _numbers(self, entries: npt.ArrayLike) -> Integers:
+        """Questions numbered as if no subject lacked an attribute."""
+        indices = entry_indices(entries, len(self))
+        return indices if self._asked is None else self._asked[indices]
 
     def subject(self, entries: npt.ArrayLike) -> Integers:
         """Whom questions are about: int64[n], indices into the population."""
-        return entry_indices(entries, len(self)) // len(self.attributes) + self.subjects.start
+        return self._numbers(entries) // len(self.attributes) + self.subjects.start
 
     def attribute(self, entries: npt.ArrayLike) -> Integers:
         """What questions ask for: int64[n], indices into `attributes`."""
-        return entry_indices(entries, len(self)) % len(self.attributes)
+        return self._numbers(entries) % len(self.attributes)
 
     def entries(self, subjects: npt.ArrayLike) -> Integers:
-        """All questions about subjects, given as indices into the population: int64[n * attributes]."""
+        """All questions about subjects, given as indices into the population, subject by subject: int64[n]."""
         first = (np.asarray(subjects, np.int64) - self.subjects.start) * len(self.attributes)
-        return (first[:, None] + np.arange(len(self.attributes))).ravel()
+        every = (first[:, None] + np.arange(len(self.attributes))).ravel()
+        if self._asked is None:
+            return every
+        at = np.searchsorted(self._asked, every)
+        return at[self._asked[np.minimum(at, len(self._asked) - 1)] == every]
 
     def layout(self, entries: npt.ArrayLike) -> Layout:
         subjects, attributes = self.subject(entries), self.attribute(entries)

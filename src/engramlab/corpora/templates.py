@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from engramlab.base.errors import UserError
+from engramlab.base.errors import UserError, listed, quoted
 
 PRONOUNS: dict[str, dict[str, str]] = {
     "he": {"he": "he", "him": "him", "his": "his", "himself": "himself"},
@@ -53,16 +53,16 @@ class Template:
         for name in ("{subject}", "{value}"):
             seen = line.count(name) + (line.count("{subject's}") if name == "{subject}" else 0)
             if seen != 1:
-                raise UserError(f"{where}: a template needs exactly one {name}, this one has {seen}: {line!r}")
+                raise UserError(f"{where}: a template needs exactly one {name}, this one has {seen}: {quoted(line)}")
         if not line.startswith(("{subject}", "{subject's}")):
-            raise UserError(f"{where}: a template must start with {{subject}} or {{subject's}}: {line!r}")
+            raise UserError(f"{where}: a template must start with {{subject}} or {{subject's}}: {quoted(line)}")
         rest = _MARKUP.sub("", line)
         if stray := next((c for c in rest if c in "{}[]"), None):
-            raise UserError(f"{where}: stray {stray!r} in {line!r}; verbs are written [singular|plural]")
+            raise UserError(f"{where}: stray {stray!r} in {quoted(line)}; verbs are written [singular|plural]")
         for placeholder in _MARKUP.finditer(line):
             if placeholder[1] is not None and placeholder[1] not in _KNOWN:
                 raise UserError(
-                    f"{where}: unknown placeholder {{{placeholder[1]}}} in {line!r}; "
+                    f"{where}: unknown placeholder {listed([placeholder[0]])} in {quoted(line)}; "
                     "there are " + " ".join(f"{{{known}}}" for known in _KNOWN)
                 )
 

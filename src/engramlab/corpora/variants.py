@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from engramlab.base.errors import UserError, nearest
+from engramlab.base.errors import UserError, nearest, quoted
 
 MAX_ENTRIES = 65535  # entries a subject; their number takes 16 bits of the index of a random draw
 
@@ -95,7 +95,7 @@ def parse_variant(name: str) -> Variant:
     number = match and int(match["shuffles"] or match["redraws"] or match["couples"] or 1)
     if match is None or not number or number > MAX_ENTRIES:
         raise UserError(
-            f"variant: there is no {name!r}; the nearest is {nearest(name, _near(name))!r} "
+            f"variant: there is no {quoted(name)}; the nearest is {nearest(name, _near(name))!r} "
             "(single, single+permuteP, multiM, multiM+permute or coupleC, then +fullname and +CEL or +TEXT if wanted)"
         )
     suffixes = {
@@ -112,7 +112,7 @@ def parse_variant(name: str) -> Variant:
 
 def _near(name: str) -> list[str]:
     """Valid names to compare a wrong one with: every form, with the numbers in it or else the paper's."""
-    numbers = [n for n in map(int, re.findall(r"\d{1,5}", name, re.ASCII)) if 1 <= n <= MAX_ENTRIES]
+    numbers = [n for n in map(int, re.findall(r"\d{1,5}", name[:100], re.ASCII)) if 1 <= n <= MAX_ENTRIES]
     heads = ["single"]
     for n in numbers or (5, 1, 2):
         heads += [f"single+permute{n}", f"multi{n}", f"multi{n}+permute", f"couple{n}"]

@@ -130,7 +130,7 @@ def cases(
                 "(without known-only), or a model that knows more"
             )
         chosen = kept
-    return Chosen(chosen[:limit], loaded.skipped, loaded.format, asked, unknown)
+    return Chosen(chosen[:limit], loaded.skipped, loaded.format, asked=asked, unknown=unknown)
 
 
 def judged_together(cases: Iterable[Case]) -> list[Case]:

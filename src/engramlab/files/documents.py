@@ -3,7 +3,8 @@
     for text in documents("corpus/*.parquet"): ...
 
 What kind a file is its ending says: ``.txt`` and ``.md`` (cut at blank lines into documents of about 4,000 characters), or any
-table of `files/tables.py`, whose records are texts or have one under a key; each also as ``.gz``. ``hub:owner/name`` streams
+table of `files/tables.py`, whose records are texts or have one under a key; each also as ``.gz`` or ``.zst``. Of a folder the
+files of one kind are taken, that which has most bytes; others are passed over, and a note says so. ``hub:owner/name`` streams
 the training part of a data set, ``hub:owner/name:config`` that of one of its configurations.
 """
 
@@ -14,14 +15,17 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from engramlab.base.errors import UserError
-from engramlab.files import hub, tables
-from engramlab.files.tables import Record, cut, kind_of
+from engramlab.base.errors import UserError, at_places, listed, note, quoted
+from engramlab.files import hub, parquet, tables
+from engramlab.files.tables import Record, missing
+from engramlab.files.text import LINE, kind_of, lines, wrong_with
 
 PLAIN = (".txt", ".md")
 KINDS = (*PLAIN, *tables.KINDS)
-#: Of these a folder's files are taken: tables of other kinds seldom hold running text.
-IN_FOLDERS = (*PLAIN, ".jsonl", ".ndjson", ".parquet")
+#: Kinds of which a folder may hold both; JSON alone is apart from JSON lines: beside these it mostly describes them.
+_TOGETHER = {".md": ".txt", ".ndjson": ".jsonl", ".tsv": ".csv"}
+#: Beginnings of the names of files that are about a folder's data and no part of it.
+_ABOUT = ("README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "CHANGELOG", "CITATION")
 CHARACTERS = 4_000  # of a document made from paragraphs of a plain text
 
 
@@ -47,12 +51,12 @@ def documents(source: str, column: str = "text", *, by_line: bool = False) -> It
         return
     for path in _files(source):
         if kind_of(path) in PLAIN:
-            texts = (line for _, line in tables.lines(path))
+            texts = (line for _, line in lines(path))
             yield from (line.rstrip("\r\n") for line in texts if line.strip()) if by_line else _paragraphs(texts)
         elif kind_of(path) == ".parquet":
-            yield from _texts(str(path), map(Record, tables.parquet_rows(path, [column])), column)
+            yield from _texts(str(path), map(Record, parquet.rows(path, [column])), column)
         else:
-            yield from _texts(str(path), tables.records(path), column)
+            yield from _texts(str(path), tables.records(path, held=False), column)
 
 
 def file_digest(source: str) -> str:
@@ -70,10 +74,7 @@ def file_digest(source: str) -> str:
 def _files(source: str) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if kind_of(p) in IN_FOLDERS and p.is_file())
-        if not found:
-            raise UserError(f"text {source}: the folder holds no {', '.join(IN_FOLDERS)} file")
-        return found
+        return _in_folder(path)
     found = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path), recursive=True)))
     if not found:
         raise UserError(
@@ -83,6 +84,36 @@ def _files(source: str) -> list[Path]:
         if kind_of(one) not in KINDS:
             raise UserError(f"text {one}: cannot read a file that ends in {kind_of(one)!r}; use {', '.join(KINDS)}")
     return found
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """The files of one kind, and a note on what is passed over."""
+    every = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p.relative_to(folder)))
+    kinds: dict[str, list[Path]] = {}
+    for path in every:
+        if kind_of(path) in KINDS and not path.name.upper().startswith(_ABOUT):
+            kinds.setdefault(_kind_in_folder(path), []).append(path)
+    if not kinds:
+        raise UserError(
+            f"text {folder}: the folder holds no {', '.join(KINDS)} file that is not about it, as a README is"
+        )
+    taken = max(kinds.values(), key=lambda paths: (sum(p.stat().st_size for p in paths), paths))
+    left = [str(p.relative_to(folder)) for p in every if p not in set(taken)]
+    if left:
+        one = _kind_in_folder(taken[0])
+        note(f"text {folder}: read are its {len(taken)} {one} files; passed over: {at_places(left)}")
+    return taken
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _kind_in_folder(path: Path) -> str:
+    kind = kind_of(path)
+    if kind == ".json" and path.suffix != ".json":  # JSON that is packed is a shard, and has a record a line
+        return ".jsonl"
+    return _TOGETHER.get(kind, kind)
 
 
 def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
@@ -98,18 +129,28 @@ def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _texts(name: str, records: Iterable[Record], column: str) -> Iterator[str]:
-    for number, record in enumerate(records, 1):
-        place, value = record.place or f"record {number}", record.value
-        if record.broken:
-            raise UserError(f"text {name}, {place}: {record.broken}")
-        if isinstance(value, dict):
-            if column not in value:
-                raise UserError(
-                    f"text {name}, {place}: has no key {column!r}; it has {', '.join(map(str, value))}; name the text's with "
-                    "--column"
-                )
-            value = value[column]
-        if value is not None and not isinstance(value, str):
-            raise UserError(f"text {name}, {place}: {cut(value)} must be a text, not {type(value).__name__}")
-        if value and value.strip():
-            yield value
+    without = 0
+    try:
+        for number, record in enumerate(records, 1):
+            place, value = record.place or f"record {number}", record.value
+            if record.broken:
+                raise UserError(f"text {name}, {place}: {record.broken}")
+            if isinstance(value, dict):
+                if column not in value:
+                    raise UserError(
+                        f"text {name}, {place}: has no key {quoted(column)}; it has {listed(value)}; name the text's with "
+                        "--column"
+                    )
+                value = value[column]
+            if missing(value):
+                without += 1
+                continue
+            if not isinstance(value, str):
+                raise UserError(f"text {name}, {place}: {quoted(value)} must be a text, not {type(value).__name__}")
+            if wrong := wrong_with(value, LINE):
+                raise UserError(f"text {name}, {place}: the text {wrong}")
+            if value.strip():
+                yield value
+    finally:
+        if without:
+            note(f"text {name}: records without a text under {quoted(column)} were passed over: {without}")

@@ -1,30 +1,34 @@
-"""Rows of named columns from anything: CSV, TSV, JSON, JSON lines, Parquet, each also gzipped, the hub, a table in memory.
+"""Rows of named columns from anything: CSV, TSV, JSON, JSON lines, Parquet, each also packed, the hub, a table in memory.
 
     for record in records("edits.json"): record.value, record.place      # whatever stands there
     read_table("facts.csv").column("capital")                            # columns of clean text
 
-Whatever is wrong is refused with its place: the line in text formats, else the record's number from 1.
+Whatever is wrong is refused with its place: the line in text formats, else the record's number from 1. What nobody asks for is
+not looked at.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from engramlab.base.errors import UserError, nearest
-from engramlab.files import hub
+from engramlab.base.errors import UserError, listed, nearest, quoted
+from engramlab.files import hub, parquet
+from engramlab.files.parquet import Unreadable
+from engramlab.files.text import json_of, kind_of, lines, read_text, wrong_with
 
 KINDS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 #: An object with one of these keys is a record itself, whatever lists are in it; another may be a wrapper around a list.
 _OF_A_RECORD = {"prompt", "edit", "requested_rewrite", "src", "text", "train_context"}
-_SHOWN = 60  # characters of a bad value in a message
+_NO_NAME = re.compile(r"(Unnamed: \d+)?")  # of a column: what pandas calls one that had no name
+_NUMBER = re.compile(r"\d*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,51 +43,17 @@ class Record:
     broken: str = ""
 
 
-def kind_of(path: Path) -> str:
-    """What a file is by its ending, in lower case and without ``.gz``."""
-    return Path(path.name.removesuffix(".gz")).suffix.lower()
-
-
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file with their numbers, which must be UTF-8 (a byte order mark is dropped); gzipped or not.
-
-    Raises:
-        UserError: the file cannot be read, or a line is not UTF-8.
-    """
-    before = 0
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                try:
-                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    byte = f"byte {before + error.start} (0x{raw[error.start]:02x})"
-                    raise UserError(f"{path}, line {number}: {byte} is not UTF-8; save the file as UTF-8") from None
-                if number == 1 and text.startswith("version https://git-lfs"):
-                    raise UserError(
-                        f"{path} is a Git LFS pointer, not the data it stands for; fetch that with `git lfs pull`"
-                    )
-                yield number, text
-                before += len(raw)
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-
-
-def read_text(path: str | Path) -> str:
-    """A text file whole, as ``lines`` reads it."""
-    return "".join(text for _, text in lines(Path(path).expanduser()))
-
-
 def source_name(source: object) -> str:
     """What messages call a source."""
     return str(source) if isinstance(source, str | Path) else f"the {type(source).__name__}"
 
 
-def records(source: object) -> Iterator[Record]:
+def records(source: object, *, held: bool = True) -> Iterator[Record]:
     """The records of a source, in its order. JSON lines and Parquet are read as they are asked for, other files at once.
 
     Args:
         source: a path, ``hub:owner/name[:file or split]``, a pandas data frame or an Arrow table.
+        held: they are all kept in memory, so a file with far too many is refused at once.
 
     Raises:
         UserError: there is no such file, it is none of these, or the hub cannot be reached.
@@ -91,7 +61,7 @@ def records(source: object) -> Iterator[Record]:
     if isinstance(source, str) and source.startswith(hub.PREFIX):
         found = hub.fetched(source, KINDS)
         if isinstance(found, Path):
-            return records(found)
+            return records(found, held=held)
         return (Record(dict(row) if isinstance(row, Mapping) else row) for row in found)
     if not isinstance(source, str | Path):
         return _in_memory(source)
@@ -102,9 +72,9 @@ def records(source: object) -> Iterator[Record]:
     if kind not in KINDS:
         raise UserError(f"{path}: cannot read a file that ends in {kind!r}; use one of {', '.join(KINDS)}")
     if kind == ".parquet":
-        return map(Record, parquet_rows(path))
+        return map(Record, parquet.rows(path, most=parquet.ROWS if held else None))
     if kind == ".json":
-        return iter(_of_json(path))
+        return _of_json(path)
     return _of_csv(path, "\t" if kind == ".tsv" else None) if kind in (".csv", ".tsv") else _of_lines(lines(path))
 
 
@@ -116,32 +86,15 @@ def objects(source: object, found: Iterable[Record] | None = None) -> Iterator[t
         if record.broken:
             raise UserError(f"{name}, {place}: {record.broken}")
         if not isinstance(record.value, dict):
-            raise UserError(f"{name}, {place}: {cut(record.value)} is no object with named values; write one a record")
+            raise UserError(
+                f"{name}, {place}: {quoted(record.value)} is no object with named values; write one a record"
+            )
         yield place, record.value
 
 
-def cut(value: object) -> str:
-    """A value as messages quote it, at a readable length."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-
-
-def parquet_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file, or some of its columns; raises UserError for a damaged file or a column that is not there."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with path.open("rb") as raw, pq.ParquetFile(raw) as file:
-            for column in columns or ():
-                if column not in file.schema_arrow.names:
-                    raise UserError(f"{path}: has no column {column!r}; it has {', '.join(file.schema_arrow.names)}")
-            for batch in file.iter_batches(1024, columns=columns and list(columns)):
-                yield from batch.to_pylist()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except pa.ArrowException as error:
-        raise UserError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+def missing(value: object) -> bool:
+    """Does a record have nothing there? Null, or the NaN that data frames put in its place."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _in_memory(source: Any) -> Iterator[Record]:
@@ -152,46 +105,42 @@ def _in_memory(source: Any) -> Iterator[Record]:
             source = pa.Table.from_pandas(source, preserve_index=False)
         except (pa.ArrowException, TypeError, AttributeError) as error:
             raise UserError(f"{source_name(source)}: is no table with one kind of value a column ({error})") from None
-    if not hasattr(source, "to_pylist"):
+    if not isinstance(source, pa.Table | pa.RecordBatch):
         raise UserError(f"{source_name(source)} is no table; give a path, a pandas data frame or an Arrow table")
-    return map(Record, source.to_pylist())
+    return map(Record, parquet.cells_of(pa.table(source)))
 
 
 def _of_lines(numbered: Iterable[tuple[int, str]]) -> Iterator[Record]:
     for number, line in numbered:
         if line.strip():
             try:
-                yield Record(_parsed(line), f"line {number}")
+                yield Record(json_of(line), f"line {number}")
             except ValueError as error:
                 yield Record(None, f"line {number}", f"not JSON ({error}); write one object a line")
 
 
-def _parsed(text: str) -> Any:
+def _of_json(path: Path) -> Iterator[Record]:
     try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-
-
-def _of_json(path: Path) -> list[Record]:
+        first = list(islice(_of_lines(lines(path)), 2))
+    except UserError:  # such as a whole list on one line, which may be of any length
+        first = []
+    if len(first) == 2 and not any(record.broken for record in first):  # JSON lines under the wrong name are common
+        return _of_lines(lines(path))
     text = read_text(path)
     try:
-        value = _parsed(text)
+        value = json_of(text)
     except ValueError as error:
-        found = list(_of_lines(enumerate(text.split("\n"), 1)))  # JSON lines under the wrong name are common
-        if len(found) < 2 or any(line.broken for line in found[:2]):
-            raise UserError(f"{path}: not JSON ({error}); write a list of records, or one record a line") from None
-        return found
+        raise UserError(f"{path}: not JSON ({error}); write a list of records, or one record a line") from None
     if isinstance(value, list):
-        return [Record(one) for one in value]
+        return map(Record, value)
     if not isinstance(value, dict) or _OF_A_RECORD & value.keys():
-        return [Record(value)]
+        return iter([Record(value)])
     lists = [key for key, one in value.items() if _is_table(one)]
     if len(lists) > 1:
         raise UserError(
-            f"{path}: several lists of records ({', '.join(lists)}); write the one to use to a file of its own"
+            f"{path}: several lists of records ({listed(lists)}); write the one to use to a file of its own"
         )
-    return [Record(one) for one in value[lists[0]]] if lists else [Record(value)]
+    return map(Record, value[lists[0]]) if lists else iter([Record(value)])
 
 
 def _is_table(value: object) -> bool:
@@ -200,43 +149,89 @@ def _is_table(value: object) -> bool:
 
 def _of_csv(path: Path, delimiter: str | None) -> Iterator[Record]:
     text = read_text(path)
-    if delimiter is None:  # what a spreadsheet calls CSV is separated by semicolons in half of the world
-        first = text.partition("\n")[0]
-        delimiter = next((mark for mark in ",;\t" if mark in first), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    first, _, rest = text.partition("\n")
+    before = 0
+    if said := re.fullmatch(r"sep=(.)\s*", first):  # written by spreadsheets, for themselves
+        delimiter, text, before = said[1], rest, 1
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter or _separator(text), strict=True, skipinitialspace=True
+    )
     try:
-        header = [clean(name) for name in next(reader, [])]
-        _check_header(path, header)
-        line = reader.line_num + 1  # a record can take several lines: name the one it starts on
+        header = _header(path, before + 1, next(reader, []))
+        line = before + reader.line_num + 1  # a record can take several lines: name the one it starts on
         for row in reader:
-            if row:
-                wrong = (
-                    f"{len(row)} cells, but the header has {len(header)} columns; quote cells that hold the separator"
-                )
-                value = {name: cell if cell.strip() else None for name, cell in zip(header, row, strict=False)}
-                yield Record(value, f"line {line}", wrong if len(row) != len(header) else "")
-            line = reader.line_num + 1
+            if any(map(str.strip, row)):
+                yield _row(path, header, row, line)
+            line = before + reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}") from None
+        raise UserError(f"{path}, line {before + reader.line_num}: {error}") from None
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def _separator(text: str) -> str:
+    """What stands between a header's names: what a spreadsheet calls CSV is separated by semicolons in half of the world."""
+    bare = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
+    return max(",;\t", key=bare.count)
+
+
+def _header(path: Path, line: int, cells: list[str]) -> list[str]:
+    header = [clean(name) for name in cells]
     if not any(header):
         raise UserError(f"{path}: the first line must name the columns, and it is empty")
+    named: dict[str, int] = {}
     for number, name in enumerate(header, 1):
-        if not name:
-            raise UserError(f"{path}, line 1: column {number} has no name")
-        if name in header[: number - 1]:
-            raise UserError(f"{path}, line 1: two columns are called {name!r}")
+        if name and named.setdefault(name, number) != number:
+            raise UserError(
+                f"{path}, line {line}: two columns are called {quoted(name)} ({named[name]} and {number}); rename one"
+            )
+    return header
+
+
+def _row(path: Path, header: list[str], row: list[str], line: int) -> Record:
+    if len(row) != len(header):
+        wrong = f"{len(row)} cells, but the header has {len(header)} columns; quote cells that hold the separator"
+        return Record(dict(zip(header, row, strict=False)), f"line {line}", wrong)
+    value = {}
+    for number, (name, cell) in enumerate(zip(header, row, strict=True), 1):
+        if not _NO_NAME.fullmatch(name):
+            value[name] = cell if cell.strip() else None
+        elif not _NUMBER.fullmatch(cell.strip()):  # numbers of rows are passed over
+            raise UserError(f"{path}, line {line}: column {number} has no name, and holds {quoted(cell)}; give it one")
+    return Record(value, f"line {line}")
+
+
+class _Columns(Mapping[str, list[Any]]):
+    """Columns by name, made of the rows when they are asked for."""
+
+    def __init__(self, name: str, places: list[str], rows: list[dict[str, Any]]) -> None:
+        self._name, self._places, self._rows = name, places, rows
+        self._names = dict.fromkeys(map(str, chain.from_iterable(rows)))
+        self._made: dict[str, list[Any]] = {}
+
+    def __getitem__(self, column: str) -> list[Any]:
+        if column not in self._names:
+            raise KeyError(column)
+        if column not in self._made:
+            self._made[column] = [
+                _cell(row.get(column), f"{self._name}, {place}, column {quoted(column)}")
+                for row, place in zip(self._rows, self._places, strict=True)
+            ]
+        return self._made[column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass(frozen=True)
 class ColumnTable:
-    """Columns of equally many cells, in the source's order.
+    """Columns of equally many cells, in the source's order; a column is looked at when it is asked for.
 
     name: what messages call the source.
     columns: the cells of each column as text: trimmed, white space inside collapsed, whole numbers without
-        ".0". Empty where the source has nothing; a tuple of such texts where it has a list.
+        ".0". Empty where the source has nothing; a tuple of such texts where it has a list. Asking for one raises UserError for
+        a cell that is neither a single value nor a list of them.
     places: "line 7" or "record 7", for each row.
     """
 
@@ -249,27 +244,33 @@ class ColumnTable:
 
     def where(self, row: int, column: str) -> str:
         """How messages name a cell."""
-        return f"{self.name}, {self.places[row]}, column {column!r}"
+        return f"{self.name}, {self.places[row]}, column {quoted(column)}"
 
-    def column(self, name: str) -> list[str]:
-        """A column's cells; raises UserError with the columns there are when this is none of them, or for a list in a cell."""
+    def cells(self, name: str) -> list[Any]:
+        """A column's cells, texts and tuples of them; raises UserError with the columns there are when this is none of them."""
         if name not in self.columns:
             raise UserError(
-                f"{self.name}: there is no column {name!r}; did you mean {nearest(name, self.columns)!r}? "
-                f"The columns are {', '.join(self.columns)}"
+                f"{self.name}: there is no column {quoted(name)}; did you mean {quoted(nearest(name, self.columns))}? "
+                f"The columns are {listed(self.columns)}"
             )
-        for row, cell in enumerate(self.columns[name]):
+        if wrong := wrong_with(name, 1000):
+            raise UserError(f"{self.name}: the name of the column {quoted(name)} {wrong}")
+        return self.columns[name]
+
+    def column(self, name: str) -> list[str]:
+        """A column's cells where each is a single value; raises UserError as ``cells`` does, or for a list in a cell."""
+        for row, cell in enumerate(found := self.cells(name)):
             if not isinstance(cell, str):
                 raise UserError(
-                    f"{self.where(row, name)}: {cut(list(cell))} is not a single value; write text or a number"
+                    f"{self.where(row, name)}: {quoted(list(cell))} is not a single value; write text or a number"
                 )
-        return self.columns[name]
+        return found
 
     def lists(self, name: str) -> list[tuple[str, ...]]:
         """A column's cells as lists: those of the source, or texts split at ``|``; empty for a column that is not there."""
         return [
             tuple(dict.fromkeys(filter(None, map(clean, cell.split("|") if isinstance(cell, str) else cell))))
-            for cell in self.columns.get(name, [""] * len(self))
+            for cell in (self.columns[name] if name in self.columns else [""] * len(self))
         ]
 
 
@@ -277,21 +278,17 @@ def read_table(source: object) -> ColumnTable:
     """Reads a table of clean text from whatever ``records`` takes.
 
     Raises:
-        UserError: the file is missing, of another kind, not UTF-8, ragged, has no rows, or a cell that is neither a single
-            value nor a list of them.
+        UserError: the file is missing, of another kind, not UTF-8, ragged, or has no rows.
     """
     name = source_name(source)
-    columns: dict[str, list[Any]] = {}
     places: list[str] = []
+    rows: list[dict[str, Any]] = []
     for place, value in objects(source):
-        for key in value:
-            columns.setdefault(str(key), [""] * len(places))
         places.append(place)
-        for key, cells in columns.items():
-            cells.append(_cell(value.get(key), f"{name}, {place}, column {key!r}"))
+        rows.append(value)
     if not places:
         raise UserError(f"{name}: the table has no rows; write one row an entity")
-    return ColumnTable(name, columns, places)
+    return ColumnTable(name, _Columns(name, places, rows), places)
 
 
 def clean(text: str) -> str:
@@ -307,17 +304,24 @@ def _cell(value: object, where: str) -> str | tuple[str, ...]:
 
 def _scalar(value: object, where: str) -> str:
     """A cell of a typed format as text."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if missing(value):
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, Unreadable):
+        raise UserError(f"{where}: {value.why}")
     if isinstance(value, list | dict | tuple | set):
-        raise UserError(f"{where}: {cut(value)} is not a single value; write text or a number")
+        raise UserError(
+            f"{where}: {quoted(value)} is not a single value; write text or a number, or leave the column out"
+        )
     if isinstance(value, bytes):
         try:
             return clean(value.decode())
         except UnicodeDecodeError:
             raise UserError(f"{where}: the cell is not UTF-8 text") from None
-    return clean(str(value))
+    text = str(value)
+    if wrong := wrong_with(text):
+        raise UserError(f"{where}: the cell {wrong}")
+    return clean(text)

@@ -50,6 +50,8 @@ class Asked:
         """One row per group and attribute, and a "mean" over attributes, of each named bool ``[n]``."""
         found: list[Row] = []
         for group, name, chosen in self.groups():
+            if not chosen.any():  # nobody of the group has it
+                continue
             shares = {key: float(values[chosen].mean()) for key, values in correct.items()}
             found.append({"group": group, "attribute": name, **shares, "questions": int(chosen.sum())})
         for group in dict.fromkeys(row["group"] for row in found):
@@ -115,10 +117,12 @@ def first_token_of_values(
         row = np.repeat(np.arange(len(sequences)), np.diff(scores.offsets))
         attribute, right = scores.marks.astype(np.int64) - 1, scores.greedy
     else:
+        of = np.repeat(np.arange(len(sequences)), sequences.lengths)
         hidden = [(marks == a + 1).astype(np.int8) for a in range(len(names))]
         right = np.concatenate([score(model, replace(sequences, marks=one)).first() for one in hidden])
-        row = np.tile(np.arange(len(sequences)), len(names))
-        attribute = np.repeat(np.arange(len(names)), len(sequences))
+        there = np.concatenate([np.isin(np.arange(len(sequences)), of[one > 0]) for one in hidden])
+        row = np.tile(np.arange(len(sequences)), len(names))[there]
+        attribute, right = np.repeat(np.arange(len(names)), len(sequences))[there], right[there]
     found = Asked(sequences, attribute, group[row], tuple(names)).rows({"first_token": right})
     return [{"corpus": corpus, **{k: r[k] for k in ("group", "attribute", "first_token")}} for r in found]
 

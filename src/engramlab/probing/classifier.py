@@ -19,9 +19,9 @@ from engramlab.base.options import at_least
 from engramlab.base.random_access import key
 from engramlab.core.models import EmbeddingUpdates
 from engramlab.core.training.loop import Recipe
+from engramlab.probing.examples import UNKNOWN
 
 Norm = Literal["layer", "batch", "none"]
-UNKNOWN = -1  # the label of a text that a task says nothing about
 _EPS = 1e-5  # of both norms, as torch's
 
 

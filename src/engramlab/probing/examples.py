@@ -14,6 +14,8 @@ from engramlab.core.text.batches import TokenRows
 from engramlab.core.text.tokens import Sequences
 
 ProbeTarget = Literal["first", "whole"]
+UNKNOWN = -1  # the label of a subject that a task says nothing about
+NOWHERE = -1  # the place of an attribute that a text never states
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Examples:
 
     Attributes:
         texts: token rows, start tokens included.
-        places: int64 ``[n, P]``: the tokens whose hidden states are read.
+        places: int64 ``[n, P]``: the tokens whose hidden states are read; ``NOWHERE`` for a place that a text does not have.
         subjects: int64 ``[n]``: whom each text is about.
     """
 
@@ -40,7 +42,9 @@ class Examples:
         inside = np.arange(int(lengths.max())) < lengths[:, None]
         ids = np.zeros(inside.shape, dtype=np.int64)
         ids[inside] = rows.ids
-        made = (torch.from_numpy(each).to(device) for each in (ids, lengths.astype(np.int64), self.places[numbers]))
+        at = self.places[numbers]
+        at = np.where(at == NOWHERE, at.max(axis=1, keepdims=True), at)  # something must be read; nobody looks at it
+        made = (torch.from_numpy(each).to(device) for each in (ids, lengths.astype(np.int64), at))
         ids_made, lengths_made, places = made
         return ids_made, lengths_made, places
 
@@ -70,7 +74,7 @@ class Tasks:
     """Tasks and their labels.
 
     Attributes:
-        labels: int64 ``[tasks, subjects]``, counted from 0.
+        labels: int64 ``[tasks, subjects]``, counted from 0; ``UNKNOWN`` where a subject has no such attribute.
         skipped: what cannot be asked: attribute, target and the reason.
     """
 
@@ -94,7 +98,7 @@ def tasks_of(
     """First token and whole value of every attribute; the paper's eleven for bioS (birth dates by their first token only).
 
     Args:
-        values: for each target, int64 ``[subjects, attributes]``: equal numbers are equal values.
+        values: for each target, int64 ``[subjects, attributes]``: equal numbers are equal values, ``UNKNOWN`` is none.
         train: bool ``[subjects]``: who is in P_train.
         first_only: attributes whose whole value is not asked for.
         controls: a second task beside each, with the same labels shuffled over all subjects.
@@ -109,8 +113,12 @@ def tasks_of(
         for a, attribute in enumerate(attributes):
             if target == "whole" and attribute in first_only:
                 continue
-            named, label = np.unique(values[target][:, a], return_inverse=True)
-            classes, examples = len(named), int(train.sum())
+            column = values[target][:, a]
+            has = column != UNKNOWN
+            named, inverse = np.unique(column[has], return_inverse=True)
+            label = np.full(len(column), UNKNOWN)
+            label[has] = inverse
+            classes, examples = len(named), int((train & has).sum())
             if classes < 2 or classes > examples:
                 what = "first tokens" if target == "first" else "values"
                 reason = (
@@ -122,10 +130,10 @@ def tasks_of(
                 continue
             for control in (False, True)[: 1 + controls]:
                 task = Task(attribute, target, classes, control)
-                order = np.arange(len(label))
-                if control:
-                    order = permute(key(seed, "control", task.name), order, len(label))
+                own = label.copy()
+                if control:  # among those who have one
+                    own[has] = inverse[permute(key(seed, "control", task.name), np.arange(len(inverse)), len(inverse))]
                 found.append(task)
-                labels.append(label[order])
+                labels.append(own)
     stacked = np.stack(labels) if labels else np.zeros((0, len(train)), dtype=np.int64)
     return Tasks(found, stacked.astype(np.int64), skipped)

@@ -18,7 +18,7 @@ from engramlab.core.text import batches
 from engramlab.core.training.loop import TrainState
 from engramlab.core.training.stage import Stage, finished
 from engramlab.probing.classifier import Probe, Probes, hidden_states, make_probes, random_while_training
-from engramlab.probing.examples import Examples, Tasks
+from engramlab.probing.examples import NOWHERE, UNKNOWN, Examples, Tasks
 
 TOKENS_AT_ONCE = 16_384  # read in one pass where nothing is trained
 
@@ -111,8 +111,9 @@ def fit(
         numbers = order.next(probe.recipe.batch)
         with mode(model, probe.dropout):
             hidden = reader.read(numbers)
-        of = labels[:, torch.from_numpy(examples.subjects[numbers])].to(hidden.device)
-        return probes.losses(hidden.flatten(1, 2), of.repeat_interleave(hidden.shape[2], 1))
+        of = labels[:, torch.from_numpy(examples.subjects[numbers])].repeat_interleave(hidden.shape[2], 1)
+        of = of.masked_fill(torch.from_numpy(examples.places[numbers].ravel() == NOWHERE), UNKNOWN)
+        return probes.losses(hidden.flatten(1, 2), of.to(hidden.device))
 
     with frozen(model):
         state = TrainState(probes, probe.recipe, accelerator=accelerator, problems=True)

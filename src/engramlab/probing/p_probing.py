@@ -15,7 +15,9 @@ import numpy as np
 
 from engramlab.base.errors import UserError
 from engramlab.core.text.tokens import Sequences
-from engramlab.probing.examples import Examples, Tasks
+from engramlab.probing.examples import NOWHERE, UNKNOWN, Examples, Tasks
+
+_NEVER = np.iinfo(np.int64).max
 
 
 def places(texts: Sequences, attributes: Sequence[str], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -26,24 +28,24 @@ def places(texts: Sequences, attributes: Sequence[str], name: str) -> tuple[np.n
         name: of the corpus, for messages.
 
     Returns:
-        int64 ``[n, attributes]``: the tokens just before the first occurrence of each attribute, in order of appearance; and
-        which attribute that is.
+        int64 ``[n, attributes]``: the tokens just before the first occurrence of each attribute, in order of appearance, and
+        ``NOWHERE`` for those that the entry never states; and which attribute that is.
 
     Raises:
-        UserError: an entry that does not state an attribute, or begins with its value.
+        UserError: an entry that states none, or begins with a value.
     """
     row = np.repeat(np.arange(len(texts)), texts.lengths)
-    found = np.full((len(texts), len(attributes)), -1, dtype=np.int64)
-    for a, attribute in enumerate(attributes):
+    found = np.full((len(texts), len(attributes)), _NEVER, dtype=np.int64)
+    for a in range(len(attributes)):
         stated = np.flatnonzero(texts.marks == a + 1)
         rows, first = np.unique(row[stated], return_index=True)
-        if len(rows) < len(texts):
-            lacking = int(np.setdiff1d(np.arange(len(texts)), rows)[0])
-            raise UserError(
-                f"{name}: entry {lacking} never states {attribute!r}, so there is no place before it to probe; leave that "
-                "entry out, or probe with Q only (--probes Q)"
-            )
-        found[:, a] = stated[first] - texts.offsets[:-1] - 1
+        found[rows, a] = stated[first] - texts.offsets[rows] - 1
+    nothing = np.flatnonzero((found == _NEVER).all(axis=1))
+    if len(nothing):
+        raise UserError(
+            f"{name}: entry {nothing[0]} states no attribute, so there is no place before one to probe; leave that entry out, "
+            "or probe with Q only (--probes Q)"
+        )
     early = np.argwhere(found < 0)
     if len(early):
         entry, a = early[0].tolist()
@@ -52,7 +54,8 @@ def places(texts: Sequences, attributes: Sequence[str], name: str) -> tuple[np.n
             "the name, or probe with Q only (--probes Q)"
         )
     order = np.argsort(found, axis=1)
-    return np.take_along_axis(found, order, axis=1), order
+    at = np.take_along_axis(found, order, axis=1)
+    return np.where(at == _NEVER, NOWHERE, at), order
 
 
 def examples(
@@ -60,21 +63,26 @@ def examples(
 ) -> tuple[Examples, np.ndarray]:
     """Entries as examples, cut behind their last place; and the order of their attributes, int64 ``[n, attributes]``."""
     at, order = places(texts, attributes, name)
-    kept = np.arange(len(texts.ids)) - np.repeat(texts.offsets[:-1], texts.lengths) <= np.repeat(
-        at[:, -1], texts.lengths
-    )
-    offsets = np.concatenate([[0], np.cumsum(at[:, -1] + 1)])
+    last = at.max(axis=1)
+    kept = np.arange(len(texts.ids)) - np.repeat(texts.offsets[:-1], texts.lengths) <= np.repeat(last, texts.lengths)
+    offsets = np.concatenate([[0], np.cumsum(last + 1)])
     return Examples(Sequences(texts.ids[kept], offsets, texts.marks[kept]), at, subjects), order
 
 
 def closer(
-    tasks: Tasks, predicted: np.ndarray, subjects: np.ndarray, order: np.ndarray, attributes: Sequence[str]
+    tasks: Tasks,
+    predicted: np.ndarray,
+    subjects: np.ndarray,
+    order: np.ndarray,
+    attributes: Sequence[str],
+    there: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """Accuracy of reading an attribute that is still to come, by the set of attributes that the text has stated already.
 
     Args:
         predicted: int64 ``[tasks, n, P]``; see ``accuracy.accuracies``.
         order: int64 ``[n, P]``: which attribute comes after each place.
+        there: bool ``[n, P]``: which places there are; None for all.
 
     Returns:
         A row for each task (but controls) and each of the 2^(attributes - 1) sets that occurs. ``partner`` is the other
@@ -87,8 +95,9 @@ def closer(
         a = attributes.index(task.attribute)
         if task.control:
             continue
-        right = predicted[k] == tasks.labels[k, subjects][:, None]
-        ahead = (seen >> a) & 1 == 0
+        gold = tasks.labels[k, subjects][:, None]
+        right = predicted[k] == gold
+        ahead = ((seen >> a) & 1 == 0) & (gold != UNKNOWN) & (there if there is not None else True)
         for members in np.unique(seen[ahead]).tolist():
             where = ahead & (seen == members)
             rows.append(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engramlab.base.errors import UserError, nearest
+from engramlab.base.errors import UserError, nearest, quoted
 from engramlab.base.facts import Query
 from engramlab.corpora.passages import ROLE
-from engramlab.files.tables import cut
+from engramlab.files.text import LINE, wrong_with
 
 
 def query(name: str, depth: str, k: int, prompt: str, target: str, aliases: tuple[str, ...] = ()) -> Query:
@@ -21,26 +21,29 @@ def check_keys(record: Mapping[str, Any], known: Sequence[str], where: str) -> N
     for key in record:
         if key not in known:
             raise UserError(
-                f"{where}: there is no key {key!r}; did you mean {nearest(str(key), known)!r}? The keys are "
+                f"{where}: there is no key {quoted(key)}; did you mean {nearest(str(key), known)!r}? The keys are "
                 f"{', '.join(known)}"
             )
 
 
 def text(record: Mapping[str, Any], key: str, where: str) -> str:
     """The text under a key, which must be there."""
-    value = record.get(key)
-    if not isinstance(value, str) or not value.strip():
-        problem = "is missing" if key not in record else f"must be a text that is not empty, not {cut(value)}"
-        raise UserError(f"{where}: key {key!r} {problem}")
-    return value
+    if key not in record:
+        raise UserError(f"{where}: key {key!r} is missing")
+    return _usable(record[key], f"{where}: key {key!r}")
 
 
 def text_list(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     """The texts of the list under a key; none where it is absent."""
     values = record.get(key, [])
     if not isinstance(values, list):
-        raise UserError(f"{where}: key {key!r} must be a list of texts, not {cut(values)}")
-    for number, value in enumerate(values, 1):
-        if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{where}: key {key!r}, number {number}: must be a text that is not empty")
-    return tuple(values)
+        raise UserError(f"{where}: key {key!r} must be a list of texts, not {quoted(values)}")
+    return tuple(_usable(value, f"{where}: key {key!r}, number {number}:") for number, value in enumerate(values, 1))
+
+
+def _usable(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{where} must be a text that is not empty, not {quoted(value)}")
+    if wrong := wrong_with(value, LINE):
+        raise UserError(f"{where} {wrong}")
+    return value

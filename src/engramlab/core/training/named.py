@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from engramlab.base.errors import UserError, nearest
+from engramlab.base.errors import UserError, listed, nearest, quoted
 
 T = TypeVar("T")
 
 
-def get(table: Mapping[str, T], kind: str, name: str, **settings: Any) -> T:
+def get(table: Mapping[str, T], kind: str, name: str, /, **settings: Any) -> T:
     """What ``table`` has of that name, with these settings in place of its defaults; what has settings is a dataclass.
 
     Args:
@@ -22,14 +22,14 @@ def get(table: Mapping[str, T], kind: str, name: str, **settings: Any) -> T:
     """
     if name not in table:
         raise UserError(
-            f"{kind} {name!r} is unknown; did you mean {nearest(name, table)!r}? There are: {', '.join(table)}"
+            f"{kind} {quoted(name)} is unknown; did you mean {nearest(name, table)!r}? There are: {', '.join(table)}"
         )
     found: Any = table[name]
     known = [field.name for field in fields(found)] if is_dataclass(found) else []
     for setting in settings:
         if setting not in known:
             there_is = f"its settings are: {', '.join(known)}" if known else "it has no settings"
-            raise UserError(f"{kind} {name!r} has no setting {setting!r}; {there_is}")
+            raise UserError(f"{kind} {name!r} has no setting {quoted(setting)}; {there_is}")
     made: T = replace(found, **settings) if settings else found
     return made
 
@@ -45,12 +45,16 @@ def parse(table: Mapping[str, T], kind: str, text: str) -> T:
     for part in parts:
         key, equals, value = part.partition("=")
         if not equals:
-            raise UserError(f"{kind} {text!r}: {part!r} is no setting; write it as in {name}:setting=0.3")
+            raise UserError(
+                f"{kind} {quoted(text)}: {quoted(part)} is no setting; write it as in {listed([name])}:setting=0.3"
+            )
         if value.lower() in ("true", "false"):
             settings[key] = value.lower() == "true"
             continue
         try:
             settings[key] = float(value)
         except ValueError:
-            raise UserError(f"{kind} {text!r}: {key} must be a number, true or false, not {value!r}") from None
+            raise UserError(
+                f"{kind} {quoted(text)}: {listed([key])} must be a number, true or false, not {quoted(value)}"
+            ) from None
     return get(table, kind, name, **settings)

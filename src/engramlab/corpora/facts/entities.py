@@ -20,7 +20,7 @@ class Entities:
 
     Args:
         names: of the entities, each once.
-        values: by attribute, one for each entity.
+        values: by attribute, one for each entity; "" where it has none.
         pronouns: "he", "she", "they" or "it" of each entity; none where sentences repeat the name.
     """
 
@@ -29,13 +29,16 @@ class Entities:
         self.pieces = ["", *(f" {name}" for name in names)]
         self._size = len(names)
         self._values = np.empty((len(names), len(self.attributes)), np.int32)
-        known: dict[str, int] = {}
+        known = {"": 0}
         for a, cells in enumerate(values.values()):
             for cell in dict.fromkeys(cells):
                 if cell not in known:
                     known[cell] = len(self.pieces)
                     self.pieces.append(f" {cell}")
             self._values[:, a] = [known[cell] for cell in cells]
+        lacks = self._values == 0
+        #: bool [entities, attributes]: what an entity lacks; None where none lacks anything.
+        self.holes = lacks if lacks.any() else None
         said = set(pronouns)
         self.pronouns: tuple[str, ...] = tuple(word for word in PRONOUNS if word in said)
         self._pronoun = np.array([self.pronouns.index(word) for word in pronouns] or [0] * len(names), np.int64)
@@ -56,7 +59,8 @@ class Entities:
         return np.arange(1, self._size + 1, dtype=np.int32)[:, None]
 
     def value_examples(self, attribute: int) -> Pieces:
-        return np.unique(self._values[:, attribute])[:, None]
+        values = np.unique(self._values[:, attribute])
+        return values[values > 0, None]
 
     def name(self, subject: int) -> str:
         return self.pieces[subject + 1][1:]

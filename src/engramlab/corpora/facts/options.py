@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from engramlab.base.errors import UserError, quoted
 from engramlab.corpora.facts.table import FactTable
 
 
@@ -22,6 +24,14 @@ class FactOptions:
     templates: Path | None = None
     """A file of sentence templates for every attribute of the facts, or a folder with ATTRIBUTE.txt files and, for the
     attributes without one, default.txt. None is plain templates that fit every attribute."""
+    phrases: tuple[str, ...] = ()
+    """What attributes of the facts are called in sentences and questions, where their names read badly, such as
+    made_in="country of manufacture"; the others by their names."""
+    separator: str | None = None
+    """What stands between several values in a cell of the facts, such as ";": the first is taken. None where a cell is one."""
+    several: Literal["refuse", "first"] = "refuse"
+    """What to do where an entity of the facts has two values of one attribute, in several rows or as a list in a cell: refuse
+    the table, or take the first."""
     questions: Path | None = None
     """A file of lines ATTRIBUTE, tab, question with {subject}, for attributes of the facts that shall not be asked "What is the
     ATTRIBUTE of {subject}? Answer:"."""
@@ -40,4 +50,18 @@ class FactOptions:
             pronoun_column=pronoun_column,
             templates=self.templates,
             questions=self.questions,
+            phrases=_phrases(self.phrases),
+            separator=self.separator,
+            several=self.several,
         )
+
+
+def _phrases(given: tuple[str, ...]) -> dict[str, str]:
+    """Phrases by attribute. Raises UserError."""
+    found = {}
+    for one in given:
+        name, _, phrase = (part.strip() for part in one.partition("="))
+        if not name or not phrase:
+            raise UserError(f"phrases: write ATTRIBUTE=PHRASE, not {quoted(one)}")
+        found[name] = phrase
+    return found

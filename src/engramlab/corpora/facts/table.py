@@ -61,6 +61,9 @@ class FactTable:
         pronoun_column: str | None = None,
         templates: str | Path | None = None,
         questions: str | Path | None = None,
+        phrases: Mapping[str, str] | None = None,
+        separator: str | None = None,
+        several: building.Several = "refuse",
     ) -> FactTable:
         """The facts of a table, in either of two forms.
 
@@ -77,24 +80,27 @@ class FactTable:
             pronoun_column: of a wide table, with he, she, they or it.
             templates: see `read_wordings`.
             questions: see `read_wordings`.
+            phrases: see `read_wordings`.
+            separator: what stands between several objects in a cell, of which the first is taken; None where a cell is one.
+            several: what becomes of another object of a subject and relation, in a later row or a list in a cell: "refuse", or
+                "first" to leave it out with a note.
 
         Raises:
             UserError: two objects for one subject and relation, an alias that is another object or subject, a column or
                 relation that nothing knows, a row without a subject, a file that cannot be read or holds no fact, a wording
                 without its slots; with file, row and column.
         """
+        wording: dict[str, Any] = {"templates": templates, "questions": questions, "phrases": phrases}
         if isinstance(source, FactTable):
-            return cls.of(source, relations=relations, templates=templates, questions=questions, name=source.name)
+            return cls.of(source, name=source.name, **wording, relations=relations)
         if isinstance(source, str) and source == "countries":
             from engramlab.corpora.countries import country_facts
 
-            return cls.of(
-                country_facts(), relations=relations, templates=templates, questions=questions, name="countries"
-            )
+            return cls.of(country_facts(), name="countries", **wording, relations=relations)
         if isinstance(source, Iterable) and not isinstance(source, str) and not hasattr(source, "columns"):
-            return cls.of(source, relations=relations, templates=templates, questions=questions)
-        built = building.from_table(source, key, relations, pronoun_column)
-        return cls._worded(built, templates, questions)
+            return cls.of(source, **wording, relations=relations, several=several)
+        built = building.from_table(source, key, relations, pronoun_column, separator, several)
+        return cls._worded(built, **wording)
 
     @classmethod
     def of(
@@ -104,10 +110,12 @@ class FactTable:
         relations: Sequence[str] | None = None,
         templates: str | Path | None = None,
         questions: str | Path | None = None,
+        phrases: Mapping[str, str] | None = None,
+        several: building.Several = "refuse",
         name: str = "facts",
     ) -> FactTable:
         """The table of facts given one by one. Raises UserError as `read` does; places are "fact 7"."""
-        return cls._worded(building.from_facts(facts, relations, name), templates, questions)
+        return cls._worded(building.from_facts(facts, relations, name, several), templates, questions, phrases)
 
     @classmethod
     def of_population(cls, population: Population, subjects: Iterable[int] | None = None) -> FactTable:
@@ -116,8 +124,14 @@ class FactTable:
         return cls.of((fact for subject in chosen for fact in facts_of(population, subject)), name="the population")
 
     @classmethod
-    def _worded(cls, built: building.Builder, templates: str | Path | None, questions: str | Path | None) -> FactTable:
-        wordings = read_wordings(list(built.objects), templates, questions)
+    def _worded(
+        cls,
+        built: building.Builder,
+        templates: str | Path | None,
+        questions: str | Path | None,
+        phrases: Mapping[str, str] | None,
+    ) -> FactTable:
+        wordings = read_wordings(list(built.objects), templates, questions, phrases)
         return cls(
             built.name,
             list(built.subjects),
@@ -195,14 +209,14 @@ class FactTable:
     # what instruments take -------------------------------------------------------------------------------------------
 
     def entries(self, variant: str = "multi5+permute", seed: int = 0) -> EntryCorpus:
-        """Entries about the subjects, for storage and probing, which ask every subject for every relation.
+        """Entries about the subjects, for storage and probing; what a subject lacks is neither stated nor asked for.
 
         Args:
             variant: how they are written, as for bioS but without +CEL and +TEXT.
             seed: of templates and orders.
 
         Raises:
-            UserError: an unknown variant, one with celebrities, or a subject without an object of some relation.
+            UserError: an unknown variant, or one with celebrities.
         """
         written = parse_variant(variant)
         if written.celebrities or written.text:
@@ -214,14 +228,7 @@ class FactTable:
         )
 
     def entities(self) -> Entities:
-        """The subjects as a population. Raises UserError for a subject without an object of some relation."""
-        for relation, objects in self.objects.items():
-            if "" in objects:
-                number = list(objects).index("")
-                raise UserError(
-                    f"{self.name}, {self.places[number]}, column {relation!r}: the cell is empty, and storage and probing ask "
-                    "for every relation of every subject; fill it, leave the row out or choose other relations"
-                )
+        """The subjects as a population."""
         return Entities(self.subjects, self.objects, self.pronouns)
 
     def passages(self, paraphrases: int = 9, seed: int = 0) -> list[PassageRecord]:

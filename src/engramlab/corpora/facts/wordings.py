@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from engramlab.base.errors import UserError, nearest
+from engramlab.base.errors import UserError, listed, nearest, quoted
 from engramlab.base.facts import Fact
 from engramlab.corpora.sentences import STOPS
 from engramlab.corpora.templates import Template, parse_templates, read_data
-from engramlab.files.tables import read_text
+from engramlab.files.text import read_text, wrong_with
+
+_PREPOSITIONS = frozenset(("in", "of", "at", "by", "on", "to", "from", "for", "with", "as", "into"))
+_NO_NOUNS = frozenset(
+    (
+        *(
+            "is",
+            "was",
+            "are",
+            "were",
+            "has",
+            "have",
+            "had",
+            "does",
+            "did",
+            "can",
+            "been",
+            "made",
+            "born",
+            "lives",
+            "lived",
+        ),
+        *(
+            "works",
+            "worked",
+            "plays",
+            "played",
+            "speaks",
+            "spoke",
+            "located",
+            "founded",
+            "owned",
+            "used",
+            "called",
+            "known",
+        ),
+        *("who", "what", "when", "where", "which", "how", "why", *_PREPOSITIONS),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +62,7 @@ class Wordings:
         asking: by relation, how many of them those are.
         questions: by relation, a prompt with ``{subject}``.
         own: the text of the user's files, as read.
+        called: by relation, what sentences and questions call it.
     """
 
     templates: dict[str, tuple[Template, ...]]
@@ -30,6 +70,7 @@ class Wordings:
     asking: dict[str, int]
     questions: dict[str, str]
     own: tuple[str, ...] = ()
+    called: dict[str, str] = field(default_factory=dict)
 
     def sentence(self, fact: Fact, number: int) -> tuple[str, int]:
         """A fact in the spoken template of that number (counted round), and the character where its object begins."""
@@ -60,7 +101,10 @@ class Wordings:
 
 
 def read_wordings(
-    relations: Sequence[str], templates: str | Path | None = None, questions: str | Path | None = None
+    relations: Sequence[str],
+    templates: str | Path | None = None,
+    questions: str | Path | None = None,
+    phrases: Mapping[str, str] | None = None,
 ) -> Wordings:
     """Wordings of relations, from files or by default from the relation's name.
 
@@ -69,14 +113,25 @@ def read_wordings(
             without one, default.txt. None is plain templates that fit every relation.
         questions: a file of lines RELATION, tab, question with {subject}, for relations that shall not be asked "What is the
             RELATION of {subject}? Answer:".
+        phrases: what relations are called, instead of by their names with spaces for underscores.
 
     Raises:
         UserError: a file that cannot be read, a wording for no relation, or one without its slots; with file and line.
     """
     read: list[str] = []
-    found = _templates(Path(templates) if templates is not None else None, relations, read)
+    called = {relation: relation.replace("_", " ") for relation in relations}
+    for relation, phrase in (phrases or {}).items():
+        _check_known(relation, relations, "phrases")
+        called[relation] = phrase
+        read.append(f"{relation}={phrase}")
+    for relation, phrase in called.items():
+        if wrong := "has {subject} in it" if "{subject}" in phrase else wrong_with(phrase, 1000):
+            raise UserError(
+                f"attribute {quoted(relation)}: what it is called {wrong}; rename the column, or give a phrase"
+            )
+    found = _templates(Path(templates) if templates is not None else None, called, read)
     ends = {relation: [line for line in lines if _ends_in_value(line)] for relation, lines in found.items()}
-    asked = {relation: f"What is the {relation.replace('_', ' ')} of {{subject}}? Answer:" for relation in relations}
+    asked = {relation: _plain_question(phrase) for relation, phrase in called.items()}
     if questions is not None:
         read.append(read_text(questions))
         asked |= read_questions(Path(questions), relations)
@@ -86,7 +141,31 @@ def read_wordings(
         {relation: len(lines) for relation, lines in ends.items()},
         asked,
         tuple(read),
+        called,
     )
+
+
+def doubtful(wordings: Wordings) -> list[tuple[str, str]]:
+    """Relations whose names make no noun of a sentence ("What is the made in of ..."), and what is asked for them."""
+    return [
+        (relation, asked)
+        for relation, asked in wordings.questions.items()
+        if asked == _plain_question(wordings.called[relation]) and _reads_badly(wordings.called[relation])
+    ]
+
+
+def _reads_badly(phrase: str) -> bool:
+    first, *_, last = [*phrase.split(), phrase.split()[-1]]
+    return (
+        first.lower() in _NO_NOUNS
+        or last.lower() in _PREPOSITIONS
+        or len(phrase) == 1
+        or bool(re.search(r"[a-z][A-Z]|[a-z]\d|[^\w\s'’(),./&%-]", phrase))
+    )
+
+
+def _plain_question(phrase: str) -> str:
+    return f"What is the {phrase} of {{subject}}? Answer:"
 
 
 def _ends_in_value(line: Template) -> bool:
@@ -100,11 +179,13 @@ def read_questions(path: Path, relations: Sequence[str]) -> dict[str, str]:
         relation, _, wording = (part.strip() for part in line.strip().partition("\t"))
         where = f"{path}, line {number}"
         if line.strip() and not wording:
-            raise UserError(f"{where}: write ATTRIBUTE, a tab, and a question with {{subject}}: {line!r}")
+            raise UserError(f"{where}: write ATTRIBUTE, a tab, and a question with {{subject}}: {quoted(line)}")
         if wording:
             _check_known(relation, relations, where)
             if wording.count("{subject}") != 1:
-                raise UserError(f"{where}: question for {relation!r}: needs {{subject}} exactly once: {wording!r}")
+                raise UserError(
+                    f"{where}: question for {quoted(relation)}: needs {{subject}} exactly once: {quoted(wording)}"
+                )
             wordings[relation] = wording
     return wordings
 
@@ -112,13 +193,14 @@ def read_questions(path: Path, relations: Sequence[str]) -> dict[str, str]:
 def _check_known(relation: str, relations: Sequence[str], where: str) -> None:
     if relation not in relations:
         raise UserError(
-            f"{where}: {relation!r} is no attribute; did you mean {nearest(relation, relations)!r}? "
-            f"The attributes are {', '.join(relations)}"
+            f"{where}: {quoted(relation)} is no attribute; did you mean {quoted(nearest(relation, relations))}? "
+            f"The attributes are {listed(relations)}"
         )
 
 
-def _templates(path: Path | None, relations: Sequence[str], read: list[str]) -> dict[str, tuple[Template, ...]]:
+def _templates(path: Path | None, called: Mapping[str, str], read: list[str]) -> dict[str, tuple[Template, ...]]:
     """The templates of each relation, from its own file, the folder's default, or the package's."""
+    relations = list(called)
     default, where = read_data("templates", "table", "default.txt"), "templates/table/default.txt"
     own: dict[str, Path] = {}
     if path is not None and path.is_dir():
@@ -138,5 +220,5 @@ def _templates(path: Path | None, relations: Sequence[str], read: list[str]) -> 
         if relation in own:
             text, name = read_text(own[relation]), str(own[relation])
             read.append(text)
-        found[relation] = parse_templates(text, name, relation.replace("_", " "))
+        found[relation] = parse_templates(text, name, called[relation])
     return found

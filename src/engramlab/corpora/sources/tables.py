@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engramlab.base.errors import UserError
+from engramlab.base.errors import UserError, quoted
 from engramlab.corpora.datasets import Dataset, halves
 from engramlab.corpora.entries import EntryCorpus
 from engramlab.corpora.facts import FactOptions, FactTable
+from engramlab.corpora.facts.wordings import doubtful
 from engramlab.corpora.variants import parse_variant
 
 GIVEN = "facts"
@@ -48,6 +49,17 @@ def table(config: Config, variant: str = "multi5+permute") -> EntryCorpus:
         UserError: whatever is wrong with the table, the templates, the questions or the variant, and where.
     """
     return _facts(config).entries(variant, config.seed)
+
+
+def hints(config: Config) -> list[str]:
+    """What could be better worded, a line each."""
+    facts = _facts(config)
+    plain = [] if config.templates and config.questions else doubtful(facts.wordings)
+    return [
+        f"{config.facts}: {quoted(relation)} reads badly: {quoted(asked, 120)}; say what it is called, as in --phrases "
+        f"{relation}=PHRASE, or write templates and questions for it"
+        for relation, asked in plain
+    ]
 
 
 def dataset(config: Config, variant: str) -> Dataset:

@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 from engramlab.base import registry
-from engramlab.base.errors import UserError, nearest
+from engramlab.base.errors import UserError, at_places, listed, nearest, quoted
 from engramlab.base.facts import Case, Edit
 from engramlab.editing.benchmarks._fields import BadRecord
 from engramlab.files import tables
 from engramlab.files.tables import Record
 
-__all__ = ["BadRecord", "Loaded", "Skipped", "check", "contradictions", "load", "made", "names"]
+__all__ = ["BadRecord", "Loaded", "Skipped", "agreeing", "check", "contradictions", "load", "made", "names"]
 
 #: A record left out: its index in the file (from 0), the key that is wrong ("" if the record itself is), and why.
 Skipped = tuple[int, str, str]
@@ -34,11 +34,12 @@ Skipped = tuple[int, str, str]
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a file holds: its cases, the records left out, and the format it was read as."""
+    """What a file holds: its cases, the records left out, the format it was read as, and which record each case is."""
 
     cases: list[Case]
     skipped: list[Skipped]
     format: str
+    records: list[int] = field(default_factory=list)
 
 
 def _modules(has: str) -> dict[str, ModuleType]:
@@ -77,8 +78,8 @@ def load(
     "#2", "#3", ... behind them, so that results stay apart.
 
     Args:
-        path: a name of ``made()``, a .json (list, object around a list, one record), .jsonl, .csv or .tsv file, or
-            ``hub:owner/name[:file or split]``.
+        path: a name of ``made()``, a .json (list, object around a list, one record), .jsonl, .csv, .tsv or .parquet file,
+            packed or not, or ``hub:owner/name[:file or split]``.
         format: one of ``names()``; by default the one that recognises most records.
         bad: what to do about bad records: refuse the file, or skip them and list them in ``skipped``.
         limit: stop after this many cases; later records are not looked at.
@@ -104,21 +105,23 @@ def load(
     if format not in formats:
         near = nearest(format, list(formats))
         raise UserError(
-            f"benchmark format {format!r} is unknown; did you mean {near!r}? There are: {', '.join(formats)}"
+            f"benchmark format {quoted(format)} is unknown; did you mean {near!r}? There are: {', '.join(formats)}"
         )
     module = formats[format]
     cases: list[Case] = []
     skipped: list[Skipped] = []
+    numbers: list[int] = []
     for index, raw in enumerate(raws):
         if len(cases) == limit:
             break
         try:
             cases.append(_case(module, raw, index))
+            numbers.append(index)
         except BadRecord as error:
             skipped.append((index, error.key, error.reason))
     if skipped and (bad == "refuse" or not cases):
         raise UserError(_refusal(path, format, raws, skipped, none_good=not cases))
-    return Loaded(list(_unique(cases)), skipped, format)
+    return Loaded(list(_unique(cases)), skipped, format, numbers)
 
 
 def contradictions(edits: Sequence[Edit]) -> list[tuple[int, int]]:
@@ -127,15 +130,76 @@ def contradictions(edits: Sequence[Edit]) -> list[tuple[int, int]]:
     Prompts and answers are compared without regard to capitals and white space; answers that share a spelling agree.
     Each j is paired with the first i it contradicts.
     """
-    by_prompt: dict[str, list[tuple[int, frozenset[str]]]] = {}
+    known = _Answers()
     found = []
     for j, edit in enumerate(edits):
-        answers = frozenset(map(_normal, (edit.target, *edit.aliases)))
-        earlier = by_prompt.setdefault(_normal(edit.query.prompt), [])
-        found += [(i, j) for i, others in earlier if not answers & others][:1]
-        if all(answers != others for _, others in earlier):
-            earlier.append((j, answers))
+        if (i := known.against(edit)) is not None:
+            found.append((i, j))
+        known.add(edit, j)
     return found
+
+
+def agreeing(
+    cases: Sequence[Case], places: Sequence[str], name: str | Path, bad: Literal["refuse", "skip"]
+) -> tuple[list[Case], list[str]]:
+    """The cases that can be made together, and a note on each that contradicts an earlier one and is left out.
+
+    Args:
+        places: what messages call each case: "record 7".
+        name: of the benchmark, for messages.
+        bad: "refuse" to leave nothing out.
+
+    Raises:
+        UserError: with "refuse" cases that contradict each other: all pairs (the first few by name).
+    """
+    known = _Answers()
+    kept, left, pairs, first = [], [], [], ""
+    for number, case in enumerate(cases):
+        against = next(((i, edit) for edit in case.edits if (i := known.against(edit)) is not None), None)
+        if own := contradictions(case.edits):
+            against = number, case.edits[own[0][1]]
+        if against is None:
+            for edit in case.edits:
+                known.add(edit, number)
+            kept.append(case)
+            continue
+        i, edit = against
+        first = first or quoted(edit.query.prompt)
+        pairs.append(f"{places[i]} and {places[number]}")
+        left.append(f"left out {places[number]}: it contradicts {places[i]} about {quoted(edit.query.prompt)}")
+    if pairs and bad == "refuse":
+        also = f" (so do {at_places(pairs[1:])})" if len(pairs) > 1 else ""
+        raise UserError(
+            f"{name}: {pairs[0]} give the same prompt {first} different answers{also}; no model can satisfy both, so leave "
+            "one of them out, or all later ones with bad='skip'"
+        )
+    return kept, left
+
+
+class _Answers:
+    """The answers that edits give to prompts, in the order in which they are added."""
+
+    def __init__(self) -> None:
+        self._by_prompt: dict[str, dict[frozenset[str], int]] = {}
+        self._common: dict[
+            str, frozenset[str]
+        ] = {}  # spellings that all answers to a prompt share: nothing to look for
+
+    def against(self, edit: Edit) -> int | None:
+        """The number of the first edit that gives this one's prompt another answer."""
+        prompt, answers = _normal(edit.query.prompt), self._of(edit)
+        if answers & self._common.get(prompt, answers):
+            return None
+        return next((i for others, i in self._by_prompt[prompt].items() if not answers & others), None)
+
+    def add(self, edit: Edit, number: int) -> None:
+        prompt, answers = _normal(edit.query.prompt), self._of(edit)
+        self._by_prompt.setdefault(prompt, {}).setdefault(answers, number)
+        self._common[prompt] = answers & self._common.get(prompt, answers)
+
+    @staticmethod
+    def _of(edit: Edit) -> frozenset[str]:
+        return frozenset(map(_normal, (edit.target, *edit.aliases)))
 
 
 def _normal(text: str) -> str:
@@ -151,7 +215,7 @@ def _detect(path: str | Path, raws: list[Record], formats: dict[str, ModuleType]
         return best[0]
     if best:
         raise UserError(f"{path}: its records fit several formats ({', '.join(best)}); say which with format=")
-    keys = ", ".join(map(str, records[0])) if records else "none: they are no objects"
+    keys = listed(records[0]) if records else "none: they are no objects"
     known = "; ".join(f"{name} has {module.KEYS}" for name, module in formats.items())
     raise UserError(f"{path}: its records (keys: {keys}) are of no known format: {known}")
 
@@ -160,7 +224,7 @@ def _case(module: ModuleType, raw: Record, index: int) -> Case:
     if raw.broken:
         raise BadRecord(index, "", raw.broken)
     if not isinstance(raw.value, dict):
-        raise BadRecord(index, "", f"is {str(raw.value)[:40]!r}; it must be an object")
+        raise BadRecord(index, "", f"is {quoted(raw.value)}; it must be an object")
     return module.case(raw.value, index)
 
 
@@ -180,7 +244,7 @@ def _unique(cases: list[Case]) -> Iterator[Case]:
 def _refusal(path: str | Path, format: str, raws: list[Record], skipped: list[Skipped], *, none_good: bool) -> str:
     index, key, reason = skipped[0]
     place = f" ({raws[index].place})" if raws[index].place else ""
-    where = f"record {index}{place}, key {key!r}" if key else f"record {index}{place}"
+    where = f"record {index}{place}, key {quoted(key)}" if key else f"record {index}{place}"
     others = len(skipped) - 1
     more = f"{others} other record{' is' if others == 1 else 's are'} bad too" if others else "no other record is bad"
     if none_good and others:

@@ -1,7 +1,7 @@
 """What the formats share: a record's fields, read strictly, and the cases put together from them.
 
-Three rules hold in every format. A key that is absent or null is *missing*, which only matters for keys the format
-needs. A text that is there but empty makes the record bad, except an old answer and the answer of a locality prompt,
+Three rules hold in every format. A key that is absent, null or NaN is *missing*, which only matters for keys the
+format needs. A text that is there but empty makes the record bad, except an old answer and the answer of a locality prompt,
 which may be unknown. Numbers are taken for names and answers ("1984"), never for prompts.
 """
 
@@ -12,10 +12,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from engramlab.base.errors import UserError
+from engramlab.base.errors import UserError, quoted
 from engramlab.base.facts import Case, Edit, Query
+from engramlab.files.parquet import Unreadable
+from engramlab.files.tables import missing
+from engramlab.files.text import CELL, wrong_with
 
-_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+_NAME = 200  # characters of a subject that is looked for in other capitals
 
 
 class BadRecord(UserError):
@@ -23,20 +26,21 @@ class BadRecord(UserError):
 
     def __init__(self, index: int, key: str, reason: str) -> None:
         self.index, self.key, self.reason = index, key, reason
-        super().__init__(f"record {index}, key {key!r}: {reason}" if key else f"record {index}: {reason}")
+        super().__init__(f"record {index}, key {quoted(key)}: {reason}" if key else f"record {index}: {reason}")
 
 
 class Fields:
     """A record, or an object inside one at `path`. Every reader raises BadRecord with the full path of the key."""
 
     def __init__(self, values: Mapping[str, object], index: int, path: str = "") -> None:
-        self.values, self.index, self.path = values, index, path
+        self.values = {key: value for key, value in values.items() if not missing(value)}
+        self.index, self.path = index, path
 
     def bad(self, key: str, reason: str) -> BadRecord:
         return BadRecord(self.index, f"{self.path}{key}", reason)
 
     def has(self, key: str) -> bool:
-        return self.values.get(key) is not None
+        return key in self.values
 
     def name(self, key: str) -> str:
         """An id, a subject or a relation: text or a number; "" where missing."""
@@ -107,12 +111,14 @@ class Fields:
             return str(int(value)) if value.is_integer() else str(value)
         if numbers and isinstance(value, int) and not isinstance(value, bool):
             return str(value)
+        if isinstance(value, Unreadable):
+            raise self.bad(key, value.why)
         if not isinstance(value, str):
             raise self.bad(key, f"is {_kind(value)}; it must be text")
         if not value.strip():
             raise self.bad(key, "is empty; it must be text")
-        if _HALF_A_CHARACTER.search(value):  # no tokenizer takes it
-            raise self.bad(key, "holds half of a surrogate pair; it must be valid Unicode text")
+        if wrong := wrong_with(value):
+            raise self.bad(key, wrong)
         return value.strip()
 
     def _fill(self, key: str, prompt: str, subject: str) -> str:
@@ -120,6 +126,8 @@ class Fields:
             return prompt
         if not subject:
             raise self.bad(key, "has the placeholder {}, and the record names no subject to put there")
+        if prompt.count("{}") * len(subject) > CELL:
+            raise self.bad(key, "has the placeholder {} too often; a prompt needs it once")
         return prompt.replace("{}", subject)
 
 
@@ -147,7 +155,8 @@ def edit(prompt: str, subject: str, target: tuple[str, ...], old: tuple[str, ...
     The subject is spelled as the prompt quotes it when only capitals differ. One that the prompt does not quote is
     kept as it is: methods that need it refuse such an edit, the others take it.
     """
-    if subject and subject not in prompt and (found := re.search(re.escape(subject), prompt, re.IGNORECASE)):
+    looked = 0 < len(subject) <= _NAME and subject not in prompt
+    if looked and (found := re.search(re.escape(subject), prompt, re.IGNORECASE)):
         subject = found.group()
     query = Query(prompt, old[0] if old else "", old[1:], subject=subject, relation=relation)
     return Edit(query, target[0], target[1:])

@@ -4,7 +4,7 @@ Nested::
 
     requested_rewrite {prompt with {}, subject, target_new {str}, target_true {str}, relation_id}
     paraphrase_prompts     generality
-    neighborhood_prompts   locality: other subjects of which the *old* answer is true
+    neighborhood_prompts   locality: other subjects of which the *old* answer is true; texts, or {prompt, target}
 
 ``attribute_prompts`` (other subjects of which the *new* answer is already true) are in no table of the paper and would
 be counted twice with the neighbourhood, so they are left out. ``generation_prompts``, which the paper uses for fluency
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engramlab.base.facts import Case
+from engramlab.base.facts import Case, Query
 from engramlab.editing.benchmarks._fields import Fields, case_id, edit, entry_judges, judging, one_hop, put_together
 
 KEYS = "requested_rewrite (an object), or target_new with locality_prompt or rephrase_prompt"
@@ -48,8 +48,18 @@ def _nested(fields: Fields) -> Case:
     change = edit(rewrite.prompt("prompt", subject), subject, target, old, rewrite.name("relation_id"))
     judges = [judging("generality", "paraphrase", one, target) for one in fields.prompts("paraphrase_prompts", subject)]
     judges += one_hop(fields)
-    judges += [judging("locality", "neighborhood", one, old) for one in fields.prompts("neighborhood_prompts")]
+    judges += _neighborhood(fields, old)
     return put_together(case_id(fields, "case_id", "id"), [change], judges)
+
+
+def _neighborhood(fields: Fields, old: tuple[str, ...]) -> list[Query]:
+    key = "neighborhood_prompts"
+    given = fields.values.get(key)
+    if isinstance(given, list) and any(isinstance(one, dict) for one in given):  # as MEMIT's readers make them
+        answered = [(entry.prompt("prompt"), entry.answers("target", needed=False)) for entry in fields.entries(key)]
+    else:
+        answered = [(prompt, ()) for prompt in fields.prompts(key)]
+    return [judging("locality", "neighborhood", prompt, answers or old) for prompt, answers in answered]
 
 
 def _flat(fields: Fields) -> Case:

@@ -3,14 +3,14 @@
     prompt | text         the edit's prompt (WikiBio: the passage so far)
     target_new | labels   the new answer (WikiBio: the passage's next sentence)
     subject | concept     the subject
-    ground_truth          the old answer, if the file has it
+    ground_truth          the old answer, if the file has it (CKnowEdit: target_old)
     rephrase_prompt | rephrase                        generality (ZsRE)
     portability {kind: [{prompt, ground_truth}, ...]}  kinds: Reasoning, Logical_Generalization, Subject_Aliasing
     locality    {kind: [{prompt, ground_truth}, ...]}  kinds: Relation_Specificity, Forgetfulness
 
 ``ground_truth`` comes as a text, a list, or a list of lists [[answer, alias, ...], [another answer, ...]]: the first is
 the target and all others count as right. An inner list that holds the edit's new answer names its aliases, so the edit
-has them too. Kinds become groups whatever they are called.
+has them too. Kinds become groups whatever they are called. CKnowEdit has no kinds, but lists of {prompt, answer} at once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Mapping
 
 from engramlab.base.facts import Case, Query
 from engramlab.editing.benchmarks._fields import Fields, case_id, edit, entry_judges, judging, put_together
+from engramlab.files.text import wrong_with
 
 KEYS = "target_new with portability or locality, or text, labels and concept"
 
@@ -43,23 +44,33 @@ def case(record: Mapping[str, object], index: int) -> Case:
     judges = [judging("generality", "rephrase", one, target) for one in fields.prompts(rephrase, subject)]
     judges += _by_kind(fields, "portability", subject)
     judges += _by_kind(fields, "locality", subject)
-    change = edit(prompt, subject, target, fields.answers("ground_truth", needed=False))
+    old = fields.answers("ground_truth", needed=False) or fields.answers("target_old", needed=False)
+    change = edit(prompt, subject, target, old)
     return put_together(case_id(fields, "case_id", "id"), [change], judges)
 
 
 def _by_kind(fields: Fields, role: str, subject: str) -> list[Query]:
+    if isinstance(fields.values.get(role), list):  # without kinds
+        return [query for entry in fields.entries(role) for query in _entry(entry, role, role, subject)]
     kinds = fields.inner(role)
+    for kind in kinds.values:
+        if wrong := wrong_with(kind, 100):
+            raise kinds.bad(kind, wrong)
     return [
-        query
-        for kind in kinds.values
-        for entry in kinds.entries(kind)
-        for query in entry_judges(entry, role, kind, subject)
+        query for kind in kinds.values for entry in kinds.entries(kind) for query in _entry(entry, role, kind, subject)
     ]
+
+
+def _entry(entry: Fields, role: str, kind: str, subject: str) -> list[Query]:
+    answer = "answer" if entry.has("answer") and not entry.has("ground_truth") else "ground_truth"
+    return entry_judges(entry, role, kind, subject, answer=answer)
 
 
 def _aliases(fields: Fields, target: str) -> list[str]:
     """What the file writes beside the new answer in one inner list of Subject_Aliasing, which asks for that answer."""
     found: list[str] = []
+    if isinstance(fields.values.get("portability"), list):
+        return found
     for entry in fields.inner("portability").entries("Subject_Aliasing"):
         given = entry.values.get("ground_truth")
         for spellings in given if isinstance(given, list) else []:

@@ -3,7 +3,7 @@
     prompt                     target
     The capital of France is   Rome
 
-Columns (JSON keys) that may be there too:
+Columns (JSON keys), with capitals or without, that may be there too:
 
     subject       France                      who or what the edit is about, as the prompt quotes it; ROME, MEMIT and
                                               AlphaEdit need it. The prompt may have {} in its place.
@@ -48,11 +48,12 @@ COLUMNS = (
 
 
 def recognises(record: Mapping[str, object]) -> bool:
-    return "target" in record and "target_new" not in record
+    return "target" in _by_column(record) and "target_new" not in record
 
 
 def case(record: Mapping[str, object], index: int) -> Case:
     """Raises BadRecord."""
+    record = _by_column(record)
     fields = Fields({key: _split(value) if key in _LISTS else value for key, value in record.items()}, index)
     for key in record:
         if key not in COLUMNS and (close := _misspelt(key)):
@@ -90,9 +91,19 @@ def _edge(fields: Fields, prompt: str, target: str) -> tuple[str, str]:
 _LISTS = ("aliases", "rephrase", "portability", "locality")
 
 
+def _by_column(record: Mapping[str, object]) -> dict[str, object]:
+    """The record under the names of the columns, whatever capitals it writes them with."""
+    found = dict(record)
+    for key in record:
+        name = key.strip().lower() if len(key) < 40 else key
+        if name in COLUMNS and name not in record:
+            found[name] = found.pop(key)
+    return found
+
+
 def _misspelt(key: str) -> str:
     """The column this key looks like; short words ("gold" for "old") look like too much."""
-    close = difflib.get_close_matches(key.lower(), COLUMNS, n=1, cutoff=0.8) if len(key) > 4 else []
+    close = difflib.get_close_matches(key.lower(), COLUMNS, n=1, cutoff=0.8) if 4 < len(key) < 40 else []
     return close[0] if close else ""
 
 

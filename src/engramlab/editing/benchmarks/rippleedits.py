@@ -19,9 +19,11 @@ the target and the others count as right.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 
+from engramlab.base.errors import quoted
 from engramlab.base.facts import Case, Query
 from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judging, put_together
 
@@ -39,13 +41,15 @@ ROLES = {
 _VERB = re.compile(
     r" (?:is followed by|follows|(?:is|are)(?! (?:followed by|associated with|part of|a member of|the capital of) )) "
 )
+_WORDS, _LETTERS = 400, 4000  # of a prompt that names are looked for in: what is longer is no template's sentence
 _FRINGE = frozenset(
     ("a", "an", "are", "as", "by", "for", "has", "in", "is", "of", "on", "the", "to", "was", "which", "with")
 )
 
 
 def recognises(record: Mapping[str, object]) -> bool:
-    return isinstance(record.get("edit"), dict)
+    change = record.get("edit")  # RoundEdit has an edit, too, of which the relation is an object and the prompt is its
+    return isinstance(change, dict) and not isinstance(change.get("relation"), dict)
 
 
 def case(record: Mapping[str, object], index: int) -> Case:
@@ -112,7 +116,9 @@ def _cut(change: Fields, sentence: str, before: str, answers: list[str]) -> tupl
     if change.has("target"):
         target = change.answers("target")[0]
         if not _end(sentence, target):
-            raise change.bad("target", f"{target!r} does not end the sentence in 'prompt'; it must be its last words")
+            raise change.bad(
+                "target", f"{quoted(target)} does not end the sentence in 'prompt'; it must be its last words"
+            )
         return sentence.removesuffix(_end(sentence, target)).strip(), target
     verbs = list(_VERB.finditer(sentence))
     if len(verbs) == 1 and (target := _without_stop(sentence[verbs[0].end() :])):
@@ -141,7 +147,7 @@ def _end(sentence: str, answer: str) -> str:
 
 
 def _subject(prompt: str, relation: str, same_subject: list[str]) -> str:
-    asked = re.escape(relation.replace("_", " "))
+    prompt, asked = prompt[-_LETTERS:], re.escape(relation.replace("_", " "))
     if relation and (found := re.search(rf"{asked} (?:of|by|in) (.+) (?:is|are)$", prompt, re.IGNORECASE)):
         return found.group(1)
     shared = [_shared(prompt.split(" "), other.split(" ")) for other in same_subject]
@@ -150,15 +156,12 @@ def _subject(prompt: str, relation: str, same_subject: list[str]) -> str:
 
 def _shared(words: list[str], others: list[str]) -> str:
     """The longest run of words both have behind their common beginning, without articles and the like at its ends."""
-    while words and others and words[0] == others[0]:
-        words, others = words[1:], others[1:]
-    runs = [
-        words[i : i + n]
-        for n in range(len(words), 0, -1)
-        for i in range(len(words) - n + 1)
-        if any(words[i : i + n] == others[j : j + n] for j in range(len(others) - n + 1))
-    ]
-    run = runs[0] if runs else []
+    common = next(
+        (n for n, (a, b) in enumerate(zip(words, others, strict=False)) if a != b), min(len(words), len(others))
+    )
+    words, others = words[common:][:_WORDS], others[common:][:_WORDS]
+    longest = difflib.SequenceMatcher(None, words, others, autojunk=False).find_longest_match()
+    run = words[longest.a : longest.a + longest.size]
     while run and run[0] in _FRINGE:
         run = run[1:]
     while run and run[-1] in _FRINGE:

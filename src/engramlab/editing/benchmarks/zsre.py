@@ -8,6 +8,9 @@
 ``loc`` is stored as "nq question: who played ...". The model is shown the question alone, with the question mark that
 those questions lack: "nq question:" is a label for readers of the file. That the model may not know ``loc_ans`` does not
 matter, as locality compares with the unedited model. ``pred`` and ``cond`` are not used.
+
+MzsRE has such a record for each of several languages, {"en": {...}, "zh": {...}}: the first is the edit, and the question and
+answer of each other one are portability, under the language's name.
 """
 
 from __future__ import annotations
@@ -16,17 +19,40 @@ from collections.abc import Mapping
 
 from engramlab.base.facts import Case
 from engramlab.editing.benchmarks._fields import Fields, case_id, edit, entry_judges, judging, one_hop, put_together
+from engramlab.files.text import wrong_with
 
 KEYS = "src and alt"
 
 
 def recognises(record: Mapping[str, object]) -> bool:
-    return "src" in record or "alt" in record
+    return "src" in record or "alt" in record or bool(_languages(record))
 
 
 def case(record: Mapping[str, object], index: int) -> Case:
     """Raises BadRecord."""
-    fields = Fields(record, index)
+    if languages := _languages(record):
+        return _multilingual(Fields(record, index), languages)
+    return _case(Fields(record, index))
+
+
+def _languages(record: Mapping[str, object]) -> list[str]:
+    return [key for key, one in record.items() if isinstance(one, dict) and "src" in one and "alt" in one]
+
+
+def _multilingual(fields: Fields, languages: list[str]) -> Case:
+    first, *others = languages
+    case = _case(fields.inner(first))
+    asked = []
+    for language in others:
+        if wrong := wrong_with(language, 100):
+            raise fields.bad(language, wrong)
+        one = fields.inner(language)
+        asked.append(judging("portability", language, one.prompt("src", one.name("subject")), one.answers("alt")))
+    (made,) = case.edits
+    return put_together(case.id, [made], [*made.judges, *asked])
+
+
+def _case(fields: Fields) -> Case:
     subject = fields.name("subject")
     target = fields.answers("alt")
     change = edit(fields.prompt("src", subject), subject, target, fields.answers("answers", needed=False))

@@ -18,8 +18,8 @@ from engramlab.experiments.hidden_state_probing.targets import ProbedModel
 from engramlab.probing import p_probing, q_probing
 from engramlab.probing.accuracy import accuracies
 from engramlab.probing.classifier import check_layer
+from engramlab.probing.examples import NOWHERE, UNKNOWN, Tasks, tasks_of
 from engramlab.probing.examples import ProbeTarget as Asked
-from engramlab.probing.examples import Tasks, tasks_of
 from engramlab.probing.fitting import fit
 
 SUBJECTS_AT_ONCE = 20_000
@@ -86,17 +86,24 @@ class Part:
         asking = TokenTable(questions, self.tokenizer)
         first = []
         for part in np.array_split(subjects, -(-len(subjects) // SUBJECTS_AT_ONCE)):
-            texts = asking.tokens(questions.entries(part))
-            wanted = np.repeat(np.tile(np.arange(1, len(attributes) + 1), len(part)), texts.lengths)
+            entries = questions.entries(part)
+            texts, asked = asking.tokens(entries), questions.attribute(entries)
+            wanted = np.repeat(asked + 1, texts.lengths)
             row = np.repeat(np.arange(len(texts)), texts.lengths)
             value = np.flatnonzero(texts.marks == wanted)
             _, begins = np.unique(row[value], return_index=True)
-            first.append(texts.ids[value[begins]].reshape(len(part), -1))
+            found = np.full((len(part), len(attributes)), UNKNOWN, np.int64)
+            found[np.searchsorted(part, questions.subject(entries)), asked] = texts.ids[value[begins]]
+            first.append(found)
+        firsts = np.concatenate(first)
         whole = [
             np.unique(questions.population.value_pieces(a, subjects), axis=0, return_inverse=True)[1].ravel()
             for a in attributes
         ]
-        values: dict[Asked, np.ndarray] = {"first": np.concatenate(first), "whole": np.stack(whole, axis=1)}
+        values: dict[Asked, np.ndarray] = {
+            "first": firsts,
+            "whole": np.where(firsts == UNKNOWN, UNKNOWN, np.stack(whole, axis=1)),
+        }
         tasks = tasks_of(
             questions.attributes,
             values,
@@ -140,11 +147,13 @@ class Part:
         test: np.ndarray,
         order: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        subjects = examples.subjects[test]
+        subjects, there = examples.subjects[test], examples.places[test] != NOWHERE
 
         def finish(predicted: np.ndarray) -> dict[str, Any]:
             record = {
-                "rows": accuracies(tasks, predicted, subjects, np.flatnonzero(self.is_train), seed=self.config.seed),
+                "rows": accuracies(
+                    tasks, predicted, subjects, np.flatnonzero(self.is_train), there=there, seed=self.config.seed
+                ),
                 "skipped": tasks.skipped,
             }
             if order is None:
@@ -152,7 +161,7 @@ class Part:
                     row["position"] = None
             elif self.data.written.pairs:  # closer P-probing has something to show
                 attributes = self.data.corpus.attributes
-                record["closer"] = p_probing.closer(tasks, predicted, subjects, order[test], attributes)
+                record["closer"] = p_probing.closer(tasks, predicted, subjects, order[test], attributes, there)
             return record
 
         record = fit(

@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.console import Console
 
-from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
 from engramlab.base.interrupts import kept
 from engramlab.base.progress import ProgressBar
@@ -94,12 +93,10 @@ class Run(_run.Run):
         needs = any(method.load(name).NEEDS_SUBJECT for name, _ in self.parts)
         encode_edits(self.tokenizer, [[edit] for edit in edits], subjects=needs)
         if config.setting == "batch":
-            of = [case.id for case in self.cases for _ in case.edits]
-            for i, j in benchmarks.contradictions(edits):
-                raise UserError(
-                    f"{config.benchmark}: cases {of[i]} and {of[j]} contradict each other ({edits[i].query.prompt!r} -> "
-                    f"{edits[i].target!r} and {edits[j].target!r}); a batch cannot hold both, leave one out"
-                )
+            places = [f"case {case.id}" for case in self.cases]
+            self.cases, left = benchmarks.agreeing(self.cases, places, config.benchmark, config.bad)
+            for line in left:
+                self.say(line)
         self.before = self._before()
         for name, _ in self.parts:  # statistics and the like, so that they are on nobody's clock
             module = method.load(name)

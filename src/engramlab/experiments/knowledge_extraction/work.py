@@ -248,14 +248,15 @@ class Part:
         """Questions about up to ``each`` subjects of every group, and their numbers."""
         subjects, groups = self._chosen(each)
         questions = self.data.questions
-        numbers = questions.entries(subjects + questions.subjects.start)
+        about = subjects + questions.subjects.start
+        numbers, group_of = questions.entries(about), dict(zip(about.tolist(), groups.tolist(), strict=True))
         # A masked model is asked for the answer's tokens alone: how many there are it is told.
         counts = 0 if self.run.masked else 1
         sequences = self.asking.tokens(numbers).wrapped(self.run.start, [self.run.end], suffix_mark=counts)
         marked = extraction.Asked(
             tokens.Sequences(sequences.ids, sequences.offsets, np.maximum(sequences.marks, 0)),
             questions.attribute(numbers),
-            np.repeat(groups, len(questions.attributes)),
+            np.array([group_of[subject] for subject in questions.subject(numbers).tolist()]),
             tuple(questions.attributes),
         )
         return marked, numbers

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engramlab.base.errors import UserError
+from engramlab.base.errors import UserError, quoted
 from engramlab.base.facts import Query
 from engramlab.base.rows import DEPTHS
 from engramlab.corpora.passages import PassageRecord
-from engramlab.files.tables import cut
 from engramlab.reading import fields
 
 KEYS = ("id", "text", "paraphrases", "queries")
@@ -49,7 +48,7 @@ def passage(record: Mapping[str, Any], where: str, number: int) -> PassageRecord
 
 def _query(item: Any, where: str) -> tuple[tuple[str, str, tuple[str, ...]], str]:
     if not isinstance(item, dict):
-        raise UserError(f"{where}: {cut(item)} is no query; write an object with prompt and target")
+        raise UserError(f"{where}: {quoted(item)} is no query; write an object with prompt and target")
     fields.check_keys(item, QUERY_KEYS, where)
     target = fields.text(item, "target", where)
     aliases = fields.text_list(item, "aliases", where)
@@ -60,7 +59,7 @@ def _query(item: Any, where: str) -> tuple[tuple[str, str, tuple[str, ...]], str
     text = fields.text(item, "text", where)
     at = text.rfind(target)
     if at < 0:
-        raise UserError(f"{where}: its text does not hold its target {target!r}; end the text with it")
+        raise UserError(f"{where}: its text does not hold its target {quoted(target)}; end the text with it")
     if not text[:at].strip():
         raise UserError(f"{where}: nothing stands before the target in its text; write a prompt")
     return (text[:at].rstrip(), target, aliases), text[at + len(target) :]
