@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from tests.support import zoo
 
+from engramlab.base.facts import Fact
 from engramlab.core.text.tokens import GAP, Sequences
+from engramlab.corpora.facts import FactTable
 from engramlab.measuring.extraction import Asked, answers, ask, commonest, first_token_of_values
 from engramlab.measuring.scoring import score
 
@@ -73,3 +75,13 @@ def test_chance_is_what_the_commonest_value_of_p_train_would_have_right():
     assert found["test", "city"] == 0.25
     assert found["test", "year"] == 1.0
     assert found["test", "mean"] == 0.625
+
+
+def test_chance_of_a_table_with_holes():
+    """Who has no value of an attribute is not asked for it, and counts neither for its commonest value nor against it."""
+    table = FactTable.of([*(Fact(f"s{i}", "home", "A" if i < 3 else "B") for i in range(5)), Fact("s9", "job", "x")])
+    population = table.entities()
+    found = commonest(population, table.relations, np.arange(6), {"all": np.arange(6), "last": np.array([5])})
+    assert found["all", "home"] == pytest.approx(3 / 5)
+    assert found["all", "job"] == 1
+    assert found["last", "home"] == 0  # nobody to ask

@@ -19,7 +19,7 @@ from engramlab.core.forward.decoding import beam
 from engramlab.core.forward.generation import generate
 from engramlab.core.models import mask_token
 from engramlab.core.text.tokens import GAP, Sequences
-from engramlab.corpora.layout import Population
+from engramlab.corpora.layout import Population, holes_of
 from engramlab.measuring.scoring import Scores, score
 
 
@@ -85,11 +85,18 @@ def commonest(
         The share by group and attribute, and by group and "mean" the mean over attributes.
     """
     found: dict[tuple[str, str], float] = {}
+    holes = holes_of(population)
     for a, name in enumerate(names):
-        values, counts = np.unique(population.value_pieces(a, train), axis=0, return_counts=True)
-        most = values[counts.argmax()]
-        for group, members in groups.items():
-            found[group, name] = float((population.value_pieces(a, members) == most).all(axis=1).mean())
+        asked = {
+            group: subjects if holes is None else subjects[~holes[subjects, a]]
+            for group, subjects in {**groups, "": train}.items()
+        }
+        values, counts = np.unique(population.value_pieces(a, asked.pop("")), axis=0, return_counts=True)
+        for group, members in asked.items():
+            right = (
+                [(population.value_pieces(a, members) == values[counts.argmax()]).all(axis=1)] if len(values) else []
+            )
+            found[group, name] = float(np.mean(right)) if len(members) and right else 0.0
     for group in groups:
         found[group, "mean"] = float(np.mean([found[group, name] for name in names]))
     return found
