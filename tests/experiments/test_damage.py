@@ -12,6 +12,7 @@ from tests.support.kills import killed
 from tests.support.tiny_runs import RUNS, made_inputs, numbers
 
 from engramlab.base.errors import UserError
+from engramlab.files import writing
 
 
 def _flipped(at: float) -> Callable[[bytes], bytes]:
@@ -54,26 +55,29 @@ def outcome(name: str, inputs: Path, out: Path, whole: str) -> str:
     """ "same", or what the run was refused with. Where that says what to remove it is done, until the run goes through."""
     said = ""
     for _ in range(4):
-        try:
-            assert numbers(RUNS[name](inputs, out)) == whole, f"other numbers{', after: ' + said if said else ''}"
-        except UserError as error:
-            assert str(error) != said, f"advice that does not help: {said}"
-            said = str(error)
-            assert "\n" not in said
-            advice = re.search(rf"remove ({re.escape(str(out))}\S*?),?(?: |$)", said) or re.search(
-                rf"({re.escape(str(out))}\S*) is .*; remove it", said
-            )
-            if advice is None:
-                assert "choose another --out" in said
-                return said
-            target = Path(advice[1])
-            if target.is_dir():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
-        else:
+        refused = _refused(lambda: numbers(RUNS[name](inputs, out)), whole)
+        if refused is None:
             return said or "same"
+        assert refused != said, f"advice that does not help: {said}"
+        assert "\n" not in refused
+        said = refused
+        advice = re.search(rf"remove ({re.escape(str(out))}\S*?),?(?: |$)", said) or re.search(
+            rf"({re.escape(str(out))}\S*) is .*; remove it", said
+        )
+        if advice is None:
+            assert "choose another --out" in said
+            return said
+        writing.clear(Path(advice[1]))
     raise AssertionError(f"advice without end: {said}")
+
+
+def _refused(run: Callable[[], str], whole: str) -> str | None:
+    try:
+        found = run()
+    except UserError as error:
+        return str(error)
+    assert found == whole, "other numbers"
+    return None
 
 
 @pytest.mark.slow
@@ -88,7 +92,9 @@ def test_every_file_of_an_interrupted_run_damaged_in_every_way(name: str, inputs
         for damage, change in DAMAGES.items():
             shutil.rmtree(tmp_path / "run")
             shutil.copytree(tmp_path / "broken", tmp_path / "run")
-            content = change((tmp_path / "run" / file).read_bytes()) if (tmp_path / "run" / file).stat().st_size else b"["
+            content = (
+                change((tmp_path / "run" / file).read_bytes()) if (tmp_path / "run" / file).stat().st_size else b"["
+            )
             if content is None:
                 (tmp_path / "run" / file).unlink()
             else:

@@ -17,8 +17,14 @@ from tests.support.extraction import smallest
 from engramlab.acquisition.curves import CurveOptions
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora.people import Pools
-from engramlab.experiments import hidden_state_probing, knowledge_acquisition, knowledge_capacity
-from engramlab.experiments import knowledge_editing, knowledge_extraction, token_overfitting
+from engramlab.experiments import (
+    hidden_state_probing,
+    knowledge_acquisition,
+    knowledge_capacity,
+    knowledge_editing,
+    knowledge_extraction,
+    token_overfitting,
+)
 
 _POOLS = Pools(birth_years=2, birth_cities=3, universities=3, majors=3, companies=3)
 

@@ -184,7 +184,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         table = pq.read_table(path)
         column = table.column("logprobs").combine_chunks()
         values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
-        steps = table.column("step").to_numpy()
+        steps = np.array(table.column("step").to_pylist(), np.int64)
         written = table.column(records.DIGEST).to_pylist() if records.DIGEST in table.column_names else None
     except Exception:  # whatever a decoder says of bytes that are none of its own
         raise records.damaged(path, "it cannot be read as Parquet", _again(path.parent)) from None
