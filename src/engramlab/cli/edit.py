@@ -6,12 +6,12 @@ Changes what a model says, shows what became of it, and saves it so that transfo
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engramlab.base.errors import UserError
 from engramlab.cli import _edit_options
 from engramlab.cli._words import take
+from engramlab.files.locks import place
 
 if TYPE_CHECKING:
     from engramlab.core.training.losses import Loss
@@ -40,7 +40,7 @@ def main(given: list[str]) -> None:
     loss: Loss = getattr(options, loss_name.replace("-", "_"), None) or losses.get(loss_name)
     cases, notes = _edit_options.cases_of(options, str(name), module)
     check(cases)
-    out, source = Path(out_name).expanduser(), str(options.model)
+    out, source = place(out_name), str(options.model)
     saving.check_out(out, source if saving.is_edited(source) else None, delta_only=options.delta_only)
     model, tokenizer = load_model(source, dtype=options.dtype, device=options.device)
     with tables.progress_bars() as report, tables.noting(notes):
