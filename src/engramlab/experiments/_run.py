@@ -135,6 +135,8 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, UserError) and self.main:
+            self._place.forget("tokenizer")
         self._place.close()
 
     def finish(self, *, seconds: float, **found: Any) -> dict[str, Any]:
