@@ -37,6 +37,7 @@ def started(words: list[str], said: Path) -> int:
         os._exit(99)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_saves_its_step_names_it_and_goes_on_from_there(tmp_path: Path, number: int, code: int) -> None:
     stage, said = tmp_path / "run" / "single" / "pretrain", tmp_path / "said"

@@ -74,7 +74,8 @@ def main(given: list[str]) -> None:
         raise UserError(
             f"engramlab sweep {name} needs --out DIR: where the sweep is kept, for example --out runs/sweep"
         )
-    options = replace(options, out=locks.place(options.out))
+    out = locks.place(options.out)
+    options = replace(options, out=out)
     at_least(options, 1, "processes", "threads")
     at_least(options, 0, "retries", "gpus")
     preset = experiments.preset_of(module, name, options.preset)
@@ -86,9 +87,9 @@ def main(given: list[str]) -> None:
     elif probe_options:
         raise UserError("probe_options: given without --probe")
     chosen = plan.sweep(name, config, variants=options.variants, seeds=options.seeds)
-    place = runs.RunFolder(options.out, "sweep", chosen, preset=preset, grows=("variants", "seeds"))
+    place = runs.RunFolder(out, "sweep", chosen, preset=preset, grows=("variants", "seeds"))
     words = ["--preset", preset, *take(words, "--seed")[0]]
-    cells = plan.cells(chosen, options.out, words, probing)
+    cells = plan.cells(chosen, out, words, probing)
     if check := getattr(module, "check", None):
         for cell in cells:
             check(cell.config)
