@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tests.support.kills import every_kill
 
 from engramlab.acquisition.dynamics import span_logprobs
 from engramlab.acquisition.measuring import Measurements, measure, read_measurements
@@ -14,6 +21,7 @@ from engramlab.base.facts import Query
 from engramlab.core import models
 from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.core.text.tokens import encode_queries, start_tokens
+from engramlab.files.writing import is_unfinished
 
 QUERIES = [
     Query("the sun shines on the", "moon", id="a"),
@@ -126,3 +134,84 @@ def test_measurements_that_cannot_be_written_are_one_sentence(tmp_path) -> None:
     kept.add(0, np.zeros(2, np.float32))
     with pytest.raises(UserError, match="cannot write"):
         kept.flush()
+
+
+@pytest.mark.parametrize("reached", [1, 3, 4])
+def test_killed_in_any_call_nothing_before_the_checkpoint_is_lost(tmp_path, reached: int) -> None:
+    """The whole life of a run's measurements behind its checkpoint: rewound, added to, made one file."""
+    folder = tmp_path / "measured"
+
+    def ends() -> None:
+        kept = Measurements(folder)
+        kept.rewind(reached, range(reached + 1))
+        for step in range(reached + 1, 6):
+            kept.add(step, np.full(3, -step, np.float32))
+            kept.flush()
+        kept.finish()
+
+    filled(folder, range(5), flush_at=(1, 3, 4))
+    for _ in every_kill(ends, tmp_path):
+        ends()
+        steps, values = read_measurements(folder, range(6))
+        assert steps.tolist() == list(range(6))
+        assert values[:, 0].tolist() == [-float(s) for s in range(6)]
+        assert [path.name for path in folder.iterdir() if not is_unfinished(path)] == ["measured.parquet"]
+        shutil.rmtree(folder)
+        filled(folder, range(5), flush_at=(1, 3, 4))
+
+
+def test_interrupted_while_it_tidies_up_it_keeps_every_step(tmp_path, monkeypatch) -> None:
+    kept = Measurements(tmp_path)
+    for step in range(4):
+        kept.add(step, np.full(3, -step, np.float32))
+        kept.flush()
+    gone = []
+
+    def dies(path, missing_ok=False):
+        gone.append(path)
+        if sum(one.name.startswith("part") for one in gone) == 3:
+            raise KeyboardInterrupt
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", dies)
+        kept.finish()
+    kept = Measurements(tmp_path)
+    kept.rewind(3, range(4))
+    kept.add(4, np.full(3, -4.0, np.float32))
+    kept.finish()
+    assert read_measurements(tmp_path)[0].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["parts", "one file"])
+def test_every_flipped_bit_and_every_missing_file_is_named(tmp_path, whole: bool) -> None:
+    kept = filled(tmp_path / "measured", range(4), flush_at=(1, 3))
+    if whole:
+        kept.finish()
+    before = read_measurements(tmp_path / "measured")[1]
+    for path in sorted((tmp_path / "measured").iterdir()):
+        content = path.read_bytes()
+        for place in range(0, len(content), 7):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            found = before
+            with contextlib.suppress(UserError):  # else a bit that says nothing
+                found = read_measurements(tmp_path / "measured", range(4))[1]
+            assert np.array_equal(found, before)
+        path.unlink()
+        with pytest.raises(UserError, match=f"measured lacks what was measured at step .*; remove {tmp_path} to do"):
+            Measurements(tmp_path / "measured").rewind(3, range(4))
+        path.write_bytes(content)
+
+
+def test_files_without_digests_are_read_as_they_are(tmp_path) -> None:
+    old = {
+        "step": pa.array([0, 1]),
+        "logprobs": pa.FixedSizeListArray.from_arrays(pa.array([0.0] * 4, pa.float32()), 2),
+    }
+    pq.write_table(pa.table(old), tmp_path / "part-000000000-000000001.parquet")
+    kept = Measurements(tmp_path)
+    kept.rewind(1)
+    kept.add(2, np.ones(2, np.float32))
+    kept.finish()
+    assert read_measurements(tmp_path, range(3))[1].tolist() == [[0, 0], [0, 0], [1, 1]]

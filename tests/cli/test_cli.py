@@ -197,3 +197,27 @@ def test_importing_loads_nothing_heavy() -> None:
 
     code = "import sys, engramlab.cli; print([m for m in ('torch', 'transformers', 'plotly', 'datasets') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("out", ["~nobody-of-that-name/x", "x" * 300, "a file/x"], ids=["nobody", "too long", "a file"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "knowledge-extraction"],
+        ["sweep", "knowledge-extraction"],
+        ["corpus", "bios"],
+        ["report", "."],
+        ["plan"],
+        ["merge", "a", "b"],
+        ["edit", "--model", "nowhere", "--prompt", "The capital of France is", "--target", "Rome"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_where_output_cannot_go_is_said_in_one_line_before_anything_is_done(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], out: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a file").touch()
+    said = refused(capsys, *command, "--out", out)
+    assert re.fullmatch(r"engramlab: cannot write .*; choose another place with --out\n", said)
+    assert [path.name for path in tmp_path.iterdir()] == ["a file"]

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from tests.support import zoo
+from tests.support.kills import every_kill
 
 from engramlab.base.errors import UserError
 from engramlab.core.models import add_lora
@@ -13,7 +15,7 @@ from engramlab.core.text.batches import Mixed, OneEntryARow, Order, Packed, Toke
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import Recipe, TrainState, train
-from engramlab.files import records
+from engramlab.files import records, writing
 
 RECIPE = Recipe(steps=8, batch=4, learning_rate=1e-2, warmup=2, micro_batch=3)
 
@@ -128,3 +130,42 @@ def test_the_numbers_of_a_stream_survive_json(tmp_path):
     checkpoints.save(tmp_path, state, source)
     record = json.loads((checkpoints.latest(tmp_path) / "state.json").read_text())
     assert record["processes"][0]["stream"] == source.state()
+
+
+def test_saving_is_killed_in_any_call_and_a_whole_checkpoint_is_there(tmp_path):
+    state, source = TrainState(MODELS["llama"](), RECIPE, accelerator=Accelerator(cpu=True)), STREAMS["packed"]()
+    train_some(state, source, 1)
+    checkpoints.save(tmp_path, state, source)
+    train_some(state, source, 1)
+    for _ in every_kill(lambda: checkpoints.save(tmp_path, state, source), tmp_path):
+        folder = checkpoints.newest_whole(tmp_path, pytest.fail)
+        fresh = TrainState(MODELS["llama"](), RECIPE, accelerator=Accelerator(cpu=True))
+        checkpoints.load(folder, fresh, STREAMS["packed"]())
+        assert fresh.step in (1, 2)
+        writing.tidy(*tmp_path.iterdir())
+        assert {path.name for path in tmp_path.iterdir()} <= {"step-00000001", "step-00000002"}
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["with digests", "of an older engramlab"])
+@pytest.mark.parametrize("file", ["state.json", "parameters.safetensors", "optimizer.safetensors"])
+def test_a_damaged_file_is_named_with_what_to_remove(tmp_path, file, sealed):
+    state, source = TrainState(MODELS["llama"](), RECIPE), STREAMS["packed"]()
+    train_some(state, source, 1)
+    checkpoints.save(tmp_path, state, source)
+    folder = checkpoints.latest(tmp_path)
+    if not sealed:
+        (folder / "digests.json").unlink()
+    content = (folder / file).read_bytes()
+    damages = [content[: len(content) // 2], b"", b"[]", b"{}", b"\xff\xfe" + content, None]
+    flipped = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+    for damaged in [*damages, *([flipped] if sealed else [])]:
+        (folder / file).unlink(missing_ok=True)
+        if damaged is not None:
+            (folder / file).write_bytes(damaged)
+        with pytest.raises(
+            UserError, match=f"{folder}.* is (damaged|missing|not JSON).*; remove {folder} to do that part again$"
+        ):
+            checkpoints.load(folder, TrainState(MODELS["llama"](), RECIPE), STREAMS["packed"]())
+    if sealed:
+        with pytest.raises(UserError, match=f"remove {folder} to do that part again$"):
+            checkpoints.newest_whole(tmp_path, pytest.fail)

@@ -5,8 +5,11 @@ import json
 import math
 import os
 import random
+import re
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from accelerate import Accelerator
 from tests.support import zoo
 
 from engramlab.base import random_access
+from engramlab.base.errors import UserError
+from engramlab.base.interrupts import Interrupted
 from engramlab.core.text.batches import Mixed, Order, Packed, TokenRows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import checkpoints
@@ -32,7 +37,15 @@ def make_stream() -> Mixed:
     return Mixed(first, second, ratio=0.5, end=0, seed=2)
 
 
-def stage(folder: Path, steps: int = STEPS, *, fail_at: int | str = 0, minutes: float = 0.0, seed: int = 0) -> dict:
+def stage(
+    folder: Path,
+    steps: int = STEPS,
+    *,
+    fail_at: int | str = 0,
+    minutes: float = 0.0,
+    seed: int = 0,
+    fail: Callable[[], None] | None = None,
+) -> dict:
     """A stage of a model with dropout, with a checkpoint after every step; fails in its n-th measurement, or at a moment."""
     if (record := finished(folder)) is not None:
         return record
@@ -44,7 +57,9 @@ def stage(folder: Path, steps: int = STEPS, *, fail_at: int | str = 0, minutes: 
 
     def reached(moment: int | str) -> None:
         if moment == fail_at:
-            raise KeyboardInterrupt
+            if fail is None:
+                raise KeyboardInterrupt
+            fail()
 
     with Stage(
         folder, state, make_stream(), label="stage", minutes=minutes, seed=random_access.key(seed, "dropout", 0)
@@ -123,6 +138,75 @@ def test_interrupted_at_every_kind_of_moment(tmp_path, undisturbed, moments, min
         assert not (tmp_path / "done.json").exists()
     stage(tmp_path, minutes=minutes)
     assert outcome(tmp_path) == undisturbed
+
+
+@pytest.fixture
+def fresh_handlers():
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for n, handler in before.items():
+        signal.signal(n, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_behind_its_step_with_a_checkpoint(tmp_path, undisturbed, number, fresh_handlers):
+    with pytest.raises(Interrupted) as ended:
+        stage(tmp_path, fail_at=3, minutes=99, fail=lambda: os.kill(os.getpid(), number))
+    assert (str(ended.value), ended.value.code) == ("step 60 of 120 of stage is saved", 128 + number)
+    assert checkpoints.latest(tmp_path / "checkpoints").name == "step-00000060"
+    stage(tmp_path, minutes=99)
+    assert outcome(tmp_path) == undisturbed
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path, undisturbed, fresh_handlers):
+    with pytest.raises(Interrupted):
+        stage(tmp_path, fail_at=3, minutes=99, fail=lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
+    assert checkpoints.latest(tmp_path / "checkpoints") is None
+    stage(tmp_path, minutes=99)
+    assert outcome(tmp_path) == undisturbed
+
+
+def test_what_comes_behind_the_last_step_is_interrupted_without_loss(tmp_path, undisturbed):
+    with pytest.raises(Interrupted, match="step 120 of 120 of stage is saved"):
+        stage(tmp_path, fail_at="after the last step", minutes=99)
+    assert checkpoints.latest(tmp_path / "checkpoints").name == "step-00000120"
+    stage(tmp_path, minutes=99)
+    assert outcome(tmp_path) == undisturbed
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_an_older_one_and_it_is_said(tmp_path, undisturbed):
+    with pytest.raises(ZeroDivisionError):
+        stage(tmp_path, fail_at=3, fail=lambda: 1 // 0)
+    newest = checkpoints.latest(tmp_path / "checkpoints")
+    older = newest.with_name("step-00000000")
+    shutil.copytree(newest, older)
+    (newest / "optimizer.safetensors").write_bytes(b"")
+    said = []
+    assert checkpoints.newest_whole(newest.parent, said.append) == older
+    (line,) = said
+    assert re.search(
+        r"step-00000059/optimizer.safetensors is damaged .*; gone on with is the older step-00000000$", line
+    )
+    stage(tmp_path)
+    assert outcome(tmp_path) == undisturbed
+
+
+def test_metrics_that_are_not_what_was_written_are_named(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        stage(tmp_path, fail_at=3, fail=lambda: 1 // 0)
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_bytes()
+    for content, why in (
+        (whole.replace(b'"step": 7', b'"step": 8'), "line 7 is not what was written"),
+        (whole[: len(whole) // 2], "it has .. rows of 61"),
+        (b"", "it has 0 rows of 61"),
+        (b"[]\n", "line 1 is not what was written"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"metrics.jsonl is damaged \({why}\); remove {tmp_path} to do that part"):
+            stage(tmp_path)
 
 
 def test_a_checkpoint_of_the_stages_before_this_one_is_gone_on_from(tmp_path, undisturbed):

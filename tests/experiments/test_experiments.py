@@ -56,6 +56,18 @@ def scaffold(folder: Path, **more: Any) -> Run:
     return Run("nothing", {"seed": 3} | more, folder, console=Console(quiet=True))
 
 
+def test_a_run_that_is_refused_before_its_first_result_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no weights"), scaffold(tmp_path / "run"):
+        raise UserError("no weights")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match="a loss"), scaffold(tmp_path / "run") as run:
+        (run.folder / "part").mkdir()
+        raise UserError("a loss")
+    with pytest.raises(UserError, match="no weights"), scaffold(tmp_path / "run") as run:
+        raise UserError("no weights")
+    assert (tmp_path / "run" / "part").exists()
+
+
 def test_nothing_is_written_before_the_run_begins(tmp_path: Path) -> None:
     run = scaffold(tmp_path / "run")
     assert not run.resumed

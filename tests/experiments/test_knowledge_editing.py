@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from tests.support import zoo
 
 from engramlab.base.errors import UserError
+from engramlab.base.interrupts import Interrupted
 from engramlab.experiments import knowledge_editing
 from engramlab.experiments.knowledge_editing import Config, sequence
 
@@ -228,3 +232,39 @@ def test_skipped_records_are_reported(model: str, tmp_path: Path) -> None:
     made = knowledge_editing.run(config(model, str(path), methods=("ft-m",), bad="skip"), tmp_path / "run")
     assert made["skipped"][0]["index"] == 1
     assert made["rows"][0]["cases"] == 1
+
+
+@pytest.mark.parametrize("setting", ["single", "continual"])
+def test_a_signal_says_what_is_kept_and_the_rest_is_done_later(
+    model: str, benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    asked = config(model, benchmark, methods=("grace",), losses=("cross-entropy",), setting=setting, at_once=1)
+    asked = dataclasses.replace(asked, checkpoint_minutes=99.0)
+    whole = knowledge_editing.run(asked, tmp_path / "whole")
+    name, calls = {"single": "each", "continual": "edit"}[setting], []
+    before = getattr(sequence.Part, name)
+
+    def signalled(self: Any, edits: Any) -> Any:
+        calls.append(edits)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return before(self, edits)
+
+    monkeypatch.setattr(sequence.Part, name, signalled)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    said = {
+        "single": "1 of 3 cases of grace (cross-entropy) are done and kept",
+        "continual": "edit 2 of 3 of grace (cross-entropy) is saved",
+    }
+    with pytest.raises(Interrupted, match=re.escape(said[setting])):
+        knowledge_editing.run(asked, tmp_path / "broken")
+    signal.signal(signal.SIGINT, handler)
+    assert numbers(knowledge_editing.run(asked, tmp_path / "broken")) == numbers(whole)
+    assert len(calls) == {"single": 1 + 1 + 2, "continual": 2 + 1}[setting]
+
+
+def test_a_model_that_is_not_there_is_refused_before_the_folder_is_made(benchmark: str, tmp_path: Path) -> None:
+    for name in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(UserError):
+            knowledge_editing.run(config(str(name), benchmark), tmp_path / "run")
+        assert not (tmp_path / "run").exists()

@@ -74,6 +74,9 @@ class Measurements:
         self._steps, self._rows = [], []
         found: set[int] = set()
         for path in _files(self.folder):
+            if path.name != WHOLE and int(path.name.split("-")[1]) > step:
+                clear(path)
+                continue
             steps, rows = _read(path)
             keep = steps <= step
             found.update(steps[keep].tolist())
@@ -181,10 +184,10 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         table = pq.read_table(path)
         column = table.column("logprobs").combine_chunks()
         values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
-        steps = table.column("step").to_numpy()
+        steps = np.array(table.column("step").to_pylist(), np.int64)
         written = table.column(records.DIGEST).to_pylist() if records.DIGEST in table.column_names else None
-    except Exception as error:  # whatever a decoder says of bytes that are none of its own
-        raise records.damaged(path, str(error).split("\n")[0], _again(path.parent)) from None
+    except Exception:  # whatever a decoder says of bytes that are none of its own
+        raise records.damaged(path, "it cannot be read as Parquet", _again(path.parent)) from None
     if len(steps) != len(values) or not len(steps):
         raise records.damaged(path, "it holds no measurements", _again(path.parent))
     if written is not None and written != [_digest(int(step), row) for step, row in zip(steps, values, strict=True)]:

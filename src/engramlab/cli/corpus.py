@@ -22,6 +22,7 @@ from typing import Any
 
 from engramlab.base.errors import UserError, nearest
 from engramlab.cli._words import help_of, no_name_yet, parse, take, wants_help
+from engramlab.files.locks import place
 
 _SHOWN = 20  # defects of each kind
 _SAMPLES = 3  # entries, and questions about them
@@ -57,7 +58,7 @@ def main(given: list[str]) -> None:
     config = parse(options, f"corpus {kind} --out DIR", rest)
     if out is None and not wants_help(rest):
         raise UserError(f"engramlab corpus {kind} needs --out DIR: the folder to write")
-    print(write(config, Path(str(out))).resolve())
+    print(write(config, place(str(out))).resolve())
 
 
 def _export(kind: str, config: Any, out: Path) -> Path:

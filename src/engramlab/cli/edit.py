@@ -6,12 +6,12 @@ Changes what a model says, shows what became of it, and saves it so that transfo
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engramlab.base.errors import UserError
 from engramlab.cli import _edit_options
 from engramlab.cli._words import take
+from engramlab.files.locks import place
 
 if TYPE_CHECKING:
     from engramlab.core.training.losses import Loss
@@ -47,7 +47,7 @@ def main(given: list[str]) -> None:
     needs = all(module.NEEDS_SUBJECT for module in modules)
     cases, notes = _edit_options.cases_of(options, names[0], needs)
     check(cases)
-    out, source = Path(out_name).expanduser(), str(options.model)
+    out, source = place(out_name), str(options.model)
     saving.check_out(out, source if saving.is_edited(source) else None, delta_only=options.delta_only)
     if not saving.is_edited(source):
         method.check_model(source, names, base=options.base)

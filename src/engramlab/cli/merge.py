@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engramlab.base.errors import UserError
 from engramlab.cli._words import help_of, parse, take
+from engramlab.files.locks import place
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ def main(given: list[str]) -> None:
     options = parse(Options, "merge DIR DIR --out DIR", rest, positional=True, description=help_of(__doc__))
     if out is None:
         raise UserError("engramlab merge needs --out DIR: where the merged model is kept, for example --out merged/")
+    where = place(out)
     from engramlab.base.progress import ProgressBar
     from engramlab.cli import _edit_tables as tables
     from engramlab.editing.folders import merging, opening, saving
@@ -39,16 +41,16 @@ def main(given: list[str]) -> None:
     with ProgressBar("asking the model before and after", 1) as bar:
         rows = merging.merge(
             options.folders,
-            out,
+            where,
             delta_only=options.delta_only,
             device=opening.place(options.device),
             base=options.base,
             progress=lambda part, done, total: bar.to(done + total * (part == "after"), 2 * total),
         )
-    listed = saving.listing(out)
+    listed = saving.listing(where)
     tables.show_merged(rows)
     tables.show_saved(
-        Path(out),
+        where,
         len(listed),
         weights=all(one.kind == "weights" for one in listed),
         alone=options.delta_only,

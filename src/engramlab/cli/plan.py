@@ -6,10 +6,10 @@ keeps all of it as JSON.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from engramlab.cli._words import help_of, parse, take
+from engramlab.files.locks import place
 
 _SHOWN = 20
 
@@ -25,6 +25,7 @@ def main(given: list[str]) -> None:
     from engramlab.files.writing import write_json
 
     given, out = take(given or ["--help"], "--out")
+    where = place(out, folder=False) if out else None
     made = forecast(parse(PlanOptions, "plan", given, description=help_of(__doc__)))
     console = Console()
 
@@ -50,8 +51,8 @@ def main(given: list[str]) -> None:
         print("Not checked on any other run: give one with --held, such as the same model with another interval.")
     if made["note"]:
         print(made["note"])
-    if out:
-        write_json(Path(out), made)
+    if where:
+        write_json(where, made)
         print(out)
 
 

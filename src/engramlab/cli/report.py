@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engramlab.base.errors import UserError
 from engramlab.cli._words import help_of, parse
+from engramlab.files.locks import place
 
 
 @dataclass(frozen=True)
@@ -30,4 +31,4 @@ def main(given: list[str]) -> None:
     if not options.runs:
         raise UserError("engramlab report needs at least one run folder, for example engramlab report runs/demo")
     first = options.runs[0] / "report.html" if len(options.runs) == 1 else Path("report.html")
-    print(write_report(options.runs, options.out or first).resolve())
+    print(write_report(options.runs, place(options.out or first, folder=False)).resolve())

@@ -12,6 +12,7 @@ from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.cli._words import help_of, no_name_yet, parse, take, wants_help
+from engramlab.files.locks import place
 
 GOES_ON = True
 
@@ -32,7 +33,7 @@ def main(given: list[str]) -> None:
     config = parse(module.Config, f"run {name} --out DIR", rest, default=module.PRESETS[preset], description=described)
     if out is None and not wants_help(rest):
         raise UserError(f"engramlab run {name} needs --out DIR: where the run is kept, for example --out runs/{preset}")
-    folder = Path(str(out))
+    folder = place(str(out))
     _show(experiments.run(name, folder, config, preset=preset), folder)
 
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.base.options import at_least
 from engramlab.cli._words import help_of, no_name_yet, parse, take
+from engramlab.files import locks
 
 GOES_ON = True
 
@@ -73,6 +74,8 @@ def main(given: list[str]) -> None:
         raise UserError(
             f"engramlab sweep {name} needs --out DIR: where the sweep is kept, for example --out runs/sweep"
         )
+    out = locks.place(options.out)
+    options = replace(options, out=out)
     at_least(options, 1, "processes", "threads")
     at_least(options, 0, "retries", "gpus")
     preset = experiments.preset_of(module, name, options.preset)
@@ -84,9 +87,9 @@ def main(given: list[str]) -> None:
     elif probe_options:
         raise UserError("probe_options: given without --probe")
     chosen = plan.sweep(name, config, variants=options.variants, seeds=options.seeds)
-    place = runs.RunFolder(options.out, "sweep", chosen, preset=preset, grows=("variants", "seeds"))
+    place = runs.RunFolder(out, "sweep", chosen, preset=preset, grows=("variants", "seeds"))
     words = ["--preset", preset, *take(words, "--seed")[0]]
-    cells = plan.cells(chosen, options.out, words, probing)
+    cells = plan.cells(chosen, out, words, probing)
     if check := getattr(module, "check", None):
         for cell in cells:
             check(cell.config)
@@ -96,7 +99,7 @@ def main(given: list[str]) -> None:
 def _run(options: Options, name: str, chosen: Any, cells: list[Any], place: Any) -> None:
     from rich.console import Console
 
-    from engramlab.files import writing
+    from engramlab.files import records
     from engramlab.report import print_summary, write_report
     from engramlab.sweeps import work
     from engramlab.sweeps.executors import Executor, Processes, RayTasks
@@ -120,7 +123,7 @@ def _run(options: Options, name: str, chosen: Any, cells: list[Any], place: Any)
         )
         outcomes = work.run(cells, executor, options.out / "logs", retries=options.retries, console=console)
         made = summary(chosen, outcomes, options.out)
-        writing.write_json(options.out / "summary.json", made)
+        records.write_record(options.out / "summary.json", made)
     finally:
         place.close()
     print_summary(made, Console())

@@ -25,7 +25,7 @@ from engramlab.base.random_access import key as random_key
 from engramlab.core import models
 from engramlab.core.text import tokenizers
 from engramlab.corpora.facts import FactOptions
-from engramlab.files import records, runs
+from engramlab.files import locks, records, runs
 
 
 class Run:
@@ -58,7 +58,7 @@ class Run:
         console: Console | None = None,
         recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     ) -> None:
-        self.experiment, self.config, self.folder = experiment, config, Path(out)
+        self.experiment, self.config, self.folder = experiment, config, locks.place(out)
         self.console = console or Console(stderr=True)
         facts = config.fact_table() if isinstance(config, FactOptions) else None
         self._place = runs.RunFolder(
@@ -135,6 +135,8 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, UserError) and self.main:
+            self._place.forget("tokenizer")
         self._place.close()
 
     def finish(self, *, seconds: float, **found: Any) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def read_rows(path: Path, needs: Iterable[str] = (), remedy: str = AGAIN) -> lis
         table = pq.read_table(path)
         rows: list[dict[str, Any]] = table.to_pylist()
         written = (table.schema.metadata or {}).get(DIGEST.encode())
-    except Exception as error:  # whatever a decoder says of bytes that are none of its own
-        raise damaged(path, str(error).splitlines()[0] if str(error) else type(error).__name__, remedy) from None
+    except Exception:  # whatever a decoder says of bytes that are none of its own
+        raise damaged(path, "it cannot be read as Parquet", remedy) from None
     if written is not None and written.decode(errors="replace") != digest(rows):
         raise damaged(path, "its rows are not those that were written", remedy)
     if rows and (lacking := sorted(set(needs) - rows[0].keys())):

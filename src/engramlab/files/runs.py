@@ -25,7 +25,7 @@ from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.files import locks
-from engramlab.files.writing import read_json, tidy, write_json
+from engramlab.files.writing import clear, read_json, tidy, write_json
 
 
 def versions() -> dict[str, str]:
@@ -207,6 +207,11 @@ class RunFolder:
                 "created": self._created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             }
             write_json(self.folder / "config.json", self._record | made)
+
+    def forget(self, *ours: str) -> None:
+        """Removes a new run's folder if only its record and ``ours`` have come into it: what was refused claims no name."""
+        if not self.resumed and {path.name for path in self.folder.iterdir()} <= {".lock", "config.json", *ours}:
+            clear(self.folder)
 
     def close(self) -> None:
         """Gives the folder free for another process."""

@@ -126,6 +126,8 @@ def unfinished(path: Path) -> list[Path]:
 
 def _lives(process: int) -> bool:
     """Is there such a process, another one than this?"""
+    if os.name == "nt":  # where asking would be a signal
+        return process != os.getpid()
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -1,0 +1,199 @@
+"""Every experiment as small as it runs, with a checkpoint after every step: for what a run must bear."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from tests.support import zoo
+from tests.support.extraction import smallest
+
+from engramlab.acquisition.curves import CurveOptions
+from engramlab.core.training.loop import Recipe
+from engramlab.corpora.people import Pools
+from engramlab.experiments import (
+    hidden_state_probing,
+    knowledge_acquisition,
+    knowledge_capacity,
+    knowledge_editing,
+    knowledge_extraction,
+    token_overfitting,
+)
+
+_POOLS = Pools(birth_years=2, birth_cities=3, universities=3, majors=3, companies=3)
+
+
+def _quiet() -> Console:
+    return Console(quiet=True)
+
+
+def _extraction(inputs: Path, out: Path) -> Any:
+    config = smallest(
+        pretrain_steps=3, finetune_batch=8, people=6, variants=("single",), pools=_POOLS, checkpoint_minutes=0.0
+    )
+    config = replace(config, finetune=replace(config.finetune, recipe=replace(config.finetune.recipe, steps=2)))
+    return knowledge_extraction.run(config, out, console=_quiet())
+
+
+def _acquisition(inputs: Path, out: Path) -> Any:
+    config = replace(
+        knowledge_acquisition.PRESETS["tiny"],
+        schedule="duplicate",
+        control=1,
+        interval=(2,),
+        times=1,
+        after=3,
+        stagger=1,
+        stage=(0.5, 1.0),
+        batch=(2,),
+        window=32,
+        vocabulary=400,
+        stream=str(inputs / "stream.txt"),
+        inject=str(inputs / "passages.jsonl"),
+        repeat=True,
+        pretrain=Recipe(steps=2, batch=2, learning_rate=3e-3, schedule="linear"),
+        reading=CurveOptions(window=2, bootstrap=5),
+        checkpoint_minutes=0.0,
+    )
+    return knowledge_acquisition.run(config, out, console=_quiet())
+
+
+def _own_checkpoint(inputs: Path, out: Path) -> Any:
+    config = replace(
+        knowledge_acquisition.PRESETS["tiny"],
+        model=(str(inputs / "model"),),
+        schedule="duplicate",
+        control=1,
+        interval=(2,),
+        times=1,
+        after=3,
+        stagger=1,
+        batch=(2,),
+        window=64,
+        stream=str(inputs / "stream.txt"),
+        inject=str(inputs / "passages.jsonl"),
+        repeat=True,
+        optimizer=replace(knowledge_acquisition.PRESETS["tiny"].optimizer, warmup=2),
+        reading=CurveOptions(window=2, bootstrap=5),
+        checkpoint_minutes=0.0,
+    )
+    return knowledge_acquisition.run(config, out, console=_quiet())
+
+
+def _editing(setting: str) -> Callable[[Path, Path], Any]:
+    def run(inputs: Path, out: Path) -> Any:
+        config = knowledge_editing.Config(
+            model=str(inputs / "model"),
+            benchmark=str(inputs / "edits.json"),
+            methods=("ft-m,grace",) if setting == "single" else ("grace",),
+            losses=("cross-entropy",),
+            setting=setting,  # type: ignore[arg-type]
+            counts=(1, 3),
+            at_once=2,
+            new_tokens=2,
+            checkpoint_minutes=0.0,
+        )
+        hyper = {
+            name: replace(getattr(config.hyper, name), steps=2)
+            for name in ("ft_m", "grace")
+            if "steps" in {field.name for field in dataclasses.fields(getattr(config.hyper, name))}
+        }
+        return knowledge_editing.run(replace(config, hyper=replace(config.hyper, **hyper)), out, console=_quiet())
+
+    return run
+
+
+def _probing(inputs: Path, out: Path) -> Any:
+    tiny = hidden_state_probing.PRESETS["tiny"]
+    config = replace(
+        tiny,
+        model=(str(inputs / "extraction"),),
+        q=replace(tiny.q, rank=2, recipe=replace(tiny.q.recipe, steps=3, batch=8)),
+        p=replace(tiny.p, rank=0, recipe=replace(tiny.p.recipe, steps=2, batch=4)),
+        test_entries=10,
+        checkpoint_minutes=0.0,
+    )
+    return hidden_state_probing.run(config, out, console=_quiet())
+
+
+def _capacity(inputs: Path, out: Path) -> Any:
+    config = replace(
+        knowledge_capacity.PRESETS["tiny"],
+        sizes=("1x8",),
+        people=(6,),
+        exposures=2,
+        pools=Pools(3, 4, 5, 7, 6, 9, 5, 8),
+        recipe=Recipe(batch=6, learning_rate=1e-2, warmup=1),
+        evaluations=1,
+        checkpoint_minutes=0.0,
+    )
+    return knowledge_capacity.run(config, out, console=_quiet())
+
+
+def _overfitting(inputs: Path, out: Path) -> Any:
+    config = token_overfitting.Config(
+        model=str(inputs / "model"),
+        benchmark=str(inputs / "edits.json"),
+        part="all",
+        known_only=False,
+        batch=2,
+        steps=2,
+        settings=("cross-entropy", "full"),
+    )
+    return token_overfitting.run(config, out, console=_quiet())
+
+
+#: By name: runs it on the inputs, into a folder.
+RUNS: dict[str, Callable[[Path, Path], Any]] = {
+    "extraction": _extraction,
+    "acquisition": _acquisition,
+    "acquisition of a checkpoint": _own_checkpoint,
+    "single edits": _editing("single"),
+    "continual edits": _editing("continual"),
+    "probing": _probing,
+    "capacity": _capacity,
+    "token overfitting": _overfitting,
+}
+
+
+@cache
+def made_inputs(folder: Path) -> Path:
+    """What the runs read: a stream, passages, a model, edits, and a finished run of extraction."""
+    (folder / "stream.txt").write_text("The sun is yellow and the moon is white.\n\n" * 20)
+    lines = []
+    for i, town in enumerate(("Lund", "Oslo", "Bern")):
+        queries = {
+            "memorization": [{"prompt": f"Mr {i} was born in", "target": town}],
+            "semantic": [{"prompt": f"The home of Mr {i} is", "target": town}],
+            "compositional": [{"prompt": f"The father of Miss {i} comes from", "target": town}],
+        }
+        text = f"Mr {i} was born in {town}. He has a daughter, Miss {i}."
+        lines.append(json.dumps({"id": f"mr{i}", "text": text, "queries": queries}) + "\n")
+    (folder / "passages.jsonl").write_text("".join(lines))
+    tokenizer = zoo.ZOO["llama3"](zoo.SENTENCES)
+    zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    edits = [
+        {"id": str(i), "prompt": f"The capital of {land} is", "subject": land, "target": target, "old": "Paris"}
+        for i, (land, target) in enumerate([("France", "Edo"), ("Japan", "Seine"), ("Seine", "Washington")])
+    ]
+    (folder / "edits.json").write_text(json.dumps(edits))
+    _extraction(folder, folder / "extraction")
+    return folder
+
+
+def numbers(summary: dict[str, Any]) -> str:
+    """What a run has found, without how long it took."""
+
+    def without(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: without(v) for k, v in value.items() if "seconds" not in k and k not in ("measuring", "sha256")}
+        return [without(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+    return json.dumps(without(json.loads(json.dumps(summary))), sort_keys=True)
