@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from engramlab import cli
 from engramlab.base import registry
 from engramlab.base.errors import UserError
+from engramlab.base.terminal import guarded, visible
 
 _START = """engramlab: how language models store, acquire and edit facts
 
@@ -36,9 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(_help())
             return
         module = registry.load(cli, "version" if name == "--version" else name, "command")
-        module.main(given)
+        with guarded():
+            module.main(given)
     except UserError as error:
-        print(f"engramlab: {error}", file=sys.stderr)
+        print(f"engramlab: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         goes_on = getattr(module, "GOES_ON", False)

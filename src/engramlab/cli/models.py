@@ -15,9 +15,9 @@ def main(given: list[str]) -> None:
     if wants_help(given):
         print(help_of(__doc__))
         return
-    from rich.console import Console
     from rich.table import Table
 
+    from engramlab.base.terminal import Console
     from engramlab.core.models import SIZES, buildable
 
     console = Console()

@@ -17,11 +17,11 @@ _SHOWN = 20
 def main(given: list[str]) -> None:
     """Prints the forecast, and how far off such forecasts were."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from engramlab.acquisition.forecast import PlanOptions
     from engramlab.acquisition.forecast import plan as forecast
+    from engramlab.base.terminal import Console
     from engramlab.files.writing import write_json
 
     given, out = take(given or ["--help"], "--out")

@@ -41,8 +41,7 @@ def _show(summary: dict[str, Any], folder: Path) -> None:
 
     if not PartialState().is_main_process:
         return
-    from rich.console import Console
-
+    from engramlab.base.terminal import Console
     from engramlab.report import print_summary, write_report
 
     console = Console()

@@ -94,8 +94,7 @@ def main(given: list[str]) -> None:
 
 
 def _run(options: Options, name: str, chosen: Any, cells: list[Any], place: Any) -> None:
-    from rich.console import Console
-
+    from engramlab.base.terminal import Console
     from engramlab.files import writing
     from engramlab.report import print_summary, write_report
     from engramlab.sweeps import work

@@ -17,11 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
 from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as random_key
+from engramlab.base.terminal import Console
 from engramlab.core import models
 from engramlab.core.text import tokenizers
 from engramlab.corpora.facts import FactOptions

@@ -19,13 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
 from engramlab.base.options import at_least, once
 from engramlab.base.progress import ProgressBar
 from engramlab.base.rows import PROTOCOLS, ROLES
+from engramlab.base.terminal import Console
 from engramlab.core.training import losses
 from engramlab.editing import cases as editing_cases
 from engramlab.experiments._run import Run

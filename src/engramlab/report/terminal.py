@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engramlab.base.terminal import Console
 from engramlab.report.page import every_row, sections_module
 from engramlab.report.parts import blocks
 

@@ -16,9 +16,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from engramlab.acquisition.curves import CurveOptions
+from engramlab.base.terminal import Console
 from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, check
 
 __all__ = ["PRESETS", "Config", "CurveOptions", "Fiction", "Optimizer", "run"]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as random_key
+from engramlab.base.terminal import Console
 from engramlab.core import models
 from engramlab.core.text import batches, tokens
 from engramlab.core.text.assembly import TokenTable

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from rich.console import Console
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
 from engramlab.base.progress import ProgressBar
+from engramlab.base.terminal import Console
 from engramlab.core.training import losses
 from engramlab.editing import benchmarks, method
 from engramlab.editing import cases as editing_cases

@@ -20,8 +20,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from engramlab.base.terminal import Console
 from engramlab.experiments.knowledge_extraction.config import PRESETS, Config, Finetune, Model, check
 from engramlab.experiments.knowledge_extraction.shared import Run
 from engramlab.experiments.knowledge_extraction.work import Part

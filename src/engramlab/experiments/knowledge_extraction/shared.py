@@ -7,10 +7,10 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.base.terminal import Console
 from engramlab.core import models
 from engramlab.core.text import tokenizers, tokens
 from engramlab.corpora.datasets import dataset, variants
