@@ -12,6 +12,7 @@ and what is made before ``with`` may still refuse the run: nothing is written un
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,31 @@ from engramlab.base.terminal import Console
 from engramlab.core import models
 from engramlab.core.text import tokenizers
 from engramlab.corpora.facts import FactOptions
-from engramlab.files import runs, writing
+from engramlab.files import digests, runs, writing
+
+
+def inputs(config: Any, apart: Path | None = None, prefix: str = "") -> dict[str, str]:
+    """Digests of what a config names and others may change, by option.
+
+    Which options those are their classes say: ``READS``, a tuple of names of fields beside them. A field's default is never a
+    file's name. Facts count by what they say, whatever file they are in.
+
+    Args:
+        apart: the run's own folder, which may lie in one of those it reads.
+    """
+    found: dict[str, str] = {}
+    reads = {name for kind in type(config).__mro__ for name in vars(kind).get("READS", ())}
+    for field in fields(config):
+        value, default = getattr(config, field.name), getattr(type(config), field.name, None)
+        if is_dataclass(value):
+            found |= inputs(value, apart, f"{prefix}{field.name}.")
+        elif field.name in reads and value != default:
+            several = value if isinstance(value, tuple) else (value,)
+            digests_of = [made for one in several if one is not None and (made := digests.digest(one, apart))]
+            found |= {prefix + field.name: " ".join(digests_of)} if digests_of else {}
+    if isinstance(config, FactOptions) and (facts := config.fact_table()) is not None:
+        found["facts"] = facts.digest
+    return found
 
 
 class Run:
@@ -60,14 +85,13 @@ class Run:
     ) -> None:
         self.experiment, self.config, self.folder = experiment, config, Path(out)
         self.console = console or Console(stderr=True)
-        facts = config.fact_table() if isinstance(config, FactOptions) else None
         self._place = runs.RunFolder(
             self.folder,
             experiment,
             config,
             preset=preset,
             recorded=recorded,
-            inputs={} if facts is None else {"facts": facts.digest},
+            inputs=inputs(config, self.folder),
         )
         self.resumed = self._place.resumed
         self.kept: Any = None

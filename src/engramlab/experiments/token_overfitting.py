@@ -46,6 +46,8 @@ Setting = Literal["cross-entropy", "full", "no clip", "no filter", "no check", "
 class Config:
     """Everything that decides the numbers of a run."""
 
+    READS = ("model", "benchmark")
+
     model: str = ""
     """The model that is edited: a folder, a .gguf file or a hub id. Required."""
     benchmark: str = "world"

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -166,9 +167,11 @@ class RunFolder:
                 )
             for name, digest in old.get("inputs", {}).items():
                 if inputs.get(name, digest) != digest:
+                    value = attrgetter(name)(config)
+                    named = ", ".join(map(str, value)) if isinstance(value, tuple) else value
                     raise UserError(
-                        f"{self.folder} holds a run with other {name}: they were changed since; choose another --out, or bring "
-                        "them back"
+                        f"{name}: {named} has changed since the run in {self.folder} began; bring back what it was, choose "
+                        "another --out, or remove that folder to start over"
                     )
         elif self.folder.exists() and (not self.folder.is_dir() or any(map(_is_content, self.folder.iterdir()))):
             raise UserError(f"{self.folder} exists and is no run folder (it has no config.json); choose another --out")

@@ -36,6 +36,8 @@ class Search:
     The defaults are those that the field's usual evaluations take for llama-2-7b.
     """
 
+    READS = ("statistics_text",)  # files, see ``inputs`` in experiments/_run.py
+
     steps: int = 25
     """Adam steps of the search at most."""
     learning_rate: float = 0.5

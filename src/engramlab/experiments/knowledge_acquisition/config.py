@@ -67,6 +67,8 @@ class Optimizer:
 class Config(FactOptions):
     """Everything that decides the numbers of a run. Several models, batches, rates, ... make one part each, to compare."""
 
+    READS = ("model", "stream", "inject", "tokenizer")
+
     model: tuple[str, ...] = ("tiny",)
     """Checkpoints (a folder, a .gguf file, owner/name or owner/name@revision), or named sizes, first
     trained on the stream."""

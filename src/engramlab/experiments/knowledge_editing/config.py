@@ -31,6 +31,8 @@ Hyperparameters: Any = dataclasses.make_dataclass(
 class Config(FactOptions):
     """Everything that decides the numbers of a run."""
 
+    READS = ("model", "benchmark")
+
     model: str = ""
     """The model to edit: a folder, a .gguf file or a hub id."""
     methods: tuple[str, ...] = ("ft-m", "lora", "rome", "memit")
