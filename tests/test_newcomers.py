@@ -322,7 +322,7 @@ def test_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert [row["counted"] for row in summary["rows"]] == [0, 1, 2, 3, 4]
         assert "counted" in (tmp_path / "run" / "report.html").read_text()
         cli.main(["list"])
-        assert "counting  (presets: tiny, far)" in capsys.readouterr().out
+        assert "Presets: tiny, far." in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from engramlab import cli
 from engramlab.base import registry
 from engramlab.base.errors import UserError
 from engramlab.base.terminal import guarded, visible
+from engramlab.cli._help import Option, columns, paragraphs
 
 _START = """engramlab: how language models store, acquire and edit facts
 
@@ -17,13 +18,14 @@ usage: engramlab COMMAND ...
 
 commands
 """
-_END = """
-first steps
-  engramlab run knowledge-extraction --preset tiny --out runs/demo
-  engramlab report runs/demo
-  engramlab corpus bios --variant multi5+permute --people 1000 --seed 0 --out corpora/bios
-  engramlab edit --model MODEL --prompt "The capital of France is" --subject France --target Rome --out edited/
-  engramlab COMMAND --help   what a command does and every option it has
+_END = """First steps:
+
+    engramlab run knowledge-extraction --preset tiny --out runs/demo
+    engramlab edit --model MODEL --prompt "The capital of France is" --subject France --target Rome --out edited/
+    engramlab probe --model MODEL --facts my_facts.csv
+    engramlab example facts > my_facts.csv
+
+engramlab COMMAND --help says what a command does and shows its options.
 """
 
 
@@ -54,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _help() -> str:
     """The first paragraphs of all commands' docstrings, in two columns."""
-    lines = []
+    lines: list[str] = []
     for name in registry.names(cli):
-        first = (registry.load(cli, name, "command").__doc__ or name).split("\n\n")[0]
+        first = (registry.about(cli, name) or name).split("\n\n")[0]
         for line in first.strip().splitlines():
             usage, _, about = line.partition("  ")
-            lines.append(f"  {usage.strip():<26} {about.strip()}".rstrip())
-    return _START + "\n".join(lines) + "\n" + _END
+            lines += Option(usage.strip(), "", about.strip()).lines(columns(), at=30)
+    return _START + "\n".join([*lines, "", *paragraphs(_END, columns())])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from engramlab.cli._help import Option
 from engramlab.cli._words import help_of, parse, take
 
 _SHOWN = 20
@@ -25,7 +26,8 @@ def main(given: list[str]) -> None:
     from engramlab.files.writing import write_json
 
     given, out = take(given or ["--help"], "--out")
-    made = forecast(parse(PlanOptions, "plan", given, description=help_of(__doc__)))
+    also = [Option("--out", "FILE", "Keeps everything that was found, as JSON.")]
+    made = forecast(parse(PlanOptions, "plan --run RUN", given, description=help_of(__doc__), also=also))
     console = Console()
 
     def show(title: str, rows: list[dict[str, Any]]) -> None:

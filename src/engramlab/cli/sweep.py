@@ -18,7 +18,8 @@ from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.base.options import at_least
-from engramlab.cli._words import help_of, no_name_yet, parse, take
+from engramlab.cli._words import help_of, no_name_yet, parse, show_help, take
+from engramlab.cli.run import experiments_there
 
 GOES_ON = True
 
@@ -57,18 +58,14 @@ def main(given: list[str]) -> None:
     from engramlab import experiments
 
     if no_name_yet(given):
-        print(f"{help_of(__doc__)}\n\nexperiments: {', '.join(experiments.names())}")
+        show_help(f"{__doc__}\n\nExperiments:", experiments_there())
         return
-    import tyro
-
     from engramlab.files import runs
     from engramlab.sweeps import cells as plan
 
     name, module = given[0], experiments.load(given[0])
     rest, probe_options = take(given[1:], "--probe-options")  # its value begins with dashes
-    options, words = tyro.cli(
-        Options, prog=f"engramlab sweep {name}", args=rest, return_unknown_args=True, description=help_of(__doc__)
-    )
+    options, words = parse(Options, f"sweep {name} --out DIR", rest, description=help_of(__doc__), others=True)
     if options.out is None:
         raise UserError(
             f"engramlab sweep {name} needs --out DIR: where the sweep is kept, for example --out runs/sweep"

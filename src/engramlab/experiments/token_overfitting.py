@@ -47,6 +47,11 @@ class Config:
     """Everything that decides the numbers of a run."""
 
     READS = ("model", "benchmark")
+    BASIC = (
+        ("what is edited", ("model", "benchmark", "limit", "known_only")),
+        ("how", ("method", "steps", "learning_rate", "settings")),
+        ("numbers", ("dtype", "seed")),
+    )
 
     model: str = ""
     """The model that is edited: a folder, a .gguf file or a hub id. Required."""

@@ -26,6 +26,11 @@ class Config(Source):
     for other models."""
 
     READS = ("model",)
+    BASIC = (
+        ("what is probed", ("model", "facts", "key", "templates", "variants")),
+        ("how", ("probes", "at", "controls", "q.recipe.steps", "p.recipe.steps")),
+        ("numbers", ("seed",)),
+    )
 
     model: tuple[str, ...] = ()
     """What to probe: folders of knowledge-extraction runs (every variant's pretrained model), model folders, .gguf files, hub

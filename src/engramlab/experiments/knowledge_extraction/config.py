@@ -84,6 +84,11 @@ class Config(Source):
     """Everything that decides the numbers of a run."""
 
     READS = ("text", "tokenizer")
+    BASIC = (
+        ("what is read and asked", ("facts", "key", "templates", "people", "variants")),
+        ("training", ("model.name", "pretrain.steps", "finetune.recipe.steps", "mode")),
+        ("numbers", ("seed", "precision")),
+    )
 
     variants: tuple[str, ...] = ("single", "multi5+permute")
     """Corpora about the same subjects, each with a model of its own."""
