@@ -37,7 +37,7 @@ def page() -> str:
     """The whole page."""
     os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
     parts = [
-        "# Commands\n\nDrawn from `--help` of each, and from `--help-all` of experiments, whose `--help` shows the options that matter most.\n"
+        "# Commands\n\nDrawn from `--help` of each; of experiments from `--help-all`, as `--help` shows fewer options.\n"
     ]
     for words in commands():
         name = " ".join(("engramlab", *words))

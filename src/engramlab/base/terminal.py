@@ -30,7 +30,13 @@ def visible(text: str) -> str:
 
 
 class Console(rich.console.Console):
-    """A rich console that styles what it prints and shows control characters of the text itself as `visible` does."""
+    """A rich console that styles what it prints and shows control characters of the text itself as `visible` does.
+
+    Attributes:
+        whole: of a run of several stages, how long it has left, see ``base/progress.py``.
+    """
+
+    whole: Any = None
 
     def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

@@ -80,6 +80,15 @@ def show_help(doc: str | None, options: Sequence[Option] = ()) -> None:
     print("\n".join([*paragraphs(help_of(doc), width), *(line for one in options for line in one.lines(width))]))
 
 
+def starting() -> None:
+    """Loads the libraries that models need, and says so where it takes more than a second."""
+    from engramlab.base.progress import ProgressBar
+
+    with ProgressBar("starting", None, after=1.0):
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+
+
 def wants_help(given: Sequence[str]) -> bool:
     """Is help asked for?"""
     return any(word in ("-h", "--help", "--help-all") for word in given)

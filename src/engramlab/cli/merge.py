@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engramlab.base.errors import UserError
-from engramlab.cli._words import help_of, parse, take
+from engramlab.cli._words import help_of, parse, starting, take
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ def main(given: list[str]) -> None:
     options = parse(Options, "merge DIR DIR --out DIR", rest, positional=True, description=help_of(__doc__))
     if out is None:
         raise UserError("engramlab merge needs --out DIR: where the merged model is kept, for example --out merged/")
+    starting()
     from engramlab.base.progress import ProgressBar
     from engramlab.cli import _edit_tables as tables
     from engramlab.editing.folders import merging, opening, saving

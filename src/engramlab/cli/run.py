@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engramlab.base import registry
 from engramlab.base.errors import UserError
+from engramlab.cli import _dry
 from engramlab.cli._help import Option
-from engramlab.cli._words import no_name_yet, parse, show_help, take
+from engramlab.cli._words import no_name_yet, parse, show_help, starting, take, wants_help
 
 GOES_ON = True
 
@@ -32,8 +32,7 @@ def experiments_there() -> list[Option]:
     """The experiments, and in a line what each does."""
     from engramlab import experiments
 
-    firsts = {name: registry.about(experiments, name).splitlines()[0] for name in experiments.names()}
-    return [Option(name, "", first.partition(": ")[2] or first) for name, first in firsts.items()]
+    return [Option(name, "", experiments.about(name)) for name in experiments.names()]
 
 
 def start(
@@ -49,10 +48,13 @@ def start(
     """
     from engramlab import experiments
 
+    if not wants_help(given) and name in experiments.names():
+        starting()
     module = experiments.load(name)
     rest, chosen = take(given, "--preset", preset)
     chosen = experiments.preset_of(module, name, chosen)
     rest, out = take(rest, "--out", out)
+    dry, rest = "--dry-run" in rest, [word for word in rest if word != "--dry-run"]
     config = parse(
         module.Config,
         f"{command} --out DIR" if out is None else command,
@@ -64,6 +66,9 @@ def start(
     if out is None:
         raise UserError(f"engramlab {command} needs --out DIR: where the run is kept, for example --out runs/{chosen}")
     folder = Path(out)
+    if dry:
+        _dry.show(lambda: experiments.run(name, folder, config, preset=chosen))
+        return
     _show(experiments.run(name, folder, config, preset=chosen), folder)
 
 
@@ -74,6 +79,9 @@ def _also(module: Any, preset: str, out: str | None) -> Sequence[Option]:
     return (
         Option("--out", "DIR", f"{where} [{out}]" if out else f"{where} (needed)"),
         Option("--preset", "|".join(module.PRESETS), presets),
+        Option(
+            "--dry-run", "", "Checks all of it and says what would be done, how long it takes here; writes nothing."
+        ),
     )
 
 

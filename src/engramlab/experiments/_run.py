@@ -12,7 +12,8 @@ and what is made before ``with`` may still refuse the run: nothing is written un
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from typing import Any, Self
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.base.progress import Whole
 from engramlab.base.random_access import key as random_key
 from engramlab.base.terminal import Console
 from engramlab.core import models
@@ -53,6 +55,53 @@ def inputs(config: Any, apart: Path | None = None, prefix: str = "") -> dict[str
     return found
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A stage that a run will go through.
+
+    Attributes:
+        label: of its progress bar.
+        steps: optimizer steps, edits, ...
+        rows, length: of a step: rows, and tokens of one (about).
+        make: a model of the size that is trained, where it is known before; on the device of a ``torch.device`` block.
+        weight: how much work a token is, beside those of other stages.
+    """
+
+    label: str
+    steps: int
+    rows: int = 1
+    length: float = 1.0
+    make: Callable[[], nn.Module] | None = None
+    weight: float = 1.0
+
+
+class Tried(BaseException):
+    """What ends a run that was only to be checked: everything has been read, and nothing written."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.experiment)
+        self.run = run
+
+
+_trying: ContextVar[bool] = ContextVar("trying", default=False)
+
+
+def tried(run: Callable[[], Any]) -> Run:
+    """The run that a call would make, with all its options and inputs checked; nothing is written.
+
+    Raises:
+        UserError: what the run would refuse.
+    """
+    token = _trying.set(True)
+    try:
+        run()
+    except Tried as found:
+        return found.run
+    finally:
+        _trying.reset(token)
+    raise UserError("this experiment does not say what it would do")
+
+
 class Run:
     """A run: its config, its folder, the devices, and the tokenizer of models from scratch.
 
@@ -67,6 +116,7 @@ class Run:
 
     Attributes:
         resumed: does the run go on?
+        stages: what it will do, in order, as far as that is known before; progress bars then say how long the run has left.
         kept: a tokenizer that its folder shall keep.
 
     Raises:
@@ -95,6 +145,7 @@ class Run:
         )
         self.resumed = self._place.resumed
         self.kept: Any = None
+        self.stages: list[Planned] = []
 
     @cached_property
     def accelerator(self) -> Any:
@@ -146,6 +197,9 @@ class Run:
         return models.build(size, tokenizer, seed=random_key(self.config.seed, "weights") >> 1, **more)
 
     def __enter__(self) -> Self:
+        if _trying.get():
+            raise Tried(self)
+        self.console.whole = Whole({s.label: s.steps * s.rows * s.length * s.weight for s in self.stages})
         if self.main:
             self._place.open()
             if self.kept is not None and not (self.folder / "tokenizer").exists():

@@ -22,12 +22,12 @@ from typing import Any, Literal
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
 from engramlab.base.options import at_least, once
-from engramlab.base.progress import ProgressBar
+from engramlab.base.progress import Progress, ProgressBar
 from engramlab.base.rows import PROTOCOLS, ROLES
 from engramlab.base.terminal import Console
 from engramlab.core.training import losses
 from engramlab.editing import cases as editing_cases
-from engramlab.experiments._run import Run
+from engramlab.experiments._run import Planned, Run
 from engramlab.files import writing
 
 #: The ablations: a loss, and what of the config's OVERTONE settings is put out of force.
@@ -107,20 +107,27 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     run = Run("token-overfitting", config, out, preset=preset, console=console)
     if not run.main:  # edits are not shared out: the first process makes them
         return {}
-    model, tokenizer = editing_cases.model(config.model, dtype=config.dtype)
-    with ProgressBar("cases the model knows", 1, console=run.console) as bar:
-        chosen = editing_cases.cases(
-            config.benchmark,
-            limit=config.limit,
-            seed=config.seed,
-            part=config.part,
-            known_to=(model, tokenizer) if config.known_only else None,
-            format=config.format,
-            bad=config.bad,
-            progress=bar.to,
-        )
+    found = _cases(config, None)  # a bad file is refused before the model is loaded
+    run.stages = [Planned(f"{config.method}, {name}", len(found.cases)) for name in config.settings]
     with run:
-        return _results(run, model, tokenizer, chosen)
+        model, tokenizer = editing_cases.model(config.model, dtype=config.dtype)
+        if config.known_only:
+            with ProgressBar("cases the model knows", 1, console=run.console) as bar:
+                found = _cases(config, (model, tokenizer), bar.to)
+        return _results(run, model, tokenizer, found)
+
+
+def _cases(config: Config, known_to: Any, progress: Progress | None = None) -> editing_cases.Chosen:
+    return editing_cases.cases(
+        config.benchmark,
+        limit=config.limit,
+        seed=config.seed,
+        part=config.part,
+        known_to=known_to,
+        format=config.format,
+        bad=config.bad,
+        progress=progress,
+    )
 
 
 def check(config: Config) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.base.progress import ProgressBar
 from engramlab.core.models.paths import families
 from engramlab.files.hub import hub_answers
 
@@ -121,7 +122,7 @@ def load(
     if "gguf_file" not in extra:
         extra["use_safetensors"] = True
     try:
-        with quiet():
+        with quiet(), ProgressBar(f"loading {name}", None, after=1.0):
             model, info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **extra)
     except Exception as error:
         raise _refuse("model", name, error) from error

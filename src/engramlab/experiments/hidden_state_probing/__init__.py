@@ -35,6 +35,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     run = Run("hidden-state-probing", config, out, preset=preset, console=console)
     run.alone()
     parts = [Part(run, target) for target in targets(config)]
+    run.stages = [stage for part in parts for stage in part.planned()]
     with run:
         done = [part.results() for part in parts]
         found = {

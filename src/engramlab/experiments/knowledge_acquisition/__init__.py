@@ -37,8 +37,10 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     check(config)
     run = Run(config, out, preset=preset, console=console)
     run.read_stream()
+    parts = [Part(run, part) for part in run.parts]
+    run.stages = list({stage.label: stage for part in parts for stage in part.planned()}.values())
     with run:
         run.begin()
-        training = [row for part in run.parts for row in Part(run, part).results()]
+        training = [row for part in parts for row in part.results()]
         unique = {(row["dataset"], row["stage"]): row for row in training}
         return summarise(run.folder, config, run.parts, list(unique.values()), run.groups)

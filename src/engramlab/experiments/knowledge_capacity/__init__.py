@@ -28,7 +28,9 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     from engramlab.experiments.knowledge_capacity.work import Run
 
     check(config)
-    with Run(config, out, preset=preset, console=console) as run:
+    run = Run(config, out, preset=preset, console=console)
+    run.stages = [run.planned(size, people) for size in config.sizes for people in config.people]
+    with run:
         parts = [run.part(size, people) for size in config.sizes for people in config.people]
         training = [stage for _, stage in parts]
         seconds = sum(stage["seconds"] for stage in training)

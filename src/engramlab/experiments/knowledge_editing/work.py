@@ -47,6 +47,11 @@ class Run(_run.Run):
         )
         # Everything there is, read before the model is loaded: a bad file is refused in a second.
         self.loaded = self._read(limit=None)
+        cases = min(len(self.loaded.cases), config.most or len(self.loaded.cases))
+        self.stages = [
+            _run.Planned(f"{name} ({loss})", cases, weight=getattr(self._hyper(name), "steps", 1))
+            for name, loss in self.parts
+        ]
 
     def _read(self, **more: Any) -> editing_cases.Chosen:
         config = self.config

@@ -40,6 +40,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     parts = [Part(run, data) for data in run.datasets]
     for part in parts:
         part.check()
+    run.stages = [stage for part in parts for stage in part.planned()]
     with run:
         split = run.datasets[0].split
         run.say(
