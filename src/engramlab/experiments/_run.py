@@ -196,9 +196,13 @@ class Run:
         """A model from scratch, its weights of the run's seed; see ``models.build``."""
         return models.build(size, tokenizer, seed=random_key(self.config.seed, "weights") >> 1, **more)
 
-    def __enter__(self) -> Self:
+    def ready(self) -> None:
+        """Everything is checked: a run that was only to be tried ends here, before a model is loaded."""
         if _trying.get():
             raise Tried(self)
+
+    def __enter__(self) -> Self:
+        self.ready()
         self.console.whole = Whole({s.label: s.steps * s.rows * s.length * s.weight for s in self.stages})
         if self.main:
             self._place.open()

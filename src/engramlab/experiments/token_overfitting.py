@@ -109,11 +109,12 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         return {}
     found = _cases(config, None)  # a bad file is refused before the model is loaded
     run.stages = [Planned(f"{config.method}, {name}", len(found.cases)) for name in config.settings]
+    run.ready()
+    model, tokenizer = editing_cases.model(config.model, dtype=config.dtype)
+    if config.known_only:
+        with ProgressBar("cases the model knows", 1, console=run.console) as bar:
+            found = _cases(config, (model, tokenizer), bar.to)
     with run:
-        model, tokenizer = editing_cases.model(config.model, dtype=config.dtype)
-        if config.known_only:
-            with ProgressBar("cases the model knows", 1, console=run.console) as bar:
-                found = _cases(config, (model, tokenizer), bar.to)
         return _results(run, model, tokenizer, found)
 
 
