@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit
 from engramlab.base.progress import NamedProgress, Progress
@@ -41,6 +42,8 @@ class Changed:
         made: the edits that are in the delta.
         failed: those that could not be made, and why.
     """
+
+    __repr__ = brief
 
     delta: Delta
     entry: Installed

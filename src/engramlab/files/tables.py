@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError, nearest
 from engramlab.files import hub
 
@@ -239,6 +240,8 @@ class ColumnTable:
         ".0". Empty where the source has nothing; a tuple of such texts where it has a list.
     places: "line 7" or "record 7", for each row.
     """
+
+    __repr__ = brief
 
     name: str
     columns: Mapping[str, list[Any]]

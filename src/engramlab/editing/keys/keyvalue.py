@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.base.options import check_rules
 from engramlab.base.random_access import key as stream_key
 from engramlab.core import deltas
@@ -122,6 +123,8 @@ class AlignedRows:
         begin: the column of the subjects' last tokens.
         shift: int64 ``[R]``: by how many columns each row was moved.
     """
+
+    __repr__ = brief
 
     requests: Requests
     ids: torch.Tensor

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.progress import ProgressBar
 from engramlab.core import deltas
@@ -42,6 +43,8 @@ class SecondMoment:
         vectors: ``[d, d]``; column ``i`` belongs to ``values[i]``.
         tokens: how many keys it is the mean over.
     """
+
+    __repr__ = brief
 
     values: torch.Tensor
     vectors: torch.Tensor

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from engramlab.base import registry
+from engramlab.base.arrays import brief
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class DecoderLogits:
             if its layers ended there.
         second: ``[n, V]``: its logits behind the second context, after the same target tokens.
     """
+
+    __repr__ = brief
 
     logits: torch.Tensor
     early: Mapping[int, torch.Tensor] = field(default_factory=dict)
