@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 
 import pytest
 
 from engramlab.base import progress
-from engramlab.base.progress import ProgressBar, Whole, clock
+from engramlab.base.progress import ProgressBar, Whole, announced, clock
 from engramlab.base.terminal import Console
 
 
@@ -83,6 +85,22 @@ def test_what_takes_unknown_time_says_so_at_once_unless_it_is_mostly_quick(monke
     with ProgressBar("loading M", None, console=quick, after=3600):
         pass
     assert said(quick) == ""
+
+
+def test_loading_is_announced_though_others_are_silenced(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = io.StringIO()
+    monkeypatch.setattr(progress.sys, "stderr", heard)
+    shown = threading.Event()
+    monkeypatch.setattr(ProgressBar, "_print", lambda self, text: (self.console.print(text), shown.set()))
+
+    @announced("loading")
+    def load(name: str) -> str:
+        with contextlib.redirect_stderr(io.StringIO()):
+            assert shown.wait(60)
+        return name.upper()
+
+    assert load("model") == "MODEL"
+    assert heard.getvalue() == "loading model ...\n"
 
 
 def test_one_bar_at_a_time_in_a_terminal() -> None:

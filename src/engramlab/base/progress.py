@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from rich.progress import Progress as RichProgress
 from rich.progress import ProgressColumn
@@ -22,6 +24,9 @@ _BAR, _NARROW = 24, 8  # characters of the bar, and the fewest
 Progress = Callable[[int, int], None]
 #: Called with (what is being done, how much of it is done, how much there is).
 NamedProgress = Callable[[str, int, int], None]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _live: list[ProgressBar] = []  # a terminal shows one at a time: the innermost
 
@@ -81,7 +86,7 @@ class ProgressBar:
         about: str = "",
         after: float = 0.0,
     ) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(file=sys.stderr)  # as it is now: what it shows may silence others meanwhile
         self.label, self.total, self.done, self.enabled = label, total, done, enabled
         self.about, self.after, self.note = about, after, ""
         self.started = time.monotonic()
@@ -194,6 +199,21 @@ class ProgressBar:
                 _live[-1]._unhide()
         elif kind is None and time.monotonic() - self.started > FIRST_LINE:
             self._print(f"{self.line()}; done" if self.total is not None else self.line())
+
+
+def announced(what: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """A function whose first argument is a name says what it does with it, where that takes more than a second."""
+
+    def decorated(function: Callable[_P, _T]) -> Callable[_P, _T]:
+        @functools.wraps(function)
+        def said(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            named = [*args, *kwargs.values()][0]
+            with ProgressBar(f"{what} {named}", None, after=1.0):
+                return function(*args, **kwargs)
+
+        return said
+
+    return decorated
 
 
 class _Line(ProgressColumn):

@@ -42,7 +42,7 @@ def inputs(config: Any, apart: Path | None = None, prefix: str = "") -> dict[str
     """
     found: dict[str, str] = {}
     reads = {name for kind in type(config).__mro__ for name in vars(kind).get("READS", ())}
-    for field in fields(config):
+    for field in fields(config) if is_dataclass(config) else ():
         value, default = getattr(config, field.name), getattr(type(config), field.name, None)
         if is_dataclass(value):
             found |= inputs(value, apart, f"{prefix}{field.name}.")

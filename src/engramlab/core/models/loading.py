@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.base.progress import ProgressBar
+from engramlab.base.progress import announced
 from engramlab.core.models.paths import families
 from engramlab.files.hub import hub_answers
 
@@ -86,6 +86,7 @@ def load_config(name: str) -> Any:
         raise _refuse("model", name, error) from error
 
 
+@announced("loading the tokenizer of")
 def load_tokenizer(name: str) -> Any:
     """The tokenizer of a folder, GGUF file or hub id (see ``load``); no remote code is run. Raises UserError as that does."""
     from transformers import AutoTokenizer
@@ -101,6 +102,7 @@ def load_tokenizer(name: str) -> Any:
     return tokenizer
 
 
+@announced("loading")
 def load(
     name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device | None = None
 ) -> tuple[nn.Module, Any]:
@@ -122,7 +124,7 @@ def load(
     if "gguf_file" not in extra:
         extra["use_safetensors"] = True
     try:
-        with quiet(), ProgressBar(f"loading {name}", None, after=1.0):
+        with quiet():
             model, info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **extra)
     except Exception as error:
         raise _refuse("model", name, error) from error
