@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with guarded():
             module.main(given)
     except UserError as error:
-        print(f"engramlab: {visible(str(error))}", file=sys.stderr)
+        print(f"engramlab: {visible(str(error)).removeprefix('engramlab ')}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         goes_on = getattr(module, "GOES_ON", False)

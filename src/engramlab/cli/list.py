@@ -1,20 +1,22 @@
 """list [WHAT]                names that other commands take: experiments, methods, losses, benchmarks, ...
 
-usage: engramlab list [experiments|variants|methods|losses|formats|benchmarks|corpora|families]
+usage: engramlab list [experiments|presets|variants|methods|losses|formats|benchmarks|corpora|families]
 
-The names that other commands take, all of them or of one kind: experiments with their presets, the corpus variants of the
+The names that other commands take, all of them or of one kind: experiments, their presets, the corpus variants of the
 storage paper, editing methods, losses, formats of benchmark files, benchmarks that are made, corpora and model families.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from engramlab.base import registry
 from engramlab.base.errors import UserError, nearest
 from engramlab.cli._help import Option, columns
 from engramlab.cli._words import show_help, wants_help
 
+_OTHER = 6  # options of a preset that are shown
 _Names = Iterable[tuple[str, str]]  # each with what it is
 
 
@@ -41,6 +43,28 @@ def _experiments() -> _Names:
 
     for one in experiments_there():
         yield one.name, f"{one.text} Presets: {', '.join(experiments.load(one.name).PRESETS)}."
+
+
+def _presets() -> _Names:
+    from engramlab import experiments
+    from engramlab.files.runs import plain
+
+    for name in experiments.names():
+        module = experiments.load(name)
+        usual = _flat(plain(module.Config()))
+        for preset, config in module.PRESETS.items():
+            other = [
+                f"{option} {value}" for option, value in _flat(plain(config)).items() if usual.get(option) != value
+            ]
+            yield f"{name} --preset {preset}", ", ".join(other[:_OTHER]) + ", ..." * (len(other) > _OTHER) or "as it is"
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Options by dotted name."""
+    if not isinstance(config, dict):
+        return {prefix: config}
+    inner = (_flat(value, f"{prefix}.{name}".lstrip(".")) for name, value in config.items())
+    return {name: value for one in inner for name, value in one.items()}
 
 
 def _variants() -> _Names:
@@ -94,6 +118,7 @@ def _first(doc: str) -> str:
 
 _KINDS: dict[str, tuple[str, Callable[[], _Names]]] = {
     "experiments": ("experiments (engramlab run NAME)", _experiments),
+    "presets": ("presets, and what they set (time and memory here: engramlab run ... --dry-run)", _presets),
     "variants": ("corpus variants (the paper's sixteen; any other numbers work too)", _variants),
     "methods": ("editing methods (engramlab edit --method NAME --help shows the options)", _methods),
     "losses": ("losses (--loss)", _losses),

@@ -48,12 +48,15 @@ def start(
     """
     from engramlab import experiments
 
+    rest, out = take(given, "--out", out)
+    rest, chosen = take(rest, "--preset", preset)
     if not wants_help(given) and name in experiments.names():
+        if out is None:
+            example = f"--out runs/{chosen or 'mine'}"
+            raise UserError(f"engramlab {command} needs --out DIR: where the run is kept, for example {example}")
         starting()
     module = experiments.load(name)
-    rest, chosen = take(given, "--preset", preset)
     chosen = experiments.preset_of(module, name, chosen)
-    rest, out = take(rest, "--out", out)
     dry, rest = "--dry-run" in rest, [word for word in rest if word != "--dry-run"]
     config = parse(
         module.Config,
@@ -63,9 +66,7 @@ def start(
         description=about or module.__doc__ or "",
         also=_also(module, chosen, out),
     )
-    if out is None:
-        raise UserError(f"engramlab {command} needs --out DIR: where the run is kept, for example --out runs/{chosen}")
-    folder = Path(out)
+    folder = Path(str(out))
     if dry:
         _dry.show(lambda: experiments.run(name, folder, config, preset=chosen))
         return
