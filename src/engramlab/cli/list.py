@@ -1,8 +1,8 @@
 """list [WHAT]                names that other commands take: experiments, methods, losses, benchmarks, ...
 
-usage: engramlab list [experiments|presets|variants|methods|losses|formats|benchmarks|corpora|families]
+usage: engramlab list [WHAT]
 
-The names that other commands take, all of them or of one kind: experiments, their presets, the corpus variants of the
+The names that other commands take, all of them or of one kind (methods, say): experiments, their presets, the corpus variants of the
 storage paper, editing methods, losses, formats of benchmark files, benchmarks that are made, corpora and model families.
 """
 

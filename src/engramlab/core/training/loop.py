@@ -22,7 +22,6 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.options import check_rules
 from engramlab.core.forward.hooks import mode
@@ -112,8 +111,6 @@ class Step:
         losses: the loss of each independent problem, before the update, where an objective gave one for each.
         idle: bool, one for each of them: its gradient was exactly zero.
     """
-
-    __repr__ = brief
 
     number: int
     loss: float
