@@ -2,8 +2,8 @@
 
 usage: engramlab list [WHAT]
 
-The names that other commands take, all of them or of one kind (methods, say): experiments, their presets, the corpus variants of the
-storage paper, editing methods, losses, formats of benchmark files, benchmarks that are made, corpora and model families.
+The names that other commands take, all of them or of one kind (methods, say): experiments, their presets, the corpus variants
+of the storage paper, editing methods, losses, formats of benchmark files, benchmarks that are made, corpora and model families.
 """
 
 from __future__ import annotations
