@@ -24,19 +24,21 @@ def commands() -> list[tuple[str, ...]]:
 
 
 def said(words: tuple[str, ...]) -> str:
-    """What ``engramlab WORDS --help`` prints, at 100 columns, without colours."""
+    """What ``engramlab WORDS --help`` (of an experiment or corpus ``--help-all``) prints, at 100 columns, without colours."""
     from engramlab.cli import main
 
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-        main([*words, "--help"])
+        main([*words, "--help-all" if len(words) > 1 else "--help"])
     return "\n".join(line.rstrip() for line in out.getvalue().strip().splitlines())
 
 
 def page() -> str:
     """The whole page."""
     os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    parts = ["# Commands\n\nDrawn from `--help` of each.\n"]
+    parts = [
+        "# Commands\n\nDrawn from `--help` of each; of experiments from `--help-all`, as `--help` shows fewer options.\n"
+    ]
     for words in commands():
         name = " ".join(("engramlab", *words))
         parts.append(f"## `{name}`\n\n```text\n{said(words)}\n```\n")

@@ -17,6 +17,7 @@ import torch
 from tests.support import zoo
 
 import engramlab
+import engramlab as eg
 from engramlab import cli, experiments
 from engramlab.base import registry
 from engramlab.base.errors import UserError
@@ -321,8 +322,11 @@ def test_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert [row["counted"] for row in summary["rows"]] == [0, 1, 2, 3, 4]
         assert "counted" in (tmp_path / "run" / "report.html").read_text()
+        found = eg.run("counting", tmp_path / "again", to=3)
+        assert repr(found).startswith("Summary(counting: 3 rows")
+        assert "counted" in (tmp_path / "again" / "report.html").read_text()
         cli.main(["list"])
-        assert "counting  (presets: tiny, far)" in capsys.readouterr().out
+        assert "Presets: tiny, far." in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

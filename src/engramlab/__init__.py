@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from engramlab.editing.folders.opening import load_model as load_model
     from engramlab.editing.folders.saving import undo as undo
     from engramlab.editing.method import applied as applied
-    from engramlab.experiments import run as run
     from engramlab.measuring.audit import audit as audit
     from engramlab.measuring.candidates import choose as choose
     from engramlab.measuring.questions import ask as ask
     from engramlab.measuring.questions import score as score
     from engramlab.report.page import write_report as write_report
+    from engramlab.running import run as run
 
     __version__: str
 
@@ -53,7 +53,7 @@ _WHERE = {
     "load_model": "editing.folders.opening",
     "undo": "editing.folders.saving",
     "applied": "editing.method",
-    "run": "experiments",
+    "run": "running",
     "audit": "measuring.audit",
     "choose": "measuring.candidates",
     **dict.fromkeys(("ask", "score"), "measuring.questions"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engramlab import cli
 from engramlab.acquisition.counting import count_facts, read_pairs
 from engramlab.acquisition.curves import CurveOptions, read_curves
 from engramlab.acquisition.forecast import PlanOptions, plan
@@ -112,6 +113,11 @@ def test_facts_are_counted_in_a_corpus(tmp_path: Path) -> None:
     assert counts.tolist() == [2, 1, 0]
     assert number == 4
     assert tokens == pytest.approx(sum(len(tokenizer(t, add_special_tokens=False)["input_ids"]) + 1 for t in texts))
+    again = [
+        "Mr. Low, a baker, lives in Lund. He is 40. In Lund Mr. Low is known!\nLund is Mr. Low's town.",
+        "Mr. Low. Lund.",
+    ]
+    assert count_facts([("Mr. Low", "Lund"), ("Mr. Low", "40")], again, tokenizer)[0].tolist() == [4, 1]
     run = write_run(tmp_path / "run")
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
     (tmp_path / "facts.csv").write_text("subject,object\nMr Low,Lund\n")
@@ -152,3 +158,22 @@ def test_the_same_table_as_everywhere_with_its_key_and_its_holes(tmp_path: Path)
     (tmp_path / "products.csv").write_text("no;product;made_in;price\n1;Lamp;Japan;3\n2;Mop;;4\n")
     pairs = [("Lamp", "1"), ("Lamp", "Japan"), ("Lamp", "3"), ("Mop", "2"), ("Mop", "4")]
     assert list(read_pairs(tmp_path / "products.csv", key="product")) == pairs
+
+
+def test_the_plan_counts_statements_and_names_units(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run = write_run(tmp_path / "run")
+    (tmp_path / "corpus.txt").write_text("Mr Low lives in Lund. Lund is where Mr Low lives. In Lund there is Mr Low.\n")
+    (tmp_path / "facts.csv").write_text("subject,object\nMr Low,Lund\nMs High,Oslo\n")
+    cli.main(
+        ["plan", "--run", str(run), "--corpus", str(tmp_path / "corpus.txt"), "--facts", str(tmp_path / "facts.csv")]
+    )
+    said = capsys.readouterr().out
+    (row,) = (line.split() for line in said.splitlines() if line.strip().startswith("Mr Low"))
+    assert row[3] == "3"
+    words = " ".join(said.split())
+    for word in ("times", "stated", "steps", "nats", "Of 2 facts", "1 document, "):
+        assert word in words
+    assert max(map(len, said.splitlines())) <= 80

@@ -50,17 +50,17 @@ def test_every_command_is_a_file_with_its_help(capsys: pytest.CaptureFixture[str
         assert rest.strip()
         for line in first.splitlines():
             usage, about = re.split(r" {2,}", line)
-            assert re.search(rf"^  {re.escape(usage)} +{re.escape(about)}$", said, re.MULTILINE)
+            assert re.search(rf"^  {re.escape(usage)} +\S", said, re.MULTILINE)
+            assert about in " ".join(said.split())
 
 
 def test_each_command_s_help_is_its_docstring(capsys: pytest.CaptureFixture[str]) -> None:
     for name in registry.names(cli):
         with contextlib.suppress(SystemExit):
             cli.main([name, "--help"])
-        said = " ".join(re.sub(r"[│╭╰─╮╯]", " ", capsys.readouterr().out).split())
-        if name != "probe":  # its help is that of the experiment it runs
-            words = " ".join((registry.load(cli, name, "command").__doc__ or "").partition("\n\n")[2].split())
-            assert words in said
+        said = " ".join(capsys.readouterr().out.replace("\\\n", " ").split())
+        for paragraph in (registry.load(cli, name, "command").__doc__ or "").split("\n\n")[1:]:
+            assert paragraph.startswith("usage:") or " ".join(paragraph.split()) in said
 
 
 def test_a_command_is_one_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from tests.support import zoo
 
-from engramlab import cli
+from engramlab import cli, experiments
+from engramlab.base.errors import UserError
 from engramlab.corpora.facts import FactTable
+from engramlab.experiments._run import Run
 
 ROWS = [(f"Zor{i}", ("red", "blue", "green")[i % 3], f"city {i % 4}") for i in range(12)]
 EXTRACTION = (
@@ -82,7 +85,7 @@ def test_one_table_goes_through_all_four_instruments(here: Path) -> None:
     assert injected["experiment"] == "knowledge-acquisition"
 
     for name in ("extraction", "probing", "editing", "acquisition"):
-        assert json.loads(Path(name, "config.json").read_text())["inputs"] == {"facts": digest}
+        assert json.loads(Path(name, "config.json").read_text())["inputs"]["facts"] == digest
 
 
 def test_a_table_with_holes_is_stored_and_probed(here: Path) -> None:
@@ -110,9 +113,60 @@ def test_a_run_does_not_go_on_with_facts_that_were_changed(here: Path, capsys: p
     assert again["benchmark"] == "my_facts.csv"
     changed = Path("my_facts.csv").read_text().replace("Zor0,red", "Zor0,blue")
     Path("my_facts.csv").write_text(changed)
-    assert "holds a run with other facts: they were changed since" in refused(
-        f"knowledge-editing --model model {EDITING} --learn", "editing", capsys
-    )
+    said = refused(f"knowledge-editing --model model {EDITING} --learn", "editing", capsys)
+    assert "facts: my_facts.csv has changed since the run in editing began" in said
+
+
+@pytest.mark.parametrize(
+    ("experiment", "options", "option", "file"),
+    [
+        ("knowledge-extraction", {"templates": "t.txt", "facts": "my_facts.csv"}, "templates", "t.txt"),
+        ("knowledge-extraction", {"questions": "q.tsv", "facts": "my_facts.csv"}, "questions", "q.tsv"),
+        ("knowledge-extraction", {"text": "stream.txt"}, "text", "stream.txt"),
+        ("knowledge-acquisition", {"stream": "stream.txt"}, "stream", "stream.txt"),
+        ("knowledge-acquisition", {"inject": "p.jsonl"}, "inject", "p.jsonl"),
+        ("knowledge-acquisition", {"model": ("tiny", "model")}, "model", "model/config.json"),
+        ("knowledge-editing", {"model": "model"}, "model", "model/config.json"),
+        ("knowledge-editing", {"benchmark": "e.csv"}, "benchmark", "e.csv"),
+        ("hidden-state-probing", {"model": ("model",)}, "model", "model/config.json"),
+        ("token-overfitting", {"benchmark": "e.csv"}, "benchmark", "e.csv"),
+    ],
+)
+def test_nor_with_any_other_file_that_was_changed(
+    here: Path, experiment: str, options: dict[str, Any], option: str, file: str
+) -> None:
+    (here / "t.txt").write_text("{subject} has the {attribute} {value}.\n")
+    (here / "q.tsv").write_text("colour\tWhat colour is {subject}?\n")
+    for name in ("p.jsonl", "e.csv"):
+        (here / name).write_text("whatever it says\n")
+    options = {
+        name: Path(value) if name in ("facts", "templates", "questions") else value for name, value in options.items()
+    }
+    config = replace(experiments.load(experiment).Config(), **options)
+    with Run(experiment, config, here / "run"):
+        pass
+    assert Run(experiment, config, here / "run").resumed
+    record = json.loads((here / "run" / "config.json").read_text())
+    (here / file).write_text((here / file).read_text() + "\n ")
+    with pytest.raises(UserError, match=f"^{option}: .* has changed since the run in"):
+        Run(experiment, config, here / "run")
+    del record["inputs"][option]  # a run made before that was kept
+    if option in ("templates", "questions"):
+        del record["inputs"]["facts"]
+    (here / "run" / "config.json").write_text(json.dumps(record))
+    assert Run(experiment, config, here / "run").resumed
+
+
+def test_what_an_experiment_says_it_reads_is_an_option_of_it() -> None:
+    def check(config: Any) -> None:
+        for base in type(config).__mro__:
+            assert set(vars(base).get("READS", ())) <= {field.name for field in fields(config)}
+        for field in fields(config):
+            if is_dataclass(value := getattr(config, field.name)):
+                check(value)
+
+    for name in experiments.names():
+        check(experiments.load(name).Config())
 
 
 def test_what_goes_wrong_is_said_before_any_work(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

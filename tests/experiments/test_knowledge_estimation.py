@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from engramlab.base.errors import UserError
 from engramlab.corpora.facts import FactTable
 from engramlab.experiments import knowledge_estimation as estimation
 from engramlab.experiments.knowledge_estimation import asking
+from engramlab.files import records
 
 ROWS = [(f"Zor{i}", ("red", "blue", "green")[i % 3], f"city {i}", "one") for i in range(16)]
 
@@ -64,7 +64,7 @@ def test_every_way_of_asking(model: str, facts: Path, tmp_path: Path, capsys: py
     answers = pq.read_table(out / "home" / "answers.parquet").to_pylist()
     of = [a["right"] for a in answers if (a["way"], a["shown"], a["control"]) == ("list", 6, None)]
     assert np.mean(of) == pytest.approx(lists[-1]["accuracy"])
-    assert json.loads((out / "summary.json").read_text()) == summary
+    assert records.read_record(out / "summary.json") == summary
 
     (out / "summary.json").unlink()
     (out / "colour" / "done.json").unlink()  # as if killed in between

@@ -57,7 +57,9 @@ def test_no_word_is_broken_at_eighty_columns(experiment: str, tmp_path: Path) ->
     narrow, wide = printed(found, 80), printed(found, 400)
     assert max(map(len, narrow.splitlines())) <= 80
     words = [set(re.findall(r"[^\s─]+", text)) for text in (narrow, wide)]
-    assert words[0] - words[1] <= {"(continued)", "In", "every", "row,"} | {w for w in words[0] if w.endswith((".", ";", ":"))}
+    assert words[0] - words[1] <= {"(continued)", "In", "every", "row,"} | {
+        w for w in words[0] if w.endswith((".", ";", ":"))
+    }
 
 
 def test_a_table_too_wide_is_several() -> None:

@@ -14,13 +14,16 @@ from engramlab.corpora.facts import FactTable
 from engramlab.files import tables
 from engramlab.reading import read_passages
 
+_SENTENCES = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 SAMPLED = 1_000  # documents that tokens per character are measured on
 
 
 def count_facts(
     pairs: Sequence[tuple[str, str]], texts: Iterable[str], tokenizer: Any
 ) -> tuple[np.ndarray, float, int]:
-    """How many texts hold both subject and object of each pair, as whole words.
+    """How often the texts state each pair: sentences that hold both subject and object, as whole words.
+
+    A text that holds both, but in no one sentence (the subject may be a pronoun there), counts as one statement.
 
     Returns:
         float64 ``[F]`` counts; tokens of all texts, estimated by those of the first ones; how many texts there are.
@@ -43,10 +46,18 @@ def count_facts(
         for word in set(re.findall(r"\w+", text)) & by_word.keys():
             for i in by_word[word]:
                 subject, target = pairs[i]
-                counts[i] += _holds(text, subject) and _holds(text, target)
+                if _holds(text, subject) and _holds(text, target):
+                    counts[i] += _sentences_with(text, subject, target) or 1
     if not number:
         raise UserError("corpus: holds no text")
     return counts, characters * sampled_tokens / max(sampled, 1), number
+
+
+def _sentences_with(text: str, subject: str, target: str) -> int:
+    """Sentences that hold both; a full stop in either, as in "Mr. Low", ends none."""
+    for mark, words in (("\1", subject), ("\2", target)):
+        text = re.sub(rf"(?<!\w){re.escape(words)}(?!\w)", mark, text)
+    return sum("\1" in part and "\2" in part for part in _SENTENCES.split(text))
 
 
 def _holds(text: str, words: str) -> bool:

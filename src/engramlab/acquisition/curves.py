@@ -12,6 +12,7 @@ import numpy as np
 from engramlab.acquisition import decay, dynamics
 from engramlab.acquisition.measuring import read_measurements
 from engramlab.acquisition.schedule import Group
+from engramlab.base.arrays import brief
 from engramlab.files import records
 
 CURVE_POINTS = 400  # states of a group's mean curve in curves.json
@@ -48,6 +49,8 @@ class Curves:
         queries: one a row, as ``queries.json`` has them.
         total: the last state.
     """
+
+    __repr__ = brief
 
     steps: np.ndarray
     logprobs: np.ndarray
@@ -98,6 +101,8 @@ class Slice:
         maxima: int64 ``[Q, N]``.
         before: float64 ``[Q]``, log-probability at the first injection.
     """
+
+    __repr__ = brief
 
     rows: np.ndarray
     passages: list[str]

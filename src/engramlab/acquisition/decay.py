@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engramlab.base import bootstrap
-from engramlab.base.arrays import Booleans, Floats, Integers
+from engramlab.base.arrays import Booleans, Floats, Integers, brief
 
 
 def inliers(values: npt.ArrayLike, factor: float = 1.5, *, axis: int | None = 0) -> Booleans:
@@ -45,6 +45,8 @@ class GroupMean:
         mean: float64 ``[T]``; NaN where no value is left.
         used, outliers, undefined: int64 ``[T]``: how many values were averaged, left out by the outlier rule, or NaN.
     """
+
+    __repr__ = brief
 
     mean: Floats
     used: Integers
@@ -151,6 +153,8 @@ class DecayBootstrap:
         interval, threshold_interval: percentile intervals of the decay constant and of the threshold in steps.
         level: what part of the resamples the intervals hold.
     """
+
+    __repr__ = brief
 
     decay_constant: Floats
     log10_threshold_steps: Floats

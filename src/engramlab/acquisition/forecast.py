@@ -272,7 +272,7 @@ def _facts(options: PlanOptions, about: dict[str, Any]) -> Facts:
         except ValueError:
             bad = next(row["count"] for row in rows if not re.fullmatch(r"\s*\d+(\.\d*)?\s*", str(row["count"])))
             raise UserError(f"{options.frequencies}: the count {bad!r} is no number") from None
-        return Facts([str(row["fact"]) for row in rows], counts, options.corpus_tokens, "frequencies as given")
+        return Facts([str(row["fact"]) for row in rows], counts, options.corpus_tokens, "Frequencies as given.")
     if options.corpus is None or options.facts is None:
         raise UserError("give --corpus and --facts to count facts in a text, or --frequencies and --corpus-tokens")
     pairs = list(read_pairs(options.facts, options.key))
@@ -281,7 +281,10 @@ def _facts(options: PlanOptions, about: dict[str, Any]) -> Facts:
     counts, tokens, texts = count_facts(
         pairs, documents(options.corpus, options.column), _tokenizer(options.run, about)
     )
-    note = f"a fact is stated by a document with its subject and its object; {texts:,} documents, tokens estimated"
+    note = (
+        f"A statement is a sentence with the fact's subject and its object, or a document with both in different sentences; "
+        f"{texts:,} document{'s' * (texts != 1)}, {tokens:,.0f} tokens (estimated)."
+    )
     return Facts([f"{subject} – {target}" for subject, target in pairs], counts, tokens, note)
 
 

@@ -22,6 +22,7 @@ import torch
 
 from engramlab.acquisition.schedule import Encounter, Group, check_groups, fill_rows, injections_by_step
 from engramlab.base import random_access
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.core.text.batches import IGNORE, Batch, Stream
 from engramlab.core.text.tokens import encode
@@ -48,6 +49,8 @@ class Plan:
         window: tokens a row.
         end: id of the token put behind each passage.
     """
+
+    __repr__ = brief
 
     groups: tuple[Group, ...]
     versions: Versions

@@ -8,7 +8,9 @@ A name is a file's (or sub-package's) with dashes for underscores; files that be
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterator
@@ -40,6 +42,13 @@ def load(package: ModuleType, name: str, what: str) -> ModuleType:
             f"{what} {quoted(name)} is unknown; did you mean {nearest(name, known)!r}? There are: {', '.join(known)}"
         )
     return importlib.import_module(f"{package.__name__}.{name.replace('-', '_')}")
+
+
+def about(package: ModuleType, name: str) -> str:
+    """The docstring of the module of that name, without importing it."""
+    spec = importlib.util.find_spec(f"{package.__name__}.{name.replace('-', '_')}")
+    source = Path(spec.origin).read_text("utf-8") if spec is not None and spec.origin else ""
+    return ast.get_docstring(ast.parse(source)) or ""
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from engramlab.base.errors import UserError
@@ -26,6 +27,9 @@ PLAIN_LOSS, NO_LOSS = "cross-entropy", "none"
 """The loss that others are compared with, and what stands for a method without one."""
 
 
+_SHOWN = 20  # rows of a table in a notebook
+
+
 def protocol_of(row: Row) -> str | None:
     """The protocol of a row, None where it has none of them; runs made before the two spellings became one say
     "teacher-forced"."""
@@ -35,6 +39,17 @@ def protocol_of(row: Row) -> str | None:
 
 class Rows(list[Row]):
     """Rows that one call makes a table of; otherwise a list."""
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self):,} rows: {', '.join(_names(self))})"
+
+    def _repr_html_(self) -> str:
+        """The first rows as a table, for notebooks."""
+        names, shown = _names(self), self[:_SHOWN]
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        body = "".join(f"<tr>{''.join(f'<td>{_cell(row.get(name))}</td>' for name in names)}</tr>" for row in shown)
+        more = f"<p>and {len(self) - _SHOWN:,} more rows</p>" if len(self) > _SHOWN else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
     def to_arrow(self) -> pyarrow.Table:
         """A pyarrow table with a column for every name in any row; None where a row lacks it.
@@ -67,6 +82,26 @@ class Rows(list[Row]):
                 "to_pandas needs pandas, which is not installed: pip install pandas, or take to_arrow"
             ) from None
         return pandas.DataFrame(list(self), columns=_names(self))
+
+
+class Summary(dict[str, Any]):
+    """What a run found: its summary, whose ``rows`` are a table; otherwise a dict."""
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        super().__init__(found)
+        if isinstance(self.get("rows"), list):
+            self["rows"] = Rows(self["rows"])
+
+    def __repr__(self) -> str:
+        return f"Summary({self.get('experiment', '')}: {len(self.get('rows', ())):,} rows, {', '.join(self)})"
+
+    def _repr_html_(self) -> str:
+        rows = self.get("rows")
+        return f"<p>{escape(repr(self))}</p>{rows._repr_html_() if isinstance(rows, Rows) else ''}"
+
+
+def _cell(value: Any) -> str:
+    return escape(f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value))
 
 
 def _names(rows: Iterable[Row]) -> list[str]:

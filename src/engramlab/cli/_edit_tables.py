@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from engramlab.base.progress import NamedProgress, ProgressBar
 from engramlab.base.rows import Row
+from engramlab.base.terminal import Console
 from engramlab.editing.folders.disk import Saved, State
 from engramlab.editing.judge.preview import AFTER, CHAT, FORMS, Scores, holds, kept
 from engramlab.measuring.answers import runs_on

@@ -14,6 +14,8 @@ from engramlab import cli
 from engramlab.base import registry
 from engramlab.base.errors import UserError
 from engramlab.base.interrupts import terminable
+from engramlab.base.terminal import guarded, visible
+from engramlab.cli._help import Option, columns, paragraphs
 
 _START = """engramlab: how language models store, acquire and edit facts
 
@@ -21,13 +23,14 @@ usage: engramlab COMMAND ...
 
 commands
 """
-_END = """
-first steps
-  engramlab run knowledge-extraction --preset tiny --out runs/demo
-  engramlab report runs/demo
-  engramlab corpus bios --variant multi5+permute --people 1000 --seed 0 --out corpora/bios
-  engramlab edit --model MODEL --prompt "The capital of France is" --subject France --target Rome --out edited/
-  engramlab COMMAND --help   what a command does and every option it has
+_END = """First steps:
+
+    engramlab run knowledge-extraction --preset tiny --out runs/demo
+    engramlab edit --model MODEL --prompt "The capital of France is" --subject France --target Rome --out edited/
+    engramlab probe --model MODEL --facts my_facts.csv
+    engramlab example facts > my_facts.csv
+
+engramlab COMMAND --help says what a command does and shows its options.
 """
 
 
@@ -58,10 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(_help())
             return
         module = registry.load(cli, "version" if name == "--version" else name, "command")
-        with terminable():
+        with terminable(), guarded():
             module.main(given)
     except UserError as error:
-        print(f"engramlab: {error}", file=sys.stderr)
+        print(f"engramlab: {visible(str(error)).removeprefix('engramlab ')}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
         goes_on = getattr(module, "GOES_ON", False)
@@ -77,10 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _help() -> str:
     """The first paragraphs of all commands' docstrings, in two columns."""
-    lines = []
+    lines: list[str] = []
     for name in registry.names(cli):
-        first = (registry.load(cli, name, "command").__doc__ or name).split("\n\n")[0]
+        first = (registry.about(cli, name) or name).split("\n\n")[0]
         for line in first.strip().splitlines():
             usage, _, about = line.partition("  ")
-            lines.append(f"  {usage.strip():<26} {about.strip()}".rstrip())
-    return _START + "\n".join(lines) + "\n" + _END
+            lines += Option(usage.strip(), "", about.strip()).lines(columns(), at=30)
+    return _START + "\n".join([*lines, "", *paragraphs(_END, columns())])

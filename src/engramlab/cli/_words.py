@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from engramlab.base.errors import UserError
+from engramlab.cli._help import Option, columns, page, paragraphs
 
 
 def parse(
-    kind: Any, name: str, given: Sequence[str], default: Any = None, *, positional: bool = False, **more: Any
+    kind: Any,
+    name: str,
+    given: Sequence[str],
+    default: Any = None,
+    *,
+    positional: bool = False,
+    description: str = "",
+    also: Sequence[Option] = (),
+    others: bool = False,
 ) -> Any:
-    """A dataclass from command line arguments; ``--help`` and mistakes leave the program.
+    """A dataclass from command line arguments; ``--help``, ``--help-all`` and mistakes leave the program.
 
     Args:
-        kind: the dataclass.
+        kind: the dataclass; see ``cli/_help.py`` for how its options are explained.
         name: the command, as the usage line has it.
         default: an instance whose values are the defaults.
         positional: fields without a default are given by their place, not by ``--name``.
-        more: of ``tyro.cli``, such as ``description``.
+        description: what its help says before the options.
+        also: options that were taken before, for the help.
+        others: words that are no options of it are given back beside it, not refused.
     """
+    if wants_help(given):
+        needed = (field.name.upper() for field in fields(kind) if positional and " " not in name and _needed(field))
+        usage = " ".join((name, *needed, "[options]"))
+        print(page(usage, description, kind, default, also, everything="--help-all" in given, by_place=positional))
+        sys.exit(0)
     import tyro
 
     marker = tyro.conf.PositionalRequiredArgs if positional else tyro.conf.CascadeSubcommandArgs
-    options = more if default is None else {"default": default, **more}
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    if others:
+        options["return_unknown_args"] = True
     return tyro.cli(kind, prog=f"engramlab {name}", args=list(given), config=(marker,), **options)
+
+
+def _needed(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def help_of(doc: str | None) -> str:
@@ -50,9 +74,24 @@ def take(given: list[str], option: str, default: str | None = None) -> tuple[lis
     return rest, value
 
 
+def show_help(doc: str | None, options: Sequence[Option] = ()) -> None:
+    """Prints what a command's docstring says behind its first paragraph, and options or names with what they mean."""
+    width = columns()
+    print("\n".join([*paragraphs(help_of(doc), width), *(line for one in options for line in one.lines(width))]))
+
+
+def starting() -> None:
+    """Loads the libraries that models need, and says so where it takes more than a second."""
+    from engramlab.base.progress import ProgressBar
+
+    with ProgressBar("starting", None, after=1.0):
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+
+
 def wants_help(given: Sequence[str]) -> bool:
     """Is help asked for?"""
-    return any(word in ("-h", "--help") for word in given)
+    return any(word in ("-h", "--help", "--help-all") for word in given)
 
 
 def no_name_yet(given: Sequence[str]) -> bool:

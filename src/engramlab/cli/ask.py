@@ -1,5 +1,7 @@
 """ask --model M "question"     what a model answers, what it would have said otherwise, and which of given answers it prefers
 
+usage: engramlab ask --model MODEL QUESTION ... [options]
+
 Asks a model one or several questions. --decoding says how the answer is chosen: greedy (the likeliest token), sampling, beam,
 dola (the last layer against earlier ones), and with a --context cad (the passage against none) and micd (the passage against an
 irrelevant one); its options go by --config. Beside the answer stands what greedy decoding writes, and what it writes without
@@ -17,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engramlab.base.errors import UserError
-from engramlab.cli._words import help_of, parse, take
+from engramlab.cli._help import Option
+from engramlab.cli._words import help_of, parse, starting, take, wants_help
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,17 @@ class AskOptions:
 
 def main(given: list[str]) -> None:
     """Asks and prints."""
-    import tyro
-
+    if given and not wants_help(given):
+        starting()
     from engramlab.core.forward import decoding
 
     rest, name = take(given or ["--help"], "--decoding", "greedy")
     how = decoding.load(str(name))
-    more: list[Any] = [("questions", tyro.conf.Positional[tuple[str, ...]], field(default=()))]
-    more.append(("config", type(how), field(default=how)))
-    kind = make_dataclass("AskOptions", more, bases=(AskOptions,), frozen=True)
-    about = f"{help_of(__doc__)}\n--decoding is one of {', '.join(decoding.names())}; shown are the options of {name}."
-    options = parse(kind, "ask --model M QUESTION ...", rest, description=about)
+    more: list[Any] = [("questions", tuple[str, ...]), ("config", type(how), field(default=how))]
+    kind = make_dataclass("AskOptions", more, bases=(AskOptions,), frozen=True, kw_only=True)
+    about = f"{help_of(__doc__)}\n\nShown are the options of --decoding {name}."
+    also = [Option("--decoding", "|".join(decoding.names()), "How the answer is chosen. [greedy]")]
+    options = parse(kind, "ask --model MODEL QUESTION ...", rest, positional=True, description=about, also=also)
     if not options.model:
         raise UserError("engramlab ask needs --model: a model folder, a .gguf file, a hub id, or an edited folder")
     if not options.questions:
@@ -110,9 +113,10 @@ def _answer(options: Any, name: str, passage: str, irrelevant: str) -> None:
 
 
 def _show(name: str, row: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from engramlab.base.terminal import Console
 
     table = Table(title=Text(row["prompt"]), title_justify="left", show_header=False)
     for label, text in {name: row["written"], **row.get("otherwise", {})}.items():

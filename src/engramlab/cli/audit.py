@@ -1,7 +1,16 @@
 """audit --model M --facts F  does a model know these facts, and by which way can each be got out?
 
-``engramlab run fact-audit --preset full`` on a table of your own (without --facts on the countries of the world), into
-runs/audit-TABLE unless --out says otherwise. --quick asks in two wordings only. --beside OTHER asks a second model the same.
+usage: engramlab audit --model MODEL --facts TABLE [options]
+
+Each fact of your table is written in several wordings, ranked among its relation's objects, ranked behind lists of other facts,
+and asked for behind a passage that states it. What comes out is its class: extractable, prompt-dependent, latent, recognised or
+unknown, with what chance gives beside it, as facts.csv and as a page. --quick asks in two wordings only; --beside OTHER asks a
+second model the same and shows what it won and lost. Without --facts the countries of the world are asked for.
+
+    engramlab audit --quick --model MODEL --facts countries.csv
+    engramlab audit --model MODEL --beside edited/ --facts countries.csv
+
+It is engramlab run fact-audit --preset full, kept in runs/audit-TABLE unless --out says otherwise.
 """
 
 from __future__ import annotations
@@ -9,16 +18,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from engramlab.cli import run
-from engramlab.cli._words import take, wants_help
+from engramlab.cli._words import help_of, take
 
 GOES_ON = True
 
 
 def main(given: list[str]) -> None:
     """Runs fact-audit."""
-    rest = [word for word in given if word != "--quick"]
-    if rest and not wants_help(rest) and take(rest, "--out")[1] is None:
-        facts = take(rest, "--facts")[1]
-        rest = [*rest, "--out", f"runs/audit-{Path(facts).stem if facts else 'countries'}"]
-    chosen = [] if take(rest, "--preset")[1] else ["--preset", "tiny" if "--quick" in given else "full"]
-    run.main(["fact-audit", *chosen, *(rest or ["--help"])])
+    rest = [word for word in given or ["--help"] if word != "--quick"]
+    facts = take(rest, "--facts")[1]
+    out = f"runs/audit-{Path(facts).stem if facts else 'countries'}"
+    about = help_of(__doc__).partition("\n\n")[2]
+    preset = "tiny" if "--quick" in given else "full"
+    run.start("fact-audit", rest, command="audit", about=about, preset=preset, out=out)

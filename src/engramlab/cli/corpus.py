@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.errors import UserError, nearest
-from engramlab.cli._words import help_of, no_name_yet, parse, take, wants_help
+from engramlab.cli._help import Option
+from engramlab.cli._words import no_name_yet, parse, show_help, take
 from engramlab.files.locks import place
 
 _SHOWN = 20  # defects of each kind
@@ -42,9 +43,8 @@ def main(given: list[str]) -> None:
         name: (config, partial(_export, name)) for name, config in datasets.commands().items()
     } | by_model
     if no_name_yet(given) or given[0] == "check":
-        print(f"{help_of(__doc__)}\n")
-        for name, (config, _) in kinds.items():
-            print(f"{name:8} {(config.__doc__ or '').strip().splitlines()[0]}")
+        firsts = {name: (config.__doc__ or "").strip().splitlines()[0] for name, (config, _) in kinds.items()}
+        show_help(f"{__doc__}\n\nCorpora:", [Option(name, "", first) for name, first in firsts.items()])
         return
     kind, rest = given[0], given[1:]
     if kind not in kinds:
@@ -55,8 +55,9 @@ def main(given: list[str]) -> None:
     for old, new in getattr(datasets.sources().get(kind), "RENAMED", {}).items():
         rest = [new + word.removeprefix(old) if word.split("=")[0] == old else word for word in rest]
     options, write = kinds[kind]
-    config = parse(options, f"corpus {kind} --out DIR", rest)
-    if out is None and not wants_help(rest):
+    also = [Option("--out", "DIR", "The folder to write. (needed)")]
+    config = parse(options, f"corpus {kind} --out DIR", rest, also=also)
+    if out is None:
         raise UserError(f"engramlab corpus {kind} needs --out DIR: the folder to write")
     print(write(config, place(str(out))).resolve())
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from engramlab.base.errors import UserError
 from engramlab.cli import _edit_options
-from engramlab.cli._words import take
+from engramlab.cli._words import starting, take, wants_help
 from engramlab.files.locks import place
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def main(given: list[str]) -> None:
     """Edits, shows the answers before and after, and saves."""
+    if given and not wants_help(given):
+        starting()
     from engramlab.cli import _edit_tables as tables
     from engramlab.core import deltas
     from engramlab.core.training import losses

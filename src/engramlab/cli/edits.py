@@ -8,13 +8,13 @@ The edits that a folder written by engramlab edit holds, oldest first.
 from __future__ import annotations
 
 from engramlab.base.errors import UserError
-from engramlab.cli._words import help_of, wants_help
+from engramlab.cli._words import show_help, wants_help
 
 
 def main(given: list[str]) -> None:
     """Prints the list."""
     if not given or wants_help(given):
-        print(help_of(__doc__))
+        show_help(__doc__)
         return
     if given[0] != "list":
         raise UserError(f"there is no command 'edits {given[0]}'; did you mean 'edits list'?")

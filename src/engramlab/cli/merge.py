@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engramlab.base.errors import UserError
-from engramlab.cli._words import help_of, parse, take
+from engramlab.cli._words import help_of, parse, starting, take
 from engramlab.files.locks import place
 
 
@@ -34,6 +34,7 @@ def main(given: list[str]) -> None:
     if out is None:
         raise UserError("engramlab merge needs --out DIR: where the merged model is kept, for example --out merged/")
     where = place(out)
+    starting()
     from engramlab.base.progress import ProgressBar
     from engramlab.cli import _edit_tables as tables
     from engramlab.editing.folders import merging, opening, saving

@@ -7,17 +7,17 @@ The named sizes that are trained from scratch, the families they come in, and wh
 
 from __future__ import annotations
 
-from engramlab.cli._words import help_of, wants_help
+from engramlab.cli._words import show_help, wants_help
 
 
 def main(given: list[str]) -> None:
     """Prints the table."""
     if wants_help(given):
-        print(help_of(__doc__))
+        show_help(__doc__)
         return
-    from rich.console import Console
     from rich.table import Table
 
+    from engramlab.base.terminal import Console
     from engramlab.core.models import SIZES, buildable
 
     console = Console()

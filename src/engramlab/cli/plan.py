@@ -6,41 +6,69 @@ keeps all of it as JSON.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from engramlab.cli._help import Option
 from engramlab.cli._words import help_of, parse, take
 from engramlab.files.locks import place
 
 _SHOWN = 20
+_FACTS = ("fact", "count", "interval", "verdict", "learnt_at", "tokens", "keeps")
+#: What the columns are called here, with their units.
+_HEADS = {
+    "count": "times stated",
+    "interval": "steps from one to the next",
+    "verdict": "learnt?",
+    "learnt_at": "after steps",
+    "tokens": "after tokens",
+    "keeps": "keeps (nats)",
+    "case": "if",
+    "threshold_steps": "most steps between two statements",
+}
 
 
 def main(given: list[str]) -> None:
     """Prints the forecast, and how far off such forecasts were."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from engramlab.acquisition.forecast import PlanOptions
     from engramlab.acquisition.forecast import plan as forecast
+    from engramlab.base.terminal import Console
     from engramlab.files.writing import write_json
 
     given, out = take(given or ["--help"], "--out")
     where = place(out, folder=False) if out else None
-    made = forecast(parse(PlanOptions, "plan", given, description=help_of(__doc__)))
+    also = [Option("--out", "FILE", "Keeps everything that was found, as JSON.")]
+    made = forecast(parse(PlanOptions, "plan --run RUN", given, description=help_of(__doc__), also=also))
     console = Console()
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
 
     def show(title: str, rows: list[dict[str, Any]]) -> None:
         if not rows:
             return
-        table = Table(*map(str, rows[0]), title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for name, value in rows[0].items():
+            number = isinstance(value, int | float) or name in ("learnt_at", "tokens")
+            table.add_column(_HEADS.get(name, name), justify="right" if number else "left")
         for row in rows:
-            table.add_row(*(_cell(value) for value in row.values()))
+            table.add_row(*(Text(_cell(value)) for value in row.values()))
         console.print(table)
 
-    show(f"Facts, by the law of group {made['group']} at depth {made['depth']}", made["facts"][:_SHOWN])
+    said = {"paraphrase": "said in other words each time", "duplicate": "said in the same words each time"}
+    title = f"Facts, {said.get(made['group'], made['group'])}, known at depth {made['depth']}"
+    show(title, [{name: row[name] for name in _FACTS} for row in made["facts"][:_SHOWN]])
     if len(made["facts"]) > _SHOWN:
-        print(f"… and {len(made['facts']) - _SHOWN} more" + ("" if out else " (--out FILE keeps all of them)"))
-    print("; ".join(f"{name}: {number}" for name, number in made["verdicts"].items()))
+        say(f"… and {len(made['facts']) - _SHOWN} more" + ("" if out else " (--out FILE keeps all of them)"))
+    learnt, late, never = (made["verdicts"][name] for name in ("learnt", "too late", "never"))
+    say(
+        f"Of {len(made['facts'])} facts {learnt} will be learnt in {made['training_tokens']:,.0f} tokens of training, {late} "
+        f"would be in a longer one, and {never} never: what one statement adds is lost again before the next."
+    )
     show("What would change it", made["what_if"])
     for held in dict.fromkeys(row["held"] for row in made["errors"]):
         show(
@@ -48,9 +76,9 @@ def main(given: list[str]) -> None:
             [_error(row) for row in made["errors"] if row["held"] == held],
         )
     if not made["errors"]:
-        print("Not checked on any other run: give one with --held, such as the same model with another interval.")
+        say("Not checked on any other run: give one with --held, such as the same model with another interval.")
     if made["note"]:
-        print(made["note"])
+        say(made["note"])
     if where:
         write_json(where, made)
         print(out)
@@ -64,6 +92,6 @@ def _error(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
+    if value is None or value == math.inf:
         return "–"
     return f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,14 @@
 """probe --model M --facts F  what a model's hidden states say about a table of your own: Q- and P-probing
 
-``engramlab run hidden-state-probing --preset pretrained`` on a table of your own, into runs/probe-TABLE unless --out says
-otherwise.
+usage: engramlab probe --model MODEL --facts TABLE [options]
+
+Can a nearly linear classifier read the facts of your table out of the model's hidden states, at the entity's name alone (Q) and
+in a text about it, before the fact is stated (P)? The table has a row an entity and a column an attribute; half of the entities
+teach the classifiers, the other half judge them, beside the same classifiers on shuffled labels. The model is not changed.
+
+    engramlab probe --model MODEL --facts countries.csv
+
+It is engramlab run hidden-state-probing --preset pretrained, kept in runs/probe-TABLE unless --out says otherwise.
 """
 
 from __future__ import annotations
@@ -10,19 +17,17 @@ from pathlib import Path
 
 from engramlab.base.errors import UserError
 from engramlab.cli import run
-from engramlab.cli._words import take, wants_help
+from engramlab.cli._words import help_of, take, wants_help
 
 GOES_ON = True
 
 
 def main(given: list[str]) -> None:
     """Runs hidden-state-probing."""
-    if given and not wants_help(given):
-        _, facts = take(given, "--facts")
-        if facts is None:
-            raise UserError("engramlab probe needs --facts TABLE: one row an entity, one column an attribute")
-        if take(given, "--out")[1] is None:
-            given = [*given, "--out", f"runs/probe-{Path(facts).stem}"]
     given = given or ["--help"]
-    chosen = [] if take(given, "--preset")[1] else ["--preset", "pretrained"]
-    run.main(["hidden-state-probing", *chosen, *given])
+    facts = take(given, "--facts")[1]
+    if facts is None and not wants_help(given):
+        raise UserError("engramlab probe needs --facts TABLE: one row an entity, one column an attribute")
+    out = f"runs/probe-{Path(facts).stem}" if facts else "runs/probe-TABLE"
+    about = help_of(__doc__).partition("\n\n")[2]
+    run.start("hidden-state-probing", given, command="probe", about=about, preset="pretrained", out=out)

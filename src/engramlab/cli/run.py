@@ -2,16 +2,19 @@
 
 usage: engramlab run EXPERIMENT [--preset NAME] --out DIR [options]
 
-engramlab run EXPERIMENT --help shows the options, with the preset's values as defaults.
+engramlab run EXPERIMENT --help shows the options that matter most, with the preset's values as defaults, --help-all every one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from engramlab.base.errors import UserError
-from engramlab.cli._words import help_of, no_name_yet, parse, take, wants_help
+from engramlab.cli import _dry
+from engramlab.cli._help import Option
+from engramlab.cli._words import no_name_yet, parse, show_help, starting, take, wants_help
 from engramlab.files.locks import place
 
 GOES_ON = True
@@ -19,22 +22,69 @@ GOES_ON = True
 
 def main(given: list[str]) -> None:
     """Runs the experiment, prints its table and writes its page."""
-    from engramlab import experiments
 
     if no_name_yet(given):
-        print(f"{help_of(__doc__)}\n\nexperiments: {', '.join(experiments.names())}")
+        show_help(f"{__doc__}\n\nExperiments:", experiments_there())
         return
-    name, module = given[0], experiments.load(given[0])
-    rest, chosen = take(given[1:], "--preset")
-    preset = experiments.preset_of(module, name, chosen)
-    rest, out = take(rest, "--out")
-    presets = f"Presets: --preset {'|'.join(module.PRESETS)}; shown are the defaults of {preset!r}."
-    described = f"{(module.__doc__ or '').strip()}\n\n{presets}"
-    config = parse(module.Config, f"run {name} --out DIR", rest, default=module.PRESETS[preset], description=described)
-    if out is None and not wants_help(rest):
-        raise UserError(f"engramlab run {name} needs --out DIR: where the run is kept, for example --out runs/{preset}")
+    start(given[0], given[1:], command=f"run {given[0]}")
+
+
+def experiments_there() -> list[Option]:
+    """The experiments, and in a line what each does."""
+    from engramlab import experiments
+
+    return [Option(name, "", experiments.about(name)) for name in experiments.names()]
+
+
+def start(
+    name: str, given: list[str], *, command: str, about: str = "", preset: str | None = None, out: str | None = None
+) -> None:
+    """Reads an experiment's options and runs it.
+
+    Args:
+        command: as the user calls it.
+        about: what its help says; the experiment's docstring by default.
+        preset: where none is given; the experiment's first by default.
+        out: the folder where none is given; it has to be given by default.
+    """
+    from engramlab import experiments
+
+    rest, out = take(given, "--out", out)
+    rest, chosen = take(rest, "--preset", preset)
+    if not wants_help(given) and name in experiments.names():
+        if out is None:
+            example = f"--out runs/{chosen or 'mine'}"
+            raise UserError(f"engramlab {command} needs --out DIR: where the run is kept, for example {example}")
+        starting()
+    module = experiments.load(name)
+    chosen = experiments.preset_of(module, name, chosen)
+    dry, rest = "--dry-run" in rest, [word for word in rest if word != "--dry-run"]
+    config = parse(
+        module.Config,
+        f"{command} --out DIR" if out is None else command,
+        rest,
+        default=module.PRESETS[chosen],
+        description=about or module.__doc__ or "",
+        also=_also(module, chosen, out),
+    )
     folder = place(str(out))
-    _show(experiments.run(name, folder, config, preset=preset), folder)
+    if dry:
+        _dry.show(lambda: experiments.run(name, folder, config, preset=chosen))
+        return
+    _show(experiments.run(name, folder, config, preset=chosen), folder)
+
+
+def _also(module: Any, preset: str, out: str | None) -> Sequence[Option]:
+    """The options of every run, for the help."""
+    where = "Where the run is kept; the same command goes on there after an interruption."
+    presets = f"Values to start from; those of {preset} stand behind the options below."
+    return (
+        Option("--out", "DIR", f"{where} [{out}]" if out else f"{where} (needed)"),
+        Option("--preset", "|".join(module.PRESETS), presets),
+        Option(
+            "--dry-run", "", "Checks all of it and says what would be done, how long it takes here; writes nothing."
+        ),
+    )
 
 
 def _show(summary: dict[str, Any], folder: Path) -> None:
@@ -42,12 +92,11 @@ def _show(summary: dict[str, Any], folder: Path) -> None:
 
     if not PartialState().is_main_process:
         return
-    from rich.console import Console
-
+    from engramlab.base.terminal import Console
     from engramlab.report import print_summary, write_report
 
     console = Console()
     print_summary(summary, console)
     page = write_report([folder], folder / "report.html")
-    console.print(f"\nsummary  {folder / 'summary.json'}", highlight=False, markup=False)
-    console.print(f"report   {page.resolve()}", highlight=False, markup=False)
+    console.print(f"\nsummary  {folder / 'summary.json'}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"report   {page.resolve()}", highlight=False, markup=False, soft_wrap=True)

@@ -18,7 +18,10 @@ from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.base.options import at_least
-from engramlab.cli._words import help_of, no_name_yet, parse, take
+from engramlab.cli import _dry
+from engramlab.cli._help import Option
+from engramlab.cli._words import help_of, no_name_yet, parse, show_help, starting, take, wants_help
+from engramlab.cli.run import experiments_there
 from engramlab.files import locks
 
 GOES_ON = True
@@ -58,18 +61,18 @@ def main(given: list[str]) -> None:
     from engramlab import experiments
 
     if no_name_yet(given):
-        print(f"{help_of(__doc__)}\n\nexperiments: {', '.join(experiments.names())}")
+        show_help(f"{__doc__}\n\nExperiments:", experiments_there())
         return
-    import tyro
-
     from engramlab.files import runs
     from engramlab.sweeps import cells as plan
 
+    if not wants_help(given) and given[0] in experiments.names():
+        starting()
     name, module = given[0], experiments.load(given[0])
     rest, probe_options = take(given[1:], "--probe-options")  # its value begins with dashes
-    options, words = tyro.cli(
-        Options, prog=f"engramlab sweep {name}", args=rest, return_unknown_args=True, description=help_of(__doc__)
-    )
+    also = [Option("--dry-run", "", "Checks all of it and says what would be done, by the first cell; writes nothing.")]
+    usage = f"sweep {name} --out DIR"
+    options, words = parse(Options, usage, rest, description=help_of(__doc__), also=also, others=True)
     if options.out is None:
         raise UserError(
             f"engramlab sweep {name} needs --out DIR: where the sweep is kept, for example --out runs/sweep"
@@ -78,6 +81,7 @@ def main(given: list[str]) -> None:
     options = replace(options, out=out)
     at_least(options, 1, "processes", "threads")
     at_least(options, 0, "retries", "gpus")
+    dry, words = "--dry-run" in words, [word for word in words if word != "--dry-run"]
     preset = experiments.preset_of(module, name, options.preset)
     config = parse(module.Config, f"sweep {name} --out DIR", words, default=module.PRESETS[preset])
     probing = None
@@ -93,12 +97,17 @@ def main(given: list[str]) -> None:
     if check := getattr(module, "check", None):
         for cell in cells:
             check(cell.config)
+    if dry:
+        done = sum(cell.finished for cell in cells)
+        print(f"{len(cells)} cells, {done} of them done: {', '.join(cell.name for cell in cells)}. The first one:")
+        _dry.show(lambda: experiments.run(name, cells[0].folder, cells[0].config, preset=preset))
+        return
     _run(options, name, chosen, cells, place)
 
 
 def _run(options: Options, name: str, chosen: Any, cells: list[Any], place: Any) -> None:
-    from rich.console import Console
 
+    from engramlab.base.terminal import Console
     from engramlab.files import records
     from engramlab.report import print_summary, write_report
     from engramlab.sweeps import work

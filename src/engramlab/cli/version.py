@@ -5,13 +5,13 @@ usage: engramlab version
 
 from __future__ import annotations
 
-from engramlab.cli._words import help_of, wants_help
+from engramlab.cli._words import show_help, wants_help
 
 
 def main(given: list[str]) -> None:
     """Prints one version a line."""
     if wants_help(given):
-        print(help_of(__doc__))
+        show_help(__doc__)
         return
     from engramlab.files.runs import git_commit, versions
 

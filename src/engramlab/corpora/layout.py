@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from engramlab.base.arrays import Integers
+from engramlab.base.arrays import Integers, brief
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Fact, Passage, Span
 
@@ -196,6 +196,8 @@ class Statements:
     texts: n strings. rows, starts, ends, marks: int64[m]: the text, its characters (end exclusive), and the
     mark.
     """
+
+    __repr__ = brief
 
     texts: list[str]
     rows: Integers

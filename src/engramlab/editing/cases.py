@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Query
 from engramlab.base.progress import Progress
@@ -37,6 +38,8 @@ class Chosen(benchmarks.Loaded):
         asked: of how many cases the model was asked the old answers (0 unless only known ones are taken).
         unknown: how many of those it did not know.
     """
+
+    __repr__ = brief
 
     asked: int = 0
     unknown: int = 0

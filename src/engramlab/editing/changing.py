@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit
 from engramlab.base.joining import full_stop
@@ -53,6 +54,8 @@ class Changed:
         parts: the deltas, each with its edits and their rows, and a record of its own in a folder. Several where the method
             makes edits one by one (``SEPARATE``), so that each can be taken back alone.
     """
+
+    __repr__ = brief
 
     delta: Delta
     entry: Several

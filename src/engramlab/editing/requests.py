@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
 from engramlab.core.text.tokens import find_last, join, place, start_tokens, token_span
@@ -33,6 +34,8 @@ class Requests:
         subject_ends: int64 ``[R]``: index of the last token of the subject; -1 where no subject was asked for.
         groups: number of groups.
     """
+
+    __repr__ = brief
 
     ids: torch.Tensor
     keep: torch.Tensor

@@ -33,6 +33,12 @@ def preset_of(module: ModuleType, name: str, chosen: str | None) -> str:
     return preset
 
 
+def about(name: str) -> str:
+    """In a line what an experiment does."""
+    first = (registry.about(sys.modules[__name__], name) or name).splitlines()[0]
+    return first.partition(": ")[2] or first
+
+
 def run(name: str, out: str | Path, config: Any = None, *, preset: str | None = None, **options: Any) -> dict[str, Any]:
     """Runs an experiment into a folder, or goes on with the run there; returns its summary, whose ``rows`` are the result.
 

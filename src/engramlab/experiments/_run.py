@@ -12,20 +12,94 @@ and what is made before ``with`` may still refuse the run: nothing is written un
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.base.progress import Whole
 from engramlab.base.random_access import key as random_key
+from engramlab.base.terminal import Console
 from engramlab.core import models
 from engramlab.core.text import tokenizers
 from engramlab.corpora.facts import FactOptions
-from engramlab.files import locks, records, runs
+from engramlab.files import digests, locks, records, runs
+
+
+def inputs(config: Any, apart: Path | None = None, prefix: str = "") -> dict[str, str]:
+    """Digests of what a config names and others may change, by option.
+
+    Which options those are their classes say: ``READS``, a tuple of names of fields beside them. A field's default is never a
+    file's name. Facts count by what they say, whatever file they are in.
+
+    Args:
+        apart: the run's own folder, which may lie in one of those it reads.
+    """
+    found: dict[str, str] = {}
+    reads = {name for kind in type(config).__mro__ for name in vars(kind).get("READS", ())}
+    for field in fields(config) if is_dataclass(config) else ():
+        value, default = getattr(config, field.name), getattr(type(config), field.name, None)
+        if is_dataclass(value):
+            found |= inputs(value, apart, f"{prefix}{field.name}.")
+        elif field.name in reads and value != default:
+            several = value if isinstance(value, tuple) else (value,)
+            digests_of = [made for one in several if one is not None and (made := digests.digest(one, apart))]
+            found |= {prefix + field.name: " ".join(digests_of)} if digests_of else {}
+    if isinstance(config, FactOptions) and (facts := config.fact_table()) is not None:
+        found["facts"] = facts.digest
+    return found
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage that a run will go through.
+
+    Attributes:
+        label: of its progress bar.
+        steps: optimizer steps, edits, ...
+        rows, length: of a step: rows, and tokens of one (about).
+        make: a model of the size that is trained, where it is known before; on the device of a ``torch.device`` block.
+        weight: how much work a token is, beside those of other stages.
+    """
+
+    label: str
+    steps: int
+    rows: int = 1
+    length: float = 1.0
+    make: Callable[[], nn.Module] | None = None
+    weight: float = 1.0
+
+
+class Tried(BaseException):
+    """What ends a run that was only to be checked: everything has been read, and nothing written."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.experiment)
+        self.run = run
+
+
+_trying: ContextVar[bool] = ContextVar("trying", default=False)
+
+
+def tried(run: Callable[[], Any]) -> Run:
+    """The run that a call would make, with all its options and inputs checked; nothing is written.
+
+    Raises:
+        UserError: what the run would refuse.
+    """
+    token = _trying.set(True)
+    try:
+        run()
+    except Tried as found:
+        return found.run
+    finally:
+        _trying.reset(token)
+    raise UserError("this experiment does not say what it would do")
 
 
 class Run:
@@ -42,6 +116,7 @@ class Run:
 
     Attributes:
         resumed: does the run go on?
+        stages: what it will do, in order, as far as that is known before; progress bars then say how long the run has left.
         kept: a tokenizer that its folder shall keep.
 
     Raises:
@@ -60,17 +135,17 @@ class Run:
     ) -> None:
         self.experiment, self.config, self.folder = experiment, config, locks.place(out)
         self.console = console or Console(stderr=True)
-        facts = config.fact_table() if isinstance(config, FactOptions) else None
         self._place = runs.RunFolder(
             self.folder,
             experiment,
             config,
             preset=preset,
             recorded=recorded,
-            inputs={} if facts is None else {"facts": facts.digest},
+            inputs=inputs(config, self.folder),
         )
         self.resumed = self._place.resumed
         self.kept: Any = None
+        self.stages: list[Planned] = []
 
     @cached_property
     def accelerator(self) -> Any:
@@ -122,7 +197,14 @@ class Run:
         """A model from scratch, its weights of the run's seed; see ``models.build``."""
         return models.build(size, tokenizer, seed=random_key(self.config.seed, "weights") >> 1, **more)
 
+    def ready(self) -> None:
+        """Everything is checked: a run that was only to be tried ends here, before a model is loaded."""
+        if _trying.get():
+            raise Tried(self)
+
     def __enter__(self) -> Self:
+        self.ready()
+        self.console.whole = Whole({s.label: s.steps * s.rows * s.length * s.weight for s in self.stages})
         if self.main:
             self._place.open()
             if self.kept is not None and not (self.folder / "tokenizer").exists():

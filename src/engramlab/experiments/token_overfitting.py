@@ -19,17 +19,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
 from engramlab.base.interrupts import kept
 from engramlab.base.options import at_least, once
-from engramlab.base.progress import ProgressBar
+from engramlab.base.progress import Progress, ProgressBar
 from engramlab.base.rows import PROTOCOLS, ROLES
+from engramlab.base.terminal import Console
 from engramlab.core.training import losses
 from engramlab.editing import cases as editing_cases
-from engramlab.experiments._run import Run
+from engramlab.experiments._run import Planned, Run
 from engramlab.files import records
 
 #: The ablations: a loss, and what of the config's OVERTONE settings is put out of force.
@@ -47,6 +46,13 @@ Setting = Literal["cross-entropy", "full", "no clip", "no filter", "no check", "
 @dataclass(frozen=True)
 class Config:
     """Everything that decides the numbers of a run."""
+
+    READS = ("model", "benchmark")
+    BASIC = (
+        ("what is edited", ("model", "benchmark", "limit", "known_only")),
+        ("how", ("method", "steps", "learning_rate", "settings")),
+        ("numbers", ("dtype", "seed")),
+    )
 
     model: str = ""
     """The model that is edited: a folder, a .gguf file or a hub id. Required."""
@@ -102,20 +108,28 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     run = Run("token-overfitting", config, out, preset=preset, console=console)
     if not run.main:  # edits are not shared out: the first process makes them
         return {}
+    found = _cases(config, None)  # a bad file is refused before the model is loaded
+    run.stages = [Planned(f"{config.method}, {name}", len(found.cases)) for name in config.settings]
+    run.ready()
     model, tokenizer = editing_cases.model(config.model, dtype=config.dtype, methods=(config.method,))
-    with ProgressBar("cases the model knows", 1, console=run.console) as bar:
-        chosen = editing_cases.cases(
-            config.benchmark,
-            limit=config.limit,
-            seed=config.seed,
-            part=config.part,
-            known_to=(model, tokenizer) if config.known_only else None,
-            format=config.format,
-            bad=config.bad,
-            progress=bar.to,
-        )
+    if config.known_only:
+        with ProgressBar("cases the model knows", 1, console=run.console) as bar:
+            found = _cases(config, (model, tokenizer), bar.to)
     with run:
-        return _results(run, model, tokenizer, chosen)
+        return _results(run, model, tokenizer, found)
+
+
+def _cases(config: Config, known_to: Any, progress: Progress | None = None) -> editing_cases.Chosen:
+    return editing_cases.cases(
+        config.benchmark,
+        limit=config.limit,
+        seed=config.seed,
+        part=config.part,
+        known_to=known_to,
+        format=config.format,
+        bad=config.bad,
+        progress=progress,
+    )
 
 
 def check(config: Config) -> None:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +181,11 @@ class RunFolder:
             )
         for name, digest in old.get("inputs", {}).items():
             if self._inputs.get(name, digest) != digest:
+                value = attrgetter(name)(self._config)
+                named = ", ".join(map(str, value)) if isinstance(value, tuple) else value
                 raise UserError(
-                    f"{self.folder} holds a run with other {name}: they were changed since; choose another --out, or bring "
-                    "them back"
+                    f"{name}: {named} has changed since the run in {self.folder} began; bring back what it was, choose "
+                    "another --out, or remove that folder to start over"
                 )
 
     def open(self) -> None:

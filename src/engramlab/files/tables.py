@@ -19,6 +19,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError, listed, nearest, quoted
 from engramlab.files import hub, parquet
 from engramlab.files.parquet import Unreadable
@@ -234,6 +235,8 @@ class ColumnTable:
         a cell that is neither a single value nor a list of them.
     places: "line 7" or "record 7", for each row.
     """
+
+    __repr__ = brief
 
     name: str
     columns: Mapping[str, list[Any]]

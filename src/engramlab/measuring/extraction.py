@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.base.rows import Row
 from engramlab.core.forward.decoding import beam
 from engramlab.core.forward.generation import generate
@@ -34,6 +35,8 @@ class Asked:
         group: str ``[n]``: the group of whom it is about: "train" (P_train), "test" (P_test), ...
         names: names of the attributes.
     """
+
+    __repr__ = brief
 
     sequences: Sequences
     attribute: np.ndarray

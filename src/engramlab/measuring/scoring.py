@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.progress import Progress
 from engramlab.core import deltas
@@ -38,6 +39,8 @@ class Scores:
         marks: int8 ``[total]``: the marks of the tokens.
         predicted: int32 ``[total]``: the token that greedy decoding would choose.
     """
+
+    __repr__ = brief
 
     logprobs: np.ndarray
     ranks: np.ndarray

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from engramlab.base.arrays import brief
 from engramlab.base.random_access import key, permute
 from engramlab.core.text.batches import TokenRows
 from engramlab.core.text.tokens import Sequences
@@ -27,6 +28,8 @@ class Examples:
         places: int64 ``[n, P]``: the tokens whose hidden states are read; ``NOWHERE`` for a place that a text does not have.
         subjects: int64 ``[n]``: whom each text is about.
     """
+
+    __repr__ = brief
 
     texts: Sequences
     places: np.ndarray
@@ -77,6 +80,8 @@ class Tasks:
         labels: int64 ``[tasks, subjects]``, counted from 0; ``UNKNOWN`` where a subject has no such attribute.
         skipped: what cannot be asked: attribute, target and the reason.
     """
+
+    __repr__ = brief
 
     tasks: list[Task]
     labels: np.ndarray

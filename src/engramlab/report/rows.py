@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.rows import Row
 
@@ -28,6 +29,8 @@ class RunData:
         examples: by dataset label, `entries` (texts) and `answers`.
         notes: what could not be read, one sentence each.
     """
+
+    __repr__ = brief
 
     path: Path
     name: str

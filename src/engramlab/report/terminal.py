@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engramlab.base.terminal import Console
 from engramlab.report.page import check, every_row, sections_module
 from engramlab.report.parts import blocks
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from engramlab.base.interrupts import kept
 from engramlab.base.progress import ProgressBar
+from engramlab.base.terminal import Console
 from engramlab.sweeps.cells import Cell, SweepTask
 from engramlab.sweeps.executors import Executor
 

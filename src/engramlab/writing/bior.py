@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.console import Console
 
 from engramlab.base.errors import UserError
 from engramlab.base.options import at_least
 from engramlab.base.progress import ProgressBar
 from engramlab.base.random_access import key, random_words
+from engramlab.base.terminal import Console
 from engramlab.corpora.export import export
 from engramlab.corpora.people import ATTRIBUTES, People, Pools
 from engramlab.corpora.questions import Split

@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.base.options import at_least
 from engramlab.base.progress import ProgressBar
 from engramlab.base.random_access import key
 from engramlab.base.rows import DEPTHS
+from engramlab.base.terminal import Console
 from engramlab.corpora.fictional import QUERIES, Fictional
 from engramlab.corpora.passages import ROLE, PassageRecord, to_jsonl
 from engramlab.files import runs, writing

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 
 import torch
 
+from engramlab.base.arrays import brief
+
 
 @dataclass(frozen=True)
 class Dense:
     """A change of a whole matrix: ``update[out, in]``, float32."""
+
+    __repr__ = brief
 
     update: torch.Tensor
 
@@ -35,6 +39,8 @@ class Dense:
 @dataclass(frozen=True)
 class LowRank:
     """A change of low rank: ``left[out, r] @ right[r, in]``, float32."""
+
+    __repr__ = brief
 
     left: torch.Tensor
     right: torch.Tensor

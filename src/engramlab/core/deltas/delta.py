@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.core.deltas.changes import Change, Dense, LowRank, add
 
 T = TypeVar("T")
@@ -54,6 +55,10 @@ class Delta(ABC):
     routed: ClassVar[bool] = False
     model: str
     continues: Delta | None = None
+
+    def __init_subclass__(cls) -> None:
+        if "__repr__" not in vars(cls):  # a dataclass keeps it
+            cls.__repr__ = brief  # type: ignore[method-assign]
 
     @abstractmethod
     def modifiers(self, model: nn.Module) -> dict[str, Modifier]:

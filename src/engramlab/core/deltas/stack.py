@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.core.deltas.changes import OwnRows
 from engramlab.core.deltas.delta import Delta, Modifier, Route
 
@@ -27,6 +28,8 @@ class Installed:
     Attributes:
         originals: the weights before, by module path; bit for bit what ``remove`` puts back.
     """
+
+    __repr__ = brief
 
     model: nn.Module
     delta: Delta | None

@@ -12,9 +12,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from torch import nn
 
+from engramlab.base.terminal import Console
 from engramlab.files import writing
 
 SWITCH = "ENGRAMLAB_GGUF_CACHE"

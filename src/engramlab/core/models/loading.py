@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.base.progress import announced
 from engramlab.core.models import gguf
 from engramlab.core.models.adapters import adapted_from, merged
 from engramlab.core.models.paths import families
@@ -51,6 +52,7 @@ def load_config(name: str, *, base: str | None = None) -> Any:
         raise refused("model", name, error) from error
 
 
+@announced("loading the tokenizer of")
 def load_tokenizer(name: str, *, base: str | None = None) -> Any:
     """The tokenizer of a folder, GGUF file or hub id (see ``load``). Raises UserError as that does."""
     from transformers import AutoTokenizer
@@ -93,6 +95,7 @@ def check_finite(name: str, model: nn.Module) -> None:
             )
 
 
+@announced("loading")
 def load(
     name: str,
     *,

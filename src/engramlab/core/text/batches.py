@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from engramlab.base import random_access
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.core.text.tokens import Sequences
 
@@ -36,6 +37,8 @@ class Batch:
         source: uint8 ``[B]``: which of the mixed streams a row came from (zeros for a single stream).
         inside: bool ``[B, T]``: which input tokens are not padding; None where all are.
     """
+
+    __repr__ = brief
 
     input_ids: torch.Tensor
     targets: torch.Tensor

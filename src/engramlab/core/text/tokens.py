@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.base.joining import continues_letter
@@ -37,6 +38,8 @@ class Sequences:
         marks: int8 ``[total]``: 0 for plain text; what other values mean is the maker's to say (``attribute + 1`` for the
             tokens of an entry, 1 for the target tokens of a query, ``GAP`` for a lone space before either).
     """
+
+    __repr__ = brief
 
     ids: np.ndarray
     offsets: np.ndarray
@@ -223,6 +226,8 @@ class EncodedQueries:
         prompt_ends: int64 ``[rows]``: index in its row of the last token that a model asked with the prompt alone has read;
             a lone space before the target is written by the model already.
     """
+
+    __repr__ = brief
 
     queries: tuple[Query, ...]
     numbers: np.ndarray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from engramlab.base.errors import UserError, quoted
 from engramlab.corpora.facts.table import FactTable
@@ -13,6 +13,11 @@ from engramlab.corpora.facts.table import FactTable
 @dataclass(frozen=True)
 class FactOptions:
     """A user's facts and their wordings."""
+
+    READS: ClassVar[tuple[str, ...]] = (
+        "templates",
+        "questions",
+    )  # files, see ``inputs`` in experiments/_run.py; the facts are a table
 
     facts: Path | None = None
     """Your own facts: a table (.csv, .tsv, .json, .jsonl or .parquet) with a row an entity and a column an attribute, or with a

@@ -18,6 +18,8 @@ GIVEN, VARIANTS = "corpus", ("bior",)
 class Config:
     """Biographies of made-up people that a chat model has written."""
 
+    READS = ("corpus",)
+
     corpus: Path | None = None
     """A folder written by `engramlab corpus bior`, instead of bioS; its one variant is then called bior."""
     seed: int = 0

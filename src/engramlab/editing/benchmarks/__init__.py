@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Literal
 
 from engramlab.base import registry
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError, at_places, listed, nearest, quoted
 from engramlab.base.facts import Case, Edit
 from engramlab.editing.benchmarks._fields import BadRecord
@@ -35,6 +36,8 @@ Skipped = tuple[int, str, str]
 @dataclass(frozen=True)
 class Loaded:
     """What a file holds: its cases, the records left out, the format it was read as, and which record each case is."""
+
+    __repr__ = brief
 
     cases: list[Case]
     skipped: list[Skipped]

@@ -30,6 +30,7 @@ from typing import Any
 
 import torch
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit, Query
 from engramlab.core.deltas.files import digest_of_file
@@ -92,6 +93,8 @@ class EditRecord:
         rows: before and after, as ``evaluation.judge`` gives them.
         failed: edits that could not be made: ``{"edit", "reason"}``.
     """
+
+    __repr__ = brief
 
     method: str = ""
     loss: str = ""

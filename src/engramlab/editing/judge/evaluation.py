@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Query
 from engramlab.base.progress import Progress
@@ -71,6 +72,8 @@ class Before:
         written: by prompt, what it wrote.
         evidence: by prompt and target (as the query has it: "" for none).
     """
+
+    __repr__ = brief
 
     new_tokens: int
     written: dict[str, str] = field(default_factory=dict)

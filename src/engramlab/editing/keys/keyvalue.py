@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.base.options import check_rules, meant
 from engramlab.base.random_access import key as stream_key
 from engramlab.core import deltas
@@ -37,6 +38,8 @@ class Search:
 
     The defaults are those that the field's usual evaluations take for llama-2-7b.
     """
+
+    READS = ("statistics_text",)  # files, see ``inputs`` in experiments/_run.py
 
     steps: int = 25
     """Adam steps of the search at most."""
@@ -146,6 +149,8 @@ class AlignedRows:
         begin: the column of the subjects' last tokens.
         shift: int64 ``[R]``: by how many columns each row was moved.
     """
+
+    __repr__ = brief
 
     requests: Requests
     ids: torch.Tensor

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.progress import ProgressBar
 from engramlab.core import deltas
@@ -42,6 +43,8 @@ class SecondMoment:
         vectors: ``[d, d]``; column ``i`` belongs to ``values[i]``.
         tokens: how many keys it is the mean over.
     """
+
+    __repr__ = brief
 
     values: torch.Tensor
     vectors: torch.Tensor
@@ -119,7 +122,10 @@ def _collect(
     width = matrix_shape(model, paths[layers[0]])[1]
     totals = {layer: torch.zeros(width, width, dtype=torch.float64, device=device) for layer in layers}
     seen = 0
-    with ProgressBar("second moments of the MLP's keys", tokens, enabled=progress) as bar, mode(model, False):
+    about = (
+        f"Statistics of this model's layers are made once and kept in {source.folder}; the bar says how long it takes."
+    )
+    with ProgressBar("second moments of keys", tokens, enabled=progress, about=about) as bar, mode(model, False):
         for ids, mask in _batches(model, tokenizer, source, tokens):
             ids, mask = ids.to(device), mask.to(device)
             with reading(model, list(paths.values()), mask, until=paths[max(layers)]) as said:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from engramlab.base.arrays import brief
 from engramlab.base.facts import Edit, Query
 from engramlab.core.forward.hooks import frozen, grafting, reading
 from engramlab.core.forward.tails import Tail
@@ -37,6 +38,8 @@ class Values:
         idle: bool ``[B]``: no change was better than none, though there was something to learn.
         steps: int64 ``[B]``: optimizer steps taken.
     """
+
+    __repr__ = brief
 
     change: torch.Tensor
     keys: torch.Tensor

@@ -14,8 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from engramlab.base.terminal import Console
 from engramlab.experiments.fact_audit.config import PRESETS, Config, check
 
 __all__ = ["PRESETS", "Config", "check", "run"]
@@ -30,8 +29,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     Raises:
         UserError: anything about the options, the model, the facts or the folder; checked before the first fact is asked for.
     """
-    from engramlab.experiments._run import Run
-    from engramlab.experiments.fact_audit.work import Audited, comparison, facts_csv
+    from engramlab.experiments._run import Planned, Run
+    from engramlab.experiments.fact_audit.work import Audited, comparison, facts_csv, stage
     from engramlab.measuring.audit import usable
 
     table = check(config)
@@ -41,6 +40,9 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         return {}
     for name, why in left.items():
         run.say(f"{name}: left out, {why}")
+    parts = ["", *(["beside"] if config.beside else [])]
+    run.stages = [Planned(stage(name, part), len(facts)) for part in parts for name, facts in relations.items()]
+    run.ready()
     models = {"": config.model} | ({"beside": config.beside} if config.beside else {})
     loaded = {part: Audited(run, part, name, table, relations) for part, name in models.items()}
     with run:

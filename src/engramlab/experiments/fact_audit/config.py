@@ -14,6 +14,12 @@ from engramlab.measuring.audit import QUICK, Asking
 class Config(FactOptions):
     """Everything that decides the numbers of a run."""
 
+    READS = ("model", "beside")
+    BASIC = (
+        ("what is asked", ("model", "beside", "facts", "key", "attributes")),
+        ("how", ("statement_wordings", "question_wordings", "options", "draws", "decoding", "seed")),
+    )
+
     model: str = ""
     """What is asked: a model folder, a .gguf file, a hub id or an edited folder. Required."""
     beside: str = ""

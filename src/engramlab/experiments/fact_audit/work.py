@@ -94,12 +94,14 @@ class Audited:
 
     def _ask(self, relation: str) -> None:
         began = time.monotonic()
-        label = f"{relation} ({self.part})" if self.part else relation
-        with ProgressBar(label, 1, console=self.run.console) as bar:
+        ways: list[str] = []
+        total = 3 + bool(self.config.draws) + self.config.read
+        with ProgressBar(stage(relation, self.part), 100 * total, console=self.run.console) as bar:
 
-            def said(what: str, done: int, total: int) -> None:
-                bar.label = what
-                bar.to(done, total)
+            def said(what: str, done: int, of: int) -> None:
+                if what not in ways:
+                    ways.append(what)
+                bar.update(100 * (len(ways) - 1) + 100 * done // max(of, 1), what)
 
             self.asker.said = said
             evidence = self.asker.evidence(relation, self.relations[relation])
@@ -112,6 +114,11 @@ class Audited:
             records.write_record(path / "done.json", record)
 
         writing.write_folder(self._done(relation).parent, write)
+
+
+def stage(relation: str, part: str) -> str:
+    """The label of a relation's progress bar."""
+    return f"{relation} ({part})" if part else relation
 
 
 def answers(evidence: Evidence) -> list[Row]:

@@ -14,8 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from engramlab.base.terminal import Console
 from engramlab.experiments.hidden_state_probing.config import PRESETS, Config, check
 
 __all__ = ["PRESETS", "Config", "run"]
@@ -36,6 +35,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     run = Run("hidden-state-probing", config, out, preset=preset, console=console)
     run.alone()
     parts = [Part(run, target) for target in targets(config)]
+    run.stages = [stage for part in parts for stage in part.planned()]
     with run:
         done = [part.results() for part in parts]
         found = {

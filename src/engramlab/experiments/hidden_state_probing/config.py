@@ -25,6 +25,13 @@ class Config(Source):
     """Everything that decides the numbers of a run. A knowledge-extraction run brings its own texts; options about texts are
     for other models."""
 
+    READS = ("model",)
+    BASIC = (
+        ("what is probed", ("model", "facts", "key", "templates", "variants")),
+        ("how", ("probes", "at", "controls", "q.recipe.steps", "p.recipe.steps")),
+        ("numbers", ("seed",)),
+    )
+
     model: tuple[str, ...] = ()
     """What to probe: folders of knowledge-extraction runs (every variant's pretrained model), model folders, .gguf files, hub
     ids."""

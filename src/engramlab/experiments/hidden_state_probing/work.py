@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from engramlab.core.text import tokens
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.training.stage import finished
 from engramlab.corpora.datasets import halved
-from engramlab.experiments._run import Run
+from engramlab.experiments._run import Planned, Run
 from engramlab.experiments.hidden_state_probing.config import Config
 from engramlab.experiments.hidden_state_probing.targets import ProbedModel
 from engramlab.probing import p_probing, q_probing
@@ -37,6 +38,12 @@ class Part:
         self.is_train = split.is_train(np.arange(split.subjects))
         if self.is_train.all():
             raise UserError(f"{target.name}: one subject cannot be split into two groups; there must be at least 2")
+
+    def planned(self) -> Iterator[Planned]:
+        """The probings of this model."""
+        for name in self.config.probes:
+            recipe = getattr(self.config, name.lower()).recipe
+            yield Planned(f"{self.target.name} {name}-probing", recipe.steps, recipe.batch)
 
     def results(self) -> dict[str, Any]:
         """Probes what is not done yet: rows, closer rows, skipped tasks and one training row a probe."""

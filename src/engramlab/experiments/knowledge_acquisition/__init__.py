@@ -16,9 +16,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from engramlab.acquisition.curves import CurveOptions
+from engramlab.base.terminal import Console
 from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, check
 
 __all__ = ["PRESETS", "Config", "CurveOptions", "Fiction", "Optimizer", "run"]
@@ -38,8 +37,10 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     check(config)
     run = Run(config, out, preset=preset, console=console)
     run.read_stream()
+    parts = [Part(run, part) for part in run.parts]
+    run.stages = list({stage.label: stage for part in parts for stage in part.planned()}.values())
     with run:
         run.begin()
-        training = [row for part in run.parts for row in Part(run, part).results()]
+        training = [row for part in parts for row in part.results()]
         unique = {(row["dataset"], row["stage"]): row for row in training}
         return summarise(run.folder, config, run.parts, list(unique.values()), run.groups)

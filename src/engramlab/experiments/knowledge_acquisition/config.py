@@ -67,6 +67,13 @@ class Optimizer:
 class Config(FactOptions):
     """Everything that decides the numbers of a run. Several models, batches, rates, ... make one part each, to compare."""
 
+    READS = ("model", "stream", "inject", "tokenizer")
+    BASIC = (
+        ("what is trained, on what", ("model", "stream", "batch", "window", "learning_rate")),
+        ("what is injected, and how often", ("facts", "inject", "schedule", "interval", "times", "after")),
+        ("numbers", ("seed", "precision")),
+    )
+
     model: tuple[str, ...] = ("tiny",)
     """Checkpoints (a folder, a .gguf file, owner/name or owner/name@revision), or named sizes, first
     trained on the stream."""

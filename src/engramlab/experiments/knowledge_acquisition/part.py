@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from engramlab.base.random_access import key as random_key
 from engramlab.core import models
 from engramlab.core.text import batches
 from engramlab.core.training import checkpoints
+from engramlab.core.training.cost import like
 from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, finished, refuse_explosion
 from engramlab.corpora.passages import all_queries
+from engramlab.experiments._run import Planned
 from engramlab.experiments.knowledge_acquisition.config import Optimizer, PartConfig
 from engramlab.experiments.knowledge_acquisition.setup import Run
 from engramlab.experiments.knowledge_acquisition.summary import states
@@ -47,6 +50,19 @@ class Part:
     def __init__(self, run: Run, about: PartConfig) -> None:
         self.run, self.about, self.config, self.name = run, about, run.config, about.name
         self.tokenised = run.tokenised(about.model)
+
+    def planned(self) -> Iterator[Planned]:
+        """The stages of this part."""
+        config, about, run = self.config, self.about, self.run
+        make: Callable[[], nn.Module] = partial(like, about.model)
+        if models.about(about.model).from_scratch:
+            how = {"family": config.family, "context": config.window}
+            make = partial(run.fresh_model, about.model, self.tokenised.tokenizer, **how)
+            steps = max(map(self._stage_step, config.stage))
+            yield Planned(f"{about.model} pretrain", steps, config.pretrain.batch, config.window, make)
+        elif config.optimizer.warmup:
+            yield Planned(f"{self.name} warm-up", config.optimizer.warmup, about.batch, config.window, make)
+        yield Planned(f"{self.name} injection", about.steps, about.batch, config.window, make)
 
     def results(self) -> list[dict[str, Any]]:
         """The part, from its checkpoint or from the beginning; returns rows about its training."""

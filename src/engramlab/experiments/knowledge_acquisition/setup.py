@@ -6,11 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from engramlab.acquisition.injection import Plan, encode_passages, plan_injections
 from engramlab.acquisition.schedule import Group, make_groups
 from engramlab.base.errors import UserError
+from engramlab.base.terminal import Console
 from engramlab.core import models
 from engramlab.core.text import batches, tokens
 from engramlab.corpora.passages import all_queries

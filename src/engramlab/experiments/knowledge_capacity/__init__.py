@@ -13,8 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from engramlab.base.terminal import Console
 from engramlab.experiments.knowledge_capacity.config import PRESETS, Config, check
 
 __all__ = ["PRESETS", "Config", "check", "run"]
@@ -29,7 +28,9 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     from engramlab.experiments.knowledge_capacity.work import Run
 
     check(config)
-    with Run(config, out, preset=preset, console=console) as run:
+    run = Run(config, out, preset=preset, console=console)
+    run.stages = [run.planned(size, people) for size in config.sizes for people in config.people]
+    with run:
         parts = [run.part(size, people) for size in config.sizes for people in config.people]
         training = [stage for _, stage in parts]
         seconds = sum(stage["seconds"] for stage in training)

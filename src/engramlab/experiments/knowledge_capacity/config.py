@@ -17,6 +17,12 @@ from engramlab.corpora.variants import MAX_ENTRIES
 class Config:
     """Everything that decides the numbers of a run."""
 
+    BASIC = (
+        ("what is read, by what", ("sizes", "people", "exposures", "texts")),
+        ("training", ("recipe.batch", "recipe.learning_rate", "layout", "context")),
+        ("numbers", ("seed", "precision")),
+    )
+
     sizes: tuple[str, ...] = ("1x8", "1x16", "1x32")
     """Sizes of the models: LAYERSxWIDTH, or a name (see `engramlab models`)."""
     people: tuple[int, ...] = (200, 400, 800, 1600)

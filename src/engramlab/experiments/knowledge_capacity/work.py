@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as random_key
+from engramlab.base.terminal import Console
 from engramlab.core import models
 from engramlab.core.text import batches, tokens
 from engramlab.core.text.assembly import TokenTable
@@ -24,6 +25,7 @@ from engramlab.corpora.people import DAYS, MONTHS
 from engramlab.corpora.sources.bios import BiosCorpus, bios
 from engramlab.corpora.sources.bios import Config as BiosConfig
 from engramlab.experiments import _run
+from engramlab.experiments._run import Planned
 from engramlab.experiments.knowledge_capacity import bits
 from engramlab.experiments.knowledge_capacity.config import Config
 from engramlab.measuring import scoring
@@ -88,6 +90,19 @@ class Run(_run.Run):
         if self.config.layout == "packed":
             rows *= (float(self.lengths.mean()) + 1) / self.config.context
         return max(1, math.ceil(rows / self.config.recipe.batch))
+
+    def planned(self, size: str, people: int) -> Planned:
+        """The training of one model."""
+        config, form = self.config, models.shape(size)
+        length = config.context if config.layout == "packed" else float(self.lengths.mean())
+        return Planned(
+            f"{size}-{people}people",
+            self.steps(people),
+            config.recipe.batch,
+            length,
+            partial(self.fresh_model, size, self.tokenizer, family=config.family, context=config.context),
+            weight=form.width * (12 * form.layers * form.width + len(self.tokenizer)),
+        )
 
     def part(self, size: str, people: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Trains one model, unless that is done, and returns its row and what its training cost."""

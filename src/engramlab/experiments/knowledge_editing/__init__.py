@@ -13,8 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from engramlab.base.terminal import Console
 from engramlab.experiments.knowledge_editing.config import PRESETS, Config, check
 
 __all__ = ["PRESETS", "Config", "run"]

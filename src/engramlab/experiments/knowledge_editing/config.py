@@ -31,6 +31,13 @@ Hyperparameters: Any = dataclasses.make_dataclass(
 class Config(FactOptions):
     """Everything that decides the numbers of a run."""
 
+    READS = ("model", "benchmark")
+    BASIC = (
+        ("what is edited", ("model", "facts", "benchmark", "known_only", "limit")),
+        ("how", ("methods", "losses", "setting", "counts")),
+        ("numbers", ("dtype", "device", "seed")),
+    )
+
     model: str = ""
     """The model to edit: a folder, a .gguf file or a hub id."""
     methods: tuple[str, ...] = ("ft-m", "lora", "rome", "memit")

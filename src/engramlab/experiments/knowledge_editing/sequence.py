@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -16,6 +15,7 @@ from torch import nn
 from engramlab.base.facts import Case, Edit
 from engramlab.base.interrupts import heeded
 from engramlab.base.progress import ProgressBar
+from engramlab.base.terminal import Console
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta
 from engramlab.core.deltas import files as deltafiles

@@ -6,11 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from engramlab.base.facts import Case
 from engramlab.base.interrupts import kept
 from engramlab.base.progress import ProgressBar
+from engramlab.base.terminal import Console
 from engramlab.core.text.chat import Chat
 from engramlab.core.training import losses
 from engramlab.editing import benchmarks, method
@@ -46,6 +45,11 @@ class Run(_run.Run):
         )
         # Everything there is, read before the model is loaded: a bad file is refused in a second.
         self.loaded = self._read(limit=None)
+        cases = min(len(self.loaded.cases), config.most or len(self.loaded.cases))
+        self.stages = [
+            _run.Planned(f"{name} ({loss})", cases, weight=getattr(self._hyper(name), "steps", 1))
+            for name, loss in self.parts
+        ]
 
     def _read(self, **more: Any) -> editing_cases.Chosen:
         config = self.config

@@ -15,9 +15,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from engramlab.base.errors import UserError
+from engramlab.base.terminal import Console
 from engramlab.experiments.knowledge_estimation.config import PRESETS, Config, check
 
 __all__ = ["PRESETS", "Config", "check", "run"]
@@ -34,8 +33,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     from engramlab.core import models
     from engramlab.corpora.facts import FactTable
     from engramlab.editing import cases as editing_cases
-    from engramlab.experiments._run import Run
-    from engramlab.experiments.knowledge_estimation.asking import relation_of
+    from engramlab.experiments._run import Planned, Run
+    from engramlab.experiments.knowledge_estimation.asking import askings, relation_of
     from engramlab.experiments.knowledge_estimation.work import check_room, results
 
     check(config)
@@ -50,6 +49,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         raise UserError(
             f"{table.name}: no relation has two objects and a fact to show beside the one that is asked for"
         )
+    run.stages = [Planned(relation.name, len(list(askings(config, table, relation)))) for relation in relations]
+    run.ready()
     model, tokenizer = editing_cases.model(config.model, dtype=config.dtype)
     if models.mask_token(model) is not None:
         raise UserError(f"model {config.model}: is a masked language model, which does not read a list up to its end")

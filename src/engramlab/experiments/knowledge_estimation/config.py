@@ -19,6 +19,12 @@ Place = Literal["spread", "start", "end"]
 class Config(FactOptions):
     """Everything that decides the numbers of a run."""
 
+    READS = ("model",)
+    BASIC = (
+        ("what is asked", ("model", "facts", "key", "attributes", "subjects", "options")),
+        ("how", ("counts", "draws", "forms", "controls", "wordings", "seed")),
+    )
+
     model: str = ""
     """What is asked: a model folder, a .gguf file or a hub id. Required."""
     counts: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50)

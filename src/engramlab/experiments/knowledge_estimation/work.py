@@ -60,7 +60,7 @@ def results(run: Run, model: Any, tokenizer: Any, table: FactTable, relation: Re
         right: list[np.ndarray] = []
         mass: list[np.ndarray] = []
         ties: list[int] = []
-        with ProgressBar(f"{relation.name}: {len(ways)} ways", len(ways), console=run.console) as bar:
+        with ProgressBar(relation.name, len(ways), console=run.console) as bar:
             for asking in ways:
                 one, probable, found = many_shot.ranked(
                     model, tokenizer, asking.contexts, truth, relation.offered, by=config.by

@@ -20,8 +20,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from engramlab.base.terminal import Console
 from engramlab.experiments.knowledge_extraction.config import PRESETS, Config, Finetune, Model, check
 from engramlab.experiments.knowledge_extraction.shared import Run
 from engramlab.experiments.knowledge_extraction.work import Part
@@ -41,6 +40,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     parts = [Part(run, data) for data in run.datasets]
     for part in parts:
         part.check()
+    run.stages = [stage for part in parts for stage in part.planned()]
     with run:
         split = run.datasets[0].split
         run.say(

@@ -19,6 +19,8 @@ Source: Any = datasets.options()  # what the corpora ask for
 class Model:
     """Which network is trained."""
 
+    READS = ("name",)
+
     name: str = "tiny"
     """A size (LAYERSxWIDTH, or a name: see `engramlab models`), trained from scratch;
     or a model folder, a .gguf file or a hub id, trained on."""
@@ -80,6 +82,13 @@ class Finetune:
 @dataclass(frozen=True)
 class Config(Source):
     """Everything that decides the numbers of a run."""
+
+    READS = ("text", "tokenizer")
+    BASIC = (
+        ("what is read and asked", ("facts", "key", "templates", "people", "variants")),
+        ("training", ("model.name", "pretrain.steps", "finetune.recipe.steps", "mode")),
+        ("numbers", ("seed", "precision")),
+    )
 
     variants: tuple[str, ...] = ("single", "multi5+permute")
     """Corpora about the same subjects, each with a model of its own."""

@@ -7,12 +7,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.base.terminal import Console
 from engramlab.core import models
 from engramlab.core.text import tokenizers, tokens
+from engramlab.core.training.cost import like
 from engramlab.corpora.datasets import dataset, variants
 from engramlab.experiments import _run
 from engramlab.experiments.knowledge_extraction.config import Config
@@ -78,6 +79,10 @@ class Run(_run.Run):
             dropout=model.dropout,
             masked=self.masked,
         )
+
+    def outline(self) -> nn.Module:
+        """A model of that shape, with random weights."""
+        return self.first_model() if self.about.from_scratch else like(self.config.model.name)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Writes the model and the tokenizer so that transformers loads both."""

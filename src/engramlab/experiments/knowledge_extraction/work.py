@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from engramlab.core.text.masking import Masked
 from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, evaluation_steps, finished
 from engramlab.corpora.datasets import Dataset
+from engramlab.experiments._run import Planned
 from engramlab.experiments.knowledge_extraction.config import Attempt
 from engramlab.experiments.knowledge_extraction.shared import Run
 from engramlab.experiments.knowledge_extraction.text import windows
@@ -64,6 +65,21 @@ class Part:
         if self.data.written.text:
             self.text = self._read_text()
 
+    def planned(self) -> Iterator[Planned]:
+        """The stages of this part."""
+        config, name = self.config, self.data.name
+        rows = self.length if config.layout == "packed" else _mean_length(self.entries)
+        first = "mixed" if config.mode == "mixed" else "pretrain"
+        yield Planned(f"{name} {first}", config.pretrain.steps, config.pretrain.batch, rows, self.run.outline)
+        asked = _mean_length(self.asking)
+        for stage, attempt in self._attempts() if first == "pretrain" else ():
+            yield Planned(f"{name} {stage}", attempt.recipe.steps, attempt.recipe.batch, asked, self.run.outline)
+
+    def _attempts(self) -> list[tuple[str, Attempt]]:
+        """The finetunings of the grid and their stages' names."""
+        attempts = self.config.finetune.attempts()
+        return [("finetune" if len(attempts) == 1 else f"finetune-{k + 1}", one) for k, one in enumerate(attempts)]
+
     def _read_text(self) -> batches.TokenRows:
         """The unrelated text in rows as long as the entries' rows, so that a share of rows is a share of tokens too."""
         config = self.config
@@ -92,9 +108,7 @@ class Part:
         trained = {stage: self._pretrain(stage)}
         best, settings = stage, {}
         if not mixed:
-            attempts = self.config.finetune.attempts()
-            for number, attempt in enumerate(attempts):
-                name = "finetune" if len(attempts) == 1 else f"finetune-{number + 1}"
+            for name, attempt in self._attempts():
                 trained[name] = self._finetune(name, attempt)
                 if best == stage or _accuracy(trained[name]) > _accuracy(trained[best]):
                     best = name
@@ -310,6 +324,11 @@ class Part:
         }
         records.write_record(folder / "examples.json", examples)
         return {"rows": rows}
+
+
+def _mean_length(table: TokenTable) -> float:
+    """Tokens of its texts, on the average of a sample."""
+    return float(table.tokens(np.unique(np.linspace(0, len(table) - 1, 1000).astype(np.int64))).lengths.mean())
 
 
 def _accuracy(record: dict[str, Any]) -> float:

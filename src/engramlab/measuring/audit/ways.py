@@ -121,10 +121,10 @@ class Asker:
         prompts = [[prompt for _, prompt in of] for of in forms]
         options = list(dict.fromkeys(fact.object for fact in facts))
         truth = np.array([options.index(fact.object) for fact in facts])
-        texts = self._write(f"{relation}: written", prompts, facts)
+        texts = self._write("written", prompts, facts)
         written = self._right(texts, facts)
         offered = self._offered(relation, truth, len(options))
-        scores = self._scores(f"{relation}: ranked", prompts, options, offered)
+        scores = self._scores("ranked", prompts, options, offered)
         lists, shown = self._lists(relation, facts, options, offered)
         return Evidence(
             list(facts),
@@ -214,7 +214,7 @@ class Asker:
             for i, fact in enumerate(facts):
                 list_of = [(facts[k].subject, facts[k].object) for k in (other if i in inside else one)]
                 prompts[i].append(many_shot.context(list_of, fact.subject))
-        return self._scores(f"{relation}: many-shot", prompts, options, offered), shown
+        return self._scores("many-shot", prompts, options, offered), shown
 
     def _fitting(self, relation: str, facts: Sequence[Fact], options: Sequence[str]) -> int:
         """The most facts of a list, up to 50, that there are (twice over) and that fit the model."""
@@ -249,7 +249,7 @@ class Asker:
         said = [words.sentence(fact, words.asking[relation])[0] for fact in facts]
         chosen = [[next((p for k, p in of if k == kind), None) for kind in ("statement", "question")] for of in forms]
         prompts = [[f"{text}\n\n{p}" for p in of if p is not None] for text, of in zip(said, chosen, strict=True)]
-        return self._right(self._write(f"{relation}: read", prompts, facts), facts)
+        return self._right(self._write("read", prompts, facts), facts)
 
     def _invented(self, relation: str, facts: Sequence[Fact], options: Sequence[str]) -> Counter[int]:
         """What is written of made-up subjects, by option."""
@@ -257,7 +257,7 @@ class Asker:
         forms = [
             self.table.wordings.forms(relation, people.name(i), min(self.how.statements, 1), 1) for i in range(INVENTED)
         ]
-        texts = self._write(f"{relation}: made-up subjects", [[p for _, p in of] for of in forms], facts)
+        texts = self._write("made-up subjects", [[p for _, p in of] for of in forms], facts)
         by_object = {fact.object: (fact.object, *fact.aliases) for fact in facts}
         found: Counter[int] = Counter()
         for text in (text for of in texts for text in of):

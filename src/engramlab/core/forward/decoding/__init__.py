@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from engramlab.base import registry
+from engramlab.base.arrays import brief
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class DecoderLogits:
             if its layers ended there.
         beside: ``[n, V]`` each: its logits behind the other contexts, after the same target tokens; see ``Decoding.beside``.
     """
+
+    __repr__ = brief
 
     logits: torch.Tensor
     early: Mapping[int, torch.Tensor] = field(default_factory=dict)
