@@ -164,7 +164,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has(tokenizer: Any, tmp_pat
     written(tmp_path / "fewer", zoo.model("llama", vocabulary=rows - 5), tokenizer)
     written(tmp_path / "more", zoo.model("llama", vocabulary=rows + 30), tokenizer)
     models.load(str(tmp_path / "more"))  # padding up is fine
-    with pytest.raises(UserError, match=rf"makes token .*, but the model has only {rows - 5:,}"):
+    with pytest.raises(UserError, match=rf"makes token .*, but the model's vocabulary has only {rows - 5:,}"):
         models.load(str(tmp_path / "fewer"))
 
 

@@ -80,8 +80,8 @@ def check_vocabulary(name: str, tokenizer: Any, rows: int) -> None:
     for token, number in tokenizer.get_vocab().items():
         if number >= rows and (token not in special or number in used):
             raise UserError(
-                f"model {name!r}: its tokenizer makes token {number:,} ({token!r}), but the model has only {rows:,}; the "
-                "tokenizer is another model's"
+                f"model {name!r}: its tokenizer makes token {number:,} ({token!r}), but the model's vocabulary has only "
+                f"{rows:,}; the tokenizer is another model's"
             )
 
 
