@@ -418,7 +418,7 @@ def test_a_base_that_has_moved_is_named(capsys: pytest.CaptureFixture[str], uned
     engramlab(capsys, "export", "other", "--peft", "adapter", "--base", "moved")
     assert json.loads(Path("adapter/adapter_config.json").read_text())["base_model_name_or_path"] == "moved"
     said = refused(capsys, "edit", "--model", "moved", "--base", "alone", *JAPAN, "--out", "x")
-    assert "--base alone: moved is no folder of edits alone; leave the option out" in said
+    assert "--base alone: moved is no folder of edits alone, and no adapter; leave the option out" in said
 
 
 def test_what_is_said_of_size_and_of_undoing(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:

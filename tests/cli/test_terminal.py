@@ -87,7 +87,7 @@ def test_edits_with_hostile_prompts(capsys: pytest.CaptureFixture[str]) -> None:
         "generated": True,
         "aliases": [],
     }
-    tables.show_edit([row], [HOSTILE], [HOSTILE])
+    tables.show_edit([row], [HOSTILE], [HOSTILE], "ft-m")
     said = capsys.readouterr().out
     assert harmless(said)
     assert r"\x1b" in said
