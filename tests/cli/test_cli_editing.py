@@ -19,11 +19,13 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engramlab import cli
+from engramlab.base.errors import UserError
 from engramlab.cli import _edit_tables as tables
 from engramlab.core import deltas, models
 from engramlab.core.deltas.files import digest_of
+from engramlab.editing import cases as editing_cases
 from engramlab.editing import method
-from engramlab.editing.folders import saving
+from engramlab.editing.folders import opening, saving
 from engramlab.editing.methods import ft_m
 
 FRANCE = ("--prompt", "The capital of France is", "--subject", "France", "--target", "Edo")
@@ -477,3 +479,24 @@ def test_a_tokenizer_from_elsewhere(capsys: pytest.CaptureFixture[str], unedited
     assert "has edits, made with its own" in refused(
         capsys, "edit", "--model", "edited", "--tokenizer", unedited, *FRANCE, "--out", "edited"
     )
+
+
+def test_an_edit_beside_the_weights_is_never_lost(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:
+    """What reads a model by its name reads the edited one, or refuses: never the weights alone."""
+    engramlab(capsys, "edit", "--model", unedited, *FRANCE, *STRONG, "--out", "weights")
+    engramlab(capsys, "edit", "--model", unedited, *FRANCE, "--method", "grace", "--out", "beside")
+    engramlab(capsys, "edit", "--model", unedited, *FRANCE, *STRONG, "--delta-only", "--out", "alone")
+    assert [opening.in_weights(name) for name in ("weights", "beside", "alone", str(unedited))] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+    for name in ("beside", "alone"):
+        assert len(deltas.installed(editing_cases.model(name)[0])) == 1
+        with pytest.raises(UserError, match=f"{name} has edits beside its weights, which training would not see"):
+            opening.require_in_weights("model", name)
+    Path("facts.csv").write_text("name,home\na,b\nc,d\n")
+    extraction = ("run", "knowledge-extraction", "--preset", "tiny", "--facts", "facts.csv", "--out", "run")
+    assert "has edits beside its weights" in refused(capsys, *extraction, "--model.name", "beside")
+    assert not Path("run").exists()

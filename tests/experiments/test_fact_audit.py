@@ -149,6 +149,24 @@ def test_the_command(models: tuple[str, str], facts: Path, tmp_path: Path, monke
     assert "--question-wordings" in capsys.readouterr().out
 
 
+def test_two_runs_side_by_side(models: tuple[str, str], facts: Path, tmp_path: Path, capsys: Any) -> None:
+    for name, out in zip(models, ("before", "after"), strict=True):
+        fact_audit.run(config(name, facts, attributes=("home",), draws=0, read=False), tmp_path / out)
+    runs = [str(tmp_path / "before"), str(tmp_path / "after")]
+    cli.main(["compare", *runs, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["tests"][0]["lost"] >= 6
+    assert len(found["lost"]) >= 6
+    cli.main(["compare", *runs, "--most", "2"])
+    said = capsys.readouterr().out
+    assert f"lost: {len(found['lost'])} facts" in said
+    assert max(map(len, said.splitlines())) <= 80
+    for words in ([runs[0], str(tmp_path)], [runs[0], models[0]]):
+        with pytest.raises(SystemExit):
+            cli.main(["compare", *words])
+        assert "is no finished run: give two runs of engramlab audit" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -164,3 +182,21 @@ def test_what_cannot_be_audited(models: Any, facts: Path, tmp_path: Path, more: 
     with pytest.raises(UserError, match=words):
         fact_audit.run(config(models[0], facts, **more), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_chat_model_is_asked_in_its_template_too(models: tuple[str, str], facts: Path) -> None:
+    from engramlab.core.models import load
+
+    table = FactTable.read(facts)
+    model, tokenizer = load(models[0])
+    homes = audit.usable(table)[0]["home"]
+    plain = audit.Asker(model, tokenizer, table, audit.QUICK).evidence("home", homes)
+    zoo.talking(tokenizer)
+    talked = audit.Asker(model, tokenizer, table, audit.QUICK).evidence("home", homes)
+    assert talked.kinds == [*plain.kinds, "chat"]
+    assert talked.prompts[0][-1].endswith("<|user|>\nWhat is the home of Zor0?<|end|>\n<|assistant|>\n")
+    assert talked.scores.shape[1] == plain.scores.shape[1] + 1
+    np.testing.assert_allclose(talked.scores[:, :-1], plain.scores, atol=1e-3)
+    assert not np.isnan(talked.scores[:, -1]).all()
+    left = audit.Asker(model, tokenizer, table, audit.Asking(1, 1, chat=False)).evidence("home", homes)
+    assert "chat" not in left.kinds

@@ -62,8 +62,11 @@ def model(
     import torch
 
     from engramlab.core import models
+    from engramlab.editing.folders.opening import in_weights, load_model
     from engramlab.editing.method import check_model
 
+    if not in_weights(name):
+        return load_model(name, device=device)
     check_model(name, methods)
     on = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return models.load(name, dtype=getattr(torch, dtype), device=on)

@@ -4,6 +4,6 @@ Everything here reads rows that a run has already written; nothing trains, loads
 """
 
 from engramlab.report.page import write_report
-from engramlab.report.terminal import print_summary
+from engramlab.report.terminal import print_summary, print_tables
 
-__all__ = ["print_summary", "write_report"]
+__all__ = ["print_summary", "print_tables", "write_report"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,16 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
     terminal = getattr(module, "terminal", None)
     check(module, summary, Path("summary.json"))
     tables = terminal(summary) if terminal else every_row(summary.get("rows") or [])
+    print_tables(tables, console)
+    if not tables:
+        console.print("Nothing measured yet: the run is unfinished.")
+
+
+def print_tables(tables: Sequence[blocks.Table], console: Console) -> None:
+    """Prints tables, in parts where the console is narrower than they are."""
     for table in tables:
         for part in fitted(table, console.width):
             console.print(_drawn(part))
-    if not tables:
-        console.print("Nothing measured yet: the run is unfinished.")
 
 
 def fitted(table: blocks.Table, width: int) -> list[blocks.Table]:

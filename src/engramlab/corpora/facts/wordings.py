@@ -90,10 +90,13 @@ class Wordings:
         """Ways of asking for the relation of a subject, each with its kind: at most so many beginnings of sentences
         ("statement"), and the question in so many forms ("question", at most three)."""
         said = self.prompts(relation, subject)[:-1][:statements]
-        bare = self.question(relation, subject)
-        plain = bare.removesuffix("Answer:").strip()
+        bare, plain = self.question(relation, subject), self.plain(relation, subject)
         asked = [bare, f"Question: {plain}\nAnswer:", f"Q: {plain}\nA:"][:questions]
         return [*(("statement", text) for text in said), *(("question", text) for text in dict.fromkeys(asked))]
+
+    def plain(self, relation: str, subject: str) -> str:
+        """The question as a user of a chat model puts it: without "Answer:"."""
+        return self.question(relation, subject).removesuffix("Answer:").strip()
 
     def question(self, relation: str, subject: str) -> str:
         """The question for the relation of a subject."""

@@ -9,6 +9,7 @@ import torch
 
 from engramlab.base.errors import UserError
 from engramlab.core import models
+from engramlab.core.deltas import WeightDelta
 from engramlab.editing.folders import disk, loading, precision
 
 
@@ -48,6 +49,28 @@ def load_model(
     if dtype is not None and dtype != state.dtype:
         raise UserError(f"--dtype {dtype}: the edits in {name} were made in {state.dtype}; leave the option out")
     return loading.load(name, device=at, base=base)
+
+
+def in_weights(name: str) -> bool:
+    """Is all that a model says in its weights, as plain transformers reads them?
+
+    Not in a folder of edits alone, nor in one with edits that stand beside the weights (GRACE's, WISE's, MELO's, IKE's): what
+    reads its weights alone would read the unedited model.
+    """
+    if not disk.is_edited(name):
+        return True
+    state = disk.read(name)
+    kinds = {disk.saved(state, number).kind for number in range(1, state.edits + 1)}
+    return not state.delta_only and kinds <= {WeightDelta.kind}
+
+
+def require_in_weights(option: str, name: str) -> None:
+    """Raises UserError for a model that is more than its weights, where it is to be trained."""
+    if not in_weights(name):
+        raise UserError(
+            f"{option}: {name} has edits beside its weights, which training would not see; give the model without them, or "
+            "edits that are in the weights (ft-m, lora, rome, memit) with the weights"
+        )
 
 
 def place(device: str | None) -> str:

@@ -34,6 +34,8 @@ class Config(FactOptions):
     """Lists of other facts before a fact; 0 shows none, and then no fact is latent."""
     read: bool = True
     """Ask behind a passage that states the fact, too: where that fails, the wording is at fault."""
+    chat: bool = True
+    """Put the question as a message of a user, too, where the model has a chat template."""
     decoding: Literal["greedy", "dola"] = "greedy"
     """How answers are written and options scored."""
     seed: int = 0
@@ -43,7 +45,16 @@ class Config(FactOptions):
 
     def asking(self) -> Asking:
         """The options of the asking."""
-        return Asking(self.statement_wordings, self.question_wordings, self.options, self.draws, self.read, self.seed)
+        how = (
+            self.statement_wordings,
+            self.question_wordings,
+            self.options,
+            self.draws,
+            self.read,
+            self.chat,
+            self.seed,
+        )
+        return Asking(*how)
 
 
 PRESETS = {

@@ -95,7 +95,7 @@ class Audited:
     def _ask(self, relation: str) -> None:
         began = time.monotonic()
         ways: list[str] = []
-        total = 3 + bool(self.config.draws) + self.config.read
+        total = 3 + bool(self.config.draws) + self.config.read + 2 * (self.asker.chat is not None)
         with ProgressBar(stage(relation, self.part), 100 * total, console=self.run.console) as bar:
 
             def said(what: str, done: int, of: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from engramlab.base.errors import UserError
 from engramlab.core import models
 from engramlab.corpora.datasets import Dataset, dataset, recorded, variants
+from engramlab.editing.folders.opening import in_weights, load_model
 from engramlab.experiments.hidden_state_probing.config import Config
 from engramlab.files import records, writing
 
@@ -43,7 +44,7 @@ class ProbedModel:
         """The model and its tokenizer. Raises UserError where the texts were made with another tokenizer than the model's."""
         if Path(self.weights).expanduser().is_dir():
             records.check_sealed(Path(self.weights).expanduser(), "train it again, or take it from a copy")
-        model, tokenizer = models.load(self.weights)
+        model, tokenizer = (models.load if in_weights(self.weights) else load_model)(self.weights)
         if self.tokenizer is not None:
             theirs = models.load_tokenizer(str(self.tokenizer))
             if theirs.get_vocab() != tokenizer.get_vocab():

@@ -13,6 +13,7 @@ from engramlab.base.terminal import Console
 from engramlab.core import models
 from engramlab.core.text import batches, tokens
 from engramlab.corpora.passages import all_queries
+from engramlab.editing.folders.opening import require_in_weights
 from engramlab.experiments import _run
 from engramlab.experiments.knowledge_acquisition.config import Config, PartConfig
 from engramlab.experiments.knowledge_acquisition.data import Material, material, stream_rows
@@ -105,6 +106,7 @@ class Run(_run.Run):
 
     def _check_models(self) -> None:
         for part in self.parts:
+            require_in_weights("model", part.model)
             if (size := models.about(part.model).vocabulary) is not None:
                 models.check_vocabulary(part.model, self.tokenised(part.model).tokenizer, size)
 

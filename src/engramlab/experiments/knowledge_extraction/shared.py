@@ -15,6 +15,7 @@ from engramlab.core import models
 from engramlab.core.text import tokenizers, tokens
 from engramlab.core.training.cost import like
 from engramlab.corpora.datasets import dataset, variants
+from engramlab.editing.folders.opening import require_in_weights
 from engramlab.experiments import _run
 from engramlab.experiments.knowledge_extraction.config import Config
 from engramlab.files.documents import documents
@@ -50,6 +51,7 @@ class Run(_run.Run):
     def _check_objective(self) -> None:
         """A model that is trained on must have been trained the same way."""
         name, wanted = self.config.model.name, self.config.model.objective
+        require_in_weights("model.name", name)
         if not self.about.from_scratch and (there := self.about.objective) != wanted:
             raise UserError(
                 f"model.objective: {name} is a {there} language model; give --model.objective {there}, or a size to train "

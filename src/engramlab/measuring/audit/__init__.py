@@ -84,7 +84,7 @@ def of_relation(evidence: Evidence, seed: int = 0) -> tuple[list[Row], Row]:
     ranks = _mean(classes.below(classes.corrected(evidence.scores)))
     firsts = None if evidence.lists is None else _mean(classes.first(evidence.lists))
     chance = classes.chance(evidence.truth.tolist(), ranks, firsts)
-    asking = np.array([kind == "question" for kind in evidence.kinds])
+    asking = np.array([kind != "statement" for kind in evidence.kinds])
     counts = np.bincount(evidence.truth, minlength=len(evidence.options))
     guesses = {int(np.argmax(counts))} if counts.max() > 1 else set()
     if evidence.invented:

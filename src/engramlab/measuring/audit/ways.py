@@ -16,6 +16,7 @@ from engramlab.base.random_access import key, permute
 from engramlab.core.forward.decoding import Decoding
 from engramlab.core.forward.generation import generate
 from engramlab.core.models import context_limit
+from engramlab.core.text.chat import Chat, has_template
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.people import People
 from engramlab.measuring.answers import is_answer
@@ -39,6 +40,7 @@ class Asking:
         options: objects of the relation that are ranked.
         draws: lists of other facts; 0 shows none.
         read: ask behind a passage that states the fact too.
+        chat: put the question as a message of a user too, where the model has a chat template.
         seed: of options, lists and made-up subjects.
     """
 
@@ -47,6 +49,7 @@ class Asking:
     options: int = 50
     draws: int = 3
     read: bool = True
+    chat: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,7 +67,7 @@ class Evidence:
 
     Attributes:
         facts: that were asked for.
-        kinds: of each wording, "statement" or "question".
+        kinds: of each wording, "statement", "question" or "chat".
         prompts: ``[facts][wordings]``.
         texts: ``[facts][wordings]``, what was written.
         written: bool ``[facts, wordings]``: it is the object.
@@ -112,6 +115,7 @@ class Asker:
         self.model, self.tokenizer, self.table, self.how, self.decoding = model, tokenizer, table, how, decoding
         self.said = said or (lambda what, done, total: None)
         self.there = contexts(model)
+        self.chat = Chat(tokenizer) if how.chat and has_template(tokenizer) else None
 
     def evidence(self, relation: str, facts: Sequence[Fact]) -> Evidence:
         """Everything about these facts, all of one relation with two objects at least."""
@@ -125,6 +129,16 @@ class Asker:
         written = self._right(texts, facts)
         offered = self._offered(relation, truth, len(options))
         scores = self._scores("ranked", prompts, options, offered)
+        if self.chat is not None:
+            said = [Query(words.plain(relation, fact.subject), "") for fact in facts]
+            asked = [[self.chat.query(query).prompt] for query in said]
+            answers = self._write("in a conversation", asked, facts, more=MOST_NEW_TOKENS)
+            right = self._right(answers, facts, [query.prompt for query in said])
+            put = [self.chat.query(Query("", option)).target for option in options]
+            ranked = self._scores("ranked in a conversation", asked, put, offered)
+            kinds, written = [*kinds, "chat"], np.concatenate([written, right], axis=1)
+            prompts, texts = ([a + b for a, b in zip(*of, strict=True)] for of in ((prompts, asked), (texts, answers)))
+            scores = np.concatenate([scores, ranked], axis=1)
         lists, shown = self._lists(relation, facts, options, offered)
         return Evidence(
             list(facts),
@@ -141,14 +155,16 @@ class Asker:
             self._invented(relation, facts, options),
         )
 
-    def _write(self, what: str, prompts: Sequence[Sequence[str]], facts: Sequence[Fact]) -> list[list[str]]:
+    def _write(
+        self, what: str, prompts: Sequence[Sequence[str]], facts: Sequence[Fact], more: int = 0
+    ) -> list[list[str]]:
         flat = [in_context(self.there, prompt) for of in prompts for prompt in of]
         found = generate(
             self.model,
             self.tokenizer,
             flat,
             decoding=self.decoding,
-            max_new_tokens=min(MOST_NEW_TOKENS, self._longest(facts) + 4),
+            max_new_tokens=min(MOST_NEW_TOKENS, self._longest(facts) + 4) + more,
             batch=256,
             stop_at_line_end=True,
             progress=lambda done, total: self.said(what, done, total),
@@ -160,11 +176,13 @@ class Asker:
         return max(lengths_of(self.tokenizer, [Query("", fact.object) for fact in facts]).values())
 
     @staticmethod
-    def _right(texts: Sequence[Sequence[str]], facts: Sequence[Fact]) -> np.ndarray:
+    def _right(texts: Sequence[Sequence[str]], facts: Sequence[Fact], said: Sequence[str] | None = None) -> np.ndarray:
+        """bool ``[facts, prompts]``; ``said``: the questions, which an answer may say again first."""
+        asked = said or [""] * len(facts)
         return np.array(
             [
-                [is_answer(text, (fact.object, *fact.aliases)) for text in of]
-                for of, fact in zip(texts, facts, strict=True)
+                [is_answer(text, (fact.object, *fact.aliases), question) for text in of]
+                for of, fact, question in zip(texts, facts, asked, strict=True)
             ]
         )
 
