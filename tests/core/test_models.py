@@ -303,8 +303,9 @@ def test_a_gguf_file(capfd):
     model, tokenizer = models.load(str(path))
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.count("\n") == 1
-    assert "its weights are unpacked" in err
+    lines = [line for line in err.splitlines() if not line.startswith("loading ")]  # said where it takes a while
+    assert len(lines) == 1
+    assert "its weights are unpacked" in lines[0]
     assert models.parameters(model) == pytest.approx(134.5e6, rel=0.01)
     assert generate(model, tokenizer, ["The capital of France is"], max_new_tokens=4)[0].startswith("Paris")
 

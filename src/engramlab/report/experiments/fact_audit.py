@@ -42,7 +42,13 @@ NEEDS = {
         ]
     ),
     "compared": Maybe(
-        {"facts": float, "classes": [[float]], "tests": [{"at_least": str}], "won": [dict], "lost": [dict]}
+        {
+            "facts": float,
+            "classes": [[float]],
+            "tests": [{"at_least": str, **dict.fromkeys(("won", "lost", "p"), float)}],
+            "won": [dict],
+            "lost": [dict],
+        }
     ),
 }
 

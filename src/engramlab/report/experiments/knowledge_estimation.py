@@ -17,15 +17,14 @@ from engramlab.report.shapes import Maybe
 
 SOURCE = "arXiv 2404.12957"
 #: Of a summary.
+_SHARES = ("chance", "majority", "accuracy", "low", "high", "mass", "draw_low", "draw_high")
 NEEDS = {
     "rows": Maybe(
         [
             {
                 "relation": str,
                 "way": str,
-                **dict.fromkeys(
-                    ("shown", "subjects", "options", "chance", "majority", "accuracy", "low", "high", "mass"), float
-                ),
+                **dict.fromkeys(("shown", "draws", "subjects", "options", "ties", *_SHARES), float),
             }
         ]
     )
