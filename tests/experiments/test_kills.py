@@ -12,7 +12,7 @@ from tests.support.tiny_runs import RUNS, made_inputs, numbers
 from engramlab.files import records
 
 #: Kills in every so many calls; 1 takes 40 minutes for all experiments (about 1,950 kills).
-_STEP = int(os.environ.get("ENGRAMLAB_KILLS_STEP", "41"))
+_STEP = int(os.environ.get("ENGRAMLAB_KILLS_STEP", "83"))
 
 
 @pytest.fixture(scope="module")
