@@ -71,7 +71,9 @@ def work(folder: Path, rank: int = 0, port: int = 0) -> None:
     if port:
         with pytest.raises(UserError, match="batch 5 cannot be shared evenly by 2 processes"):
             TrainState(model, Recipe(batch=5), accelerator=accelerator)
+        accelerator.wait_for_everyone()
         torch.distributed.destroy_process_group()
+        os._exit(0)  # at once: taking the group's objects down can wait for threads of gloo that have ended
 
 
 def test_two_processes_train_as_one(tmp_path):
