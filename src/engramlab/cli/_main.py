@@ -27,8 +27,8 @@ _END = """First steps:
 
     engramlab run knowledge-extraction --preset tiny --out runs/demo
     engramlab edit --model MODEL --prompt "The capital of France is" --subject France --target Rome --out edited/
-    engramlab probe --model MODEL --facts my_facts.csv
     engramlab example facts > my_facts.csv
+    engramlab audit --quick --model MODEL --facts my_facts.csv
 
 engramlab COMMAND --help says what a command does and shows its options.
 """
