@@ -97,13 +97,13 @@ def test_what_was_taught_is_what_is_found(models: tuple[str, str], facts: Path, 
     assert compared["tests"][0]["p"] < 0.05
     assert {row["to"] for row in compared["lost"]} == {"unknown"}
 
-    answers = pq.read_table(out / "home" / "answers.parquet").to_pylist()
+    answers = pq.read_table(out / "relations" / "home" / "answers.parquet").to_pylist()
     assert len(answers) == 16 * 6
     assert {row["kind"] for row in answers} == {"statement", "question"}
     assert all(row["logprob"] <= 0 for row in answers)
 
     (out / "summary.json").unlink()
-    (out / "beside" / "home" / "done.json").unlink()  # killed in between
+    (out / "beside" / "relations" / "home" / "done.json").unlink()  # killed in between
     assert fact_audit.run(config(models[0], facts, beside=models[1]), out)["compared"] == compared
     with pytest.raises(UserError, match="options"):
         fact_audit.run(config(models[0], facts, beside=models[1], options=7), out)
@@ -200,3 +200,16 @@ def test_a_chat_model_is_asked_in_its_template_too(models: tuple[str, str], fact
     assert not np.isnan(talked.scores[:, -1]).all()
     left = audit.Asker(model, tokenizer, table, audit.Asking(1, 1, chat=False)).evidence("home", homes)
     assert "chat" not in left.kinds
+
+
+def test_a_column_of_any_name_stays_in_its_run(models: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "facts.csv").write_text(
+        "name,..,a/b,a_b,beside\n" + "".join(f"n{i},a{i},b{i},c{i},d{i}\n" for i in range(4))
+    )
+    more: dict[str, Any] = {"attributes": None, "draws": 0, "read": False, "chat": False, "question_wordings": 1}
+    fact_audit.run(config(models[1], tmp_path / "facts.csv", beside=models[1], **more), tmp_path / "in" / "run")
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["run"]
+    folders = sorted(path.name for path in (tmp_path / "in" / "run" / "relations").iterdir())
+    assert len(folders) == 4
+    assert {"a_b", "beside"} <= set(folders)
+    assert len(list((tmp_path / "in" / "run" / "beside" / "relations").iterdir())) == 4

@@ -52,6 +52,7 @@ def main(given: list[str]) -> None:
 def _facts(folder: Path) -> list[dict[str, Any]]:
     """The facts of a run's own model with their classes."""
     from engramlab.files import records
+    from engramlab.files.writing import name_of
 
     if not (folder / "summary.json").is_file():
         raise UserError(f"{folder} is no finished run: give two runs of engramlab audit")
@@ -62,7 +63,7 @@ def _facts(folder: Path) -> list[dict[str, Any]]:
     return [
         fact
         for name in relations
-        for fact in records.read_record(folder / name.replace("/", "_") / "done.json", ("facts",))["facts"]
+        for fact in records.read_record(folder / "relations" / name_of(name) / "done.json", ("facts",))["facts"]
     ]
 
 

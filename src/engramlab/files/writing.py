@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -207,6 +208,13 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     with replacing(folder) as partial:
         partial.mkdir()
         write(partial)
+
+
+def name_of(text: str) -> str:
+    """A folder's name for any text: its letters and digits, and where that is not all of it a digest, so that two texts never
+    have the same and none leads elsewhere."""
+    plain = re.sub(r"[^\w-]+", "_", text)[:60].strip("_")
+    return plain if plain == text else f"{plain}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def read_json(path: Path, remedy: str = "remove it to start that part again") -> Any:

@@ -98,12 +98,12 @@ def ask(
             row["right"] = is_answer(text, (one.target, *one.aliases), one.prompt if chat else "")
         rows.append(row)
     if options:
-        given = Chat(tokenizer).query(Query("", "x")).target[:-1] if chat else ""
+        offered = [one.target for one in _put([Query("", option) for option in options], tokenizer, chat)]
         found = choose(
             model,
             tokenizer,
             _read(model, plain),
-            [[given + option for option in options]] * len(plain),
+            [offered] * len(plain),
             decoding=None if how.beside else how,
         )
         shares = found.probabilities().reshape(len(plain), len(options))

@@ -44,7 +44,7 @@ class Audited:
             self.asker  # noqa: B018  before anything is written
 
     def _done(self, relation: str) -> Path:
-        return self.folder / relation.replace("/", "_") / "done.json"
+        return self.folder / "relations" / writing.name_of(relation) / "done.json"
 
     @cached_property
     def asker(self) -> Asker:

@@ -51,7 +51,7 @@ def check_room(model: Any, tokenizer: Any, relation: Relation, config: Config) -
 def results(run: Run, model: Any, tokenizer: Any, table: FactTable, relation: Relation) -> dict[str, Any]:
     """A relation's rows, from its folder or asked for now and written there, whole or not at all."""
     config: Config = run.config
-    folder = run.folder / relation.name.replace("/", "_")
+    folder = run.folder / writing.name_of(relation.name)
     if not (folder / "done.json").exists():
         began = time.monotonic()
         ways = list(askings(config, table, relation))

@@ -22,10 +22,9 @@ from engramlab.base.rows import Row, Rows
 from engramlab.core.forward.decoding import Decoding
 from engramlab.core.models import mask_token
 from engramlab.corpora.facts import FactTable
-from engramlab.measuring.answers import is_answer
 from engramlab.measuring.audit import classes
 from engramlab.measuring.audit.classes import CLASSES
-from engramlab.measuring.audit.ways import QUICK, Asker, Asking, Evidence
+from engramlab.measuring.audit.ways import QUICK, Asker, Asking, Evidence, Named
 
 __all__ = ["CLASSES", "QUICK", "Asker", "Asking", "Evidence", "audit", "of_relation", "usable"]
 SAMPLES = 1000
@@ -89,7 +88,7 @@ def of_relation(evidence: Evidence, seed: int = 0) -> tuple[list[Row], Row]:
     guesses = {int(np.argmax(counts))} if counts.max() > 1 else set()
     if evidence.invented:
         guesses.add(evidence.invented.most_common(1)[0][0])
-    rows = []
+    rows, named = [], Named(evidence.facts, evidence.options)
     for i, (fact, truth) in enumerate(zip(evidence.facts, evidence.truth.tolist(), strict=True)):
         right = evidence.written[i]
         shown = None if firsts is None else float(firsts[i, truth])
@@ -108,7 +107,7 @@ def of_relation(evidence: Evidence, seed: int = 0) -> tuple[list[Row], Row]:
                 "first": shown,
                 "read": None if evidence.read is None else float(evidence.read[i].mean()),
                 "guessable": truth in guesses,
-                "contradicted": _contradicted(evidence, i, guesses),
+                "contradicted": _contradicted(evidence, named, i, guesses),
                 "unaskable": evidence.read is not None and float(evidence.read[i].mean()) < 0.5,
                 "said": Counter(evidence.texts[i]).most_common(1)[0][0],
             }
@@ -124,12 +123,9 @@ def _mean(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _contradicted(evidence: Evidence, i: int, guesses: set[int]) -> str | None:
+def _contradicted(evidence: Evidence, named: Named, i: int, guesses: set[int]) -> str | None:
     """The wrong object, no guess, that is written in nearly every wording."""
-    named = {fact.object: (fact.object, *fact.aliases) for fact in evidence.facts}
-    found: Counter[int] = Counter()
-    for text in evidence.texts[i]:
-        found.update(k for k, o in enumerate(evidence.options) if k != evidence.truth[i] and is_answer(text, named[o]))
+    found = Counter(k for text in evidence.texts[i] for k in named(text) if k != evidence.truth[i])
     if not found:
         return None
     option, times = found.most_common(1)[0]

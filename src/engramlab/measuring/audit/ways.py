@@ -14,20 +14,19 @@ from engramlab.base.facts import Fact, Query
 from engramlab.base.options import at_least
 from engramlab.base.random_access import key, permute
 from engramlab.core.forward.decoding import Decoding
-from engramlab.core.forward.generation import generate
 from engramlab.core.models import context_limit
 from engramlab.core.text.chat import Chat, has_template
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.people import People
-from engramlab.measuring.answers import is_answer
-from engramlab.measuring.asking import contexts, in_context, lengths_of
+from engramlab.measuring.answers import is_answer, normalise
+from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, contexts, in_context, lengths_of, write
 from engramlab.measuring.candidates import choose
 from engramlab.measuring.estimators import many_shot
+from engramlab.measuring.questions import behind
 
 SHOWN = 50  # facts of a list, as in ZP-LKE
 INVENTED = 20  # made-up subjects that show what a model says of anybody
 NEIGHBOURS = 5  # subjects behind which an object beside the shared draw is scored too
-MOST_NEW_TOKENS = 24
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,8 @@ class Asker:
         kinds = [kind for kind, _ in forms[0]]
         prompts = [[prompt for _, prompt in of] for of in forms]
         options = list(dict.fromkeys(fact.object for fact in facts))
-        truth = np.array([options.index(fact.object) for fact in facts])
+        number = {option: k for k, option in enumerate(options)}
+        truth = np.array([number[fact.object] for fact in facts])
         texts = self._write("written", prompts, facts)
         written = self._right(texts, facts)
         offered = self._offered(relation, truth, len(options))
@@ -159,15 +159,14 @@ class Asker:
         self, what: str, prompts: Sequence[Sequence[str]], facts: Sequence[Fact], more: int = 0
     ) -> list[list[str]]:
         flat = [in_context(self.there, prompt) for of in prompts for prompt in of]
-        found = generate(
+        room = Room(min(MOST_NEW_TOKENS, self._longest(facts) + 4) + more)
+        found = write(
             self.model,
             self.tokenizer,
             flat,
-            decoding=self.decoding,
-            max_new_tokens=min(MOST_NEW_TOKENS, self._longest(facts) + 4) + more,
-            batch=256,
-            stop_at_line_end=True,
+            room,
             progress=lambda done, total: self.said(what, done, total),
+            decoding=self.decoding,
         )
         texts = iter(found)
         return [[next(texts) for _ in of] for of in prompts]
@@ -221,7 +220,7 @@ class Asker:
         Two lists a draw: a fact in the first is asked for behind the second, all others behind the first, so that nearly
         everybody's context begins alike and is read once.
         """
-        shown = self._fitting(relation, facts, options)
+        shown = self._fitting(facts)
         if not self.how.draws or not shown:
             return None, 0
         prompts: list[list[str]] = [[] for _ in facts]
@@ -234,7 +233,7 @@ class Asker:
                 prompts[i].append(many_shot.context(list_of, fact.subject))
         return self._scores("many-shot", prompts, options, offered), shown
 
-    def _fitting(self, relation: str, facts: Sequence[Fact], options: Sequence[str]) -> int:
+    def _fitting(self, facts: Sequence[Fact]) -> int:
         """The most facts of a list, up to 50, that there are (twice over) and that fit the model."""
         most = min(SHOWN, len(facts) // 2)
         limit = context_limit(self.model)
@@ -254,7 +253,7 @@ class Asker:
         offered = min(how.options, len({fact.object for fact in facts})) + NEIGHBOURS
         values = sum(map(len, self.tokenizer([fact.object for fact in facts])["input_ids"])) / asked
         subjects = sum(map(len, self.tokenizer([fact.subject for fact in facts])["input_ids"])) / asked
-        shown = self._fitting(relation, facts, [])
+        shown = self._fitting(facts)
         pair, ends = subjects + values + 2, offered * values
         total = 2 * prompts + asked * wordings * (values + 4 + ends)
         total += how.draws * (2 * shown * pair + asked * (subjects + ends)) if shown else 0
@@ -266,7 +265,7 @@ class Asker:
         words = self.table.wordings
         said = [words.sentence(fact, words.asking[relation])[0] for fact in facts]
         chosen = [[next((p for k, p in of if k == kind), None) for kind in ("statement", "question")] for of in forms]
-        prompts = [[f"{text}\n\n{p}" for p in of if p is not None] for text, of in zip(said, chosen, strict=True)]
+        prompts = [[behind(text, p) for p in of if p is not None] for text, of in zip(said, chosen, strict=True)]
         return self._right(self._write("read", prompts, facts), facts)
 
     def _invented(self, relation: str, facts: Sequence[Fact], options: Sequence[str]) -> Counter[int]:
@@ -276,8 +275,23 @@ class Asker:
             self.table.wordings.forms(relation, people.name(i), min(self.how.statements, 1), 1) for i in range(INVENTED)
         ]
         texts = self._write("made-up subjects", [[p for _, p in of] for of in forms], facts)
-        by_object = {fact.object: (fact.object, *fact.aliases) for fact in facts}
-        found: Counter[int] = Counter()
-        for text in (text for of in texts for text in of):
-            found.update(k for k, option in enumerate(options) if is_answer(text, by_object[option]))
-        return found
+        named = Named(facts, options)
+        return Counter(k for of in texts for text in of for k in named(text))
+
+
+class Named:
+    """Which of a relation's objects a text begins with; a text is looked at once, however many objects there are."""
+
+    def __init__(self, facts: Sequence[Fact], options: Sequence[str]) -> None:
+        self._spellings = {fact.object: (fact.object, *fact.aliases) for fact in facts}
+        self._options = list(options)
+        self._begin: dict[str, list[int]] = {}
+        for k, option in enumerate(options):
+            for spelling in dict.fromkeys(map(normalise, self._spellings[option])):
+                self._begin.setdefault(spelling, []).append(k)
+
+    def __call__(self, text: str) -> list[int]:
+        """The numbers of the objects, ascending."""
+        plain = normalise(text)
+        near = {k for end in range(1, len(plain) + 1) for k in self._begin.get(plain[:end], ())}
+        return sorted(k for k in near if is_answer(text, self._spellings[self._options[k]]))

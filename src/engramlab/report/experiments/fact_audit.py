@@ -224,8 +224,11 @@ def _fact_by_fact(run: RunData) -> Section | None:
     path = run.path / "facts.csv"
     if not path.is_file():
         return None
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        lines = list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            lines = list(csv.DictReader(file))
+    except csv.Error:  # not what was written
+        return None
     wanted = ["subject", "relation", "object", "class", "beside_class", "written", "rank", "first", "read", "said"]
     columns = [name for name in [*wanted, "contradicted"] if any(line.get(name) for line in lines)]
     cells = [[_cell(line.get(name)) for name in columns] for line in lines[:MOST_FACTS]]
