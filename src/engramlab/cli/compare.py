@@ -74,10 +74,10 @@ def _show(found: dict[str, Any], runs: tuple[Path, Path], most: int) -> None:
     from engramlab.report.parts.blocks import Table
     from engramlab.report.parts.words import short
 
-    one, other = runs
+    one, other = (run.resolve().name for run in runs)
     tables = [
         Table(
-            [str(one), *CLASSES],
+            [one, *CLASSES],
             [[name, *map(str, line)] for name, line in zip(CLASSES, found["classes"], strict=True)],
             f"{found['facts']} facts by class in {one} (rows) and {other} (columns)",
             numbers_from=1,

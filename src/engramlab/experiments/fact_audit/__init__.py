@@ -23,8 +23,8 @@ __all__ = ["PRESETS", "Config", "check", "run"]
 def run(config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> dict[str, Any]:
     """Runs the experiment into the folder ``out`` and returns the summary; relations that are done there are not done again.
 
-    Writes ``facts.csv`` (the facts with their classes) and ``relations/<relation>/facts.parquet`` and ``answers.parquet`` (a row
-    a fact and wording: what was written, and how the object fared among the options).
+    Writes ``facts.csv`` (the facts with their classes) and ``relations/<relation>/facts.parquet`` and ``answers.parquet`` (a
+    row a fact and wording: what was written, and how the object fared among the options).
 
     Raises:
         UserError: anything about the options, the model, the facts or the folder; checked before the first fact is asked for.
