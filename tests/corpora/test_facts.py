@@ -140,6 +140,29 @@ def test_populations_and_countries_are_tables_too() -> None:
     assert len(world.edits(limit=7, relations=("capital",))) == 7
 
 
+def test_countries_are_asked_for_in_sentences_of_their_own(tmp_path: Path) -> None:
+    """Those of the benchmark `world`; names have their articles, and what a user gives goes first."""
+    for source in ("countries", Path("countries")):
+        words = FactTable.read(source).wordings
+        assert words.prompts("currency", "Netherlands")[0] == "The official currency of the Netherlands is the"
+        assert words.prompts("capital", "United States")[2] == "The United States has its capital in"
+        assert words.question("language", "Japan") == "Which language is the official one in Japan? Answer:"
+        assert len(words.forms("calling_code", "Peru")) == 6
+        assert words.prompts("continent", "{subject}")[0] == "{subject} is located on the continent of"
+    assert (
+        words.sentence(Fact("Netherlands", "capital", "Amsterdam"), 0)[0] == "The Netherlands's capital is Amsterdam."
+    )
+    own = FactTable.read("countries", phrases={"capital": "chief city"}).wordings
+    assert own.prompts("capital", "Peru")[0] == "Peru's chief city is"
+    assert own.prompts("language", "Peru")[0] == "In Peru, the official language is"
+    templates = write(tmp_path / "t.txt", "{subject} {attribute}: {value}")
+    own = FactTable.read("countries", templates=templates).wordings
+    assert own.prompts("capital", "Peru")[0] == "Peru capital:"
+    given = FactOptions(facts=Path("countries")).fact_table()
+    assert given is not None
+    assert given.digest == FactTable.read("countries").digest != FactTable.of(FactTable.read("countries")).digest
+
+
 def test_pandas_comes_and_goes() -> None:
     pandas = pytest.importorskip("pandas")
     made = FactTable.read(pandas.DataFrame({"name": ["x", "y"], "size": [1.0, None], "colour": ["red", "blue"]}))

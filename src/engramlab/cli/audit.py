@@ -5,10 +5,11 @@ usage: engramlab audit --model MODEL --facts TABLE [options]
 Each fact of your table is written in several wordings, ranked among its relation's objects, ranked behind lists of other facts,
 and asked for behind a passage that states it. What comes out is its class: extractable, prompt-dependent, latent, recognised or
 unknown, with what chance gives beside it, as facts.csv and as a page. --quick asks in two wordings only; --beside OTHER asks a
-second model the same and shows what it won and lost. Without --facts the countries of the world are asked for.
+second model the same and shows what it won and lost. --facts countries, as without --facts, asks for the embedded table of the
+world's countries: capital, currency, language, continent and calling code.
 
-    engramlab audit --quick --model MODEL --facts countries.csv
-    engramlab audit --model MODEL --beside edited/ --facts countries.csv
+    engramlab audit --quick --model MODEL --facts countries
+    engramlab audit --model MODEL --beside edited/ --facts my_facts.csv
 
 It is engramlab run fact-audit --preset full, kept in runs/audit-TABLE unless --out says otherwise.
 """

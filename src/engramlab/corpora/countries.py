@@ -6,6 +6,7 @@ official languages, a country on two continents); the package's word is correcte
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Fact
+from engramlab.corpora.facts.wordings import Said
 from engramlab.corpora.templates import read_data
 
 RELATIONS = ("capital", "currency", "language", "continent", "calling_code")
@@ -54,7 +56,12 @@ class Country:
     @property
     def mention(self) -> str:
         """The name as the middle of a sentence has it: "the United States"."""
-        return self.article + self.name
+        return self.named(self.name)
+
+    def named(self, name: str) -> str:
+        """The same for another of its names: "the United Mexican States"."""
+        formal = name != self.name and set(phrasings()["formal"]) & set(name.split())
+        return ("the " if formal else self.article) + name
 
 
 CONTINENTS = {
@@ -76,6 +83,29 @@ def _corrections() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
             table, key, *values = line.split("\t")
             tables[table][key] = tuple(values)
     return tables
+
+
+@cache
+def phrasings() -> Mapping[str, Any]:
+    """`countries.json`: ``wordings``, how each relation is put (beginnings of sentences that end in the object, and a
+    question), and ``formal``, the words in formal names of countries that take an article.
+
+    The first beginning of each is the one behind which a small model (SmolLM2-135M) writes the most true answers.
+    """
+    found: Mapping[str, Any] = json.loads(read_data("countries.json"))
+    return found
+
+
+def said() -> Said:
+    """How the facts of `country_facts` are put into words."""
+    beginnings, questions = {}, {}
+    for relation, words in phrasings()["wordings"].items():
+        every = [words["edit"], *words["rephrased"]]
+        beginnings[relation] = tuple(text for text in every if not text.startswith("Q:"))
+        asked = next(text for text in every if text.startswith("Q:"))
+        questions[relation] = asked.removeprefix("Q:").partition("\n")[0].strip() + " Answer:"
+    names = {name: one.named(name) for one in countries() for name in (one.name, *one.aliases)}
+    return Said(beginnings, questions, {name: mention for name, mention in names.items() if mention != name})
 
 
 def _packages() -> tuple[Any, Any]:

@@ -21,7 +21,7 @@ class FactOptions:
 
     facts: Path | None = None
     """Your own facts: a table (.csv, .tsv, .json, .jsonl or .parquet) with a row an entity and a column an attribute, or with a
-    row a fact and columns subject, relation and object."""
+    row a fact and columns subject, relation and object. `countries` is the embedded table of the world's countries."""
     key: str | None = None
     """Column of the facts that names the entities, each once; None for the first."""
     attributes: tuple[str, ...] | None = None

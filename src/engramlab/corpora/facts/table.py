@@ -15,7 +15,7 @@ from engramlab.base.facts import Case, Fact, Query
 from engramlab.corpora.entries import EntryCorpus
 from engramlab.corpora.facts import building, making
 from engramlab.corpora.facts.entities import Entities
-from engramlab.corpora.facts.wordings import Wordings, read_wordings
+from engramlab.corpora.facts.wordings import Said, Wordings, read_wordings
 from engramlab.corpora.layout import Population, facts_of
 from engramlab.corpora.passages import PassageRecord
 from engramlab.corpora.sentences import Sentences
@@ -93,10 +93,11 @@ class FactTable:
         wording: dict[str, Any] = {"templates": templates, "questions": questions, "phrases": phrases}
         if isinstance(source, FactTable):
             return cls.of(source, name=source.name, **wording, relations=relations)
-        if isinstance(source, str) and source == "countries":
-            from engramlab.corpora.countries import country_facts
+        if isinstance(source, str | Path) and str(source) == "countries":
+            from engramlab.corpora.countries import country_facts, said
 
-            return cls.of(country_facts(), name="countries", **wording, relations=relations)
+            built = building.from_facts(country_facts(), relations, "countries")
+            return cls._worded(built, **wording, said=said())
         if isinstance(source, Iterable) and not isinstance(source, str) and not hasattr(source, "columns"):
             return cls.of(source, **wording, relations=relations, several=several)
         built = building.from_table(source, key, relations, pronoun_column, separator, several)
@@ -130,8 +131,9 @@ class FactTable:
         templates: str | Path | None,
         questions: str | Path | None,
         phrases: Mapping[str, str] | None,
+        said: Said | None = None,
     ) -> FactTable:
-        wordings = read_wordings(list(built.objects), templates, questions, phrases)
+        wordings = read_wordings(list(built.objects), templates, questions, phrases, said)
         return cls(
             built.name,
             list(built.subjects),

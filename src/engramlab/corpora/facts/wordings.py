@@ -53,6 +53,26 @@ _NO_NOUNS = frozenset(
 
 
 @dataclass(frozen=True)
+class Said:
+    """How a source's facts are put, where it knows better than our plain sentences.
+
+    Attributes:
+        beginnings: by relation, beginnings of sentences that end in the object, with ``{subject}``, or ``{Subject}`` where it
+            opens the sentence.
+        questions: by relation, a prompt with ``{subject}``.
+        mentions: by subject, what the middle of a sentence calls it, where that is not its name: "the Netherlands".
+    """
+
+    beginnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    questions: Mapping[str, str] = field(default_factory=dict)
+    mentions: Mapping[str, str] = field(default_factory=dict)
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+@dataclass(frozen=True)
 class Wordings:
     """The wordings of some relations.
 
@@ -63,6 +83,7 @@ class Wordings:
         questions: by relation, a prompt with ``{subject}``.
         own: the text of the user's files, as read.
         called: by relation, what sentences and questions call it.
+        said: the source's own ways, where it has some; what the user gives goes first.
     """
 
     templates: dict[str, tuple[Template, ...]]
@@ -71,17 +92,23 @@ class Wordings:
     questions: dict[str, str]
     own: tuple[str, ...] = ()
     called: dict[str, str] = field(default_factory=dict)
+    said: Said = field(default_factory=Said)
 
     def sentence(self, fact: Fact, number: int) -> tuple[str, int]:
         """A fact in the spoken template of that number (counted round), and the character where its object begins."""
         lines = self.spoken[fact.relation]
         frame = lines[number % len(lines)].frame("it", named=True)
-        head = fact.subject + frame.before + ("" if frame.bare else " ")
+        head = _upper(self.said.mentions.get(fact.subject, "")) or fact.subject
+        head += frame.before + ("" if frame.bare else " ")
         after = frame.after.removeprefix(".") if fact.object.endswith(STOPS) else frame.after
         return head + fact.object + after, len(head)
 
     def prompts(self, relation: str, subject: str) -> list[str]:
         """The beginnings of the sentences that end in the object, then the question."""
+        if relation in self.said.beginnings:
+            mention = self.said.mentions.get(subject, subject)
+            begun = [t.replace("{subject}", mention) for t in self.said.beginnings[relation]]
+            return [*(t.replace("{Subject}", _upper(mention)) for t in begun), self.question(relation, subject)]
         blank = Fact(subject, relation, "\0")
         said = [self.sentence(blank, k) for k in range(self.asking[relation])]
         return [*(text[:start].rstrip() for text, start in said), self.question(relation, subject)]
@@ -100,7 +127,7 @@ class Wordings:
 
     def question(self, relation: str, subject: str) -> str:
         """The question for the relation of a subject."""
-        return self.questions[relation].replace("{subject}", subject)
+        return self.questions[relation].replace("{subject}", self.said.mentions.get(subject, subject))
 
 
 def read_wordings(
@@ -108,6 +135,7 @@ def read_wordings(
     templates: str | Path | None = None,
     questions: str | Path | None = None,
     phrases: Mapping[str, str] | None = None,
+    said: Said | None = None,
 ) -> Wordings:
     """Wordings of relations, from files or by default from the relation's name.
 
@@ -117,6 +145,7 @@ def read_wordings(
         questions: a file of lines RELATION, tab, question with {subject}, for relations that shall not be asked "What is the
             RELATION of {subject}? Answer:".
         phrases: what relations are called, instead of by their names with spaces for underscores.
+        said: the source's own ways; not those of relations with a phrase, and no beginnings where there are templates.
 
     Raises:
         UserError: a file that cannot be read, a wording for no relation, or one without its slots; with file and line.
@@ -135,6 +164,12 @@ def read_wordings(
     found = _templates(Path(templates) if templates is not None else None, called, read)
     ends = {relation: [line for line in lines if _ends_in_value(line)] for relation, lines in found.items()}
     asked = {relation: _plain_question(phrase) for relation, phrase in called.items()}
+    if said is not None:
+        kept = [relation for relation in relations if relation not in (phrases or {})]
+        begun = {r: said.beginnings[r] for r in kept if r in said.beginnings and templates is None}
+        said = Said(begun, {r: said.questions[r] for r in kept if r in said.questions}, said.mentions)
+        asked |= said.questions
+        read.append(repr(said))
     if questions is not None:
         read.append(read_text(questions))
         asked |= read_questions(Path(questions), relations)
@@ -145,6 +180,7 @@ def read_wordings(
         asked,
         tuple(read),
         called,
+        said or Said(),
     )
 
 

@@ -8,19 +8,17 @@ have it, and chains through it have one answer. The kinds of judges are those of
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Query
 from engramlab.base.random_access import key, permute
-from engramlab.corpora.countries import CONTINENTS, RELATIONS, Country, Value, countries, holders
+from engramlab.corpora.countries import CONTINENTS, RELATIONS, Country, Value, countries, holders, phrasings
 
 LIMIT = 100
 
@@ -39,7 +37,7 @@ class WorldQuery(Query):
 
 @dataclass(frozen=True, slots=True)
 class _Wording:
-    """How a relation is put; ``{s}`` is a country, or "the country whose ...", ``{v}`` an object, ``{h}`` its holder."""
+    """How a relation is put; ``{subject}`` is a country, or "the country whose ...", ``{v}`` an object, ``{h}`` its holder."""
 
     edit: str
     rephrased: Sequence[str]
@@ -49,18 +47,14 @@ class _Wording:
 
 
 @cache
-def _words() -> tuple[dict[str, _Wording], frozenset[str]]:
-    """The wording of each relation, and the words in formal names of countries that take an article.
-
-    The edit prompts are those under which a small model (SmolLM2-135M) writes the most true answers.
-    """
-    read = json.loads(Path(__file__).with_name("world.json").read_text(encoding="utf-8"))
-    return {name: _Wording(**wording) for name, wording in read["wordings"].items()}, frozenset(read["formal"])
+def _words() -> dict[str, _Wording]:
+    """The wording of each relation."""
+    return {name: _Wording(**wording) for name, wording in phrasings()["wordings"].items()}
 
 
 def _fill(text: str, about: str = "", value: str = "", holder: str = "") -> str:
     upper = about[:1].upper() + about[1:]
-    return text.format(s=about, S=upper, v=value, V=value[:1].upper() + value[1:], h=holder)
+    return text.format(subject=about, Subject=upper, v=value, V=value[:1].upper() + value[1:], h=holder)
 
 
 class _World:
@@ -93,7 +87,7 @@ class _World:
             number = seen[made.group] = seen[made.group] + 1
             judges.append(replace(made, id=f"{case_id}/{made.group}/{number}"))
         query = Query(
-            _fill(_words()[0][relation].edit, country.mention),
+            _fill(_words()[relation].edit, country.mention),
             true.name,
             true.aliases,
             case_id,
@@ -115,7 +109,7 @@ class _World:
         raise UserError(f"world: no other {relation} for {country.name} among {len(self.chosen)} countries; take more")
 
     def judges(self, country: Country, relation: str, new: Value, holder: Country | None) -> Iterator[WorldQuery]:
-        (wordings, formal), about, label = _words(), country.mention, relation
+        wordings, about, label = _words(), country.mention, relation
         words = wordings[relation]
         for text in words.rephrased:
             wording = "Q&A" if text.startswith("Q:") else "statement"
@@ -124,8 +118,7 @@ class _World:
         other_names = [name for name in country.aliases if country.name.lower() not in name.lower()] or country.aliases
         if other_names:
             name = other_names[0]
-            article = "the " if formal & set(name.split()) else country.article
-            yield _ask(_fill(words.edit, article + name), new, name, label, "portability", "Subject_Aliasing")
+            yield _ask(_fill(words.edit, country.named(name)), new, name, label, "portability", "Subject_Aliasing")
 
         # The subject is not named: its capital, or what else it alone has, leads to it.
         leads = [
@@ -180,7 +173,7 @@ class _World:
                 yield self.stays(country, k, "Forgetfulness")
 
     def stays(self, country: Country, relation: str, group: str) -> WorldQuery:
-        text, value = _fill(_words()[0][relation].edit, country.mention), country.facts[relation]
+        text, value = _fill(_words()[relation].edit, country.mention), country.facts[relation]
         needs = (f"{relation}/{country.name}",)
         return _ask(text, value, country.name, relation, "locality", group, needs)
 
