@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,23 @@ def test_a_model_that_knows_nothing_is_no_better_than_chance(models: tuple[str, 
     assert {row["class"] for row in rows} == {"unknown"}
     assert {row["rank"] for row in rows} == {0.5}
     assert len(rows) == 32
+
+
+def test_popularity_comes_back_with_the_classes(models: tuple[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "facts.csv"
+    lines = [f"{name},home,{city},{i}" for i, (name, _, city, _) in enumerate(ROWS)]
+    path.write_text("\n".join(["subject,relation,object,popularity", *lines]))
+    asked = config(models[0], path, attributes=None, draws=0, read=False, statement_wordings=1, question_wordings=1)
+    summary = fact_audit.run(asked, tmp_path / "run")
+    tenths = summary["popularity"]
+    assert sum(row["facts"] for row in tenths) == sum(r["facts"] - r["guessable"] for r in summary["rows"])
+    assert (
+        tenths[0]["at_least_extractable"] > tenths[-1]["at_least_extractable"]
+    )  # the first are the ones it was taught
+    rows = list(csv.DictReader((tmp_path / "run" / "facts.csv").open()))
+    assert [float(row["popularity"]) for row in rows] == list(range(16))
+    some = fact_audit.run(replace(asked, limit=10), tmp_path / "some")
+    assert some["rows"][0]["facts"] == 10
 
 
 def test_quick_asks_less(models: tuple[str, str], facts: Path) -> None:

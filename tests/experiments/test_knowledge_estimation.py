@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,24 @@ def test_lists_are_of_other_facts_and_controls_spoil_only_their_share(facts: Pat
                 subject, named = spoilt[i]
                 assert (subject in true) == (control == "incorrect")
                 assert (named == shown[i][1]) == (control == "unknown")
+
+
+def test_a_source_s_own_options_and_a_sample(model: str, tmp_path: Path) -> None:
+    """T-REx-MC's lists are what is chosen from."""
+    path = tmp_path / "mc.jsonl"
+    rows = [
+        {"Relation Name": "home", "Subject": s, "Object": o, "Multiple Choices": f"['nowhere', '{o}', 'here']"}
+        for s, _, o, _ in ROWS
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    chosen = config(model, path, limit=12)
+    table = FactTable.read(path).sample(12)
+    relation = asking.relation_of(Any, chosen, table, "home")
+    assert relation is not None
+    assert len(relation.asked) + len(relation.others) == 12
+    assert relation.offered == [[fact.object, "nowhere", "here"] for fact in relation.asked]
+    summary = estimation.run(replace(chosen, controls=(), wordings=False), tmp_path / "run")
+    assert {row["options"] for row in summary["rows"]} == {3}
 
 
 def test_a_model_that_knows_nothing_is_at_chance(model: str, facts: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from engramlab.base.facts import Fact
 from engramlab.measuring import audit
 from engramlab.measuring.audit import classes
-from engramlab.measuring.audit.ways import Evidence
+from engramlab.measuring.audit.classes import CLASSES
+from engramlab.measuring.audit.ways import Evidence, Named, also_right
 
 CHANCE = classes.Thresholds(rank=0.9, shown=0.4, rank_null=0.05, shown_null=0.01)
 
@@ -145,6 +146,30 @@ def test_a_right_guess_is_no_knowledge() -> None:
     assert [row["guessable"] for row in rows] == [True, True, True, False, True]
     assert (about["guessable"], about["extractable"], about["favourite"]) == (4, 1, "city 2")
     assert about["majority"] == 0.6
+
+
+def test_what_is_right_too_is_no_wrong_option() -> None:
+    """Where a subject has several objects, all are right: none of them is ranked against another."""
+    facts = [
+        Fact("a", "job", "poet", ("critic", "bard")),
+        Fact("b", "job", "critic"),
+        Fact("c", "job", "poet", ("bard",)),
+    ]
+    assert also_right(facts, ["poet", "critic"]) == [{1}, set(), set()]
+    assert Named(facts, ["poet", "critic"])("critic") == [1]  # an alias of one poet only
+    assert Named(facts, ["poet", "critic"])("bard") == [0]
+
+
+def test_known_by_popularity() -> None:
+    rows = [{"class": CLASSES[0 if i >= 50 else 4], "guessable": i == 3, "popularity": 100 - i} for i in range(101)]
+    rows.append({"class": "unknown", "guessable": False, "popularity": None})
+    found = audit.by_popularity(rows)
+    assert [row["facts"] for row in found] == [10] * 10
+    assert (found[0]["least"], found[-1]["most"]) == (0, 100)
+    assert [row["at_least_extractable"] for row in found] == [1, 1, 1, 1, 1, pytest.approx(0.1), 0, 0, 0, 0]
+    assert found[5]["at_least_latent_low"] <= 0.1 <= found[5]["at_least_latent_high"]
+    assert [row["facts"] for row in audit.by_popularity(rows[:12])] == [6, 5]
+    assert audit.by_popularity([]) == []
 
 
 def test_contradicted_and_unaskable() -> None:

@@ -36,6 +36,8 @@ def write_audit(path: Path, beside: bool = True) -> None:
         "lost": [moved],
     }
     summary = {"experiment": "fact-audit", "seed": 0, "seconds": 3.0, "model": "models/one.gguf", "rows": rows}
+    ends = {f"at_least_{name}{end}": 0.5 for name in CLASSES[:-1] for end in ("", "_low", "_high")}
+    summary["popularity"] = [{"part": "", "group": k, "facts": 9, "least": k, "most": 10**k, **ends} for k in (1, 2)]
     write_json(path / "summary.json", summary | ({"beside": "two", "compared": compared} if beside else {}))
     write_json(path / "config.json", {"experiment": "fact-audit", "config": {"seed": 0}})
     (path / "facts.csv").write_text(

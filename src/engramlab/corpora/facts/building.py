@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from engramlab.base.errors import UserError, at_places, listed, nearest, note, quoted
 from engramlab.base.facts import Fact
+from engramlab.corpora.facts.wordings import Said
 from engramlab.corpora.layout import check_attributes
 from engramlab.corpora.templates import PRONOUNS
-from engramlab.files.tables import ColumnTable, clean, read_table
+from engramlab.files.tables import ColumnTable, clean
 from engramlab.files.text import wrong_with
 
 LONG = ("subject", "relation", "object")
+POPULARITY = "popularity"
 SUBJECT_ALIASES, OBJECT_ALIASES, _ALIASES = "subject_aliases", "object_aliases", "_aliases"
 #: What becomes of a second object of one subject and relation.
 Several = Literal["refuse", "first"]
@@ -26,12 +29,18 @@ class Builder:
         name: what messages call the source.
         relations: those there are, in their order, if that is known beforehand.
         several: what becomes of a second object: "first" leaves it out, counted in a note.
+        shared: an alias may be another's object, as where subjects have several objects and all of them are right.
     """
 
-    def __init__(self, name: str, relations: Iterable[str] = (), several: Several = "refuse") -> None:
+    def __init__(
+        self, name: str, relations: Iterable[str] = (), several: Several = "refuse", shared: bool = False
+    ) -> None:
         if several not in ("refuse", "first"):
             raise UserError(f"several: {several!r} is unknown; use 'refuse' or 'first'")
-        self.name, self.several = name, several
+        self.name, self.several, self.shared = name, several, shared
+        self.said: Said | None = None
+        self.popularity: dict[tuple[str, str], float] = {}
+        self.wrong: dict[tuple[str, str], tuple[str, ...]] = {}
         self.subjects: dict[str, int] = {}
         self.objects: dict[str, list[str]] = {relation: [] for relation in relations}
         self.aliases: dict[tuple[int, str], tuple[str, ...]] = {}
@@ -100,7 +109,8 @@ class Builder:
                         f"{self.name}, {self.places[number]}, key {SUBJECT_ALIASES!r}: {quoted(alias)} is also the subject of "
                         f"{self.places[self.subjects[names[alias.casefold()]]]}; leave the alias out"
                     )
-        self._check_aliases()
+        if not self.shared:
+            self._check_aliases()
         return self
 
     def _settle(self) -> None:
@@ -143,10 +153,14 @@ class Builder:
 
 
 def from_facts(
-    facts: Iterable[Fact], relations: Sequence[str] | None, name: str, several: Several = "refuse"
+    facts: Iterable[Fact],
+    relations: Sequence[str] | None,
+    name: str,
+    several: Several = "refuse",
+    shared: bool = False,
 ) -> Builder:
     """The builder of facts given one by one."""
-    built = Builder(name, relations or (), several)
+    built = Builder(name, relations or (), several, shared)
     seen: dict[str, None] = {}
     for number, fact in enumerate(facts, 1):
         place = f"fact {number}"
@@ -175,7 +189,7 @@ def check_relations(relations: Sequence[str] | None, known: Sequence[str], name:
 
 
 def from_table(
-    source: object,
+    table: ColumnTable,
     key: str | None,
     relations: Sequence[str] | None,
     pronoun_column: str | None,
@@ -183,7 +197,6 @@ def from_table(
     several: Several = "refuse",
 ) -> Builder:
     """The builder of a table in the wide or the long form."""
-    table = read_table(source)
     if separator is not None and not separator.strip():
         raise UserError(f"separator: {separator!r} is what words have between them; name another character")
     if key is None and all(name in table.columns for name in LONG):
@@ -206,7 +219,7 @@ def _from_long(
     separator: str | None,
     several: Several,
 ) -> Builder:
-    known = (*LONG, SUBJECT_ALIASES, OBJECT_ALIASES)
+    known = (*LONG, SUBJECT_ALIASES, OBJECT_ALIASES, POPULARITY)
     for column in table.columns:  # others are not looked at, but a misspelt one would be missed
         if column not in known and (close := difflib.get_close_matches(column[:40], known, 1, 0.8)):
             raise UserError(
@@ -221,13 +234,29 @@ def _from_long(
     for name, cells in (("subject", subjects), ("relation", of)):
         _check_filled(table, name, cells)
     built = Builder(table.name, relations or (), several)
+    told = table.column(POPULARITY) if POPULARITY in table.columns else [""] * len(table)
     aliases = zip(table.lists(SUBJECT_ALIASES), table.lists(OBJECT_ALIASES), strict=True)
     for row, (other_names, spellings) in enumerate(aliases):
         if objects[row] and (relations is None or of[row] in relations):
             place = table.places[row]
             number = built.subject(subjects[row], place, other_names)
             built.add(number, of[row], built.first(objects[row], place), place, spellings)
+            if told[row]:
+                built.popularity.setdefault(
+                    (subjects[row], of[row]), as_number(told[row], table.where(row, POPULARITY))
+                )
     return built.finish()
+
+
+def as_number(text: str, where: str) -> float:
+    """A cell as a finite number. Raises UserError."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"{where}: {quoted(text)} is no number")
+    return found
 
 
 def _check_filled(table: ColumnTable, column: str, cells: Sequence[str]) -> None:

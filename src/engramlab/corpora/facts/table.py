@@ -5,21 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Fact, Query
+from engramlab.base.random_access import key as random_key
+from engramlab.base.random_access import permute
 from engramlab.corpora.entries import EntryCorpus
-from engramlab.corpora.facts import building, making
+from engramlab.corpora.facts import building, formats, making
 from engramlab.corpora.facts.entities import Entities
-from engramlab.corpora.facts.wordings import Said, Wordings, read_wordings
+from engramlab.corpora.facts.wordings import Wordings, read_wordings
 from engramlab.corpora.layout import Population, facts_of
 from engramlab.corpora.passages import PassageRecord
 from engramlab.corpora.sentences import Sentences
 from engramlab.corpora.variants import parse_variant
+from engramlab.files.tables import read_table
 
 if TYPE_CHECKING:
     import pyarrow
@@ -39,6 +44,8 @@ class FactTable:
         subject_aliases: by number of the subject, where there are any.
         wordings: how the facts are put into words.
         pronouns: of the subjects, where they have some.
+        popularity: by (subject, relation), how well known the fact's subject is, where the source says so.
+        wrong: by (subject, relation), the wrong objects that the source has a fact chosen from, where it names some.
         places: "line 7" or "record 7" of each subject, where they come from a file.
     """
 
@@ -49,6 +56,8 @@ class FactTable:
     subject_aliases: Mapping[int, tuple[str, ...]]
     wordings: Wordings
     pronouns: Sequence[str] = ()
+    popularity: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    wrong: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     places: Sequence[str] = field(default=(), compare=False)
 
     @classmethod
@@ -70,7 +79,9 @@ class FactTable:
         *Wide*, one row a subject: the first column (or ``key``) names it, every other column is a relation, an empty cell no
         fact. Beside a column ``capital`` there may be ``capital_aliases``, and ``subject_aliases`` for the subject.
         *Long*, one row a fact: columns ``subject``, ``relation``, ``object``, and if you like ``subject_aliases`` and
-        ``object_aliases``. Aliases are a list, or text with ``|`` between them.
+        ``object_aliases`` and ``popularity``. Aliases are a list, or text with ``|`` between them.
+
+        The files of PopQA and T-REx-MC are recognised by their columns, see `formats`.
 
         Args:
             source: a file (.csv with commas or semicolons, .tsv, .json, .jsonl, .parquet, or one of them .gz), a data set
@@ -92,15 +103,22 @@ class FactTable:
         """
         wording: dict[str, Any] = {"templates": templates, "questions": questions, "phrases": phrases}
         if isinstance(source, FactTable):
-            return cls.of(source, name=source.name, **wording, relations=relations)
+            built = building.from_facts(source, relations, source.name, shared=True)
+            built.popularity, built.wrong, built.said = {**source.popularity}, {**source.wrong}, source.wordings.said
+            return cls._worded(built, **wording)
         if isinstance(source, str | Path) and str(source) == "countries":
             from engramlab.corpora.countries import country_facts, said
 
             built = building.from_facts(country_facts(), relations, "countries")
-            return cls._worded(built, **wording, said=said())
+            built.said = said()
+            return cls._worded(built, **wording)
         if isinstance(source, Iterable) and not isinstance(source, str) and not hasattr(source, "columns"):
             return cls.of(source, **wording, relations=relations, several=several)
-        built = building.from_table(source, key, relations, pronoun_column, separator, several)
+        table = read_table(source)
+        known = formats.of(table) if key is None else None
+        if known is not None:
+            return cls._worded(known.read(table, relations), **wording)
+        built = building.from_table(table, key, relations, pronoun_column, separator, several)
         return cls._worded(built, **wording)
 
     @classmethod
@@ -131,9 +149,8 @@ class FactTable:
         templates: str | Path | None,
         questions: str | Path | None,
         phrases: Mapping[str, str] | None,
-        said: Said | None = None,
     ) -> FactTable:
-        wordings = read_wordings(list(built.objects), templates, questions, phrases, said)
+        wordings = read_wordings(list(built.objects), templates, questions, phrases, built.said)
         return cls(
             built.name,
             list(built.subjects),
@@ -142,6 +159,8 @@ class FactTable:
             built.subject_aliases,
             wordings,
             built.pronouns,
+            built.popularity,
+            built.wrong,
             built.places,
         )
 
@@ -170,6 +189,25 @@ class FactTable:
     def __repr__(self) -> str:
         return f"FactTable({self.name}: {len(self)} facts, {len(self.subjects)} subjects, {', '.join(self.relations)})"
 
+    def sample(self, limit: int | None, seed: int = 0) -> FactTable:
+        """So many of the facts, drawn by the seed, in their order; all where there are no more, or for None."""
+        rows = [(number, fact.relation) for number in range(len(self.subjects)) for fact in self.about(number)]
+        if limit is None or limit >= len(rows):
+            return self
+        order = permute(random_key(seed, "sample of facts"), np.arange(len(rows)), len(rows))
+        kept = {rows[i] for i in order[:limit].tolist()}
+        new = {number: i for i, number in enumerate(sorted({number for number, _ in kept}))}
+        objects = {r: [cells[n] if (n, r) in kept else "" for n in new] for r, cells in self.objects.items()}
+        return replace(
+            self,
+            subjects=[self.subjects[number] for number in new],
+            objects={relation: cells for relation, cells in objects.items() if any(cells)},
+            aliases={(new[n], r): names for (n, r), names in self.aliases.items() if (n, r) in kept},
+            subject_aliases={new[n]: names for n, names in self.subject_aliases.items() if n in new},
+            pronouns=[self.pronouns[n] for n in new] if self.pronouns else (),
+            places=[self.places[n] for n in new] if self.places else (),
+        )
+
     def choices(self) -> dict[str, tuple[str, ...]]:
         """By relation, its objects, each once and in the order of the source: the options of a choice."""
         return {relation: tuple(dict.fromkeys(filter(None, objects))) for relation, objects in self.objects.items()}
@@ -183,6 +221,9 @@ class FactTable:
                 json.dumps([fact.subject, fact.relation, fact.object, fact.aliases, fact.subject_aliases]).encode()
             )
         made.update(json.dumps([list(self.pronouns), list(self.wordings.own)]).encode())
+        for more in (self.popularity, self.wrong):
+            if more:
+                made.update(json.dumps([[*key, more[key]] for key in sorted(more)]).encode())
         return made.hexdigest()
 
     def to_arrow(self) -> pyarrow.Table:
@@ -191,6 +232,7 @@ class FactTable:
 
         rows = list(self)
         texts, lists = pa.string(), pa.list_(pa.string())
+        told = [self.popularity.get((fact.subject, fact.relation)) for fact in rows]
         return pa.table(
             {
                 "subject": pa.array([fact.subject for fact in rows], texts),
@@ -198,6 +240,7 @@ class FactTable:
                 "object": pa.array([fact.object for fact in rows], texts),
                 "subject_aliases": pa.array([list(fact.subject_aliases) for fact in rows], lists),
                 "object_aliases": pa.array([list(fact.aliases) for fact in rows], lists),
+                **({building.POPULARITY: pa.array(told, pa.float64())} if self.popularity else {}),
             }
         )
 

@@ -164,7 +164,7 @@ def read_wordings(
     found = _templates(Path(templates) if templates is not None else None, called, read)
     ends = {relation: [line for line in lines if _ends_in_value(line)] for relation, lines in found.items()}
     asked = {relation: _plain_question(phrase) for relation, phrase in called.items()}
-    if said is not None:
+    if said is not None and said != Said():
         kept = [relation for relation in relations if relation not in (phrases or {})]
         begun = {r: said.beginnings[r] for r in kept if r in said.beginnings and templates is None}
         said = Said(begun, {r: said.questions[r] for r in kept if r in said.questions}, said.mentions)

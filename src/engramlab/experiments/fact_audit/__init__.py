@@ -31,7 +31,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     """
     from engramlab.experiments._run import Planned, Run
     from engramlab.experiments.fact_audit.work import Audited, comparison, facts_csv, stage
-    from engramlab.measuring.audit import usable
+    from engramlab.measuring.audit import by_popularity, usable
 
     table = check(config)
     relations, left = usable(table)
@@ -51,7 +51,11 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         facts = {part: part_found["facts"] for part, part_found in found.items()}
         if run.main:
             facts_csv(run.folder / "facts.csv", facts)
-        more = {"compared": comparison(facts[""], facts["beside"])} if config.beside else {}
+        tenths = [
+            {"part": part, **row} for part, rows_of in facts.items() for row in by_popularity(rows_of, config.seed)
+        ]
+        more: dict[str, Any] = {"popularity": tenths} if tenths else {}
+        more |= {"compared": comparison(facts[""], facts["beside"])} if config.beside else {}
         seconds = sum(part["seconds"] for part in found.values())
         return run.finish(
             seconds=seconds,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engramlab.base.errors import UserError
+from engramlab.base.options import at_least
 from engramlab.corpora.facts import FactOptions, FactTable
 from engramlab.measuring.audit import QUICK, Asking
 
@@ -16,7 +17,7 @@ class Config(FactOptions):
 
     READS = ("model", "beside")
     BASIC = (
-        ("what is asked", ("model", "beside", "facts", "key", "attributes")),
+        ("what is asked", ("model", "beside", "facts", "key", "attributes", "limit")),
         ("how", ("statement_wordings", "question_wordings", "options", "draws", "decoding", "seed")),
     )
 
@@ -24,6 +25,8 @@ class Config(FactOptions):
     """What is asked: a model folder, a .gguf file, a hub id or an edited folder. Required."""
     beside: str = ""
     """A second model that is asked the same; the report shows what it has won and lost."""
+    limit: int | None = None
+    """At most so many of the facts, drawn by the seed; None for all."""
     statement_wordings: int = 3
     """Beginnings of sentences that ask for a fact, at most."""
     question_wordings: int = 3
@@ -74,4 +77,6 @@ def check(config: Config) -> FactTable:
     if not config.model.strip():
         raise UserError("model: say which model is asked, with --model and a model folder, a .gguf file or a hub id")
     config.asking()
-    return config.fact_table() or FactTable.read("countries", relations=config.attributes)
+    at_least(config, 1, "limit")
+    table = config.fact_table() or FactTable.read("countries", relations=config.attributes)
+    return table.sample(config.limit, config.seed)

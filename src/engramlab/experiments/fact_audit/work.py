@@ -145,7 +145,7 @@ def answers(evidence: Evidence) -> list[Row]:
     return found
 
 
-COLUMNS = ("class", "written", "rank", "first", "read", "guessable", "contradicted", "unaskable", "said")
+COLUMNS = ("class", "written", "rank", "first", "read", "guessable", "contradicted", "unaskable", "said", "popularity")
 
 
 def facts_csv(path: Path, facts: Mapping[str, Sequence[Row]]) -> None:
@@ -153,9 +153,14 @@ def facts_csv(path: Path, facts: Mapping[str, Sequence[Row]]) -> None:
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     of = {part: f"{part}_" if part else "" for part in facts}
-    lines.writerow(["subject", "relation", "object", *(of[part] + name for part in facts for name in COLUMNS)])
+    named = [[name for name in COLUMNS if any(name in row for row in rows)] for rows in facts.values()]
+    lines.writerow(
+        ["subject", "relation", "object", *(of[p] + name for p, n in zip(facts, named, strict=True) for name in n)]
+    )
     for together in zip(*facts.values(), strict=True):
-        cells = ["" if row[name] is None else row[name] for row in together for name in COLUMNS]
+        cells = [
+            "" if (v := row.get(name)) is None else v for row, n in zip(together, named, strict=True) for name in n
+        ]
         one = together[0]
         lines.writerow([one["subject"], one["relation"], one["object"], *cells])
     writing.write_text(path, text.getvalue())

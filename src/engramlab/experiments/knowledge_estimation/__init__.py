@@ -41,6 +41,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     if not config.model.strip():
         raise UserError("model: say which model is asked, with --model and a model folder, a .gguf file or a hub id")
     table = config.fact_table() or FactTable.read("countries", relations=config.attributes)
+    table = table.sample(config.limit, config.seed)
     run = Run("knowledge-estimation", config, out, preset=preset, console=console)
     if not run.main:
         return {}

@@ -61,13 +61,29 @@ def relation_of(run: Run, config: Config, table: FactTable, name: str) -> Relati
     most = min(config.subjects, max(len(facts) - max(config.counts), len(facts) // 2))
     chosen = [facts[i] for i in order]
     asked, others = chosen[:most], chosen[most:]
-    truth = [fact.object for fact in asked]
-    offered = many_shot.options(truth, objects, config.options, key(config.seed, "options", name))
+    offered = _offered(config, table, name, asked, objects)
     if short := [n for n in config.counts if n > len(others)]:
         run.say(
             f"{name}: has {len(facts)} facts, {len(others)} of them for lists: no lists of {', '.join(map(str, short))}"
         )
     return Relation(name, asked, others, offered, objects)
+
+
+def _offered(
+    config: Config, table: FactTable, name: str, asked: Sequence[Fact], objects: Sequence[str]
+) -> list[list[str]]:
+    """What each fact is chosen from: the source's own list, where it has one, or objects of the relation; nothing that is right
+    too."""
+    drawn = many_shot.options(
+        [fact.object for fact in asked], objects, config.options, key(config.seed, "options", name)
+    )
+    found = []
+    for fact, others in zip(asked, drawn, strict=True):
+        own = table.wrong.get((fact.subject, name))
+        listed = others if own is None else [fact.object, *own[: config.options - 1]]
+        also = {alias.casefold() for alias in fact.aliases}
+        found.append([one for one in listed if one == fact.object or one.casefold() not in also])
+    return found
 
 
 def counts(config: Config, relation: Relation) -> list[int]:

@@ -21,12 +21,14 @@ class Config(FactOptions):
 
     READS = ("model",)
     BASIC = (
-        ("what is asked", ("model", "facts", "key", "attributes", "subjects", "options")),
+        ("what is asked", ("model", "facts", "key", "attributes", "limit", "subjects", "options")),
         ("how", ("counts", "draws", "forms", "controls", "wordings", "seed")),
     )
 
     model: str = ""
     """What is asked: a model folder, a .gguf file or a hub id. Required."""
+    limit: int | None = None
+    """At most so many of the facts, drawn by the seed; None for all."""
     counts: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50)
     """Facts in the list; 0 is the bare subject. What a relation has too few facts for is left out."""
     draws: int = 5
@@ -60,7 +62,7 @@ PRESETS = {"tiny": TINY, "paper": Config(counts=(50,), draws=1, subjects=10_000,
 
 def check(config: Config) -> None:
     """Raises UserError for options that cannot work."""
-    at_least(config, 1, "draws", "subjects")
+    at_least(config, 1, "draws", "subjects", "limit")
     at_least(config, 2, "options")
     between(config, "control_share")
     for name in ("counts", "forms", "controls", "places"):

@@ -24,9 +24,10 @@ from engramlab.core.models import mask_token
 from engramlab.corpora.facts import FactTable
 from engramlab.measuring.audit import classes
 from engramlab.measuring.audit.classes import CLASSES
+from engramlab.measuring.audit.popularity import by_popularity
 from engramlab.measuring.audit.ways import QUICK, Asker, Asking, Evidence, Named
 
-__all__ = ["CLASSES", "QUICK", "Asker", "Asking", "Evidence", "audit", "of_relation", "usable"]
+__all__ = ["CLASSES", "QUICK", "Asker", "Asking", "Evidence", "audit", "by_popularity", "of_relation", "usable"]
 SAMPLES = 1000
 CONTRADICTED = 0.8  # share of the wordings in which the same wrong object is written
 
@@ -110,6 +111,7 @@ def of_relation(evidence: Evidence, seed: int = 0) -> tuple[list[Row], Row]:
                 "contradicted": _contradicted(evidence, named, i, guesses),
                 "unaskable": evidence.read is not None and float(evidence.read[i].mean()) < 0.5,
                 "said": Counter(evidence.texts[i]).most_common(1)[0][0],
+                **({"popularity": evidence.popularity[i]} if evidence.popularity else {}),
             }
         )
     return rows, _about(evidence, rows, chance, counts, seed)
@@ -125,7 +127,8 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 def _contradicted(evidence: Evidence, named: Named, i: int, guesses: set[int]) -> str | None:
     """The wrong object, no guess, that is written in nearly every wording."""
-    found = Counter(k for text in evidence.texts[i] for k in named(text) if k != evidence.truth[i])
+    texts = [text for text, right in zip(evidence.texts[i], evidence.written[i], strict=True) if not right]
+    found = Counter(k for text in texts for k in named(text) if k != evidence.truth[i])
     if not found:
         return None
     option, times = found.most_common(1)[0]

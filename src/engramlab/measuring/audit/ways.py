@@ -78,6 +78,7 @@ class Evidence:
         shown: facts in a list.
         read: bool ``[facts, wordings]``: is the object written behind a passage that states it? None where not asked.
         invented: by option, how often it was written of made-up subjects.
+        popularity: of each fact's subject, where the table says so; None where it says nothing.
     """
 
     facts: list[Fact]
@@ -92,6 +93,7 @@ class Evidence:
     shown: int
     read: np.ndarray | None
     invented: Counter[int]
+    popularity: list[float | None] | None = None
 
 
 class Asker:
@@ -127,7 +129,7 @@ class Asker:
         truth = np.array([number[fact.object] for fact in facts])
         texts = self._write("written", prompts, facts)
         written = self._right(texts, facts)
-        offered = self._offered(relation, truth, len(options))
+        offered = self._offered(relation, truth, len(options), also_right(facts, options))
         scores = self._scores("ranked", prompts, options, offered)
         if self.chat is not None:
             said = [Query(words.plain(relation, fact.subject), "") for fact in facts]
@@ -153,6 +155,7 @@ class Asker:
             shown,
             self._read(relation, facts, forms) if how.read else None,
             self._invented(relation, facts, options),
+            [told.get((fact.subject, relation)) for fact in facts] if (told := self.table.popularity) else None,
         )
 
     def _write(
@@ -185,12 +188,15 @@ class Asker:
             ]
         )
 
-    def _offered(self, relation: str, truth: np.ndarray, count: int) -> list[list[int]]:
-        """Options of each fact: those drawn for all, its own, and those of its neighbours, whose medians need them."""
+    def _offered(
+        self, relation: str, truth: np.ndarray, count: int, right: Sequence[frozenset[int]]
+    ) -> list[list[int]]:
+        """Options of each fact: those drawn for all, its own, and those of its neighbours, whose medians need them; none that
+        is right too."""
         stream = key(self.how.seed, "options", relation)
         shared = set(permute(stream, np.arange(min(self.how.options, count)), count).tolist())
         near = [{int(truth[(i + k) % len(truth)]) for k in range(NEIGHBOURS + 1)} for i in range(len(truth))]
-        return [sorted(shared | own) for own in near]
+        return [sorted((shared | own) - also) for own, also in zip(near, right, strict=True)]
 
     def _scores(
         self, what: str, prompts: Sequence[Sequence[str]], options: Sequence[str], offered: Sequence[Sequence[int]]
@@ -279,11 +285,23 @@ class Asker:
         return Counter(k for of in texts for text in of for k in named(text))
 
 
+def also_right(facts: Sequence[Fact], options: Sequence[str]) -> list[frozenset[int]]:
+    """For each fact the options (by number) that are aliases of its object: right too, where subjects have several objects."""
+    number = {option.casefold(): k for k, option in enumerate(options)}
+    spelled = [(fact.object, [number.get(alias.casefold()) for alias in fact.aliases]) for fact in facts]
+    return [frozenset(k for k in found if k is not None and options[k] != own) for own, found in spelled]
+
+
 class Named:
     """Which of a relation's objects a text begins with; a text is looked at once, however many objects there are."""
 
     def __init__(self, facts: Sequence[Fact], options: Sequence[str]) -> None:
-        self._spellings = {fact.object: (fact.object, *fact.aliases) for fact in facts}
+        self._spellings: dict[str, tuple[str, ...]] = {}
+        for (
+            fact
+        ) in facts:  # what every fact with that object calls it: another's aliases may be its other right answers
+            known = self._spellings.get(fact.object, (fact.object, *fact.aliases))
+            self._spellings[fact.object] = (fact.object, *(a for a in known[1:] if a in fact.aliases))
         self._options = list(options)
         self._begin: dict[str, list[int]] = {}
         for k, option in enumerate(options):

@@ -41,6 +41,14 @@ NEEDS = {
             }
         ]
     ),
+    "popularity": Maybe(
+        [
+            {
+                **dict.fromkeys(("least", "most", "facts"), float),
+                **dict.fromkeys((f"at_least_{n}{e}" for n in CLASSES[:-1] for e in ("", "_low", "_high")), float),
+            }
+        ]
+    ),
     "compared": Maybe(
         {
             "facts": float,
@@ -93,6 +101,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
         ]
     return [
         Section("What the model knows", known, missing(runs)),
+        *(found for run in runs if (found := _by_popularity(run, len(runs) > 1)) is not None),
         *(found for run in runs if (found := _won_and_lost(run)) is not None),
         *(found for run in runs if (found := _fact_by_fact(run)) is not None),
     ]
@@ -182,6 +191,45 @@ def _by_relation(runs: Sequence[RunData]) -> tuple[list[str], list[list[str]]]:
                     ]
                 )
     return columns, cells
+
+
+def _by_popularity(run: RunData, several: bool) -> Section | None:
+    """Curves with whiskers over the tenths of the facts, one a depth and model."""
+    rows = run.summary.get("popularity") or []
+    if not rows:
+        return None
+    figure = go.Figure()
+    parts = list(dict.fromkeys(str(row.get("part", "")) for row in rows))
+    cells = []
+    for part in parts:
+        group = [row for row in rows if str(row.get("part", "")) == part]
+        for name in ("prompt-dependent", "recognised"):
+            ends = [interval(row, f"at_least_{name}") for row in group]
+            shares = [100 * row[f"at_least_{name}"] for row in group]
+            figure.add_scatter(
+                x=list(range(1, len(group) + 1)),
+                y=shares,
+                error_y={
+                    "array": [100 * e.high - s if e else 0 for e, s in zip(ends, shares, strict=True)],
+                    "arrayminus": [s - 100 * e.low if e else 0 for e, s in zip(ends, shares, strict=True)],
+                },
+                name=escaped(f"at least {name}" + (f", {_model(run, part)}" if len(parts) > 1 else ""), 44),
+                mode="lines+markers",
+                line={"color": COLOURS[name], "dash": "solid" if part == parts[0] else "dash"},
+            )
+        for place, row in enumerate(group, 1):
+            ends = [interval(row, f"at_least_{name}") for name in CLASSES[:-1]]
+            said = [f" ({100 * e.low:.0f} to {100 * e.high:.0f})" if e else "" for e in ends]
+            shares = [percent(row[f"at_least_{name}"]) + s for name, s in zip(CLASSES[:-1], said, strict=True)]
+            cells.append([_model(run, part), *map(count, (place, row["facts"], row["least"], row["most"])), *shares])
+    style(figure, height=400)
+    figure.update_yaxes(range=[-3, 103], ticksuffix=" %", title="share of the facts that cannot be guessed")
+    figure.update_xaxes(title="groups of equally many facts, from the least popular subjects to the most", dtick=1)
+    columns = ["model", "group", "facts", "from", "to", *(f"at least {name}" for name in CLASSES[:-1])]
+    title = "By popularity" + (f", {run.name}" if several else "")
+    return Section(
+        title, [Figures([("", figure)]), Table(columns, cells, "With 95 % intervals over facts.", numbers_from=1)]
+    )
 
 
 def _won_and_lost(run: RunData) -> Section | None:
