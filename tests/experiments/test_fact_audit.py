@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from tests.support import zoo
 from engramlab import cli
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
+from engramlab.core.models import build
 from engramlab.core.text.batches import OneEntryARow, Order, TokenRows
 from engramlab.core.text.tokens import Sequences, encode_queries
 from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.corpora.facts import FactTable
 from engramlab.experiments import fact_audit
+from engramlab.experiments.fact_audit import work
 from engramlab.experiments.fact_audit.work import comparison
 from engramlab.measuring import audit
 
@@ -135,6 +138,50 @@ def test_popularity_comes_back_with_the_classes(models: tuple[str, str], tmp_pat
     assert [float(row["popularity"]) for row in rows] == list(range(16))
     some = fact_audit.run(replace(asked, limit=10), tmp_path / "some")
     assert some["rows"][0]["facts"] == 10
+
+
+def test_a_masked_model_is_ranked_only(facts: Path, tmp_path: Path, capsys: Any) -> None:
+    tokenizer = zoo.ZOO["bert"]([*zoo.SENTENCES, facts.read_text(), "What is the home of? Answer:"])
+    tokenizer.add_special_tokens({"mask_token": "[MASK]"})
+    build("2x32", tokenizer, masked=True).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    summary = fact_audit.run(config(str(tmp_path / "model"), facts), tmp_path / "run")
+    assert "a masked language model, which writes no answers" in capsys.readouterr().err
+    assert summary["rows"][0]["extractable"] == summary["rows"][0]["latent"] == 0
+    rows = list(csv.DictReader((tmp_path / "run" / "facts.csv").open()))
+    assert {(row["written"], row["first"], row["read"], row["said"]) for row in rows} == {("", "", "", "")}
+    assert all(0 <= float(row["rank"]) <= 1 for row in rows)
+
+
+def test_dola_has_a_column_of_its_own(models: tuple[str, str], facts: Path, tmp_path: Path) -> None:
+    plain = config(models[0], facts, attributes=("home",), draws=0, read=False)
+    found = [fact_audit.run(replace(plain, decoded=d), tmp_path / str(d)) for d in (False, True)]
+    assert [row["extractable"] for row in found[0]["rows"]] == [row["extractable"] for row in found[1]["rows"]]
+    rows = list(csv.DictReader((tmp_path / "True" / "facts.csv").open()))
+    assert all(0 <= float(row["decoded"]) <= 1 for row in rows)
+
+
+def test_two_models_are_never_held_at_once(
+    models: tuple[str, str], facts: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    held: list[Any] = []
+    alive: list[int] = []
+    load = work.load_model
+
+    def loading(*given: Any, **more: Any) -> Any:
+        alive.append(sum(one() is not None for one in held))
+        model, tokenizer = load(*given, **more)
+        held.append(weakref.ref(model))
+        return model, tokenizer
+
+    monkeypatch.setattr(work, "load_model", loading)
+    asked = config(models[0], facts, beside=models[1], attributes=("home",), draws=0, read=False)
+    fact_audit.run(asked, tmp_path / "run")
+    assert alive == [0, 0]
+    with pytest.raises(UserError, match="nowhere"):
+        fact_audit.run(replace(asked, beside="nowhere/at/all"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    assert len(alive) == 2  # refused before the first was loaded
 
 
 def test_quick_asks_less(models: tuple[str, str], facts: Path) -> None:

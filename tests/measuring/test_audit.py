@@ -38,6 +38,24 @@ def test_classes(statements: Any, questions: Any, rank: float, shown: float | No
     assert classes.classify(statements, questions, rank, shown, CHANCE) == expected
 
 
+def test_what_a_probe_reads_is_latent() -> None:
+    assert classes.classify([0], [0], 0.0, 0.0, CHANCE, True) == "latent"
+    assert classes.classify([], [], 0.0, None, CHANCE, True) == "latent"  # a masked model, which writes nothing
+    assert classes.classify([1], [0], 0.0, 0.0, CHANCE, True) == "prompt-dependent"
+
+
+def test_a_masked_model_s_evidence_has_no_wordings() -> None:
+    truth = np.arange(40) % 8
+    scores = np.random.default_rng(0).normal(size=(40, 4, 8))
+    scores[np.arange(40), :, truth] += 9
+    given = evidence(scores, np.zeros((40, 0), bool), truth, [[]] * 40, probed=truth == 3, probe={"accuracy": 0.5})
+    rows, about = audit.of_relation(given)
+    assert {row["class"] for row in rows} == {"recognised", "latent"}
+    assert {row["written"] for row in rows} == {None}
+    assert sum(row["class"] == "latent" for row in rows) == 5
+    assert about["probe_accuracy"] == 0.5
+
+
 def test_first_behind_lists_must_exceed_chance() -> None:
     """Where one object comes first behind every list, coming first says nothing."""
     assert classes.classify([0], [0], 0.0, 1.0, replace(CHANCE, shown=1.0)) == "unknown"

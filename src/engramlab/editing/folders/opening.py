@@ -51,6 +51,14 @@ def load_model(
     return loading.load(name, device=at, base=base)
 
 
+def check_there(name: str) -> None:
+    """Raises UserError where there is no such model, or an edited folder that is damaged. Nothing is loaded."""
+    if disk.is_edited(name):
+        disk.read(name)
+    else:
+        models.load_config(name)
+
+
 def in_weights(name: str) -> bool:
     """Is all that a model says in its weights, as plain transformers reads them?
 

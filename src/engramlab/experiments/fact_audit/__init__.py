@@ -5,8 +5,9 @@
 
 Each fact is written in several wordings, ranked among its relation's objects, ranked behind lists of other facts, and asked for
 behind a passage that states it. What comes out is its class: *extractable*, *prompt-dependent*, *latent*, *recognised* or
-*unknown*, with what chance gives beside it (`measuring/audit`). Sources: arXiv 2405.05904 (SliCK), 2503.15299 (Inside-Out),
-2404.12957 (ZP-LKE); the classes and their nulls are ours. Probing the hidden states is `engramlab probe`, and moves no class.
+*unknown*, with what chance gives beside it (`measuring/audit`). Where a relation has a hundred subjects in classes large
+enough, the hidden states at their names are probed, too. A masked model is ranked and probed only. Sources: arXiv 2405.05904
+(SliCK), 2503.15299 (Inside-Out), 2404.12957 (ZP-LKE), 2309.14316 (Q-probing); the classes and their nulls are ours.
 """
 
 from __future__ import annotations
@@ -44,9 +45,14 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     run.stages = [Planned(stage(name, part), len(facts)) for part in parts for name, facts in relations.items()]
     run.ready()
     models = {"": config.model} | ({"beside": config.beside} if config.beside else {})
-    loaded = {part: Audited(run, part, name, table, relations) for part, name in models.items()}
+    asked = {part: Audited(run, part, name, table, relations) for part, name in models.items()}
+    if first := next((audited for audited in asked.values() if audited.missing), None):
+        first.asker  # noqa: B018  before anything is written
     with run:
-        found = {part: audited.results() for part, audited in loaded.items()}
+        found = {}
+        for part, audited in asked.items():
+            found[part] = audited.results()
+            audited.release()
         rows = [row for part in found.values() for row in part["rows"]]
         facts = {part: part_found["facts"] for part, part_found in found.items()}
         if run.main:

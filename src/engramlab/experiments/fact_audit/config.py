@@ -37,6 +37,11 @@ class Config(FactOptions):
     """Lists of other facts before a fact; 0 shows none, and then no fact is latent."""
     read: bool = True
     """Ask behind a passage that states the fact, too: where that fails, the wording is at fault."""
+    probe: bool = True
+    """Probe the hidden state at a subject's name, where a relation has subjects enough in classes large enough; a probe that is
+    surely better than the commonest object and than shuffled labels makes a fact latent that it reads."""
+    decoded: bool = False
+    """Write under DoLa too, into a column of its own that moves no class."""
     chat: bool = True
     """Put the question as a message of a user, too, where the model has a chat template."""
     decoding: Literal["greedy", "dola"] = "greedy"
@@ -56,6 +61,7 @@ class Config(FactOptions):
             self.read,
             self.chat,
             self.seed,
+            self.decoded,
         )
         return Asking(*how)
 

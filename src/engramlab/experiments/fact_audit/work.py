@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from engramlab.base.rows import Row
 from engramlab.core.forward import decoding
 from engramlab.core.models import mask_token
 from engramlab.corpora.facts import FactTable
+from engramlab.editing.folders.opening import check_there, load_model
 from engramlab.experiments._run import Run
 from engramlab.experiments.fact_audit.config import Config
 from engramlab.files import records, writing
 from engramlab.measuring import audit
 from engramlab.measuring.audit import CLASSES, Asker, Evidence, classes
+from engramlab.probing import folds
 
 
 class Audited:
@@ -40,8 +44,9 @@ class Audited:
         self.run, self.part, self.name, self.table, self.relations = run, part, name, table, relations
         self.config: Config = run.config
         self.folder = run.folder / part if part else run.folder
-        if not all(self._done(relation).exists() for relation in relations):
-            self.asker  # noqa: B018  before anything is written
+        self.missing = [relation for relation in relations if not self._done(relation).exists()]
+        if self.missing:  # before anything is written
+            check_there(name)
 
     def _done(self, relation: str) -> Path:
         return self.folder / "relations" / writing.name_of(relation) / "done.json"
@@ -49,28 +54,34 @@ class Audited:
     @cached_property
     def asker(self) -> Asker:
         """The loaded model. Raises UserError for one that cannot be asked."""
-        from engramlab.editing.folders.opening import load_model
-
         model, tokenizer = load_model(self.name, dtype=self.config.dtype)
         if mask_token(model) is not None:
-            raise UserError(f"model {self.name}: a masked language model writes no answers: audit a causal one")
+            self.run.say(
+                f"{self.name}: a masked language model, which writes no answers: its facts are ranked and probed only"
+            )
         how = None if self.config.decoding == "greedy" else decoding.load(self.config.decoding)
         return Asker(model, tokenizer, self.table, self.config.asking(), decoding=how)
 
     def results(self) -> dict[str, Any]:
         """Asks for what is not done yet: relations' rows, facts' rows and seconds."""
-        missing = [relation for relation in self.relations if not self._done(relation).exists()]
-        if missing:
-            self._say_cost(missing)
+        if self.missing:
+            self._say_cost(self.missing)
         rows, facts, seconds = [], [], 0.0
         for relation in self.relations:
-            if relation in missing:
+            if relation in self.missing:
                 self._ask(relation)
             record = records.read_record(self._done(relation), ("about", "facts", "seconds"))
             rows.append({"dataset": relation, "part": self.part, "model": self.name, **record["about"]})
             facts += record["facts"]
             seconds += record["seconds"]
+        self.missing = []
         return {"rows": rows, "facts": facts, "seconds": seconds}
+
+    def release(self) -> None:
+        """Lets go of the model: two are never held at once."""
+        if "asker" in self.__dict__:
+            del self.asker
+            gc.collect()
 
     def _say_cost(self, relations: Sequence[str]) -> None:
         tokens = sum(self.asker.tokens(relation, self.relations[relation]) for relation in relations)
@@ -95,7 +106,8 @@ class Audited:
     def _ask(self, relation: str) -> None:
         began = time.monotonic()
         ways: list[str] = []
-        total = 3 + bool(self.config.draws) + self.config.read + 2 * (self.asker.chat is not None)
+        facts_of = self.relations[relation]
+        total = 3 + bool(self.config.draws) + self.config.read + self.config.decoded + 2 * (self.asker.chat is not None)
         with ProgressBar(stage(relation, self.part), 100 * total, console=self.run.console) as bar:
 
             def said(what: str, done: int, of: int) -> None:
@@ -104,7 +116,9 @@ class Audited:
                 bar.update(100 * (len(ways) - 1) + 100 * done // max(of, 1), what)
 
             self.asker.said = said
-            evidence = self.asker.evidence(relation, self.relations[relation])
+            evidence = self.asker.evidence(relation, facts_of)
+        if self.config.probe:
+            evidence = self._probed(relation, facts_of, evidence)
         facts, about = audit.of_relation(evidence, self.config.seed)
         record = {"about": about, "facts": facts, "seconds": round(time.monotonic() - began, 2)}
 
@@ -114,6 +128,29 @@ class Audited:
             records.write_record(path / "done.json", record)
 
         writing.write_folder(self._done(relation).parent, write)
+
+    def _probed(self, relation: str, facts: Sequence[Fact], evidence: Evidence) -> Evidence:
+        """The evidence with what a probe reads, where the relation can be probed."""
+        if not folds.can_be_probed(evidence.truth):
+            return evidence
+        try:
+            found = folds.folded(
+                self.folder / "probes" / writing.name_of(relation),
+                self.asker.model,
+                self.asker.tokenizer,
+                [fact.subject for fact in facts],
+                evidence.truth,
+                accelerator=self.run.accelerator,
+                label=f"{stage(relation, self.part)} probed",
+                seed=self.config.seed,
+                console=self.run.console,
+            )
+        except UserError as error:  # a name that the tokenizer cannot write
+            self.run.say(f"{relation}: not probed: {error}")
+            return evidence
+        about = {name: getattr(found, name) for name in ("accuracy", "low", "high", "majority", "shuffled", "passes")}
+        right = found.predicted == evidence.truth
+        return replace(evidence, probed=right if found.passes else None, probe=about)
 
 
 def stage(relation: str, part: str) -> str:
@@ -135,8 +172,8 @@ def answers(evidence: Evidence) -> list[Row]:
                     "object": fact.object,
                     "kind": kind,
                     "prompt": evidence.prompts[i][w],
-                    "written": evidence.texts[i][w],
-                    "right": bool(evidence.written[i, w]),
+                    "written": evidence.texts[i][w] if evidence.texts[i] else None,
+                    "right": bool(evidence.written[i, w]) if evidence.texts[i] else None,
                     "logprob": float(scores[truth]),
                     "likeliest": evidence.options[int(np.nanargmax(scores))],
                     "rank": float(ranks[i, w, truth]),
@@ -145,7 +182,20 @@ def answers(evidence: Evidence) -> list[Row]:
     return found
 
 
-COLUMNS = ("class", "written", "rank", "first", "read", "guessable", "contradicted", "unaskable", "said", "popularity")
+COLUMNS = (
+    "class",
+    "written",
+    "rank",
+    "first",
+    "read",
+    "probed",
+    "decoded",
+    "guessable",
+    "contradicted",
+    "unaskable",
+    "said",
+    "popularity",
+)
 
 
 def facts_csv(path: Path, facts: Mapping[str, Sequence[Row]]) -> None:

@@ -20,7 +20,6 @@ from engramlab.base import bootstrap
 from engramlab.base.errors import UserError
 from engramlab.base.rows import Row, Rows
 from engramlab.core.forward.decoding import Decoding
-from engramlab.core.models import mask_token
 from engramlab.corpora.facts import FactTable
 from engramlab.measuring.audit import classes
 from engramlab.measuring.audit.classes import CLASSES
@@ -55,10 +54,10 @@ def audit(
         which the object comes first), ``read``, and the flags ``guessable``, ``contradicted`` (by which object), ``unaskable``.
 
     Raises:
-        UserError: a masked model, or no relation with two objects.
+        UserError: no relation with two objects.
+
+    A masked model is ranked only, as it writes no answers. Probing, which trains, is `engramlab audit`'s.
     """
-    if mask_token(model) is not None:
-        raise UserError("a masked language model writes no answers: audit a causal one")
     asker = Asker(model, tokenizer, table, how or Asking(), decoding=decoding, said=progress)
     relations, _ = usable(table)
     return Rows(row for name in relations for row in of_relation(asker.evidence(name, relations[name]))[0])
@@ -84,7 +83,8 @@ def of_relation(evidence: Evidence, seed: int = 0) -> tuple[list[Row], Row]:
     ranks = _mean(classes.below(classes.corrected(evidence.scores)))
     firsts = None if evidence.lists is None else _mean(classes.first(evidence.lists))
     chance = classes.chance(evidence.truth.tolist(), ranks, firsts)
-    asking = np.array([kind != "statement" for kind in evidence.kinds])
+    writes = evidence.written.shape[1] > 0
+    asking = np.array([kind != "statement" for kind in evidence.kinds])[: evidence.written.shape[1]]
     counts = np.bincount(evidence.truth, minlength=len(evidence.options))
     guesses = {int(np.argmax(counts))} if counts.max() > 1 else set()
     if evidence.invented:
@@ -99,18 +99,25 @@ def of_relation(evidence: Evidence, seed: int = 0) -> tuple[list[Row], Row]:
                 "relation": fact.relation,
                 "object": fact.object,
                 "class": classes.classify(
-                    right[~asking].tolist(), right[asking].tolist(), float(ranks[i, truth]), shown, chance
+                    right[~asking].tolist(),
+                    right[asking].tolist(),
+                    float(ranks[i, truth]),
+                    shown,
+                    chance,
+                    evidence.probed is not None and bool(evidence.probed[i]),
                 ),
-                "written": float(right.mean()),
+                "written": float(right.mean()) if writes else None,
                 "statements": float(right[~asking].mean()) if (~asking).any() else None,
-                "questions": float(right[asking].mean()),
+                "questions": float(right[asking].mean()) if writes else None,
                 "rank": float(ranks[i, truth]),
                 "first": shown,
                 "read": None if evidence.read is None else float(evidence.read[i].mean()),
                 "guessable": truth in guesses,
                 "contradicted": _contradicted(evidence, named, i, guesses),
                 "unaskable": evidence.read is not None and float(evidence.read[i].mean()) < 0.5,
-                "said": Counter(evidence.texts[i]).most_common(1)[0][0],
+                "said": Counter(evidence.texts[i]).most_common(1)[0][0] if writes else None,
+                **({"decoded": float(evidence.decoded[i].mean())} if evidence.decoded is not None else {}),
+                **({"probed": bool(evidence.probed[i])} if evidence.probed is not None else {}),
                 **({"popularity": evidence.popularity[i]} if evidence.popularity else {}),
             }
         )
@@ -141,6 +148,7 @@ def _about(evidence: Evidence, rows: Sequence[Row], chance: classes.Thresholds, 
     """The relation's row. Shares leave guessable facts out, as a right guess is no knowledge."""
     kept = [row for row in rows if not row["guessable"]]
     found: Row = {
+        **{f"probe_{name}": value for name, value in evidence.probe.items()},
         "relation": evidence.facts[0].relation,
         "facts": len(rows),
         "guessable": len(rows) - len(kept),

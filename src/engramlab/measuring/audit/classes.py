@@ -35,7 +35,12 @@ class Thresholds:
 
 
 def classify(
-    statements: Sequence[bool], questions: Sequence[bool], rank: float, shown: float | None, chance: Thresholds
+    statements: Sequence[bool],
+    questions: Sequence[bool],
+    rank: float,
+    shown: float | None,
+    chance: Thresholds,
+    probed: bool = False,
 ) -> str:
     """The class of a fact, the first that fits.
 
@@ -44,6 +49,7 @@ def classify(
         questions: after each question?
         rank: share of wrong options that the model finds less likely, over the wordings.
         shown: share of the lists of other facts behind which the object comes first; None where none were shown.
+        probed: does a probe that counts read the object from the subject's hidden state?
     """
     every = [*statements, *questions]
     written = float(np.mean(every)) if every else 0.0
@@ -51,7 +57,7 @@ def classify(
         return "extractable"
     if written > 0:
         return "prompt-dependent"
-    if shown is not None and shown >= 0.5 and shown > chance.shown:
+    if probed or (shown is not None and shown >= 0.5 and shown > chance.shown):
         return "latent"
     return "recognised" if rank > chance.rank else "unknown"
 

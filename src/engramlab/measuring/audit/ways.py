@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from torch import nn
 from engramlab.base.facts import Fact, Query
 from engramlab.base.options import at_least
 from engramlab.base.random_access import key, permute
-from engramlab.core.forward.decoding import Decoding
-from engramlab.core.models import context_limit
+from engramlab.core.forward.decoding import Decoding, dola
+from engramlab.core.models import context_limit, mask_token
 from engramlab.core.text.chat import Chat, has_template
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.people import People
@@ -39,6 +39,7 @@ class Asking:
         options: objects of the relation that are ranked.
         draws: lists of other facts; 0 shows none.
         read: ask behind a passage that states the fact too.
+        decoded: write under DoLa too; it moves no class.
         chat: put the question as a message of a user too, where the model has a chat template.
         seed: of options, lists and made-up subjects.
     """
@@ -50,6 +51,7 @@ class Asking:
     read: bool = True
     chat: bool = True
     seed: int = 0
+    decoded: bool = False
 
     def __post_init__(self) -> None:
         at_least(self, 0, "statements", "draws")
@@ -69,7 +71,7 @@ class Evidence:
         kinds: of each wording, "statement", "question" or "chat".
         prompts: ``[facts][wordings]``.
         texts: ``[facts][wordings]``, what was written.
-        written: bool ``[facts, wordings]``: it is the object.
+        written: bool ``[facts, wordings]``: it is the object; no wordings for a masked model, which writes nothing.
         options: the relation's objects.
         truth: int64 ``[facts]``: the number of each fact's object among them.
         scores: float64 ``[facts, wordings, options]``: log-probability of each behind each wording, in nats; NaN where it was
@@ -79,6 +81,9 @@ class Evidence:
         read: bool ``[facts, wordings]``: is the object written behind a passage that states it? None where not asked.
         invented: by option, how often it was written of made-up subjects.
         popularity: of each fact's subject, where the table says so; None where it says nothing.
+        decoded: bool ``[facts, wordings]``: ``written`` under DoLa; None where not asked.
+        probed: bool ``[facts]``: does a probe that counts read the object? None where none does.
+        probe: accuracy, majority and the like of the relation's probe, where it was probed.
     """
 
     facts: list[Fact]
@@ -94,6 +99,9 @@ class Evidence:
     read: np.ndarray | None
     invented: Counter[int]
     popularity: list[float | None] | None = None
+    decoded: np.ndarray | None = None
+    probed: np.ndarray | None = None
+    probe: dict[str, Any] = field(default_factory=dict)
 
 
 class Asker:
@@ -116,7 +124,8 @@ class Asker:
         self.model, self.tokenizer, self.table, self.how, self.decoding = model, tokenizer, table, how, decoding
         self.said = said or (lambda what, done, total: None)
         self.there = contexts(model)
-        self.chat = Chat(tokenizer) if how.chat and has_template(tokenizer) else None
+        self.writes = mask_token(model) is None
+        self.chat = Chat(tokenizer) if how.chat and self.writes and has_template(tokenizer) else None
 
     def evidence(self, relation: str, facts: Sequence[Fact]) -> Evidence:
         """Everything about these facts, all of one relation with two objects at least."""
@@ -127,8 +136,11 @@ class Asker:
         options = list(dict.fromkeys(fact.object for fact in facts))
         number = {option: k for k, option in enumerate(options)}
         truth = np.array([number[fact.object] for fact in facts])
-        texts = self._write("written", prompts, facts)
+        texts = self._write("written", prompts, facts) if self.writes else [[] for _ in facts]
         written = self._right(texts, facts)
+        decoded = None
+        if how.decoded and self.writes:
+            decoded = self._right(self._write("decoded", prompts, facts, decoding=dola.Config()), facts)
         offered = self._offered(relation, truth, len(options), also_right(facts, options))
         scores = self._scores("ranked", prompts, options, offered)
         if self.chat is not None:
@@ -153,13 +165,19 @@ class Asker:
             scores,
             lists,
             shown,
-            self._read(relation, facts, forms) if how.read else None,
+            self._read(relation, facts, forms) if how.read and self.writes else None,
             self._invented(relation, facts, options),
             [told.get((fact.subject, relation)) for fact in facts] if (told := self.table.popularity) else None,
+            decoded,
         )
 
     def _write(
-        self, what: str, prompts: Sequence[Sequence[str]], facts: Sequence[Fact], more: int = 0
+        self,
+        what: str,
+        prompts: Sequence[Sequence[str]],
+        facts: Sequence[Fact],
+        more: int = 0,
+        decoding: Decoding | None = None,
     ) -> list[list[str]]:
         flat = [in_context(self.there, prompt) for of in prompts for prompt in of]
         room = Room(min(MOST_NEW_TOKENS, self._longest(facts) + 4) + more)
@@ -169,7 +187,7 @@ class Asker:
             flat,
             room,
             progress=lambda done, total: self.said(what, done, total),
-            decoding=self.decoding,
+            decoding=decoding or self.decoding,
         )
         texts = iter(found)
         return [[next(texts) for _ in of] for of in prompts]
@@ -181,12 +199,11 @@ class Asker:
     def _right(texts: Sequence[Sequence[str]], facts: Sequence[Fact], said: Sequence[str] | None = None) -> np.ndarray:
         """bool ``[facts, prompts]``; ``said``: the questions, which an answer may say again first."""
         asked = said or [""] * len(facts)
-        return np.array(
-            [
-                [is_answer(text, (fact.object, *fact.aliases), question) for text in of]
-                for of, fact, question in zip(texts, facts, asked, strict=True)
-            ]
-        )
+        found = [
+            [is_answer(text, (fact.object, *fact.aliases), question) for text in of]
+            for of, fact, question in zip(texts, facts, asked, strict=True)
+        ]
+        return np.array(found, dtype=bool)
 
     def _offered(
         self, relation: str, truth: np.ndarray, count: int, right: Sequence[frozenset[int]]
@@ -227,7 +244,7 @@ class Asker:
         everybody's context begins alike and is read once.
         """
         shown = self._fitting(facts)
-        if not self.how.draws or not shown:
+        if not self.how.draws or not shown or not self.writes:
             return None, 0
         prompts: list[list[str]] = [[] for _ in facts]
         for drawn in range(self.how.draws):
@@ -276,6 +293,8 @@ class Asker:
 
     def _invented(self, relation: str, facts: Sequence[Fact], options: Sequence[str]) -> Counter[int]:
         """What is written of made-up subjects, by option."""
+        if not self.writes:
+            return Counter()
         people = People(INVENTED, seed=key(self.how.seed, "invented", relation) >> 1)
         forms = [
             self.table.wordings.forms(relation, people.name(i), min(self.how.statements, 1), 1) for i in range(INVENTED)

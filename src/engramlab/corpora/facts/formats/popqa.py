@@ -1,7 +1,8 @@
 """PopQA (arXiv 2212.10511): questions about things of every popularity, each with all its right answers.
 
-A row is ``subj``, ``prop``, ``obj``, ``question``, ``possible_answers`` (a JSON list in a cell) and ``s_pop``, the monthly views
-of the subject's page. Other columns are not looked at. Several things of one name are one subject, and the first row stands.
+A row is ``subj``, ``prop``, ``obj``, ``question``, ``possible_answers`` (a JSON list in a cell) and ``s_pop``, the monthly
+views of the subject's page. Other columns are not looked at. Several things of one name are one subject, of which
+the first row stands.
 """
 
 from __future__ import annotations
