@@ -178,6 +178,31 @@ def test_what_is_right_too_is_no_wrong_option() -> None:
     assert Named(facts, ["poet", "critic"])("bard") == [0]
 
 
+def test_agreement_of_the_ways() -> None:
+    about = {"home": {"relation": "home", "rank_threshold": 0.9, "first_threshold": 0.4}}
+    common = {"relation": "home", "guessable": False}
+    rows = [
+        {**common, "written": 0.5, "rank": 1.0, "first": 1.0},
+        {**common, "written": 0.0, "rank": 1.0, "first": 0.5},
+        {**common, "written": 0.2, "rank": 0.9, "first": 0.4, "probed": True},
+        {**common, "written": 0.2, "rank": 0.9, "first": 0.4, "guessable": True},
+    ]
+    found = {row["ways"]: row for row in audit.agreement(rows, about)}
+    assert found["written, ranked"] == {
+        "ways": "written, ranked",
+        "facts": 3,
+        "one": 2,
+        "other": 2,
+        "both": 1,
+        "agree": 1 / 3,
+    }
+    assert found["ranked, many-shot"]["agree"] == 1
+    assert found["written, probed"]["facts"] == 1
+    assert len(found) == 6
+    masked = [{**row, "written": None, "first": None} for row in rows[:2]]
+    assert audit.agreement(masked, about) == []
+
+
 def test_known_by_popularity() -> None:
     rows = [{"class": CLASSES[0 if i >= 50 else 4], "guessable": i == 3, "popularity": 100 - i} for i in range(101)]
     rows.append({"class": "unknown", "guessable": False, "popularity": None})

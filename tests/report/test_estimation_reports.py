@@ -37,6 +37,9 @@ def write_audit(path: Path, beside: bool = True) -> None:
     }
     summary = {"experiment": "fact-audit", "seed": 0, "seconds": 3.0, "model": "models/one.gguf", "rows": rows}
     ends = {f"at_least_{name}{end}": 0.5 for name in CLASSES[:-1] for end in ("", "_low", "_high")}
+    rows[0] |= {"probe_accuracy": 0.6, "probe_low": 0.5, "probe_high": 0.7, "probe_majority": 0.2, "probe_passes": True}
+    counts = {"facts": 9, "one": 4, "other": 3, "both": 1, "agree": 1 / 6}
+    summary["agreement"] = [{"part": "", "ways": "written, ranked", **counts}]
     summary["popularity"] = [{"part": "", "group": k, "facts": 9, "least": k, "most": 10**k, **ends} for k in (1, 2)]
     write_json(path / "summary.json", summary | ({"beside": "two", "compared": compared} if beside else {}))
     write_json(path / "config.json", {"experiment": "fact-audit", "config": {"seed": 0}})

@@ -32,7 +32,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     """
     from engramlab.experiments._run import Planned, Run
     from engramlab.experiments.fact_audit.work import Audited, comparison, facts_csv, stage
-    from engramlab.measuring.audit import by_popularity, usable
+    from engramlab.measuring.audit import agreement, by_popularity, usable
 
     table = check(config)
     relations, left = usable(table)
@@ -61,6 +61,11 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             {"part": part, **row} for part, rows_of in facts.items() for row in by_popularity(rows_of, config.seed)
         ]
         more: dict[str, Any] = {"popularity": tenths} if tenths else {}
+        more["agreement"] = [
+            {"part": part, **row}
+            for part, rows_of in facts.items()
+            for row in agreement(rows_of, {row["relation"]: row for row in found[part]["rows"]})
+        ]
         more |= {"compared": comparison(facts[""], facts["beside"])} if config.beside else {}
         seconds = sum(part["seconds"] for part in found.values())
         return run.finish(

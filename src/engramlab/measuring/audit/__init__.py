@@ -22,11 +22,23 @@ from engramlab.base.rows import Row, Rows
 from engramlab.core.forward.decoding import Decoding
 from engramlab.corpora.facts import FactTable
 from engramlab.measuring.audit import classes
+from engramlab.measuring.audit.agreement import agreement
 from engramlab.measuring.audit.classes import CLASSES
 from engramlab.measuring.audit.popularity import by_popularity
 from engramlab.measuring.audit.ways import QUICK, Asker, Asking, Evidence, Named
 
-__all__ = ["CLASSES", "QUICK", "Asker", "Asking", "Evidence", "audit", "by_popularity", "of_relation", "usable"]
+__all__ = [
+    "CLASSES",
+    "QUICK",
+    "Asker",
+    "Asking",
+    "Evidence",
+    "agreement",
+    "audit",
+    "by_popularity",
+    "of_relation",
+    "usable",
+]
 SAMPLES = 1000
 CONTRADICTED = 0.8  # share of the wordings in which the same wrong object is written
 

@@ -41,6 +41,7 @@ NEEDS = {
             }
         ]
     ),
+    "agreement": Maybe([{"ways": str, **dict.fromkeys(("facts", "one", "other", "both"), float)}]),
     "popularity": Maybe(
         [
             {
@@ -101,6 +102,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
         ]
     return [
         Section("What the model knows", known, missing(runs)),
+        *([_ways(runs)] if any(run.summary.get("agreement") for run in runs) else []),
         *(found for run in runs if (found := _by_popularity(run, len(runs) > 1)) is not None),
         *(found for run in runs if (found := _won_and_lost(run)) is not None),
         *(found for run in runs if (found := _fact_by_fact(run)) is not None),
@@ -191,6 +193,37 @@ def _by_relation(runs: Sequence[RunData]) -> tuple[list[str], list[list[str]]]:
                     ]
                 )
     return columns, cells
+
+
+def _ways(runs: Sequence[RunData]) -> Section:
+    """Whether the ways find the same facts, and how good the probes were."""
+    cells = [
+        [
+            _model(run, str(row.get("part", ""))),
+            row["ways"],
+            *(count(row[name]) for name in ("facts", "one", "other", "both")),
+            percent(number(row.get("agree"))),
+        ]
+        for run in runs
+        for row in run.summary.get("agreement") or []
+    ]
+    columns = ["model", "ways", "facts", "found by the first", "by the second", "by both", "both of either"]
+    blocks: list[Block] = [
+        Table(columns, cells, "Facts that cannot be guessed, asked for by both ways.", numbers_from=2)
+    ]
+    probes = [
+        [_model(run, str(row.get("part", ""))), words(row["relation"]), f"{percent(ends.value)} ({100 * ends.low:.0f} to "
+         f"{100 * ends.high:.0f})", *(percent(number(row.get(f"probe_{name}"))) for name in ("majority", "shuffled")),
+         "yes" if row.get("probe_passes") else "no"]
+        for run in runs
+        for row in run.rows
+        if (ends := interval(row, "probe_accuracy", "probe_")) is not None
+    ]  # fmt: skip
+    if probes:
+        columns = ["model", "relation", "right (95 %)", "commonest object", "shuffled labels", "counts"]
+        note = "Probes of the hidden state at a subject's name, each subject held out once; one counts if it surely beats both."
+        blocks.append(Table(columns, probes, note, numbers_from=2))
+    return Section("Do the ways agree?", blocks)
 
 
 def _by_popularity(run: RunData, several: bool) -> Section | None:
