@@ -125,7 +125,7 @@ class _Clause:
 
 
 def _clause(words: Sequence[str]) -> _Clause | None:
-    """The clause that asks: one that opens the sentence, else the last that follows a comma or the like, else "what ...""""
+    """The clause that asks: one that opens the sentence, else the last that follows a comma or the like, else any "what"."""
     low = [word.lower() for word in words]
     ranked = []
     for i, word in enumerate(low):
