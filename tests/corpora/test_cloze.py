@@ -121,16 +121,37 @@ def written(path: Path, *records: Any) -> Path:
 CSQA: dict[str, Any] = {
     "id": "a",
     "answerKey": "B",
-    "question": {"stem": "Who?", "question_concept": "x", "choices": [{"label": "A", "text": "p"}, {"label": "B", "text": "q"}]},
+    "question": {
+        "stem": "Who?",
+        "question_concept": "x",
+        "choices": [{"label": "A", "text": "p"}, {"label": "B", "text": "q"}],
+    },
 }
-OBQA: dict[str, Any] = {"id": "b", "question_stem": "It is", "choices": {"text": ["p", "q"], "label": ["A", "B"]}, "answerKey": "A"}
+OBQA: dict[str, Any] = {
+    "id": "b",
+    "question_stem": "It is",
+    "choices": {"text": ["p", "q"], "label": ["A", "B"]},
+    "answerKey": "A",
+}
 EVAL: dict[str, Any] = {"query": "It is", "choices": ["p", "q"], "gold": 1}
-SOCIAL: dict[str, Any] = {"context": "C.", "question": "Why?", "answerA": "p", "answerB": "q", "answerC": "r", "label": "3\n"}
+SOCIAL: dict[str, Any] = {
+    "context": "C.",
+    "question": "Why?",
+    "answerA": "p",
+    "answerB": "q",
+    "answerC": "r",
+    "label": "3\n",
+}
 
 
 def test_the_formats(tmp_path: Path) -> None:
     found = read_questions(written(tmp_path / "all.jsonl", CSQA, OBQA, EVAL, SOCIAL))
-    assert [(q.id, q.text, q.truth) for q in found] == [("a", "Who?", 1), ("b", "It is", 0), ("3", "It is", 1), ("4", "C. Why?", 2)]
+    assert [(q.id, q.text, q.truth) for q in found] == [
+        ("a", "Who?", 1),
+        ("b", "It is", 0),
+        ("3", "It is", 1),
+        ("4", "C. Why?", 2),
+    ]
     masked = CSQA | {"question": CSQA["question"] | {"mask": ["[MASK] is."]}}
     assert read_questions(written(tmp_path / "m.jsonl", masked))[0].translations == ("[MASK] is.",)
 
@@ -156,8 +177,13 @@ def test_bad_records_are_named(record: Any, words: str, tmp_path: Path) -> None:
 
 def test_translations_of_a_user(tmp_path: Path) -> None:
     questions = [ChoiceQuestion(name, "Who?", ("p", "q"), 0) for name in ("a", "b")]
-    good = [{"id": "a", "translations": ["[MASK] is.", "It is ____."]}, {"id": "b", "translations": ["[MASK] was.", "x [MASK]"]}]
-    found = read_translations(written(tmp_path / "t.jsonl", *good, {"id": "c", "translations": ["[MASK]", "[MASK]"]}), questions)
+    good = [
+        {"id": "a", "translations": ["[MASK] is.", "It is ____."]},
+        {"id": "b", "translations": ["[MASK] was.", "x [MASK]"]},
+    ]
+    found = read_translations(
+        written(tmp_path / "t.jsonl", *good, {"id": "c", "translations": ["[MASK]", "[MASK]"]}), questions
+    )
     assert [[str(c) for c in one] for one in found] == [["[MASK] is.", "It is [MASK]."], ["[MASK] was.", "x [MASK]"]]
     for bad, words in (
         ({"id": "b", "translations": ["none"]}, "'none' has 0 gaps"),

@@ -73,10 +73,11 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
 
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
-    """The table for the terminal."""
+    """The table for the terminal: the score that the model is trained by, and of the others all translations together."""
+    chosen = summary.get("train_by")
     cells = [
         [
-            _when(row),
+            row["when"],
             row["translator"],
             row["score"],
             _ranged(row),
@@ -84,13 +85,10 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
             percent(row["chance"]),
         ]
         for row in summary.get("rows") or []
+        if row["score"] == chosen or row["translator"] == ENSEMBLE
     ]
     columns = ["when", "translation", "score", "accuracy (95 %)", "agree", "chance"]
     return [Table(columns, cells, "The right option first", numbers_from=3)] if cells else []
-
-
-def _when(row: Row) -> str:
-    return str(row["when"])
 
 
 def _by(run: RunData) -> list[Row]:
