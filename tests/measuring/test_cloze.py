@@ -94,6 +94,24 @@ def test_training_reads_the_same_scores(kind: str, request: pytest.FixtureReques
         asked, _ = cloze.score_options(model, tokenizer, CLOZES, options, [by])[by]
         np.testing.assert_allclose(trained.detach().numpy(), asked.scores, atol=1e-4)
         assert trained.requires_grad
+        of = np.repeat(np.arange(len(CLOZES)), 2)
+        together = cloze.read(model, rows, cloze.read_once(model, rows, of), by)
+        np.testing.assert_allclose(together.detach().numpy(), asked.scores, atol=1e-4)
+
+
+def test_options_share_what_stands_before_them(causal: tuple[Any, Any]) -> None:
+    model, tokenizer = causal
+    rows = cloze.training_rows(model, tokenizer, CLOZES[:1], OPTIONS[:1], "sum")
+    (tree,) = cloze.read_once(model, rows, np.zeros(2, dtype=np.int64))
+    assert tree.trunk > 3
+    naive, shared = (
+        torch.autograd.grad(act(), next(model.parameters()))[0]
+        for act in (
+            lambda: cloze.values(model, rows, np.arange(2), "sum").softmax(0)[0],
+            lambda: cloze.read(model, rows, [tree], "sum").softmax(0)[0],
+        )
+    )
+    torch.testing.assert_close(naive, shared, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["masked", "causal"])

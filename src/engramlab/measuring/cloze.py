@@ -19,6 +19,8 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.base.joining import cut
 from engramlab.base.progress import Progress
+from engramlab.core.forward.branches import Tree, sums, takes_branches, trees
+from engramlab.core.forward.decoding import greedy
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import target_seen
 from engramlab.core.models import context_limit, mask_token
@@ -70,10 +72,10 @@ def score_options(
         rows, owner = masked_rows(tokenizer, clozes, different, cast(Masked, one))
         tokens = np.bincount(owner, np.add.reduceat((rows.marks > 0).astype(np.int64), rows.offsets[:-1]))
         if one == "raw":
-            sums = _values(model, rows, one, budget, progress)
+            total = _values(model, rows, one, budget, progress)
         else:
-            sums = np.bincount(owner, score(model, rows, budget=budget, progress=progress).sum_logprob())
-        found[one] = Choices(sums, _offsets(different), tokens.astype(np.int64)), len(rows)
+            total = np.bincount(owner, score(model, rows, budget=budget, progress=progress).sum_logprob())
+        found[one] = Choices(total, _offsets(different), tokens.astype(np.int64)), len(rows)
     begin = _offsets(different)[:-1]
     at = np.array(
         [
@@ -153,6 +155,31 @@ def training_rows(
     return rows
 
 
+def read_once(model: nn.Module, rows: Sequences, of: np.ndarray) -> list[Tree]:
+    """What goes together in a pass of ``read``: of a causal model that takes branches a cloze's options, else row by row.
+
+    Args:
+        of: int64 ``[rows]``: the cloze that each row belongs to; equal ones are neighbours.
+    """
+    if mask_token(model) is None:
+        found = trees(rows, of)
+        if takes_branches(model, rows, found, greedy.Config()):
+            return found
+    return [Tree(np.array([row]), 0) for row in range(len(rows))]
+
+
+def read(model: nn.Module, rows: Sequences, of: Sequence[Tree], by: str) -> torch.Tensor:
+    """float32 ``[rows of the trees, one after another]``: their scores in one pass, with gradients; see ``values``."""
+    numbers = np.concatenate([tree.rows for tree in of])
+    if not any(tree.trunk for tree in of):
+        return values(model, rows, numbers, by)
+    found = sums(model, rows, of, greedy.Config())
+    if by != "mean":
+        return found
+    counts = np.add.reduceat((rows.marks > 0).astype(np.int64), rows.offsets[:-1])[numbers]
+    return found / torch.from_numpy(counts).to(found.device)
+
+
 def values(model: nn.Module, rows: Sequences, numbers: np.ndarray, by: str) -> torch.Tensor:
     """float32 ``[numbers]``: the scores of some rows, with gradients: log-probability of the marked tokens together, their mean
     for ``mean``; for ``raw`` the mean of their own logits."""
@@ -165,13 +192,13 @@ def values(model: nn.Module, rows: Sequences, numbers: np.ndarray, by: str) -> t
         logits = target_seen(model, ids[:, :-1], goals[:, 1:]).logits
     else:
         inside = torch.arange(ids.shape[1]) < torch.from_numpy(rows.lengths[numbers])[:, None]
-        read = ids if by == "raw" else ids.masked_fill(goals, hidden)
-        logits = target_seen(model, read, goals, inside.to(device)).logits
+        shown = ids if by == "raw" else ids.masked_fill(goals, hidden)
+        logits = target_seen(model, shown, goals, inside.to(device)).logits
     logits = logits.float()
     own = logits.gather(-1, ids[goals][:, None])[:, 0]
     own = own if by == "raw" else own - logits.logsumexp(-1)
-    sums = torch.zeros(len(numbers), device=device).index_add(0, goals.nonzero()[:, 0], own)
-    return sums / goals.sum(1) if by in ("raw", "mean") else sums
+    total = torch.zeros(len(numbers), device=device).index_add(0, goals.nonzero()[:, 0], own)
+    return total / goals.sum(1) if by in ("raw", "mean") else total
 
 
 @torch.no_grad()

@@ -16,12 +16,13 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from engramlab.core.forward.branches import Tree
 from engramlab.core.forward.hooks import mode
 from engramlab.core.text.batches import Order
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training.loop import Objective
 from engramlab.corpora.cloze import Cloze
-from engramlab.measuring.cloze import training_rows, values
+from engramlab.measuring.cloze import read, read_once, training_rows
 
 _NONE = -1
 
@@ -29,10 +30,11 @@ _NONE = -1
 @dataclass(frozen=True)
 class Unlabelled:
     """What training sees: rows to read, and int64 ``[translations, questions, options]``, the row of each option (-1 where a
-    question has fewer than others)."""
+    question has fewer than others); and which rows are read together."""
 
     rows: Sequences
     at: np.ndarray
+    trees: Sequence[Tree]
 
 
 def unlabelled(
@@ -48,7 +50,8 @@ def unlabelled(
     counts = np.array([len(listed) for listed in options])
     at = np.full((len(clozes), len(options), int(counts.max())), _NONE)
     at[:, np.arange(at.shape[2]) < counts[:, None]] = np.arange(len(rows)).reshape(len(clozes), -1)
-    return Unlabelled(rows, at)
+    of = np.repeat(np.arange(len(every)), np.tile(counts, len(clozes)))
+    return Unlabelled(rows, at, read_once(model, rows, of))
 
 
 def disagreement(scores: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -65,20 +68,22 @@ def objective(model: nn.Module, seen: Unlabelled, order: Order, batch: int, by: 
         tokens: padded tokens a pass; more are read in parts, each once more for its gradients, so that memory is that of one.
     """
 
-    def read(part: np.ndarray) -> torch.Tensor:
+    def scored(part: Sequence[Tree]) -> torch.Tensor:
         with mode(model, False):  # in a part's second reading too
-            return values(model, seen.rows, part, by)
+            return read(model, seen.rows, part, by)
 
     def loss() -> torch.Tensor:
         at = seen.at[:, np.unique(order.next(batch))]
         there = at != _NONE
-        numbers = at[there]
-        numbers = numbers[np.argsort(seen.rows.lengths[numbers], kind="stable")]
-        parts = np.split(numbers, _cuts(seen.rows.lengths[numbers], tokens))
+        wanted = np.zeros(len(seen.rows), dtype=bool)
+        wanted[at[there]] = True
+        chosen = sorted((tree for tree in seen.trees if wanted[tree.rows[0]]), key=lambda tree: _size(seen.rows, tree))
+        parts = _parts(chosen, [_size(seen.rows, tree) for tree in chosen], tokens)
         if len(parts) == 1:
-            found = read(numbers)
+            found = scored(chosen)
         else:
-            found = torch.cat([checkpoint(read, part, use_reentrant=False) for part in parts])
+            found = torch.cat([checkpoint(scored, part, use_reentrant=False) for part in parts])
+        numbers = np.concatenate([tree.rows for tree in chosen])
         place = np.zeros(len(seen.rows), dtype=np.int64)
         place[numbers] = np.arange(len(numbers))
         scores = found[torch.from_numpy(place[np.maximum(at, 0)]).to(found.device)]
@@ -87,11 +92,15 @@ def objective(model: nn.Module, seen: Unlabelled, order: Order, batch: int, by: 
     return loss
 
 
-def _cuts(lengths: np.ndarray, most: int) -> list[int]:
-    """Where to cut rows of ascending length so that no part has more padded tokens than ``most``, or one row."""
-    cuts, start = [], 0
-    for k, length in enumerate(lengths.tolist()):
-        if k > start and (k + 1 - start) * length > most:
-            cuts.append(k)
+def _size(rows: Sequences, tree: Tree) -> int:
+    return tree.trunk + int((rows.lengths[tree.rows] - tree.trunk).sum())
+
+
+def _parts(trees: Sequence[Tree], sizes: Sequence[int], most: int) -> list[Sequence[Tree]]:
+    """Trees of ascending size in parts of no more padded tokens than ``most``, or of one tree."""
+    found, start = [], 0
+    for k, size in enumerate(sizes):
+        if k > start and (k + 1 - start) * size > most:
+            found.append(trees[start:k])
             start = k
-    return cuts
+    return [*found, trees[start:]]
