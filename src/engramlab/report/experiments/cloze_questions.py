@@ -105,6 +105,10 @@ def _together(rows: Sequence[Row], when: str) -> Row | None:
     return next((row for row in there if row["translator"] == ENSEMBLE), there[0] if there else None)
 
 
+def _named(row: Row) -> str:
+    return _WHEN.get(row["when"], str(row["when"]))
+
+
 def _ranged(row: Row) -> str:
     return f"{percent(row['accuracy'])} ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
 
@@ -146,7 +150,7 @@ def _consistency(runs: Sequence[RunData]) -> Section:
         own = [when for when in whens if when != "others"]
         for name in distinct(row["translator"] for row in rows if row["translator"] != ENSEMBLE and row["when"] in own):
             one = [row for row in rows if row["translator"] == name and row["when"] in own]
-            groups.append((name + of, [_bar(row, _WHEN.get(row["when"], row["when"]), PALETTE[0]) for row in one]))
+            groups.append((name + of, [_bar(row, _named(row), PALETTE[0]) for row in one]))
         cells += [[run.name, *_cost(row)] for row in run.summary.get("training") or []]
     note = (
         "Trained to prefer, in every translation, what all together prefer; no label is seen. Were the choice always at one "
@@ -169,7 +173,7 @@ def _positions(runs: Sequence[RunData]) -> Section:
         for row in _by(run):
             if row["translator"] == ENSEMBLE:
                 shares = " / ".join(f"{100 * share:.0f}" for share in row["positions"])
-                cells.append([run.name, _WHEN.get(row["when"], row["when"]), shares])
+                cells.append([run.name, _named(row), shares])
     table = Table(["run", "", "chosen at each position, %"], cells, "Options are shuffled.", numbers_from=3)
     return Section("Where the chosen option stood", [table] if cells else [], missing(runs))
 
@@ -179,7 +183,7 @@ def _all(runs: Sequence[RunData]) -> Section:
         [
             *([run.name] if len(runs) > 1 else []),
             *(
-                _WHEN.get(row["when"], row["when"]),
+                _named(row),
                 row["translator"],
                 row["score"],
                 count(row["questions"]),
