@@ -5,7 +5,7 @@
 
 Source: Dou and Peng, arXiv 2201.00136, whose rules cut a question along a parse of its constituents. Ours need no parser: they
 know the wh-words, the auxiliaries and a list of verbs (``verbs.tsv``), and give up, counted, where these do not do. The paper's
-other three translators are networks that were trained on pairs of questions and statements.
+other three translators are trained networks.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Every question becomes several statements with a gap: by rules for English, by s
 a chat model, and, to compare, the question itself with a gap behind it. Scored are the options in the gap; the ensemble adds up
 the translations' probabilities. Then the model is trained, on the same questions and without labels, to prefer in every
 translation what all of them together prefer, and asked again; a control is trained on the statements of other questions.
-Source: Dou and Peng, arXiv 2201.00136, and its released code; two of its four translators are networks trained on pairs of
-questions and statements, and are not here. Intervals are 95 % bootstrap intervals over questions.
+Source: Dou and Peng, arXiv 2201.00136, and its released code; three of its four translators are trained networks, and are not
+here. Intervals are 95 % bootstrap intervals over questions.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     from engramlab.experiments._run import Planned, Run
     from engramlab.experiments.cloze_questions.consistency import unlabelled
     from engramlab.experiments.cloze_questions.translating import offline, questions_of, translated
-    from engramlab.experiments.cloze_questions.work import Asked, asked, trained
+    from engramlab.experiments.cloze_questions.work import Asked, asked, said, trained
     from engramlab.measuring.cloze import TRAINED, fitting
 
     check(config)
@@ -68,6 +68,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     unlabelled(model, tokenizer, [one.clozes for one in plain], options, train_by)  # do all texts fit?
     with run:
         translations = translated(run, questions, plain)
+        run.say("not translated: " + ", ".join(f"{one.name} {one.fallbacks:.1%}" for one in translations))
         work = Asked(run, questions, translations, config.scores or there, train_by)
         record = asked(work, model, tokenizer)
         parts = {"before": record}
@@ -77,6 +78,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             ways = [one.of_others(config.seed) if name == "control" else one for one in translations]
             seen = unlabelled(model, tokenizer, [one.clozes for one in ways], options, train_by)
             parts[name] = trained(work, model, tokenizer, seen, name)
+        for name, part in parts.items():
+            run.say(f"{name}: {said(part['rows'])}")
         training = [
             {"dataset": "questions", "stage": name, **{k: part.get(k) for k in ("steps", "loss", "seconds")}}
             for name, part in parts.items()

@@ -172,3 +172,15 @@ def _row(asked: Asked, made: Choices, agreement: float | None) -> dict[str, Any]
         "agreement": agreement,
         "positions": positions.tolist(),
     }
+
+
+def said(rows: Sequence[dict[str, Any]]) -> str:
+    """What asking cost, and how often the options at each position were chosen, of a part's rows."""
+    read: dict[str, int] = {}
+    for row in rows:
+        read[row["score"]] = read.get(row["score"], 0) + row["rows_read"]
+    last = next((row for row in rows if row["translator"] == ENSEMBLE), rows[0])
+    shares = " ".join(f"{share:.0%}" for share in last["positions"])
+    return (
+        f"rows read by {', '.join(f'{score} {count:,}' for score, count in read.items())}; chosen by position: {shares}"
+    )
