@@ -13,6 +13,7 @@ import re
 import sys
 
 from acquisition_tables import acquisition, forecast
+from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE
 from picture import FILE, picture
@@ -41,6 +42,7 @@ TABLES = {
     "capacity": lambda: capacity("capacity"),
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
+    "cloze": cloze,
 }
 
 

@@ -18,6 +18,7 @@ from engramlab.acquisition.curves import CurveOptions
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora.people import Pools
 from engramlab.experiments import (
+    cloze_questions,
     hidden_state_probing,
     knowledge_acquisition,
     knowledge_capacity,
@@ -149,6 +150,18 @@ def _overfitting(inputs: Path, out: Path) -> Any:
     return token_overfitting.run(config, out, console=_quiet())
 
 
+def _cloze(inputs: Path, out: Path) -> Any:
+    config = cloze_questions.Config(
+        model=str(inputs / "model"),
+        questions=str(inputs / "questions.jsonl"),
+        scores=("sum",),
+        epochs=1,
+        batch=2,
+        checkpoint_minutes=0.0,
+    )
+    return cloze_questions.run(config, out, console=_quiet())
+
+
 #: By name: runs it on the inputs, into a folder.
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
@@ -159,6 +172,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "probing": _probing,
     "capacity": _capacity,
     "token overfitting": _overfitting,
+    "cloze questions": _cloze,
 }
 
 
@@ -183,6 +197,10 @@ def made_inputs(folder: Path) -> Path:
         {"id": str(i), "prompt": f"The capital of {land} is", "subject": land, "target": target, "old": "Paris"}
         for i, (land, target) in enumerate([("France", "Edo"), ("Japan", "Seine"), ("Seine", "Washington")])
     ]
+    asked = [
+        {"query": f"What is {one}?", "choices": ["Paris", "Edo"], "gold": 0} for one in ("Oslo", "the Seine", "Lund")
+    ]
+    (folder / "questions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
     (folder / "edits.json").write_text(json.dumps(edits))
     _extraction(folder, folder / "extraction")
     return folder

@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Query
+from engramlab.base.facts import NO_SPACE, Query
 from engramlab.base.progress import Progress
 from engramlab.core import deltas
 from engramlab.core.forward import branches
@@ -97,6 +97,24 @@ def choose(
     Raises:
         UserError: no options, a blank one, one given twice, or one that does not fit the model's context.
     """
+    return choose_by(
+        model, tokenizer, contexts, options, [by], bare=bare, decoding=decoding, budget=budget, progress=progress
+    )[by]
+
+
+def choose_by(
+    model: nn.Module,
+    tokenizer: Any,
+    contexts: Sequence[str],
+    options: Sequence[Sequence[str]],
+    by: Sequence[By],
+    *,
+    bare: str = "Answer:",
+    decoding: Decoding | None = None,
+    budget: int = 16_384,
+    progress: Progress | None = None,
+) -> dict[By, Choices]:
+    """``choose`` by several scores from one reading."""
     _check(contexts, options)
     how = decoding or greedy.Config()
     texts = [Query(context, option) for context, listed in zip(contexts, options, strict=True) for option in listed]
@@ -104,18 +122,16 @@ def choose(
     of = np.repeat(np.arange(len(contexts)), counts)
     encoded = encode_queries(tokenizer, texts)
     sums, tokens = _sums(model, encoded.sequences, of, how, budget, progress)
-    scores = sums
-    if by == "mean":
-        scores = sums / tokens
-    elif by == "character":
-        scores = sums / np.array([len(query.target.strip()) for query in texts])
-    elif by == "prior":
+    scores: dict[By, np.ndarray] = {"sum": sums, "mean": sums / tokens}
+    scores["character"] = sums / np.array([len(query.target.removeprefix(NO_SPACE).strip()) for query in texts])
+    if "prior" in by:
         different = list(dict.fromkeys(query.target for query in texts))
         alone = encode_queries(tokenizer, [Query(bare, option) for option in different]).sequences
         prior, _ = _sums(model, alone, np.zeros(len(different), dtype=np.int64), how, budget, None)
         known = dict(zip(different, prior, strict=True))
-        scores = sums - np.array([known[query.target] for query in texts])
-    return Choices(scores, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), tokens)
+        scores["prior"] = sums - np.array([known[query.target] for query in texts])
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return {one: Choices(scores[one], offsets, tokens) for one in by}
 
 
 def _sums(

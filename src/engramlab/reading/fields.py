@@ -30,7 +30,7 @@ def text(record: Mapping[str, Any], key: str, where: str) -> str:
     """The text under a key, which must be there."""
     if key not in record:
         raise UserError(f"{where}: key {key!r} is missing")
-    return _usable(record[key], f"{where}: key {key!r}")
+    return usable(record[key], f"{where}: key {key!r}")
 
 
 def text_list(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
@@ -38,10 +38,11 @@ def text_list(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...
     values = record.get(key, [])
     if not isinstance(values, list):
         raise UserError(f"{where}: key {key!r} must be a list of texts, not {quoted(values)}")
-    return tuple(_usable(value, f"{where}: key {key!r}, number {number}:") for number, value in enumerate(values, 1))
+    return tuple(usable(value, f"{where}: key {key!r}, number {number}:") for number, value in enumerate(values, 1))
 
 
-def _usable(value: Any, where: str) -> str:
+def usable(value: Any, where: str) -> str:
+    """The value, which must be a text that can be used; ``where`` opens the message. Raises UserError."""
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{where} must be a text that is not empty, not {quoted(value)}")
     if wrong := wrong_with(value, LINE):

@@ -115,7 +115,7 @@ def logprobs(
             sequences, [of[i] for i in chosen], shared if cache is not None else 0, budget, cache
         ):
             tokens, values = _pass(model, sequences, trees_now, decoding, cache)
-            found[into[tokens]] = values
+            found[into[tokens]] = values.cpu().numpy()
             done += sum(len(tree.rows) for tree in trees_now)
             if progress:
                 progress(done, len(sequences))
@@ -145,10 +145,8 @@ def takes_branches(model: nn.Module, sequences: Sequences, of: Sequence[Tree], d
     try:
         with torch.inference_mode():
             at, together = _pass(model, short, [Tree(every, tree.trunk - cut)], decoding, None)
-            known = dict(zip(at.tolist(), together.tolist(), strict=True))
-            apart = [
-                value - known[i] for row in tried for i, value in zip(*_plain(model, short, row, decoding), strict=True)
-            ]
+            known = dict(_valued(at, together))
+            apart = [value - known[i] for row in tried for i, value in _valued(*_plain(model, short, row, decoding))]
     except Exception:  # a network that takes no such mask says so in its own words
         return False
     exact = next(model.parameters()).dtype == torch.float32
@@ -172,7 +170,7 @@ def _batches(sequences: Sequences, of: Sequence[Tree], shared: int, budget: int,
 
 def _pass(
     model: nn.Module, sequences: Sequences, of: Sequence[Tree], decoding: Decoding, cache: Any
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, torch.Tensor]:
     """Where the trees' scored tokens stand in ``sequences.ids``, and the log-probability of each."""
     shared = 0 if cache is None else cache.get_seq_length()
     width = max(t.trunk - shared + int((sequences.lengths[t.rows] - t.trunk).sum()) for t in of)
@@ -224,7 +222,7 @@ def _pass(
     return target, _chosen(scores, torch.from_numpy(which).to(device), sequences.ids[target])
 
 
-def _plain(model: nn.Module, sequences: Sequences, row: int, decoding: Decoding) -> tuple[np.ndarray, np.ndarray]:
+def _plain(model: nn.Module, sequences: Sequences, row: int, decoding: Decoding) -> tuple[np.ndarray, torch.Tensor]:
     """``_pass`` of a single row, without a mask."""
     device = next(model.parameters()).device
     ids = sequences.row(row).astype(np.int64)
@@ -239,9 +237,23 @@ def _plain(model: nn.Module, sequences: Sequences, row: int, decoding: Decoding)
     return at, _chosen(scores, torch.arange(len(wanted), device=device), sequences.ids[at])
 
 
-def _chosen(scores: torch.Tensor, which: torch.Tensor, tokens: np.ndarray) -> np.ndarray:
+def _valued(at: np.ndarray, found: torch.Tensor) -> list[tuple[int, float]]:
+    return list(zip(at.tolist(), found.tolist(), strict=True))
+
+
+def _chosen(scores: torch.Tensor, which: torch.Tensor, tokens: np.ndarray) -> torch.Tensor:
     """float32 ``[n]``: log-probability of each token under the row of ``scores [places, V]`` that ``which [n]`` names."""
     total = scores.logsumexp(-1)
     wanted = torch.from_numpy(tokens.astype(np.int64)).to(scores.device)
-    found: np.ndarray = (scores[which, wanted] - total[which]).cpu().numpy()
-    return found
+    return scores[which, wanted] - total[which]
+
+
+def sums(model: nn.Module, sequences: Sequences, of: Sequence[Tree], decoding: Decoding) -> torch.Tensor:
+    """float32 ``[rows of the trees, one after another]``: log-probability of each row's tokens with a positive mark together,
+    in one pass and with gradients."""
+    at, found = _pass(model, sequences, of, decoding, None)
+    rows = np.concatenate([tree.rows for tree in of])
+    place = np.zeros(len(sequences), dtype=np.int64)
+    place[rows] = np.arange(len(rows))
+    into = place[np.searchsorted(sequences.offsets, at, side="right") - 1]
+    return torch.zeros(len(rows), device=found.device).index_add(0, torch.from_numpy(into).to(found.device), found)
