@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.terminal import Console
-from engramlab.experiments.knowledge_extraction.config import PRESETS, Config, Finetune, Model, check
+from engramlab.experiments.knowledge_extraction.config import Config, Finetune, Model, check
+from engramlab.experiments.knowledge_extraction.presets import PRESETS
 from engramlab.experiments.knowledge_extraction.shared import Run
 from engramlab.experiments.knowledge_extraction.work import Part
 

@@ -88,7 +88,7 @@ class Part:
             width = round(float(sample.lengths.mean()))
         else:
             width = self.length
-        rows = config.pretrain.steps * config.pretrain.batch * (1 - config.minority_share)
+        rows = config.pretrain.steps * config.pretrain.batch * self._beside_share
         needed = min(int(rows) + 1, TEXT_TOKENS // width) * width
         assert config.text is not None
         text = windows(self.run.tokenizer, documents(config.text, config.text_column), width, needed)
@@ -164,16 +164,19 @@ class Part:
         return self.data.questions.entries(self.data.split.train + self.data.questions.subjects.start)
 
     def _pretrain(self, stage: str) -> dict[str, Any]:
+        mixed = self.config.mode == "mixed"
+        stream = self.mixed() if mixed else self._entries()
+        return self._stage(stage, self.run.first_model, stream, self.config.pretrain, ask=mixed)
+
+    def mixed(self) -> batches.Stream:
+        """What mixed training reads: entries, and questions about P_train at their share (the paper's QA_r)."""
         config, run = self.config, self.run
-        stream = self._entries()
-        if config.mode == "mixed":
-            questions = self._order(self.asking, "questions", self._train_questions())
-            asked = self._hidden(
-                batches.Packed(self.asking, questions, end=run.end, length=self.length, answers_only=run.masked),
-                "questions",
-            )
-            stream = self._mixed(stream, asked, config.qa_ratio, config.seed)
-        return self._stage(stage, run.first_model, stream, config.pretrain, ask=config.mode == "mixed")
+        questions = self._order(self.asking, "questions", self._train_questions())
+        asked = self._hidden(
+            batches.Packed(self.asking, questions, end=run.end, length=self.length, answers_only=run.masked),
+            "questions",
+        )
+        return self._mixed(self._entries(), asked, config.qa_ratio, config.seed)
 
     def _entries(self) -> batches.Stream:
         """What pretraining reads: the entries, with celebrities or text beside them at their share."""
@@ -185,7 +188,13 @@ class Part:
             people, others = self._rows(self.entries, "entries"), self._rows(self.text, "text")
         else:
             return self._rows(self.entries, "entries")
-        return self._mixed(people, others, 1 - self.config.minority_share, random_key(self.config.seed, "beside"))
+        return self._mixed(people, others, self._beside_share, random_key(self.config.seed, "beside"))
+
+    @property
+    def _beside_share(self) -> float:
+        """Share of the rows that are not the people's: celebrities', or text."""
+        given = self.config.text_share if self.data.written.text else None
+        return 1 - self.config.minority_share if given is None else given
 
     def _rows(self, source: batches.Entries, purpose: str, subset: np.ndarray | None = None) -> batches.Stream:
         """Rows of training text in the run's layout."""
