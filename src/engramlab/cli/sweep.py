@@ -2,10 +2,10 @@
 
 usage: engramlab sweep EXPERIMENT --out DIR [--variants all] [--seeds N] [options of the experiment]
 
-Runs an experiment for every corpus variant, seed and value of --over, each in a run folder of its own, and makes one report. The same command
-goes on after an interruption; with more seeds or variants it runs those as well. All options of the experiment (engramlab run
-EXPERIMENT --help) can be given too. engramlab sweep EXPERIMENT --help shows the options of a sweep. Leaves with exit code 1
-when a cell failed for good.
+Runs an experiment for every corpus variant, seed and value of --over, each in a run folder of its own, and makes one report.
+The same command goes on after an interruption; with more seeds or variants it runs those as well. All options of the experiment
+(engramlab run EXPERIMENT --help) can be given too. engramlab sweep EXPERIMENT --help shows the options of a sweep. Leaves with
+exit code 1 when a cell failed for good.
 """
 
 from __future__ import annotations
