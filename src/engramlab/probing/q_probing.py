@@ -1,9 +1,9 @@
 """Q-probing: what a hidden state of a name alone says about its attributes.
 
-The input is the start token, the full name and the end token. A causal model's state is read at the end token, the only one that
-has seen the whole name as the model's training texts end; or, for a model that was not made for that, at the last token of a
-prompt with the name in it. A masked model sees the whole name everywhere, and end tokens are never among what it learns to name:
-its state is read at the token before the name, where BERT has its own token for a whole text.
+The input is the start token, the full name and the end token. A causal model's state is read at the end token, which has seen
+the whole name; or, for a model that was not made for that, at the last token of a prompt with the name in it. A masked model
+sees the whole name everywhere, and end tokens are never among what it learns to name: its state is read at the token before the
+name, where BERT has its own token for a whole text.
 
 Source: arXiv 2309.14316, section 5 (Q-probing).
 """
@@ -36,7 +36,7 @@ def examples(tokenizer: Any, names: Sequence[str], prompt: str = "{subject}", at
         names: of the subjects.
         prompt: what is read, with ``{subject}`` in it.
         at: read at an end token put behind the prompt, at the prompt's last token, at the token before the prompt (the start
-            token, or the end token that stands between packed texts where the tokenizer has none), or at a mask token behind it.
+            token, or where the tokenizer has none the end token, as between packed texts), or at a mask token behind it.
 
     Raises:
         UserError: no ``{subject}``, a tokenizer without an end or mask token, or a name that it cannot write.

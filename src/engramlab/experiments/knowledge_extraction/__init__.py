@@ -55,5 +55,6 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             seconds=sum(row["seconds"] for row in training),
             rows=[row for result in done for row in result["rows"]],
             training=training,
+            grid=[row for result in done for row in result["grid"]],
             best={part.data.name: result["best"] for part, result in zip(parts, done, strict=True)},
         )

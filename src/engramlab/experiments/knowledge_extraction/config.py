@@ -44,6 +44,16 @@ class Attempt(NamedTuple):
     rank: int
     embedding_rank: int | Literal["full"]
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tells it from the others of its grid."""
+        return {
+            "learning_rate": self.recipe.learning_rate,
+            "weight_decay": self.recipe.weight_decay,
+            "lora_rank": self.rank,
+            "embedding_rank": self.embedding_rank,
+        }
+
 
 @dataclass(frozen=True)
 class Finetune:

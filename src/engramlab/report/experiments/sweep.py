@@ -133,8 +133,8 @@ def _main_figure(run: RunData, of: str) -> Section:
     )
     note = (
         "Mean over seeds, whiskers 95 % intervals, widened to the lowest and highest seed. P_test are held out: read about, "
-        "never asked about in training. The paper's are for N = 100k people and 124M parameters: compare the shape, not the "
-        "numbers."
+        "never asked about in training. The paper's are for N = 100k people and 124M parameters, answers written with 4 beams: "
+        "compare the shape, not the numbers."
     )
     return Section(f"Can it be asked? P_test by dataset{of}", [Figures([("", figure)], note), _beside(run)])
 
