@@ -48,7 +48,8 @@ def test_the_second_entry_says_the_same_facts(variant: str) -> None:
             other_word(word.lower()): word.lower() for text in between[0] for word in re.findall(r"[^\W\d_]+", text)
         }
         back = [
-            re.sub(r"[^\W\d_]+", lambda found: known.get(found[0].lower(), found[0].lower()), t) for t in between[1]
+            re.sub(r"[^\W\d_]+", lambda found, known=known: known.get(found[0].lower(), found[0].lower()), t)
+            for t in between[1]
         ]
         assert back == [text.lower() for text in between[0]]
 

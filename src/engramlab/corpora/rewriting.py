@@ -201,7 +201,8 @@ def named(
             continue
         genitive = match[0].lower() in owning and (match[0].lower() != "her" or bool(_OWNED.match(text, match.end())))
         parts.append((match.start(), match.end(), NAME, name + ("'s" if genitive else "")))
-    made, found, at, last = "", [], 0, 0
+    made, at, last = "", 0, 0
+    found: list[tuple[int, int, int]] = []
     for start, end, mark, said in sorted(parts):
         made += text[at:start]
         if mark == NAME and last == NAME and not made[found[-1][1] :].strip():  # two mentions that touch are no two

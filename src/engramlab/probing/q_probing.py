@@ -50,8 +50,8 @@ def examples(tokenizer: Any, names: Sequence[str], prompt: str = "{subject}", at
             )
     if at == "mask" and tokenizer.mask_token_id is None:
         raise UserError("at: `mask` is for masked models, and this one has no mask token; read at `end` or `last`")
-    prefix, end = tokens.start_tokens(tokenizer), tokens.end_token(tokenizer) if at != "last" else None
-    suffix = {"last": [], "mask": [tokenizer.mask_token_id, end]}.get(at, [end])
-    texts = Sequences.of(ids).wrapped(prefix or ([end] if at == "first" else []), suffix)
+    prefix, end = tokens.start_tokens(tokenizer), [] if at == "last" else [tokens.end_token(tokenizer)]
+    suffix = [tokenizer.mask_token_id, *end] if at == "mask" else end
+    texts = Sequences.of(ids).wrapped(prefix or (end if at == "first" else []), suffix)
     place = np.zeros(len(names)) if at == "first" else texts.lengths - (2 if at == "mask" else 1)
     return Examples(texts, place[:, None].astype(np.int64), np.arange(len(names), dtype=np.int64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engramlab.core.training.loop import Recipe
+from engramlab.corpora.people import Pools
 from engramlab.experiments.knowledge_extraction.config import Config, Finetune, Model
 
 TINY = Config(
@@ -32,11 +33,12 @@ TINY_RANKS = replace(
         TINY.finetune.recipe, learning_rates=(1e-3, 5e-3), ranks=(0, 2, 8, 16), embedding_ranks=(0, 16, 128)
     ),
 )
-#: A masked network that names enough words: few people, and rows so many that each step names as many words as a causal one
-#: has next tokens in `tiny`; every fact is hidden and named about 2,500 times.
+#: A masked network that names enough words: few people, and rows so many that a step names two thirds as many words as a step
+#: of `tiny` has next tokens; every fact is hidden and named about 2,300 times. Pools are small, for probes to learn from.
 TINY_GBERT = replace(  # type: ignore[call-arg]
     TINY,
     people=100,
+    pools=Pools(birth_cities=20, universities=20, majors=20, companies=20),
     variants=("multi5+permute",),
     model=Model("tiny", objective="masked"),
     pretrain=replace(TINY.pretrain, steps=16_000, batch=96, learning_rate=3e-3, warmup=500),
