@@ -34,14 +34,14 @@ TINY_RANKS = replace(
     ),
 )
 #: A masked network that names enough words: few people, and rows so many that a step names two thirds as many words as a step
-#: of `tiny` has next tokens; every fact is hidden and named about 2,300 times. Pools are small, for probes to learn from.
+#: of `tiny` has next tokens; every fact is hidden and named about 4,000 times. Pools are small, for probes to learn from.
 TINY_GBERT = replace(  # type: ignore[call-arg]
     TINY,
     people=100,
     pools=Pools(birth_cities=20, universities=20, majors=20, companies=20),
     variants=("multi5+permute",),
     model=Model("tiny", objective="masked"),
-    pretrain=replace(TINY.pretrain, steps=16_000, batch=96, learning_rate=3e-3, warmup=500),
+    pretrain=replace(TINY.pretrain, steps=28_000, batch=96, learning_rate=3e-3, warmup=500),
     finetune=Finetune(replace(TINY.finetune.recipe, steps=1000)),
     evaluations=40,
 )
