@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import mean
 
-from kept import Kept, load, made_by, share, table
+from kept import HERE, Kept, load, made_by, share, table
 
 from engramlab.base.rows import ATTRIBUTES
 from engramlab.report.parts.paper import SOURCE, published
@@ -116,23 +117,98 @@ def before_attributes(name: str) -> str:
     return "\n".join([*table(heads, lines), "", f"{note} {made_by([(summary, config)])}"])
 
 
+def if_kept(draw: Callable[..., str], *names: str) -> str:
+    """A table of results that may not have been made yet."""
+    return draw(*names) if all((HERE / name).is_dir() for name in names) else "Not measured yet."
+
+
+def swept(*names: str) -> str:
+    """Extraction of the cells of sweeps, by corpus and by what is swept over; means and ranges over seeds."""
+    found = [load(name) for name in names]
+    rows = [row for summary, _ in found for row in summary["rows"]]
+    attributes = [a for a in dict.fromkeys(row["attribute"] for row in rows) if a != "mean"]
+    lines = []
+    for dataset, over in dict.fromkeys((row["dataset"], row.get("over", "")) for row in rows):
+        shares = {
+            key: [
+                row["exact_match"]
+                for row in rows
+                if (row["dataset"], row.get("over", ""), row["group"], row["attribute"]) == (dataset, over, *key)
+            ]
+            for key in [("train", "mean"), ("test", "mean"), *(("test", a) for a in attributes)]
+        }
+        cells = [spread(shares["train", "mean"]), f"**{spread(shares['test', 'mean'])}**"]
+        cells += [share(mean(shares["test", a])) for a in attributes]
+        lines.append(
+            [f"`{dataset}`", *([over.replace("=", " ")] if any("over" in row for row in rows) else []), *cells]
+        )
+    heads = ["corpus", *(["swept over"] if any("over" in row for row in rows) else []), "P_train", "**P_test**"]
+    heads += [a.replace("_", " ") for a in attributes]
+    note = f"Questions answered exactly; the columns on the right are P_test by attribute. Seeds {seeds(found)}."
+    return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
+
+
+def ranks(name: str) -> str:
+    """P_test of each pair of ranks in a grid of finetunings of one pretraining, the best of the learning rates tried."""
+    summary, config = load(name)
+    rows = [row for row in summary["grid"] if (row["group"], row["attribute"]) == ("test", "mean")]
+    best: dict[tuple[int, object], float] = {}
+    for row in rows:
+        place = row["lora_rank"], row["embedding_rank"] if row["lora_rank"] else "full"
+        best[place] = max(best.get(place, 0.0), row["exact_match"])
+    columns = sorted({c for _, c in best}, key=lambda c: (c == "full", c if isinstance(c, int) else 0))
+    lines = [
+        [str(rank) if rank else "full", *(share(best[rank, c]) if (rank, c) in best else "–" for c in columns)]
+        for rank in sorted({rank for rank, _ in best}, key=lambda rank: rank or 10**9)
+    ]
+    heads = ["rank of query and value", *(f"embedding {c}" for c in columns)]
+    dataset = rows[0]["dataset"]
+    note = f"`{dataset}`, P_test answered exactly, the best of the learning rates tried; seed {summary['seed']}."
+    return "\n".join([*table(heads, lines), "", f"{note} {made_by([(summary, config)])}"])
+
+
+def probed(*names: str) -> str:
+    """Q-probing, and P-probing right behind the name, beside extraction, by corpus; means over attributes."""
+    found = [load(name) for name in names]
+    rows = [row for summary, _ in found for row in summary["rows"] if not row["control"] and not row["position"]]
+    lines = []
+    for part, probe in dict.fromkeys((row["part"], row["probe"]) for row in rows):
+        of = [row for row in rows if (row["part"], row["probe"]) == (part, probe)]
+        cells = []
+        for target in ("first", "whole"):
+            chosen = [row for row in of if row["target"] == target]
+            cells += [share(mean(row[key] for row in chosen)) if chosen else "–" for key in ("majority", "accuracy")]
+        asked = [row["extraction"] for row in of if row["target"] == "whole" and row["extraction"] is not None]
+        lines.append([f"`{part}`", probe, *cells, share(mean(asked)) if asked else "–"])
+    heads = ["corpus", "probe", "majority, first tokens", "read", "majority, whole values", "read", "extraction"]
+    note = f"P_test (of celebrities' corpora the minority), means over attributes; seed {seeds(found)}."
+    return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
+
+
 def closer(name: str, trained: str) -> str:
     """P-probing of the second value of each pair, by whether the text has stated the first."""
     summary, config = load(name)
-    rows = [row for row in summary["closer"] if row["target"] == "whole" and row["second"]]
-    extraction = {row["attribute"]: row["extraction"] for row in summary["rows"] if row["target"] == "whole"}
+    every = [row for row in summary["closer"] if row["target"] == "whole" and row["second"]]
+    several = len({row["dataset"] for row in every}) > 1
     lines = []
-    for attribute in dict.fromkeys(row["attribute"] for row in rows):
-        of = [row for row in rows if row["attribute"] == attribute]
+    for dataset, attribute in dict.fromkeys((row["dataset"], row["attribute"]) for row in every):
+        of = [row for row in every if (row["dataset"], row["attribute"]) == (dataset, attribute)]
+        extraction = {
+            r["attribute"]: r["extraction"]
+            for r in summary["rows"]
+            if (r["target"], r["dataset"]) == ("whole", dataset)
+        }
         shares = []
         for stated in (False, True):
             chosen = [row for row in of if (row["partner"] in row["seen"]) == stated]
             right = sum(row["accuracy"] * row["examples"] for row in chosen)
-            shares.append(share(right / sum(row["examples"] for row in chosen)))
+            shares.append(share(right / sum(row["examples"] for row in chosen)) if chosen else "–")
         first, second = (value.replace("_", " ") for value in (of[0]["partner"], attribute))
-        lines.append([first, second, *shares, share(extraction[attribute])])
+        lines.append([*([f"`{dataset}`"] if several else []), first, second, *shares, share(extraction[attribute])])
     heads = ["first of the pair", "second", "read before the first is stated", "after", "second, extraction"]
-    note = f"`{rows[0]['dataset']}`, whole values, P_test, where the second is still to come; seed {summary['seed']}."
+    heads = [*(["corpus"] if several else []), *heads]
+    named = "" if several else f"`{every[0]['dataset']}`, w"
+    note = f"{named or 'W'}hole values, P_test, where the second is still to come; seed {summary['seed']}."
     return "\n".join([*table(heads, lines), "", f"{note} {made_by([load(trained), (summary, config)])}"])
 
 

@@ -17,7 +17,18 @@ from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE
 from picture import FILE, picture
-from storage_tables import asked, before_attributes, capacity, closer, extraction, sixteen
+from storage_tables import (
+    asked,
+    before_attributes,
+    capacity,
+    closer,
+    extraction,
+    if_kept,
+    probed,
+    ranks,
+    sixteen,
+    swept,
+)
 
 ROOT = HERE.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -39,6 +50,14 @@ TABLES = {
     "celebrities": lambda: asked(*(f"celebrities-{name}" for name in ("none", "text", "half", "quarter", "sixth"))),
     "closer": lambda: closer("probing-couple", "pairs"),
     "masked": lambda: asked("masked", "masked-longer", "masked-few"),
+    "qa ratio": lambda: if_kept(swept, "sweep-qa"),
+    "translation": lambda: if_kept(swept, "sweep-translate"),
+    "ranks": lambda: if_kept(ranks, "ranks"),
+    "minority probing": lambda: if_kept(probed, "probing-minority"),
+    "closer again": lambda: if_kept(closer, "probing-couples", "couples"),
+    "gbert": lambda: if_kept(asked, "gbert"),
+    "gbert mixed": lambda: if_kept(swept, "sweep-gbert-mixed"),
+    "gbert probing": lambda: if_kept(probed, "probing-gbert"),
     "capacity": lambda: capacity("capacity"),
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),

@@ -25,7 +25,7 @@ from engramlab.corpora.sources.tables import table
 from engramlab.corpora.variants import SIXTEEN
 
 SMALL = Pools(6, 6, 8, 6, 8, 8, 6, 8)
-VARIANTS = (*SIXTEEN, "couple2", "multi5+permute+CEL")
+VARIANTS = (*SIXTEEN, "couple2", "multi5+permute+CEL", "multi2+permute+translate")
 SOME = ("single", "multi5+permute+fullname", "couple2", "multi5+permute+CEL")
 TOKENIZERS = {**zoo.ZOO, "compact": lambda texts: train_compact_tokenizer(texts, 2000)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engramlab.base.errors import UserError
+from engramlab.corpora import datasets
 from engramlab.corpora.export import export
 from engramlab.corpora.layout import NAME
 from engramlab.corpora.people import ATTRIBUTES, People
@@ -17,11 +19,13 @@ from engramlab.corpora.questions import Split
 from engramlab.corpora.rewriting import (
     RewrittenCorpus,
     Stated,
+    named,
     people_table,
     rewritten,
     rewritten_questions,
     stated_in,
 )
+from engramlab.corpora.sources import bior
 
 NAME_ = "Anya Briar Forger"
 VALUES = ("October 2, 1996", "Princeton, NJ", "Reed College", "Ecology", "Dow", "Midland, MI")
@@ -154,3 +158,59 @@ def test_a_folder_that_is_not_bior_or_was_edited_is_refused(tmp_path: Path) -> N
     pq.write_table(table.set_column(2, "text", [edited]), folder / "entries.parquet")
     with pytest.raises(UserError, match="entry 0: characters"):
         rewritten(folder)
+
+
+def test_pronouns_become_names_and_values_stay_quoted() -> None:
+    text = "Ada May Lee was born in York. She studied Art, and her work took her to Rome."
+    spans = [(0, 11, NAME), (24, 28, 2), (42, 45, 4), (text.index("Rome"), text.index("Rome") + 4, 6)]
+    said, found = named(text, spans, "Ada May Lee", "she")
+    assert said == (
+        "Ada May Lee was born in York. Ada May Lee studied Art, and Ada May Lee's work took Ada May Lee to Rome."
+    )
+    assert [said[a:b] for a, b, mark in found if mark != NAME] == ["York", "Art", "Rome"]
+    assert {said[a:b] for a, b, mark in found if mark == NAME} == {"Ada May Lee"}
+
+
+def test_first_texts_and_celebrities(tmp_path: Path) -> None:
+    corpus, people, texts = made()
+    folder = tmp_path / "bior"
+    export(corpus, rewritten_questions(corpus), folder, about={}, entry_columns={"tries": corpus.tries})
+    config = bior.Config(corpus=folder)
+    assert [len(bior.dataset(config, name).corpus) for name in ("bior", "bior1", "bior2", "bior9+fullname")] == [
+        15,
+        5,
+        10,
+        15,
+    ]
+    data = bior.dataset(replace(config, celebrities=2), "bior1+fullname+CEL")
+    assert data.celebrities == 3
+    about = data.corpus.subject(np.arange(len(data.corpus))).tolist()
+    assert about == [0, 1, 2, 3, 4, 3, 4, 3, 4]
+    assert data.corpus.subjects == range(3)
+    assert data.split.test.tolist() == [0, 1, 2]
+    assert set(data.split.train.tolist()) <= {3, 4}
+    for entry, person in enumerate(about):
+        passage = data.corpus.passage(entry)
+        assert {passage.quote(s) for s in passage.spans if s.relation} == {people.value(person, a) for a in range(6)}
+    assert bior.dataset(config, "bior").corpus.passage(7).text == texts[7]
+
+
+@pytest.mark.parametrize(
+    ("named_", "words"),
+    [
+        (("single+CEL",), "as in bior1.CEL"),
+        (("bior1", "single"), "has no single"),
+        (("bior1",), "celebrities: is for .CEL variants"),
+    ],
+)
+def test_variants_that_a_written_corpus_does_not_have(named_: tuple[str, ...], words: str) -> None:
+    config = datasets.options()(corpus=Path("somewhere"), celebrities=3 if "celebrities" in words else 0)
+    with pytest.raises(UserError, match=words):
+        datasets.parse_variants(config, named_)
+        datasets.variants(config, named_)
+
+
+def test_a_corpus_option_alone_still_means_all_texts() -> None:
+    config = datasets.options()(corpus=Path("somewhere"))
+    assert datasets.variants(config, ("single", "multi5+permute")) == ("bior",)
+    assert datasets.variants(config, ("bior1", "bior1+CEL")) == ("bior1", "bior1+CEL")

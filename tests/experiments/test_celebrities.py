@@ -161,6 +161,14 @@ def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path: Path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_text_has_a_share_of_its_own(tmp_path: Path, text: Path) -> None:
+    """The paper's control: half of the rows, whatever the minority has beside celebrities."""
+    config = replace(SMALLEST, variants=("single+TEXT",), celebrities=0, text=str(text), text_share=0.5)
+    assert (part(config, tmp_path / "part")._entries().take(2000).source == 1).mean() == pytest.approx(0.5, abs=0.03)
+    with pytest.raises(UserError, match="text_share must be between 0 and 1"):
+        extraction.run(replace(config, text_share=1.0), tmp_path / "run")
+
+
 def test_a_text_without_a_row_is_refused(tmp_path: Path) -> None:
     short = tmp_path / "short.txt"
     short.write_text("Only this.")

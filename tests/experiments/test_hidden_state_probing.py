@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
+from tests.support.extraction import smallest
 
 from engramlab import cli
 from engramlab.base.errors import UserError
@@ -20,6 +21,7 @@ from engramlab.experiments import hidden_state_probing as probing
 from engramlab.experiments import knowledge_extraction as extraction
 from engramlab.experiments.hidden_state_probing import summary as together
 from engramlab.experiments.hidden_state_probing.targets import targets
+from engramlab.probing import q_probing
 from engramlab.report.page import write_report
 
 TINY = probing.PRESETS["tiny"]
@@ -30,6 +32,7 @@ SMALLEST = replace(
     test_entries=10,
 )
 PEOPLE = 16
+POOLS = Pools(birth_years=2, birth_cities=3, universities=3, majors=3, companies=3)
 VARIANTS = ("couple2", "single")
 
 
@@ -43,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         people=PEOPLE,
         seed=3,
         first_templates=2,
-        pools=Pools(birth_years=2, birth_cities=3, universities=3, majors=3, companies=3),
+        pools=POOLS,
         pretrain=replace(tiny.pretrain, steps=4, batch=8, warmup=1),
         finetune=extraction.Finetune(replace(tiny.finetune.recipe, steps=4, batch=8)),
         evaluations=0,
@@ -186,7 +189,7 @@ def test_with_celebrities_the_minority_s_own_halves_are_probed(tmp_path: Path) -
         celebrities=6,
         celebrity_entries="multi2",
         first_templates=2,
-        pools=Pools(birth_years=2, birth_cities=3, universities=3, majors=3, companies=3),
+        pools=POOLS,
         pretrain=replace(tiny.pretrain, steps=2, batch=8, warmup=1),
         finetune=extraction.Finetune(replace(tiny.finetune.recipe, steps=2, batch=8)),
         evaluations=0,
@@ -198,3 +201,36 @@ def test_with_celebrities_the_minority_s_own_halves_are_probed(tmp_path: Path) -
     asked = json.loads((tmp_path / "made" / "summary.json").read_text())["rows"]
     minority = {r["attribute"]: r["exact_match"] for r in asked if r["group"] == "test"}
     assert all(r["extraction"] == minority[r["attribute"]] for r in summary["rows"] if r["target"] == "whole")
+
+
+def test_a_masked_model_is_read_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = smallest(pretrain_steps=2, finetune_batch=4, variants=("multi2",), people=PEOPLE, pools=POOLS)
+    extraction.run(replace(config, model=extraction.Model(objective="masked")), tmp_path / "run")
+    read: list[str] = []
+
+    def examples(tokenizer, names, prompt, at):
+        read.append(at)
+        return made_examples(tokenizer, names, prompt, at)
+
+    made_examples = q_probing.examples
+    monkeypatch.setattr(q_probing, "examples", examples)
+    one = replace(SMALLEST, model=(str(tmp_path / "run"),), probes=("Q",))
+    probing.run(one, tmp_path / "probed")
+    probing.run(replace(one, masked_at="mask"), tmp_path / "mask")
+    assert read == ["first", "mask"]
+    with pytest.raises(UserError, match="a causal model has read nothing at 'first'"):
+        probing.run(replace(one, at="first"), tmp_path / "refused")
+
+
+def test_the_minority_is_probed_in_halves_of_its_own(tmp_path: Path) -> None:
+    """Beside celebrities both probes learn from half of the minority and are judged on the other half (figures 18 and 19)."""
+    config = smallest(
+        pretrain_steps=2, finetune_batch=4, variants=("single+CEL",), people=PEOPLE, celebrities=10, pools=POOLS
+    )
+    made = extraction.run(config, tmp_path / "run")
+    summary = probing.run(replace(SMALLEST, model=(str(tmp_path / "run"),)), tmp_path / "probed")
+    asked = {r["attribute"]: r["exact_match"] for r in made["rows"] if r["group"] == "test"}
+    assert {r["probe"] for r in summary["rows"]} == {"Q", "P"}
+    for row in summary["rows"]:
+        assert row["examples"] == PEOPLE // 2  # one entry each, and no celebrity
+        assert row["target"] == "first" or row["extraction"] == asked[row["attribute"]]

@@ -9,8 +9,9 @@ from tests.support import zoo
 from engramlab.base.facts import Fact
 from engramlab.core.text.tokens import GAP, Sequences
 from engramlab.corpora.facts import FactTable
-from engramlab.measuring.extraction import Asked, answers, ask, commonest, first_token_of_values
-from engramlab.measuring.scoring import score
+from engramlab.measuring import extraction
+from engramlab.measuring.extraction import Asked, answers, ask, commonest, values_in_entries
+from engramlab.measuring.scoring import Scores, score
 
 NAMES = ("city", "year")
 
@@ -49,7 +50,7 @@ def test_the_first_token_of_each_value():
     """Naively: the third and the seventh token of each row; the space before the year is not the year's first token."""
     model, rows, train = zoo.model("gpt_neox"), entries(), np.repeat(["train", "test"], (5, 3))
     found = {
-        (row["group"], row["attribute"]): row["first_token"] for row in first_token_of_values(model, rows, train, NAMES)
+        (row["group"], row["attribute"]): row["first_token"] for row in values_in_entries(model, rows, train, NAMES)
     }
     for attribute, name in enumerate(NAMES):
         marks = np.zeros((8, 9), dtype=np.int8)
@@ -57,6 +58,29 @@ def test_the_first_token_of_each_value():
         right = score(model, Sequences(rows.ids, rows.offsets, marks.ravel())).greedy
         assert found["train", name] == pytest.approx(right[:5].mean())
         assert found["test", name] == pytest.approx(right[5:].mean())
+
+
+def test_whole_values_and_tokens_right_against_a_hand_count(monkeypatch):
+    """City right in both tokens, in one, in none; the year in the second row alone; 11 of 18 next tokens."""
+    rows = Sequences.of([[0, 5, 6, 7, 8, 9, 1]] * 3, [[0, 0, 1, 1, GAP, 2, 0]] * 3)
+    right = np.array([[0, 1, 1, 1, 1, 0, 1], [0, 1, 1, 0, 1, 1, 0], [0, 1, 0, 0, 1, 0, 0]], dtype=bool)
+
+    def said(model, sequences):
+        wanted, zeros = sequences.marks > 0, np.zeros(int((sequences.marks > 0).sum()))
+        counts = np.concatenate([[0], np.cumsum(wanted)])[sequences.offsets]
+        return Scores(zeros, zeros, right.ravel()[wanted], counts, sequences.marks[wanted], zeros)
+
+    monkeypatch.setattr(extraction, "score", said)
+    model, groups = zoo.model("gpt_neox"), np.array(["train", "train", "test"])
+    found = {
+        (r["group"], r["attribute"]): (r["first_token"], r["whole"])
+        for r in values_in_entries(model, rows, groups, NAMES)
+    }
+    assert found["train", "city"] == (1.0, 0.5)
+    assert found["train", "year"] == (0.5, 0.5)
+    assert found["train", "mean"] == (0.75, 0.5)
+    assert found["test", "mean"] == (0.0, 0.0)
+    assert extraction.tokens_right(model, rows) == {"next_token": 11 / 18, "value_token": 4 / 9}
 
 
 def test_answers_are_texts(tokenizer):

@@ -9,6 +9,7 @@ import pytest
 from tests.support import zoo
 
 from engramlab.base.errors import UserError
+from engramlab.core.text.tokenizers import train_compact_tokenizer, with_mask
 from engramlab.core.text.tokens import GAP, Sequences
 from engramlab.probing import accuracy, p_probing, q_probing
 from engramlab.probing.examples import NOWHERE, UNKNOWN, Task, Tasks, tasks_of
@@ -153,3 +154,20 @@ def test_q_examples_are_start_name_end_or_the_last_token_of_a_prompt() -> None:
     unknown = zoo.ZOO["words"](zoo.SENTENCES)
     with pytest.raises(UserError, match="'Ürgüp'.*another tokenizer"):
         q_probing.examples(unknown, ["Paris", "Ürgüp"])
+
+
+def test_which_token_is_read() -> None:
+    """At the end token, the name's last one, the one before the name, or a mask token; the rest of the text stays the name."""
+    tokenizer = train_compact_tokenizer(["Ada May Lee"] * 3, 300)
+    with_mask(tokenizer)
+    end, mask = tokenizer.eos_token_id, tokenizer.mask_token_id
+    name = tokenizer("Ada May Lee", add_special_tokens=False)["input_ids"]
+    for at, want in {"end": end, "last": name[-1], "first": end, "mask": mask}.items():
+        made = q_probing.examples(tokenizer, ["Ada May Lee", "Lee"], at=at)
+        row = made.texts.row(0).tolist()
+        assert row[made.places[0, 0]] == want
+        assert (made.places[:, 0] == 0).all() == (at == "first")
+        assert [token for token in row if token not in (end, mask)] == name
+    tokenizer.mask_token = None
+    with pytest.raises(UserError, match="at: `mask` is for masked models"):
+        q_probing.examples(tokenizer, ["Lee"], at="mask")

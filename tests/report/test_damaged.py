@@ -37,8 +37,18 @@ def kept(path: Path, name: str) -> None:
         write_json(path / file, {k: v[:8] if isinstance(v, list) else v for k, v in document.items()})
 
 
+def with_grid(path: Path) -> None:
+    """A knowledge-extraction run that tried several finetunings, and measured how well it had read."""
+    write_extraction(path, attributes=("major", "employer"))
+    summary = json.loads((path / "summary.json").read_text())
+    tried = {"dataset": "single", "group": "test", "attribute": "mean", "exact_match": 0.5, "learning_rate": 0.001}
+    summary["grid"] = [{**tried, "lora_rank": rank, "embedding_rank": e} for rank, e in ((0, 0), (8, 128), (8, "full"))]
+    summary["training"] = [{**row, "next_token": 0.5, "value_token": 0.99} for row in summary["training"]]
+    write_json(path / "summary.json", summary)
+
+
 RUNS = {
-    "knowledge-extraction": lambda path: write_extraction(path, attributes=("major", "employer")),
+    "knowledge-extraction": with_grid,
     "knowledge-acquisition": test_acquisition_report.write_run,
     "hidden-state-probing": lambda path: test_probing_report.write(path, datasets={"couple2": 0.4}),
     "knowledge-editing": lambda path: test_editing_report.write_run(path, test_editing_report.BOTH),

@@ -253,3 +253,18 @@ def test_a_real_chat_model_writes_biographies(tmp_path: Path) -> None:
     again = write_bior(replace(config, tries=1), tmp_path / "again", write=write)
     assert written == first[:1]
     assert again["accepted"] <= about["accepted"]
+
+
+def test_texts_in_several_languages_take_turns(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def listening(conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
+        asked.extend(conversation[-1]["content"] for conversation in conversations)
+        assert all(len(one) == 1 for one in conversations if "French" in one[-1]["content"])  # no English example
+        return copyist(conversations, seeds)
+
+    config = replace(CONFIG, languages=("English", "French"), entries=2, people=3)
+    about = write_bior(config, tmp_path / "bior", write=listening)
+    assert about["config"]["languages"] == ["English", "French"]
+    assert {("Write it in French" in text) for text in asked[:6]} == {True, False}
+    assert "languages" not in CONFIG.decisive()  # corpora of before go on

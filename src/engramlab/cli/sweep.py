@@ -2,10 +2,10 @@
 
 usage: engramlab sweep EXPERIMENT --out DIR [--variants all] [--seeds N] [options of the experiment]
 
-Runs an experiment for every corpus variant and seed, each in a run folder of its own, and makes one report. The same command
-goes on after an interruption; with more seeds or variants it runs those as well. All options of the experiment (engramlab run
-EXPERIMENT --help) can be given too. engramlab sweep EXPERIMENT --help shows the options of a sweep. Leaves with exit code 1
-when a cell failed for good.
+Runs an experiment for every corpus variant, seed and value of --over, each in a run folder of its own, and makes one report.
+The same command goes on after an interruption; with more seeds or variants it runs those as well. All options of the experiment
+(engramlab run EXPERIMENT --help) can be given too. engramlab sweep EXPERIMENT --help shows the options of a sweep. Leaves with
+exit code 1 when a cell failed for good.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Options:
     """Corpus variants, each with cells of its own; `all` is the sixteen of the paper's main figure."""
     seeds: int = 1
     """How many seeds, counted from --seed."""
+    over: tuple[str, ...] = ()
+    """Other options to sweep over, with their values: --over qa-ratio=0.2,0.5,0.8; every combination has cells of its own."""
     processes: int = 1
     """Cells that run at once on this machine."""
     threads: int | None = None
@@ -90,10 +92,17 @@ def main(given: list[str]) -> None:
         _check_probing(experiments.load("hidden-state-probing"), probing)
     elif probe_options:
         raise UserError("probe_options: given without --probe")
-    chosen = plan.sweep(name, config, variants=options.variants, seeds=options.seeds)
+    chosen = plan.sweep(name, config, variants=options.variants, seeds=options.seeds, over=options.over)
+    for option, _ in map(plan.swept, options.over):
+        if any(word == f"--{option}" or word.startswith(f"--{option}=") for word in words):
+            raise UserError(f"over: --{option} is given beside it; leave one of them out")
     place = runs.RunFolder(out, "sweep", chosen, preset=preset, grows=("variants", "seeds"))
-    words = ["--preset", preset, *take(words, "--seed")[0]]
-    cells = plan.cells(chosen, out, words, probing)
+
+    def configure(own: list[str]) -> Any:
+        return parse(module.Config, f"sweep {name} --over", [*words, *own], default=module.PRESETS[preset])
+
+    bare = ["--preset", preset, *take(words, "--seed")[0]]
+    cells = plan.cells(chosen, out, bare, probing, configure)
     if check := getattr(module, "check", None):
         for cell in cells:
             check(cell.config)

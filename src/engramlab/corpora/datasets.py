@@ -90,7 +90,8 @@ class VariantOption:
     """What `engramlab corpus` asks for beside a source's options."""
 
     variant: str = "multi5+permute"
-    """How entries are written: single, multiM, coupleC, then +permute (after single: +permuteP), +fullname, +CEL."""
+    """How entries are written: single, multiM, coupleC, then +permute (after single: +permuteP), +fullname,
+    +translate, +CEL."""
 
 
 def commands() -> dict[str, type]:
@@ -114,22 +115,44 @@ def chosen(config: Any) -> Any:
 
 
 def variants(config: Any, named: Sequence[str]) -> tuple[str, ...]:
-    """The variants of the config's source: those named, or the only ones that it has."""
-    return getattr(chosen(config), "VARIANTS", None) or tuple(named)
+    """The variants of the config's source: those named; of a source with names of its own, those of them, or all it has.
+
+    Raises:
+        UserError: names of the source's own among others.
+    """
+    module = chosen(config)
+    own = getattr(module, "VARIANTS", None)
+    if own is None:
+        return tuple(named)
+    mine = tuple(name for name in named if _own(module, name) is not None)
+    if mine and len(mine) < len(named):
+        others = ", ".join(name for name in named if name not in mine)
+        raise UserError(f"variants: --{module.GIVEN} has no {others}; it has {own[0]} and what is named after it")
+    return mine or tuple(own)
+
+
+def _own(module: Any, name: str) -> Variant | None:
+    """How the entries of a variant of the source's own are written; None for other names."""
+    parse = getattr(module, "parse", None)
+    found: Variant | None = parse(name) if parse else Variant() if name in getattr(module, "VARIANTS", ()) else None
+    return found
 
 
 def parse_variants(config: Any, named: Sequence[str]) -> list[Variant]:
     """How the entries of variants are written. Raises UserError for variants that the config's source does not have."""
     module = chosen(config)
-    found = [parse_variant(name) for name in named if name not in getattr(module, "VARIANTS", ())]
+    own = [variant for name in named if (variant := _own(module, name)) is not None]
+    found = [parse_variant(name) for name in named if _own(module, name) is None]
     if not getattr(module, "BESIDE", False) and any(variant.celebrities or variant.text for variant in found):
         raise UserError(
-            "variants: +CEL and +TEXT go with bioS only, whose celebrities are made up; with "
+            f"variants: with --{module.GIVEN} +CEL and +TEXT stand behind a name of its own, as in bior1+CEL"
+            if hasattr(module, "parse")
+            else "variants: +CEL and +TEXT go with bioS only, whose celebrities are made up; with "
             f"--{module.GIVEN.replace('_', '-')} leave them out"
         )
     if hasattr(module, "check"):
-        module.check(config, found)
-    return found
+        module.check(config, [*own, *found])
+    return [*own, *found]
 
 
 def dataset(config: Any, variant: str) -> Dataset:

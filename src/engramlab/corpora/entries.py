@@ -1,6 +1,7 @@
 """Biography entries: one sentence an attribute, about any population, in any variant.
 
-Entry number m of subject s is entry m * subjects + s: entries of one subject lie as far apart as can be, even
+Entry number m of subject s is entry m * subjects + s (behind the last, their counterparts in the second vocabulary where the
+variant has such): entries of one subject lie as far apart as can be, even
 for a reader that does not shuffle. Random draws belong to (purpose, subject, m), so variants nest: the entry
 of `single` is also the first entry of `multi5`, and the first five of `multi7` are those of `multi5`.
 """
@@ -55,7 +56,7 @@ class EntryCorpus:
         self._holes = holes_of(self.population)
         self.repeats_name = variant.fullname or not self.population.pronouns
         self._used = self._used_columns()
-        self.templates = templates or [range(len(lines)) for lines in sentences.templates]
+        self.templates = templates or [range(lines) for lines in sentences.originals]
         self._template_keys = [key(seed, "template", a) for a in range(count)]
         self._order_keys = [key(seed, "order", group) for group in range(len(groups))]
 
@@ -64,7 +65,7 @@ class EntryCorpus:
         return self.sentences.pieces
 
     def __len__(self) -> int:
-        return len(self.subjects) * self.variant.entries
+        return len(self.subjects) * self.variant.texts
 
     def subject(self, entries: npt.ArrayLike) -> Integers:
         """Whom entries are about: int64[n], indices into the population."""
@@ -78,6 +79,7 @@ class EntryCorpus:
         indices = entry_indices(entries, len(self))
         n, count = len(indices), len(self.attributes)
         number, position = np.divmod(indices, len(self.subjects))
+        second, number = np.divmod(number, self.variant.entries)  # 1 in the second vocabulary, with the first's draws
         subjects = position + self.subjects.start
         tag = (subjects << 16) + number
         template_tag = subjects << 16 if self.variant.kind == "single" else tag
@@ -98,6 +100,7 @@ class EntryCorpus:
             else:
                 form = np.where(order[:, 0] == a, pronoun, later)
             template = draw(self._template_keys[a], template_tag, len(self.templates[a])) + self.templates[a].start
+            template = template + second * self.sentences.originals[a]
             self.sentences.sentence(a, form, template, self.population.value_pieces(a, subjects), blocks[a])
         names = self.population.name_pieces(subjects)
         if order is None:

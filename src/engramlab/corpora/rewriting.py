@@ -27,6 +27,7 @@ from engramlab.corpora.facts.entities import Entities
 from engramlab.corpora.layout import CHUNK, NAME, Layout, Population, as_passages, entry_indices
 from engramlab.corpora.people import ATTRIBUTES, QUESTIONS
 from engramlab.corpora.questions import QuestionCorpus, Split
+from engramlab.corpora.templates import PRONOUNS
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class RewrittenCorpus:
     texts, subjects: n strings and whom each is about, sorted by (number of the text, subject).
     spans: for each text (start, end, mark), in the order of the text and not overlapping.
     tries: how many answers each text took, where known.
+    asked: how many subjects, the first, are asked about; None for all.
     """
 
     def __init__(
@@ -103,14 +105,16 @@ class RewrittenCorpus:
         subjects: npt.ArrayLike,
         spans: Sequence[Sequence[tuple[int, int, int]]],
         tries: npt.ArrayLike | None = None,
+        asked: int | None = None,
     ) -> None:
         self.population = population
         self.attributes = population.attributes
-        self.subjects = range(len(population))
+        self.subjects = range(len(population) if asked is None else asked)
+        self._texts, self._spans = texts, spans
         self.tries = np.asarray(np.zeros(len(texts)) if tries is None else tries, np.int64)
         self._subject = np.asarray(subjects, np.int64)
         known, self._first_entry = np.unique(self._subject, return_index=True)
-        if not np.array_equal(known, self.subjects):
+        if not np.array_equal(known, range(len(population))):
             raise ValueError("every subject of the population needs a text, and no other has one")
         cuts = [_cut(text, found) for text, found in zip(texts, spans, strict=True)]
         counts = np.array([len(cut) for cut in cuts], np.int64)
@@ -122,6 +126,35 @@ class RewrittenCorpus:
 
     def __len__(self) -> int:
         return len(self._subject)
+
+    def first(self, most: int, people: int | None = None) -> RewrittenCorpus:
+        """The first texts about each subject.
+
+        Args:
+            most: so many of them.
+            people: of the first so many subjects alone, who then are those asked about; the others keep all their texts, behind
+                theirs.
+        """
+        order = np.argsort(self._subject, kind="stable")
+        number = np.empty(len(order), np.int64)
+        starts = np.searchsorted(self._subject[order], np.arange(len(self.population)))
+        number[order] = np.arange(len(order)) - starts[self._subject[order]]
+        ours = self._subject < (len(self.population) if people is None else people)
+        kept = np.concatenate([np.flatnonzero(ours & (number < most)), np.flatnonzero(~ours)])
+        texts, spans = [self._texts[i] for i in kept], [self._spans[i] for i in kept]
+        return RewrittenCorpus(self.population, texts, self._subject[kept], spans, self.tries[kept], people)
+
+    def with_full_names(self) -> RewrittenCorpus:
+        """The same with every pronoun of the subject replaced by the name (the paper's +fullname); verbs stay as they are."""
+        people = self.population
+        made = [
+            named(text, spans, people.name(s), people.pronouns[p] if people.pronouns else "they")
+            for text, spans, s, p in zip(
+                self._texts, self._spans, self._subject.tolist(), people.pronoun(self._subject).tolist(), strict=True
+            )
+        ]
+        texts, spans = [text for text, _ in made], [found for _, found in made]
+        return RewrittenCorpus(people, texts, self._subject, spans, self.tries)
 
     def subject(self, entries: npt.ArrayLike) -> Integers:
         """Whom entries are about: int64[n], indices into the population."""
@@ -144,6 +177,41 @@ class RewrittenCorpus:
 
     def passage(self, entry: int) -> Passage:
         return as_passages(self.layout([entry]), self.pieces, self.attributes, [str(entry)])[0]
+
+
+_OWNED = re.compile(r" (?!(?:to|in|at|and|as|from|for|with|on|by|the|an?|that|when|while|where)\b)\w")  # behind "her"
+
+
+def named(
+    text: str, spans: Sequence[tuple[int, int, int]], name: str, pronoun: str
+) -> tuple[str, list[tuple[int, int, int]]]:
+    """A text with the name in the place of every pronoun of the subject, and where its values and names then stand.
+
+    "her" is taken for "his" where a word follows that can be owned, else for "him". A pronoun right behind the name stays.
+
+    >>> named("Ada is here. She has her hat.", [(0, 3, -1)], "Ada", "she")
+    ("Ada is here. Ada has Ada's hat.", [(0, 3, -1), (13, 16, -1), (21, 24, -1)])
+    """
+    forms = PRONOUNS[pronoun]
+    owning = {forms["his"], *(["hers"] if pronoun == "she" else ["theirs"] if pronoun == "they" else [])}
+    words = "|".join(sorted({forms["he"], forms["him"], *owning}, key=len, reverse=True))
+    parts: list[tuple[int, int, int, str]] = [(start, end, mark, text[start:end]) for start, end, mark in spans]
+    for match in re.finditer(rf"(?<![\w'])({words})(?!\w)", text, re.IGNORECASE):
+        if any(match.start() < end and start < match.end() for start, end, _ in spans):
+            continue
+        genitive = match[0].lower() in owning and (match[0].lower() != "her" or bool(_OWNED.match(text, match.end())))
+        parts.append((match.start(), match.end(), NAME, name + ("'s" if genitive else "")))
+    made, at, last = "", 0, 0
+    found: list[tuple[int, int, int]] = []
+    for start, end, mark, said in sorted(parts):
+        made += text[at:start]
+        if mark == NAME and last == NAME and not made[found[-1][1] :].strip():  # two mentions that touch are no two
+            made, at = made + text[start:end], end
+            continue
+        length = len(name) if mark == NAME else len(said)
+        found.append((len(made), len(made) + length, mark))
+        made, at, last = made + said, end, mark
+    return made + text[at:], found
 
 
 def _cut(text: str, spans: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from engramlab.base.arrays import Integers
 from engramlab.base.errors import UserError
 from engramlab.corpora.layout import Marks, Pieces, PieceTable, Population, check_attributes
+from engramlab.corpora.second_vocabulary import SecondTemplate
 from engramlab.corpora.templates import Template
 
 STOPS = (".", "!", "?")
@@ -20,11 +21,19 @@ class Sentences:
 
     Several corpora about one population (people and celebrities) share it, and with it their table of pieces.
 
+    Args:
+        translated: each attribute's templates a second time behind them, in the second vocabulary.
+
+    Attributes:
+        originals: how many templates of each attribute are of the first vocabulary.
+
     Raises:
         UserError: an attribute has no templates, or there are too many attributes.
     """
 
-    def __init__(self, population: Population, templates: Sequence[Sequence[Template]]) -> None:
+    def __init__(
+        self, population: Population, templates: Sequence[Sequence[Template]], translated: bool = False
+    ) -> None:
         check_attributes(population.attributes)
         for attribute, lines in zip(population.attributes, templates, strict=True):
             if not lines:
@@ -33,7 +42,8 @@ class Sentences:
         self.attributes = population.attributes
         pronouns = population.pronouns or ("it",)
         self.forms = [(p, True) for p in pronouns] + [(p, False) for p in population.pronouns]
-        self.templates = tuple(tuple(lines) for lines in templates)
+        self.originals = [len(lines) for lines in templates]
+        self.templates = tuple((*lines, *(map(SecondTemplate, lines) if translated else ())) for lines in templates)
 
         table = PieceTable(population.pieces)
         self.ends_in_stop = np.array([piece.endswith(STOPS) for piece in population.pieces])

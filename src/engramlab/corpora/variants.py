@@ -25,6 +25,8 @@ class Variant:
     fullname: every sentence carries the full name instead of a pronoun.
     celebrities: a second group of subjects is added ("+CEL"), with `multi5+permute` entries if nothing else is said.
     text: unrelated text is read in training in the celebrities' place ("+TEXT"); the entries are as without it.
+    translated: each entry has a second one that says the same in a second vocabulary ("+translate", see
+        `second_vocabulary`).
     """
 
     kind: Literal["single", "multi", "couple"] = "single"
@@ -33,6 +35,7 @@ class Variant:
     fullname: bool = False
     celebrities: bool = False
     text: bool = False
+    translated: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.entries <= MAX_ENTRIES:
@@ -49,11 +52,16 @@ class Variant:
         """Do sentences stand in ordered pairs, the first of which leads to the second?"""
         return self.kind == "couple"
 
+    @property
+    def texts(self) -> int:
+        """Entries a subject, those of the second vocabulary among them."""
+        return self.entries * (1 + self.translated)
+
     def __str__(self) -> str:
         number = "" if self.kind == "single" else str(self.entries)
         permute = ("+permute" + (str(self.entries) if self.kind == "single" else "")) if self.permute else ""
-        suffixes = ("+fullname" if self.fullname else "") + ("+CEL" if self.celebrities else "")
-        suffixes += "+TEXT" if self.text else ""
+        suffixes = ("+fullname" if self.fullname else "") + ("+translate" if self.translated else "")
+        suffixes += ("+CEL" if self.celebrities else "") + ("+TEXT" if self.text else "")
         return f"{self.kind}{number}{permute}{suffixes}"
 
 
@@ -61,7 +69,7 @@ _GRAMMAR = re.compile(
     r"(?:(?P<single>single)(?:\+permute(?P<shuffles>[1-9]\d{0,4}))?"
     r"|multi(?P<redraws>[1-9]\d{0,4})(?P<permute>\+permute)?"
     r"|couple(?P<couples>[1-9]\d{0,4}))"
-    r"(?P<fullname>\+fullname)?(?P<celebrities>\+CEL)?(?P<text>\+TEXT)?",
+    r"(?P<fullname>\+fullname)?(?P<translated>\+translate)?(?P<celebrities>\+CEL)?(?P<text>\+TEXT)?",
     re.ASCII,
 )
 
@@ -86,7 +94,7 @@ def parse_variant(name: str) -> Variant:
     """Read a variant's name; `str` prints it back unchanged.
 
     >>> parse_variant("multi7+permute+fullname")
-    Variant(kind='multi', entries=7, permute=True, fullname=True, celebrities=False, text=False)
+    Variant(kind='multi', entries=7, permute=True, fullname=True, celebrities=False, text=False, translated=False)
 
     Raises:
         UserError: no variant has this name; the message gives the nearest that exists.
@@ -96,12 +104,14 @@ def parse_variant(name: str) -> Variant:
     if match is None or not number or number > MAX_ENTRIES:
         raise UserError(
             f"variant: there is no {quoted(name)}; the nearest is {nearest(name, _near(name))!r} "
-            "(single, single+permuteP, multiM, multiM+permute or coupleC, then +fullname and +CEL or +TEXT if wanted)"
+            "(single, single+permuteP, multiM, multiM+permute or coupleC, then +fullname, +translate and +CEL or +TEXT if "
+            "wanted)"
         )
     suffixes = {
         "fullname": bool(match["fullname"]),
         "celebrities": bool(match["celebrities"]),
         "text": bool(match["text"]),
+        "translated": bool(match["translated"]),
     }
     if match["single"]:
         return Variant("single", number, permute=bool(match["shuffles"]), **suffixes)
@@ -116,5 +126,6 @@ def _near(name: str) -> list[str]:
     heads = ["single"]
     for n in numbers or (5, 1, 2):
         heads += [f"single+permute{n}", f"multi{n}", f"multi{n}+permute", f"couple{n}"]
-    tails = [first + last for first in ("", "+fullname") for last in ("", "+CEL", "+TEXT")]
+    firsts = [first + second for first in ("", "+fullname") for second in ("", "+translate")]
+    tails = [first + last for first in firsts for last in ("", "+CEL", "+TEXT")]
     return [head + tail for head in heads for tail in tails]

@@ -105,12 +105,13 @@ def commonest(
     return found
 
 
-def first_token_of_values(
+def values_in_entries(
     model: nn.Module, sequences: Sequences, group: np.ndarray, names: Sequence[str], corpus: str = "bio"
 ) -> list[Row]:
-    """First-token accuracy of every attribute stated in entries, by group.
+    """First-token and whole-value accuracy of every attribute stated in entries, by group.
 
-    A causal LM has read what stands before the value. A masked LM has one attribute's whole value hidden at a time.
+    A causal LM has read what stands before each token (a whole value is right where each of its tokens is the first choice). A
+    masked LM has one attribute's whole value hidden at a time.
 
     Args:
         sequences: entries with start tokens, marks ``attribute + 1`` where a value stands.
@@ -118,23 +119,63 @@ def first_token_of_values(
         names: names of the attributes.
 
     Returns:
-        Rows ``{"corpus", "group", "attribute", "first_token"}`` with "mean" over attributes.
+        Rows ``{"corpus", "group", "attribute", "first_token", "whole"}`` with "mean" over attributes.
     """
     marks = sequences.marks
     if mask_token(model) is None:
-        begins = (marks > 0) & (marks != GAP) & (np.concatenate([[0], marks[:-1]]) != marks)
-        scores = score(model, replace(sequences, marks=np.where(begins, marks, 0).astype(np.int8)))
-        row = np.repeat(np.arange(len(sequences)), np.diff(scores.offsets))
-        attribute, right = scores.marks.astype(np.int64) - 1, scores.greedy
+        scores = score(model, replace(sequences, marks=_solid(marks)))
+        begins = ((marks != np.concatenate([[0], marks[:-1]])) | _starts(sequences))[_solid(marks) > 0]
+        at = np.flatnonzero(begins)
+        row = np.repeat(np.arange(len(sequences)), np.diff(scores.offsets))[at]
+        attribute, first = scores.marks.astype(np.int64)[at] - 1, scores.greedy[at]
+        whole = np.logical_and.reduceat(scores.greedy, at) if len(at) else first
     else:
         of = np.repeat(np.arange(len(sequences)), sequences.lengths)
         hidden = [(marks == a + 1).astype(np.int8) for a in range(len(names))]
-        right = np.concatenate([score(model, replace(sequences, marks=one)).first() for one in hidden])
+        found_scores = [score(model, replace(sequences, marks=one)) for one in hidden]
+        first, whole = (
+            np.concatenate(each)
+            for each in ([one.first() for one in found_scores], [one.exact() for one in found_scores])
+        )
         there = np.concatenate([np.isin(np.arange(len(sequences)), of[one > 0]) for one in hidden])
-        row = np.tile(np.arange(len(sequences)), len(names))[there]
-        attribute, right = np.repeat(np.arange(len(names)), len(sequences))[there], right[there]
-    found = Asked(sequences, attribute, group[row], tuple(names)).rows({"first_token": right})
-    return [{"corpus": corpus, **{k: r[k] for k in ("group", "attribute", "first_token")}} for r in found]
+        row, first, whole = np.tile(np.arange(len(sequences)), len(names))[there], first[there], whole[there]
+        attribute = np.repeat(np.arange(len(names)), len(sequences))[there]
+    found = Asked(sequences, attribute, group[row], tuple(names)).rows({"first_token": first, "whole": whole})
+    return [{"corpus": corpus, **{k: r[k] for k in ("group", "attribute", "first_token", "whole")}} for r in found]
+
+
+def tokens_right(model: nn.Module, sequences: Sequences) -> dict[str, float]:
+    """Which share of the tokens of entries is the model's first choice, given those before it.
+
+    Args:
+        sequences: entries with start tokens, marks above 0 where a value stands.
+
+    Returns:
+        ``next_token`` of all tokens but the first, and ``value_token`` of those of values alone: which wording comes next, no
+        model can know. Of a masked LM, which has one attribute's values hidden at a time, ``value_token`` alone.
+    """
+    if mask_token(model) is not None:
+        attributes = [a for a in np.unique(sequences.marks).tolist() if 0 < a != GAP]
+        hidden = [score(model, replace(sequences, marks=(sequences.marks == a).astype(np.int8))) for a in attributes]
+        right = np.concatenate([one.greedy for one in hidden])
+        return {"value_token": float(right.mean())} if len(right) else {}
+    marks = np.where(_starts(sequences), 0, np.where(_solid(sequences.marks) > 0, 2, 1)).astype(np.int8)
+    scores = score(model, replace(sequences, marks=marks))
+    of_values = scores.greedy[scores.marks == 2]
+    shares = {"next_token": scores.greedy, "value_token": of_values}
+    return {name: float(right.mean()) for name, right in shares.items() if len(right)}
+
+
+def _solid(marks: np.ndarray) -> np.ndarray:
+    """Marks of values alone: names and lone spaces are 0."""
+    return np.where((marks > 0) & (marks != GAP), marks, 0).astype(np.int8)
+
+
+def _starts(sequences: Sequences) -> np.ndarray:
+    """bool ``[tokens]``: the first token of a row."""
+    first = np.zeros(len(sequences.marks), bool)
+    first[sequences.offsets[:-1][sequences.lengths > 0]] = True
+    return first
 
 
 def named(tokenizer: Any, scores: Scores) -> list[str]:

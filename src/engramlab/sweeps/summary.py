@@ -30,7 +30,7 @@ def summary(sweep: Sweep, outcomes: Sequence[Outcome], out: Path) -> Row:
     training: list[Row] = []
     for one in outcomes:
         cell, found = one.cell, _read(one.cell.folder)
-        about = {"cell": cell.name, "seed": cell.seed}
+        about = {"cell": cell.name, "seed": cell.seed, **({"over": cell.over} if cell.over else {})}
         state = "failed" if one.error else "done" if cell.finished else "unfinished"
         seconds = found.get("seconds")
         cells.append({**about, "variant": cell.variant, "state": state, "error": one.error, "seconds": seconds})
@@ -86,18 +86,20 @@ def _measured(value: Any) -> bool:
 
 
 def points(probing: Sequence[Row]) -> list[Row]:
-    """One point a dataset, attribute and target: Q-probing accuracy and P_test extraction, means over the seeds that have both.
+    """One point a dataset, attribute, target and value of what is swept over: Q-probing accuracy and P_test extraction, means
+    over the seeds that have both.
 
     ``target`` is "whole" (exact match) or "first" (first tokens).
     """
-    groups: dict[tuple[str, str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in probing:
         if _measured(row.get("accuracy")) and _measured(row.get("extraction")):
-            key = (str(row["target"]), str(row["dataset"]), str(row.get("mode", "")), str(row["attribute"]))
+            about = (row["target"], row["dataset"], row.get("mode", ""), row["attribute"])
+            key = tuple(map(str, (*about, row["over"]) if row.get("over") else about))
             groups.setdefault(key, []).append(row)
     return [
         {
-            **dict(zip(("target", "dataset", "mode", "attribute"), key, strict=True)),
+            **dict(zip(("target", "dataset", "mode", "attribute", "over"), key, strict=False)),
             "accuracy": float(np.mean([row["accuracy"] for row in of])),
             "extraction": float(np.mean([row["extraction"] for row in of])),
             "seeds": len(of),
@@ -113,9 +115,9 @@ def correlations_over_cells(probing: Sequence[Row]) -> list[Row]:
     every = points(probing)
     for target in dict.fromkeys(point["target"] for point in every):
         of = [point for point in every if point["target"] == target]
-        groups: dict[tuple[str, str], list[Row]] = {}
+        groups: dict[tuple[str, ...], list[Row]] = {}
         for point in of:
-            groups.setdefault((point["dataset"], point["mode"]), []).append(point)
+            groups.setdefault((point["dataset"], point["mode"], point.get("over", "")), []).append(point)
         averages = [
             {name: float(np.mean([p[name] for p in group])) for name in ("accuracy", "extraction")}
             for group in groups.values()

@@ -33,6 +33,7 @@ from engramlab.files.locks import place
 from engramlab.writing.rounds import Author, Rounds, Turn, Writer, finished_corpus, generating, whole_sentences
 
 REQUEST = "Rewrite these six facts about {name} ({pronoun}) as one paragraph. Leave none out:\n{facts}"
+TRANSLATED = "\nWrite it in {language}, but leave every name and every value exactly as it is written above."
 
 # One worked example goes before the question: small models learn from it to leave nothing out. Its sentences come in the
 # order in which its facts are listed, so that the order of the answer follows the list, which is shuffled anew each time.
@@ -46,14 +47,21 @@ def sentences() -> dict[str, dict[str, str]]:
 
 
 def conversation(
-    name: str, pronoun: str, values: Sequence[str], order_key: int, *, example: bool = True
+    name: str,
+    pronoun: str,
+    values: Sequence[str],
+    order_key: int,
+    *,
+    example: bool = True,
+    language: str = "English",
 ) -> list[dict[str, str]]:
     """What a chat model is asked: an example with its answer, then the facts about one person.
 
     Args:
         values: in the order of ATTRIBUTES, as they must appear in the answer.
         order_key: decides the order of the facts, here and in the example.
-        example: show the example; without it there is one message.
+        example: show the example, which is English; without it there is one message.
+        language: of the answer.
 
     Returns:
         Messages with "role" and "content".
@@ -61,7 +69,9 @@ def conversation(
     order = np.argsort(random_words(order_key, np.arange(len(ATTRIBUTES)))).tolist()
     listed = [ATTRIBUTES[a] for a in order]
     asked = {"role": "user", "content": _request(name, pronoun, dict(zip(ATTRIBUTES, values, strict=True)), listed)}
-    if not example:
+    if language != "English":
+        asked["content"] += TRANSLATED.format(language=language)
+    if not example or language != "English":
         return [asked]
     later, worded = PRONOUNS[pronoun], sentences()
     named = {"who": EXAMPLE_NAME, "whose": f"{EXAMPLE_NAME}'s", "was": "was"}
@@ -95,12 +105,20 @@ class BiorConfig(Author):
     """How much of each pool of names and values is used."""
     example: bool = True
     """Show the model a worked example first; small models need it, large ones write more freely without."""
+    languages: tuple[str, ...] = ()
+    """Languages of the texts about each person in turn: `--languages English French --entries 2` has a French text beside each
+    English one (translation as augmentation; compare bior1 with bior2). Names and values stay as they are (ours), and the
+    worked example is shown with English alone."""
     missing: Literal["leave-out", "fail"] = "leave-out"
     """What becomes of entries that were given up: leave them out, or write no corpus."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "people", "entries")
         super().__post_init__()
+
+    def decisive(self) -> dict[str, Any]:
+        """See `Author.decisive`; corpora made before there were languages have none."""
+        return {name: value for name, value in super().decisive().items() if name != "languages" or value}
 
 
 def write_bior(
@@ -195,7 +213,9 @@ class _Work:
         entry, person = divmod(item, self.config.people)
         name, values = self.facts(person)
         order = key(self.config.seed, "bior facts", person, entry, attempt)
-        return conversation(name, self._pronoun(person), values, order, example=self.config.example)
+        languages = self.config.languages or ("English",)
+        language = languages[entry % len(languages)]
+        return conversation(name, self._pronoun(person), values, order, example=self.config.example, language=language)
 
     def _pronoun(self, person: int) -> str:
         return self.people.pronouns[int(self.people.pronoun(np.array([person]))[0])]

@@ -268,9 +268,8 @@ class FactTable:
             raise UserError(
                 "variant: +CEL and +TEXT go with bioS only, whose celebrities are made up, not with a table"
             )
-        return EntryCorpus(
-            Sentences(self.entities(), [self.wordings.templates[r] for r in self.relations]), written, seed
-        )
+        lines = [self.wordings.templates[r] for r in self.relations]
+        return EntryCorpus(Sentences(self.entities(), lines, written.translated), written, seed)
 
     def entities(self) -> Entities:
         """The subjects as a population."""

@@ -8,6 +8,7 @@ A source has
 - ``dataset(config, variant) -> Dataset``: entries, questions and the split; ``config`` has the attributes of ``Config``;
 - optionally ``BESIDE = True``: its variants may be +CEL or +TEXT;
 - optionally ``check(config, written)``: refuses options that do not fit the variants, before anything is made;
-- optionally ``VARIANTS``: names of its only variants, where they are not those of ``corpora/variants.py``;
+- optionally ``VARIANTS``: its variants where none of its own is named, if they are not those of ``corpora/variants.py``; and
+  ``parse(name)``: how the entries of a variant of its own are written, None for names of others;
 - optionally ``RENAMED``: options of `engramlab corpus` as they were called before, and their names.
 """

@@ -148,11 +148,11 @@ def bios(config: Config, variant: str = "multi5+permute") -> BiosCorpus:
     celebrities = (config.celebrities or config.people) if written.celebrities else 0
     population = People(config.people + celebrities, config.seed, config.pools)
     lines, ours, theirs = _templates(config)
-    sentences = Sentences(population, lines)
-    ordinary = replace(written, celebrities=False)
+    ordinary, others = replace(written, celebrities=False), _celebrity_entries(config)
+    sentences = Sentences(population, lines, ordinary.translated or (bool(celebrities) and others.translated))
     groups = [EntryCorpus(sentences, ordinary, config.seed, range(config.people), COUPLES, ours)]
     if celebrities:
-        others, rest = _celebrity_entries(config), range(config.people, len(population))
+        rest = range(config.people, len(population))
         groups.append(EntryCorpus(sentences, others, config.seed, rest, COUPLES, theirs))
     return BiosCorpus(groups)
 

@@ -47,7 +47,11 @@ class Config(Source):
     prompt: str = "{subject}"
     """What Q-probing reads, with {subject} in it."""
     at: At = "end"
-    """Where Q-probing reads: at an end token behind the prompt, or at the prompt's last token."""
+    """Where Q-probing reads a causal model: at an end token behind the prompt, or at the prompt's last token."""
+    masked_at: At = "first"
+    """Where it reads a masked model (GBERT): at the token before the prompt (`first`, as BERT's own token for a text), at the
+    prompt's last token, at a mask token behind it, or at the end token. Which of them is ours to choose; compare them with
+    `engramlab sweep hidden-state-probing --over masked-at=first,last,mask,end`."""
     first_only: tuple[str, ...] = ("birth_date",)
     """Attributes whose whole value is no task."""
     controls: bool = False
@@ -76,7 +80,10 @@ PRETRAINED = Config(
     at="last",
     controls=True,
 )
-PRESETS = {"tiny": TINY, "paper": PAPER, "pretrained": PRETRAINED}
+#: The paper's Q-probing of bioR has rank 32. It also tries 64 (bioS) and 128 (bioR), and P-probing with rank 4:
+#: `engramlab sweep hidden-state-probing --over q.rank=16,64 ...`.
+PAPER_BIOR = replace(PAPER, q=replace(Q, rank=32))
+PRESETS = {"tiny": TINY, "paper": PAPER, "paper-bior": PAPER_BIOR, "pretrained": PRETRAINED}
 
 
 def check(config: Config) -> None:
@@ -91,4 +98,8 @@ def check(config: Config) -> None:
         once(name, getattr(config, name))
     datasets.chosen(config)
     at_least(config, 1, "test_entries")
+    if config.at in ("first", "mask"):
+        raise UserError(
+            f"at: a causal model has read nothing at {config.at!r}; give `end` or `last` (masked models: masked_at)"
+        )
     check_prompt(config.prompt)

@@ -9,6 +9,7 @@ import numpy as np
 
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as random_key
+from engramlab.core.models import mask_token
 from engramlab.core.text import tokens
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.training.stage import finished
@@ -126,7 +127,8 @@ class Part:
     def _q(self, tasks: Tasks) -> dict[str, Any]:
         config, population = self.config, self.data.questions.population
         names = [population.name(s) for s in self.data.questions.subjects]
-        examples = q_probing.examples(self.tokenizer, names, config.prompt, config.at)
+        at = config.at if mask_token(self.model) is None else config.masked_at
+        examples = q_probing.examples(self.tokenizer, names, config.prompt, at)
         train, test = np.flatnonzero(self.is_train), np.flatnonzero(~self.is_train)
         return self._fit("q", tasks, examples, train, test)
 

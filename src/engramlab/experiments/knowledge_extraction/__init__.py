@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.terminal import Console
-from engramlab.experiments.knowledge_extraction.config import PRESETS, Config, Finetune, Model, check
+from engramlab.experiments.knowledge_extraction.config import Config, Finetune, Model, check
+from engramlab.experiments.knowledge_extraction.presets import PRESETS
 from engramlab.experiments.knowledge_extraction.shared import Run
 from engramlab.experiments.knowledge_extraction.work import Part
 
@@ -54,5 +55,6 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             seconds=sum(row["seconds"] for row in training),
             rows=[row for result in done for row in result["rows"]],
             training=training,
+            grid=[row for result in done for row in result["grid"]],
             best={part.data.name: result["best"] for part, result in zip(parts, done, strict=True)},
         )

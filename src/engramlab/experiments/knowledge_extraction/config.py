@@ -1,4 +1,4 @@
-"""Options and presets of knowledge extraction."""
+"""Options of knowledge extraction."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ class Attempt(NamedTuple):
     recipe: Recipe
     rank: int
     embedding_rank: int | Literal["full"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tells it from the others of its grid."""
+        return {
+            "learning_rate": self.recipe.learning_rate,
+            "weight_decay": self.recipe.weight_decay,
+            "lora_rank": self.rank,
+            "embedding_rank": self.embedding_rank,
+        }
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,9 @@ class Config(Source):
     minority_share: float = 1 / 6
     """Share of the rows read in pretraining that are ordinary people's entries in +CEL and +TEXT variants; the rest are
     celebrities' entries, or text. 1/6 is also what one entry a person beside five a celebrity comes to."""
+    text_share: float | None = None
+    """Share of the rows that are text in +TEXT variants; none means 1 - minority_share, which leaves the people as few rows
+    as beside celebrities (ours). The paper's is one half."""
     text: str | None = None
     """Unrelated text that +TEXT variants (`single+TEXT`) read where +CEL would read celebrities: a file, a folder, a
     pattern, or hub:owner/name. The control that shows whether more text alone helps."""
@@ -131,50 +144,6 @@ class Config(Source):
     """Wall-clock minutes between checkpoints."""
 
 
-TINY = Config(
-    people=300,
-    first_templates=10,
-    layout="entries",
-    pretrain=Recipe(steps=1250, batch=24, learning_rate=5e-3, weight_decay=0.03, beta2=0.98, warmup=100),
-    finetune=Finetune(Recipe(steps=250, batch=48, learning_rate=1e-3, weight_decay=0.01, beta2=0.98)),
-    evaluated_people=50,
-)
-SMALL = Config(
-    people=5_000,
-    model=Model("small"),
-    vocabulary=8192,
-    pretrain=Recipe(steps=20_000, batch=24, learning_rate=2e-3, beta2=0.98, warmup=500),
-    finetune=Finetune(Recipe(steps=3_000, batch=48, learning_rate=3e-4, weight_decay=0.01, beta2=0.98)),
-)
-PAPER = Config(
-    people=100_000,
-    tokenizer="gpt2",
-    model=Model("gpt2-small", dropout=0.1),
-    pretrain=Recipe(steps=80_000, batch=96, learning_rate=1e-3, weight_decay=0.1, eps=1e-6, warmup=1000),
-    finetune=Finetune(
-        Recipe(steps=50_000, batch=48, learning_rate=1e-3, weight_decay=0.01, eps=1e-6),
-        learning_rates=(1e-3, 3e-4, 1e-4),
-        weight_decays=(0.01, 0.001),
-    ),
-    precision="bf16",
-    evaluations=40,
-    evaluated_people=1_000,
-    asked_people=50_000,
-    checkpoint_minutes=10,
-)
-GBERT = replace(
-    PAPER,
-    model=Model("gpt2-small", dropout=0.1, objective="masked"),
-    pretrain=Recipe(steps=150_000, batch=96, learning_rate=3e-4, weight_decay=0.1, eps=1e-6, warmup=1000),
-    finetune=Finetune(
-        Recipe(steps=50_000, batch=48, learning_rate=3e-4, weight_decay=0.01, eps=1e-6, schedule="linear", final=0.0),
-        ranks=(8, 32),
-        embedding_ranks=(128, "full"),
-    ),
-)
-PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER, "paper-gbert": GBERT}
-
-
 def check(config: Config) -> None:
     if not config.variants:
         raise UserError("variants: name at least one, such as multi5+permute")
@@ -182,6 +151,8 @@ def check(config: Config) -> None:
     once("variants", config.variants)
     between(config, "qa_ratio")
     between(config, "minority_share")
+    if config.text_share is not None:
+        between(config, "text_share")
     between(config.model, "masked_words", "model.")
     if config.model.objective == "masked" and config.beams > 1:
         raise UserError("beams: a masked model names all tokens of an answer at once; leave beams at 1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,15 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as random_key
-from engramlab.base.rows import Row
 from engramlab.core import models
-from engramlab.core.text import batches, tokens
+from engramlab.core.text import batches
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.text.masking import Masked
 from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, evaluation_steps, finished
 from engramlab.corpora.datasets import Dataset
 from engramlab.experiments._run import Planned
+from engramlab.experiments.knowledge_extraction.asking import Asker
 from engramlab.experiments.knowledge_extraction.config import Attempt
 from engramlab.experiments.knowledge_extraction.shared import Run
 from engramlab.experiments.knowledge_extraction.text import windows
@@ -29,23 +28,15 @@ from engramlab.measuring import extraction
 
 MEASURED = 50_000  # entries, and as many questions, whose length is compared with the context beforehand
 TEXT_TOKENS = 200_000_000  # of unrelated text held in memory; a run that reads more repeats them in another order
-EXAMPLES = 5  # entries kept to look at, and questions kept of each group and attribute
 
 
-class Part:
+class Part(Asker):
     """One dataset's way through the run: train on entries, finetune on questions, ask everybody."""
 
     def __init__(self, run: Run, data: Dataset) -> None:
-        self.run, self.data, self.config = run, data, run.config
+        super().__init__(run, data)
         self.folder = run.folder / data.name
-        self.entries = TokenTable(data.corpus, run.tokenizer)
-        self.asking = TokenTable(data.questions, run.tokenizer)
-        for what, tokenised in (("entries", self.entries), ("questions", self.asking)):
-            if tokenised.fallback:
-                run.say(f"{data.name}: {what} are tokenised as text ({tokenised.fallback})")
         self.length = min(self.config.model.context, run.about.context(self.config.model.context))
-        rng = np.random.default_rng(random_key(self.config.seed, "evaluated"))
-        self.groups = {name: rng.permutation(members) for name, members in data.split.groups.items()}
         self.text: batches.TokenRows | None = None
 
     def check(self) -> None:
@@ -88,7 +79,7 @@ class Part:
             width = round(float(sample.lengths.mean()))
         else:
             width = self.length
-        rows = config.pretrain.steps * config.pretrain.batch * (1 - config.minority_share)
+        rows = config.pretrain.steps * config.pretrain.batch * self._beside_share
         needed = min(int(rows) + 1, TEXT_TOKENS // width) * width
         assert config.text is not None
         text = windows(self.run.tokenizer, documents(config.text, config.text_column), width, needed)
@@ -102,22 +93,18 @@ class Part:
         return text
 
     def results(self) -> dict[str, Any]:
-        """Trains and asks; returns final rows, training rows and the chosen finetuning."""
+        """Trains and asks; returns final rows, training rows, the chosen finetuning, and the rows of all of a grid."""
         mixed = self.config.mode == "mixed"
         stage = "mixed" if mixed else "pretrain"
         trained = {stage: self._pretrain(stage)}
         best, settings = stage, {}
+        grid: list[dict[str, Any]] = []
         if not mixed:
             for name, attempt in self._attempts():
                 trained[name] = self._finetune(name, attempt)
+                grid += [{"dataset": self.data.name, **attempt.settings, **row} for row in trained[name]["rows"]]
                 if best == stage or _accuracy(trained[name]) > _accuracy(trained[best]):
-                    best = name
-                    settings = {
-                        "learning_rate": attempt.recipe.learning_rate,
-                        "weight_decay": attempt.recipe.weight_decay,
-                        "lora_rank": attempt.rank,
-                        "embedding_rank": attempt.embedding_rank,
-                    }
+                    best, settings = name, attempt.settings
             self._remove([name for name in trained if name not in (stage, best)])
         people = self.data.people
         start, asked = self.data.questions.subjects.start, self.config.asked_people
@@ -143,10 +130,12 @@ class Part:
                 "dataset": self.data.name,
                 "stage": name,
                 **{k: r[k] for k in ("steps", "tokens", "loss", "seconds")},
+                **{k: r[k] for k in ("next_token", "value_token") if k in r},
             }
             for name, r in trained.items()
         ]
-        return {"rows": rows, "training": training, "best": settings}
+        several = len(self._attempts()) > 1
+        return {"rows": rows, "training": training, "best": settings, "grid": grid if several else []}
 
     def _remove(self, others: list[str]) -> None:
         """Models of the grid's other attempts go; their measurements stay."""
@@ -164,16 +153,19 @@ class Part:
         return self.data.questions.entries(self.data.split.train + self.data.questions.subjects.start)
 
     def _pretrain(self, stage: str) -> dict[str, Any]:
+        mixed = self.config.mode == "mixed"
+        stream = self.mixed() if mixed else self._entries()
+        return self._stage(stage, self.run.first_model, stream, self.config.pretrain, ask=mixed)
+
+    def mixed(self) -> batches.Stream:
+        """What mixed training reads: entries, and questions about P_train at their share (the paper's QA_r)."""
         config, run = self.config, self.run
-        stream = self._entries()
-        if config.mode == "mixed":
-            questions = self._order(self.asking, "questions", self._train_questions())
-            asked = self._hidden(
-                batches.Packed(self.asking, questions, end=run.end, length=self.length, answers_only=run.masked),
-                "questions",
-            )
-            stream = self._mixed(stream, asked, config.qa_ratio, config.seed)
-        return self._stage(stage, run.first_model, stream, config.pretrain, ask=config.mode == "mixed")
+        questions = self._order(self.asking, "questions", self._train_questions())
+        asked = self._hidden(
+            batches.Packed(self.asking, questions, end=run.end, length=self.length, answers_only=run.masked),
+            "questions",
+        )
+        return self._mixed(self._entries(), asked, config.qa_ratio, config.seed)
 
     def _entries(self) -> batches.Stream:
         """What pretraining reads: the entries, with celebrities or text beside them at their share."""
@@ -185,7 +177,13 @@ class Part:
             people, others = self._rows(self.entries, "entries"), self._rows(self.text, "text")
         else:
             return self._rows(self.entries, "entries")
-        return self._mixed(people, others, 1 - self.config.minority_share, random_key(self.config.seed, "beside"))
+        return self._mixed(people, others, self._beside_share, random_key(self.config.seed, "beside"))
+
+    @property
+    def _beside_share(self) -> float:
+        """Share of the rows that are not the people's: celebrities', or text."""
+        given = self.config.text_share if self.data.written.text else None
+        return 1 - self.config.minority_share if given is None else given
 
     def _rows(self, source: batches.Entries, purpose: str, subset: np.ndarray | None = None) -> batches.Stream:
         """Rows of training text in the run's layout."""
@@ -247,83 +245,12 @@ class Part:
             at = evaluation_steps(recipe.steps, config.evaluations)
             for step in stage:
                 if stage.main and step.number in at:
-                    stage.add(self._along(model))
+                    stage.add(self.along(model))
             if stage.main:
-                stage.record |= self._ask(model, folder) if ask else {}
+                stage.record |= self.ask(model, folder) if ask else {}
+                stage.record |= {} if name.startswith("finetune") else self.tokens_right(model)
                 records.write_sealed(folder / "model", lambda path: run.save(model, path))
         return stage.record
-
-    def _chosen(self, each: int) -> tuple[np.ndarray, np.ndarray]:
-        """Up to ``each`` subjects of every group (counted from the first asked about), and the names of their groups."""
-        chosen = {name: members[:each] for name, members in self.groups.items()}
-        return np.concatenate([*chosen.values()]), np.repeat([*chosen], [len(members) for members in chosen.values()])
-
-    def _asked(self, each: int) -> tuple[extraction.Asked, np.ndarray]:
-        """Questions about up to ``each`` subjects of every group, and their numbers."""
-        subjects, groups = self._chosen(each)
-        questions = self.data.questions
-        about = subjects + questions.subjects.start
-        numbers, group_of = questions.entries(about), dict(zip(about.tolist(), groups.tolist(), strict=True))
-        # A masked model is asked for the answer's tokens alone: how many there are it is told.
-        counts = 0 if self.run.masked else 1
-        sequences = self.asking.tokens(numbers).wrapped(self.run.start, [self.run.end], suffix_mark=counts)
-        marked = extraction.Asked(
-            tokens.Sequences(sequences.ids, sequences.offsets, np.maximum(sequences.marks, 0)),
-            questions.attribute(numbers),
-            np.array([group_of[subject] for subject in questions.subject(numbers).tolist()]),
-            tuple(questions.attributes),
-        )
-        return marked, numbers
-
-    def _along(self, model: nn.Module) -> list[Row]:
-        """First-token accuracies of entries and questions, for every group: the "study to pass the test" curve."""
-        subjects, groups = self._chosen(self.config.evaluated_people)
-        firsts = self.data.corpus.first_entry(subjects + self.data.questions.subjects.start)
-        entries = self.entries.tokens(firsts).wrapped(self.run.start, [self.run.end])
-        rows = extraction.first_token_of_values(model, entries, groups, self.data.corpus.attributes)
-        asked, _ = self._asked(self.config.evaluated_people)
-        found, _ = extraction.ask(model, asked)
-        return rows + [
-            {"corpus": "qa", **{k: r[k] for k in ("group", "attribute", "first_token", "exact_match")}} for r in found
-        ]
-
-    def _ask(self, model: nn.Module, folder: Path) -> dict[str, Any]:
-        """The final accuracy; examples with the model's own answers go to ``examples.json``."""
-        asked, numbers = self._asked(self.config.asked_people)
-        rows, scores = extraction.ask(model, asked)
-        longest = int(np.diff(scores.offsets).max())  # of all answers, the end token included
-        questions = self.data.questions
-        if self.config.beams > 1:
-            queries = [questions.query(int(n)) for n in numbers]
-            written = extraction.answers(
-                model, self.run.tokenizer, [q.prompt for q in queries], beams=self.config.beams, longest=longest
-            )
-            right = np.array([a == q.target for a, q in zip(written, queries, strict=True)])
-            for row, other in zip(rows, asked.rows({"generated": right}), strict=True):
-                row["generated"] = other["generated"]
-        chosen = np.concatenate([np.flatnonzero(where)[:EXAMPLES] for _, _, where in asked.groups()])
-        queries = [questions.query(int(n)) for n in numbers[chosen]]
-        if self.run.masked:
-            said = extraction.named(self.run.tokenizer, scores)
-            written = [said[i] for i in chosen]
-        else:
-            written = extraction.answers(model, self.run.tokenizer, [q.prompt for q in queries], longest=longest)
-        examples = {
-            "entries": [self.data.corpus.passage(i).text for i in range(min(EXAMPLES, len(self.data.corpus)))],
-            "answers": [
-                {
-                    "group": q.group,
-                    "attribute": q.relation,
-                    "prompt": q.prompt,
-                    "gold": q.target,
-                    "answer": answer,
-                    "correct": answer == q.target,
-                }
-                for q, answer in zip(queries, written, strict=True)
-            ],
-        }
-        records.write_record(folder / "examples.json", examples)
-        return {"rows": rows}
 
 
 def _mean_length(table: TokenTable) -> float:

@@ -19,10 +19,17 @@ from engramlab.report.parts.figures import GREY, Bar, bars, percent
 from engramlab.report.parts.paper import BIDIRECTIONAL, SOURCE
 from engramlab.report.parts.training import dataset_styles, missing, study_section, table_by_run, training_section
 from engramlab.report.parts.verdicts import LEARNT
-from engramlab.report.rows import Row, RunData, distinct, label, people, words
+from engramlab.report.rows import Row, RunData, distinct, label, number, people, words
+from engramlab.report.shapes import Maybe
 
+#: Of a summary.
+NEEDS = {"grid": Maybe([{"dataset": str, "group": str, "attribute": str, "lora_rank": float, "exact_match": float}])}
 _MOST_ENTRIES, _MOST_TEST, _MOST_TRAIN = 6, 30, 12
-_NOTE = f"Published figures ({SOURCE}) are for N = 100k people and a model of 124M parameters (bioR: 302M)"
+_NOTE = (
+    f"Published figures ({SOURCE}) are for N = 100k people and a model of 124M parameters (bioR: 302M), answers written by "
+    "beam search with 4 beams; here an answer is right if greedy decoding writes it (`--beams 4` has both)"
+)
+_LEARNT = "Tokens of entries named right after training on them (the paper's criterion: above 99 %)"
 _CHANCE = "always P_train's commonest value"
 
 
@@ -56,6 +63,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
         _examples(runs),
         _by_attribute(runs, measured),
         *_helped(measured),
+        *_ranks(runs),
         _beside_the_paper(runs, measured),
         study_section(runs, nouns(runs)),
         training_section(runs, nouns(runs)),
@@ -87,10 +95,16 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
             each.append(["  commonest", *([""] if several else []), *chances])
     columns = [*first, "P_train", "P_test", "95 %", "chance", "P_test is"]
     note = "Questions answered exactly (%); chance: always naming P_train's commonest value"
+    read = [row for row in summary.get("training") or [] if number(row.get("value_token")) is not None]
+    learnt = [
+        [str(row.get("dataset")), *(percent(number(row.get(name))) for name in ("next_token", "value_token"))]
+        for row in read
+    ]
     attributes = [*first, *(attribute.replace("_", " ") for attribute in measured.attributes)]
     return [
         Table(columns, overall, note, len(first), words=(len(columns) - 1,)),
         Table(attributes, each, "P_test by attribute (%)", len(first)),
+        *([Table(["dataset", "next tokens", "of values"], learnt, _LEARNT, 1)] if learnt else []),
     ]
 
 
@@ -238,6 +252,37 @@ def _helped(measured: ExtractionRows) -> list[Section]:
         "Exact match on held-out questions about the same people, whose entries alone or with something else were read."
     )
     return [Section("Who helps a minority", [Table(columns, rows, note, numbers_from=4)])]
+
+
+def _ranks(runs: Sequence[RunData]) -> list[Section]:
+    """Of a grid of finetunings, the best P_test of each pair of ranks; nothing where all have the same."""
+    blocks: list[Block] = []
+    for run in runs:
+        rows = [r for r in run.summary.get("grid") or [] if (r["group"], r["attribute"]) == ("test", "mean")]
+        best: dict[tuple[str, int, str], float] = {}
+        for row in rows:
+            place = (
+                row["dataset"],
+                int(row["lora_rank"]),
+                str(row.get("embedding_rank") if row["lora_rank"] else "full"),
+            )
+            best[place] = max(best.get(place, 0.0), row["exact_match"])
+        if len({place[1:] for place in best}) < 2:
+            continue
+        embedding = sorted({place[2] for place in best}, key=lambda rank: (rank == "full", rank.zfill(6)))
+        cells = [
+            [name, str(rank) if rank else "full", *(percent(best.get((name, rank, one))) for one in embedding)]
+            for name, rank in distinct(
+                place[:2] for place in sorted(best, key=lambda place: (place[0], place[1] or 1e9))
+            )
+        ]
+        caption = (
+            "P_test, exact match of the best of the learning rates and weight decays tried with each pair of ranks"
+            + (f"; run {run.name}." if len(runs) > 1 else ".")
+        )
+        heads = ["dataset", "rank of query and value", *(f"embedding {one}" for one in embedding)]
+        blocks.append(Table(heads, cells, caption, numbers_from=2))
+    return [Section("LoRA's ranks beside full finetuning", blocks)] if blocks else []
 
 
 def _beside_the_paper(runs: Sequence[RunData], measured: ExtractionRows) -> Section:

@@ -14,7 +14,7 @@ from plotly import graph_objects as go
 
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
 from engramlab.report.parts.extraction_rows import ABOVE, NOT_RECORDED, ExtractionRows
-from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, escaped, percent, share_axes, style
+from engramlab.report.parts.figures import GREY, PALETTE, Bar, Line, bars, curves, escaped, percent, share_axes, style
 from engramlab.report.parts.maps import COLOURS
 from engramlab.report.parts.paper import SOURCE
 from engramlab.report.parts.words import TARGETS, duration, ranged
@@ -72,7 +72,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
     for run in runs:
         of = f", {run.name}" if len(runs) > 1 else ""
         if _extraction(run.summary).ranking():
-            found += [_main_figure(run, of), _map(run, of)]
+            found += [_main_figure(run, of), *_over(run, of), _map(run, of)]
         elif run.summary:
             found.append(_means(run, of))
         if run.summary.get("points"):
@@ -102,10 +102,11 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
 
 
 def _extraction(summary: Mapping[str, Any]) -> ExtractionRows:
-    """Exact match of all cells; those of a dataset differ in seed alone."""
+    """Exact match of all cells; those of a dataset (and value of what is swept over) differ in seed alone."""
     rows = [row for row in summary.get("rows") or [] if "cell" in row]
     return ExtractionRows(
-        [{**row, "run": str(row["cell"]), "label": label(row.get("dataset"), row.get("family"))} for row in rows]
+        [{**row, "run": str(row["cell"]), "label": label(row.get("dataset"), row.get("family"))} for row in rows],
+        {str(row["cell"]): str(row.get("over") or "") for row in rows},
     )
 
 
@@ -132,10 +133,39 @@ def _main_figure(run: RunData, of: str) -> Section:
     )
     note = (
         "Mean over seeds, whiskers 95 % intervals, widened to the lowest and highest seed. P_test are held out: read about, "
-        "never asked about in training. The paper's are for N = 100k people and 124M parameters: compare the shape, not the "
-        "numbers."
+        "never asked about in training. The paper's are for N = 100k people and 124M parameters, answers written with 4 beams: "
+        "compare the shape, not the numbers."
     )
     return Section(f"Can it be asked? P_test by dataset{of}", [Figures([("", figure)], note), _beside(run)])
+
+
+def _over(run: RunData, of: str) -> list[Section]:
+    """P_test against the one numeric option that is swept over, a line a dataset; nothing where there is none."""
+    measured, colours = _extraction(run.summary), cycle(PALETTE)
+    options = {key.series.partition("=")[0] for key in measured.ranking()}
+    lines: list[Line] = []
+    for name in distinct((key.dataset, key.mode) for key in measured.ranking()):
+        points = sorted(
+            (value, share.mean)
+            for key in measured.ranking()
+            if (key.dataset, key.mode) == name
+            and (value := _number(key.series.partition("=")[2])) is not None
+            and (share := measured.spread(key, "test")) is not None
+        )
+        if len(points) > 1:
+            lines.append(Line(" · ".join(name), [x for x, _ in points], [y for _, y in points], next(colours)))
+    if len(options) != 1 or not lines:
+        return []
+    option = words(options.pop().replace("-", "_"))
+    figure = curves(lines, x=option, y="P_test, questions answered exactly", shares=True)
+    return [Section(f"P_test by {option}{of}", [Figures([("", figure)], "Means over seeds.")])]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _beside(run: RunData, caption: str = "") -> Table:
@@ -147,13 +177,25 @@ def _beside(run: RunData, caption: str = "") -> Table:
         chance = "–" if test.chance is None else percent(test.chance)
         shares = [str(measured.spread(key, "train") or "–"), str(test), test.ends(), chance]
         published = percent(paper.exact_match) if paper else "–"
-        rows.append([key.dataset, key.mode, str(test.runs), *shares, published, measured.judged(key)])
-    columns = ["dataset", "mode", "seeds", "P_train", "P_test", "95 %", "chance", "paper, P_test", "P_test is"]
+        over = [key.series or "–"] if measured.several else []
+        rows.append([key.dataset, key.mode, *over, str(test.runs), *shares, published, measured.judged(key)])
+    columns = [
+        "dataset",
+        "mode",
+        *(["swept"] if measured.several else []),
+        "seeds",
+        "P_train",
+        "P_test",
+        "95 %",
+        "chance",
+        "paper, P_test",
+        "P_test is",
+    ]
     caption = caption or (
         "Exact match, mean over seeds (lowest–highest), beside the chance level, the share that P_train's commonest value "
         f"would have; the paper's: {SOURCE}, N = 100k, 124M parameters"
     )
-    return Table(columns, rows, caption, numbers_from=2, words=(len(columns) - 1,))
+    return Table(columns, rows, caption, numbers_from=2 + measured.several, words=(len(columns) - 1,))
 
 
 def _map(run: RunData, of: str) -> Section:

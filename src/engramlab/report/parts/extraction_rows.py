@@ -137,4 +137,9 @@ class ExtractionRows:
         if not set(self.attributes) <= set(ATTRIBUTES):
             return None
         row = next(row for row in self.rows if self.key(row) == key)
-        return published(row["dataset"], key.mode, str(row.get("family") or "bioS"), attribute)
+        dataset, family = row["dataset"], str(row.get("family") or "bioS")
+        if dataset == "bior1" or dataset.startswith(
+            "bior1+"
+        ):  # the first text about each person that a chat model wrote
+            dataset, family = "single" + dataset.removeprefix("bior1"), "bioR"
+        return published(dataset, key.mode, family, attribute)
