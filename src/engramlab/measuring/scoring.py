@@ -26,7 +26,6 @@ from engramlab.core.forward.passes import shared_cache, target_seen
 from engramlab.core.models import context_limit, mask_token
 from engramlab.core.text.tokens import GAP, Sequences
 
-
 _PLAIN = Decoding()
 _PLACES = 4096  # rows of logits that early layers may add up to in a pass
 

@@ -1,8 +1,8 @@
 """DoLa: what the last layer says, less what an earlier one said already.
 
-Source: arXiv 2309.03883, section 2 (equations 1 to 5) and the authors' code. The earlier layer is chosen anew for every token of
-every text: the candidate whose distribution is farthest from the last layer's. Early distributions are taken without the final
-norm, as in the authors' code. Texts are written with a repetition penalty behind the contrast, likelihoods have none.
+Source: arXiv 2309.03883, section 2 (equations 1 to 5) and the authors' code. The earlier layer is chosen anew for every token
+of every text: the candidate whose distribution is farthest from the last layer's. Early distributions are taken without the
+final norm, as in the authors' code. Texts are written with a repetition penalty behind the contrast, likelihoods have none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engramlab.core.forward.decoding import IMPLAUSIBLE, DecoderLogits, Decoding
 
 Divergence = Literal["jensen-shannon", "released"]
 _AT_ONCE = 1 << 17  # numbers looked at at a time, so that what is made of them stays in the processor's cache
-_TINY = 1e-38
+_LEAST = -80.0
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Config(Decoding):
     """Candidate layers: every other one of the lower or the upper half (of more than 40 layers: of the outer 20). The paper
     takes a high bucket for short factual answers and a low one for longer texts."""
     candidates: tuple[int, ...] = ()
-    """Candidate layers by number, in place of a bucket; 0 is the embedding. One number: always that one (the paper's static)."""
+    """Candidate layers by number, in place of a bucket; 0 is the embedding. One number: always that one (static)."""
     pick: Literal["farthest", "random"] = "farthest"
     """Which candidate: the one farthest from the last layer, or, as a control, any, drawn anew for every token."""
     plausible: float = 0.1
-    """Tokens less likely than this share of the likeliest are out. (0 with likelihood none alone, as the authors' TruthfulQA.)"""
+    """Tokens less likely than this share of the likeliest are out; 0 with likelihood none alone (the authors' TruthfulQA)."""
     divergence: Divergence = "jensen-shannon"
     """How far apart two distributions are; "released" is the authors' code's formula, whose two divergences are reversed."""
     early_norm: bool = False
@@ -81,20 +81,21 @@ class Config(Decoding):
         parts = []
         for start in range(0, len(seen.logits), rows):
             part = slice(start, start + rows)
-            early = [logits[part].float().log_softmax(-1) for logits in seen.early.values()]
-            parts.append(self._contrast(seen.logits[part].float(), early, picked if picked is None else picked[part]))
+            early = [logits[part].float() for logits in seen.early.values()]
+            parts.append(self._contrast(seen.logits[part].float(), early, None if picked is None else picked[part]))
         return torch.cat(parts) if parts else seen.logits.float()
 
     def mass(self, scores: torch.Tensor) -> torch.Tensor:
         return super().mass(scores) if self.likelihood == "head" else scores.new_zeros(len(scores))
 
     def _contrast(self, logits: torch.Tensor, early: list[torch.Tensor], picked: torch.Tensor | None) -> torch.Tensor:
-        last = logits.log_softmax(-1)
+        last, likely = both(logits)
         if picked is None:
-            likely = last.exp()
-            far = [apart(last, other, self.divergence, likely) for other in early] if len(early) > 1 else []
-            picked = torch.stack(far).argmax(0) if far else torch.zeros(len(last), dtype=torch.int64)
-        contrast = torch.stack([last[row] - early[k][row] for row, k in enumerate(picked.tolist())])
+            picked = torch.zeros(len(last), dtype=torch.int64)
+            if len(early) > 1:
+                far = [_apart(last, likely, *both(other), self.divergence) for other in early]
+                picked = torch.stack(far).argmax(0)
+        contrast = last - both(torch.stack([early[k][row] for row, k in enumerate(picked.tolist())]))[0]
         if self.likelihood == "all":
             contrast = contrast.log_softmax(-1)
         return torch.where(plausible(last, self.plausible), contrast, IMPLAUSIBLE)
@@ -107,22 +108,28 @@ class Config(Decoding):
         return torch.from_numpy(draw(key(self.seed, "layer"), place.numpy(), len(seen.early)))
 
 
-def apart(
-    one: torch.Tensor,
-    other: torch.Tensor,
-    divergence: Divergence = "jensen-shannon",
-    likely: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """``[n]``: divergence in nats of two rows of log-probabilities ``[n, V]``.
+def both(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities and probabilities of logits ``[n, V]``, for one exponential an element.
 
-    Args:
-        likely: the probabilities of the first, where they are at hand.
+    Probabilities below 1e-35 of the likeliest's count as that: processors take a hundred times as long for what is smaller.
     """
-    p, q = one.exp() if likely is None else likely, other.exp()
-    middle = p + q
-    middle.mul_(0.5).clamp_(min=_TINY)
+    below = logits - logits.amax(-1, keepdim=True)
+    parts = below.clamp(min=_LEAST).exp_()
+    total = parts.sum(-1, keepdim=True)
+    return below.sub_(total.log()), parts.div_(total)
+
+
+def apart(one: torch.Tensor, other: torch.Tensor, divergence: Divergence = "jensen-shannon") -> torch.Tensor:
+    """``[n]``: divergence in nats of the distributions that two rows of logits ``[n, V]`` give."""
+    return _apart(*both(one), *both(other), divergence)
+
+
+def _apart(
+    log_p: torch.Tensor, p: torch.Tensor, log_q: torch.Tensor, q: torch.Tensor, divergence: Divergence
+) -> torch.Tensor:
+    middle = (p + q).mul_(0.5)
     between = middle.log()
     if divergence == "released":
-        return (middle * (between - (one + other) / 2)).sum(-1)
+        return (middle * (between - (log_p + log_q) / 2)).sum(-1)
     # One logarithm an element: of what is between; each difference is small where the two are alike, so nothing cancels.
-    return ((one - between).mul_(p).sum(-1) + (other - between).mul_(q).sum(-1)).clamp_(0, 2 * math.log(2)) / 2
+    return ((log_p - between).mul_(p).sum(-1) + (log_q - between).mul_(q).sum(-1)).clamp_(0, 2 * math.log(2)) / 2

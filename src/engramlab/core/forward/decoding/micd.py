@@ -22,8 +22,8 @@ class Config(Decoding):
     alpha: float = 1.0
     """Weight of the contrast; 0 is the model without any passage."""
     dynamic: bool = False
-    """Set the weight by confidence, token by token, in place of alpha (our formula; the paper's is not public): one less the likeliest token's probability
-    without a passage where that is the higher, else the likeliest's with the passage."""
+    """Set the weight by confidence, token by token, in place of alpha (our formula; theirs is not public): one less the
+    likeliest token's probability without a passage where that is the higher, else the likeliest's with the passage."""
     plausible: float = 0.0
     """Tokens less likely behind the passage than this share of the likeliest are out; 0 leaves all in."""
     beside: ClassVar[tuple[str, ...]] = ("bare", "irrelevant")
