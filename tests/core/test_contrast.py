@@ -11,7 +11,7 @@ from tests.support import zoo
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
-from engramlab.core.forward import decoding
+from engramlab.core.forward import decoding, prefixes
 from engramlab.core.forward.decoding import DecoderLogits, cad, dola, greedy, micd
 from engramlab.core.forward.generation import generate
 from engramlab.core.text.tokens import Sequences, encode_queries
@@ -181,6 +181,18 @@ def test_several_decoders_read_once(tokenizer):
         score_each(model, rows, [dola.Config(early_norm=True), dola.Config()])
     with pytest.raises(UserError, match="'micd' compares"):
         score_each(model, rows, [micd.Config()], beside={"bare": bare})
+
+
+def test_what_other_contexts_share_is_read_once(tokenizer, monkeypatch):
+    model = model_of("llama", tokenizer)
+    begins = ("He lives in the city on the Seine, " * 3, "Yes. " * 20, "No and " * 12)
+    queries = [[Query(begin + p, "capital of Edo") for p in PROMPTS * 4] for begin in begins]
+    rows, *others = (encode_queries(tokenizer, of).sequences for of in queries)
+    found = {}
+    for cost in (10**9, 0):  # what a pass is taken to cost: nothing is shared, everything is
+        monkeypatch.setattr(prefixes, "A_PASS", cost)
+        found[cost] = score(model, rows, decoding=micd.Config(0.7), beside=others)
+    np.testing.assert_allclose(found[0].logprobs, found[10**9].logprobs, atol=1e-3)
 
 
 def test_a_masked_model_has_no_early_layers_to_compare(tokenizer):

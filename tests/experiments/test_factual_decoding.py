@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ from engramlab.core.forward.decoding import cad, micd
 from engramlab.core.forward.generation import generate
 from engramlab.corpora.facts import FactTable
 from engramlab.experiments import factual_decoding as decoded
-from engramlab.experiments.factual_decoding import choices, passages, spans
+from engramlab.experiments.factual_decoding import asking, choices, passages, spans
 from engramlab.files import records
-from engramlab.measuring.questions import behind
 
-ROWS = [(f"Zor{i}", ("red", "blue", "green", "grey")[i % 4], f"city {i}") for i in range(10)]
+ROWS = [(f"Zor{i}", ("red", "blue", "green", "grey")[i % 4], f"city {i}") for i in range(12)]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, facts: Path) -> str:
 
 
 def config(name: str, facts: Path, **more: Any) -> decoded.Config:
-    common: dict[str, Any] = {"questions": 12, "subjects": 6, "alphas": (0.0, 1.0), "new_tokens": 3}
+    common: dict[str, Any] = {"questions": 12, "shots": 2, "subjects": 6, "alphas": (0.0, 1.0), "new_tokens": 3}
     return decoded.Config(**{"model": name, "facts": facts} | common | more)
 
 
@@ -82,6 +82,7 @@ def test_every_part(model: str, facts: Path, tmp_path: Path) -> None:
     }
     assert [(row["file"], row["way"]) for row in summary["files"]].count(("micd", "micd")) == 2
     assert {row["batch"] for row in summary["speed"]} == {1}
+    assert all(row["seconds_times_greedy"] == 1 for row in summary["speed"] if row["way"] == "greedy")
     assert records.read_record(tmp_path / "run" / "summary.json") == summary
 
     (tmp_path / "run" / "summary.json").unlink()
@@ -144,12 +145,9 @@ def test_what_is_followed_is_what_is_written(model: str, facts: Path, tmp_path: 
     _, answers = passages.followed(chosen, net, tokenizer, asked, None)
     for name, how in (("cad", cad.Config(1.0)), ("micd", micd.Config(1.0))):
         for kind in passages.KINDS:
-            streams = {
-                "bare": [a.question for a in asked],
-                "irrelevant": [behind(a.other, a.question) for a in asked],
-            }
+            streams = {"bare": [a.question for a in asked], "irrelevant": [a.other for a in asked]}
             beside = [streams[context] for context in how.beside]
-            prompts = [behind(a.passages[kind][0], a.question) for a in asked]
+            prompts = [a.prompts[kind] for a in asked]
             texts = generate(net, tokenizer, prompts, decoding=how, beside=beside, max_new_tokens=8)
             rows = [r for r in answers if (r["kind"], r["way"], r["alpha"]) == (kind, name, 1.0)]
             for a, text, row in zip(asked, texts, rows, strict=True):
@@ -157,10 +155,23 @@ def test_what_is_followed_is_what_is_written(model: str, facts: Path, tmp_path: 
                 assert row["own"] == bool(row["alone"] and text.startswith(row["alone"]))
 
 
+def test_shots_are_never_asked_for(facts: Path) -> None:
+    chosen, read = config("m", facts), FactTable.read(facts)
+    shown = {fact.subject for fact in asking.shots(chosen, read, "home")}
+    assert len(shown) == 2
+    of = [q for q in choices.facts(chosen, read) if q.id.startswith("home/")]
+    assert {q.id.split("/")[1] for q in of} == {row[0] for row in ROWS} - shown
+    assert all(q.prompt.count("Q: ") == 3 and q.prompt.endswith("\nA:") for q in of)
+    (one, *_) = passages.made(chosen, read, [f for f in read if f.relation == "home" and f.subject not in shown])
+    assert one.prompts["true"].count(one.passages["true"][0] + "\nQ: ") == 1
+    assert one.prompts["true"].count(" home is ") == 3
+    assert one.question.count(" home is ") == 0
+
+
 def test_tokens_of_answers_and_of_function_words() -> None:
     text = "The home of Zor is the town."
     cuts = [0, 3, 8, 11, 15, 18, 22, 27, 28]
-    found = spans.places(text, list(zip(cuts, cuts[1:], strict=False)), 22, 27)
+    found = spans.places(text, list(pairwise(cuts)), 22, 27)
     assert found == {"answer": [6], "function": [0, 2, 4, 5]}
     assert spans.dies_at(np.array([0.6, 0.5, 0.2, 0.1]), (0, 2, 4, 6)) == 4
     assert spans.dies_at(np.array([0.1, 0.1, 0.2, 0.6]), (0, 2, 4, 6)) == 6

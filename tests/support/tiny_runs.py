@@ -18,6 +18,7 @@ from engramlab.acquisition.curves import CurveOptions
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora.people import Pools
 from engramlab.experiments import (
+    factual_decoding,
     hidden_state_probing,
     knowledge_acquisition,
     knowledge_capacity,
@@ -149,6 +150,15 @@ def _overfitting(inputs: Path, out: Path) -> Any:
     return token_overfitting.run(config, out, console=_quiet())
 
 
+def _decoding(inputs: Path, out: Path) -> Any:
+    facts = inputs / "towns.csv"
+    facts.write_text("name,home\n" + "".join(f"Mr {i},{town}\n" for i, town in enumerate("ABCDEFGH")))
+    config = factual_decoding.Config(
+        model=str(inputs / "model"), facts=facts, shots=1, questions=4, subjects=3, alphas=(1.0,), new_tokens=2
+    )
+    return factual_decoding.run(config, out, console=_quiet())
+
+
 #: By name: runs it on the inputs, into a folder.
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
@@ -159,6 +169,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "probing": _probing,
     "capacity": _capacity,
     "token overfitting": _overfitting,
+    "factual decoding": _decoding,
 }
 
 

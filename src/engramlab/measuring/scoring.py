@@ -197,9 +197,16 @@ def score_each(
                 streams = {}
                 for name, others in beside.items():
                     ids, their_goals, _, _ = _padded(others, rows, device)
-                    at_end = torch.from_numpy(lasts[name][rows]).to(device)
-                    with deltas.routing(model, at_end, under):
-                        streams[name] = target_seen(model, ids[:, :-1], their_goals[:, 1:]).logits
+                    their_end = torch.from_numpy(lasts[name][rows]).to(device)
+                    common = _common(ids, int(lasts[name][rows].min())) if share else 0
+                    cache = None
+                    if common * (len(rows) - 1) > prefixes.A_PASS:
+                        with deltas.routing(model, their_end[:1], None if under is None else under[:1]):
+                            cache = shared_cache(model, ids[:1, :common], len(ids))
+                    common = 0 if cache is None else common
+                    with deltas.routing(model, their_end - common, under):
+                        ids, their_goals = ids[:, common:-1], their_goals[:, common + 1 :]
+                        streams[name] = target_seen(model, ids, their_goals, cache=cache).logits
                 if any(how.reads_text for how in decodings):
                     said = replace(said, before=_before(tokens, goals))
                 into = counts[at][wanted[at]]
@@ -220,6 +227,12 @@ def score_each(
         Scores(logprobs, ranks, predicted == sequences.ids[wanted], offsets, marks, predicted)
         for logprobs, ranks, predicted in found
     ]
+
+
+def _common(ids: torch.Tensor, most: int) -> int:
+    """How many tokens, ``most`` at most, all rows begin with."""
+    different = (ids[:, :most] != ids[:1, :most]).any(0).nonzero()
+    return int(different[0]) if len(different) else most
 
 
 def _before(tokens: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:

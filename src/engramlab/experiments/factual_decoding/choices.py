@@ -16,6 +16,7 @@ from engramlab.core.forward.decoding import Decoding, greedy
 from engramlab.core.models import context_limit
 from engramlab.core.text.tokens import encode_queries
 from engramlab.corpora.facts import FactTable
+from engramlab.experiments.factual_decoding.asking import prompt, shots
 from engramlab.experiments.factual_decoding.config import Config
 from engramlab.experiments.factual_decoding.numbers import beside, mean
 from engramlab.measuring.answers import is_answer
@@ -66,18 +67,20 @@ def drawn(config: Config, of: Set) -> list[Choice]:
 
 
 def facts(config: Config, table: FactTable) -> list[Choice]:
-    """Every fact as a question: the table's first wording, and objects of its relation."""
+    """Every fact but those that stand before questions, with objects of its relation."""
     found = []
     for relation, objects in table.choices().items():
-        for fact in (fact for fact in table if fact.relation == relation):
+        shown = shots(config, table, relation)
+        for fact in (fact for fact in table if fact.relation == relation and fact not in shown):
             names = {name.lower() for name in (fact.object, *fact.aliases)}
             others = [one for one in objects if one.lower() not in names]
             if not others:
                 continue
             order = permute(key(config.seed, "options", relation, fact.subject), np.arange(len(others)), len(others))
-            prompt = table.wordings.prompts(relation, fact.subject)[0]
             wrong = tuple(others[i] for i in order[: config.options - 1])
-            found.append(Choice(f"{relation}/{fact.subject}", prompt, (fact.object, *fact.aliases), wrong))
+            found.append(
+                Choice(f"{relation}/{fact.subject}", prompt(table, shown, fact), (fact.object, *fact.aliases), wrong)
+            )
     return found
 
 

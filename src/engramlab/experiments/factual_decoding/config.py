@@ -21,7 +21,7 @@ class Config(FactOptions):
 
     READS = ("model", "truthfulqa", "factor", "cad_file", "micd_questions", "micd_passages")
     BASIC = (
-        ("what is asked", ("model", "truthfulqa", "factor", "facts", "questions", "subjects", "parts")),
+        ("what is asked", ("model", "truthfulqa", "factor", "facts", "questions", "subjects", "shots", "parts")),
         ("how", ("plausible", "divergence", "likelihood", "penalty", "alphas", "seed")),
     )
 
@@ -41,6 +41,8 @@ class Config(FactOptions):
     """Questions of a set, at most, drawn by the seed; the first half chooses layers, the other is reported."""
     options: int = 5
     """Objects to choose from when facts are asked for, the right one among them."""
+    shots: int = 5
+    """Other facts of the relation, with their answers, that stand before a question."""
     subjects: int = 100
     """Facts that are asked for behind passages, and sentences that are looked at layer by layer."""
     candidates: tuple[int, ...] = ()
@@ -94,6 +96,7 @@ def check(config: Config) -> None:
     """Raises UserError for options that cannot work."""
     at_least(config, 2, "questions", "options", "subjects")
     at_least(config, 1, "new_tokens")
+    at_least(config, 0, "shots")
     once("parts", config.parts)
     once("alphas", config.alphas)
     if not config.parts:

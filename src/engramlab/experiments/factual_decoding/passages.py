@@ -14,11 +14,11 @@ from engramlab.base.random_access import key, permute
 from engramlab.core.forward.decoding import Decoding, cad, greedy, micd
 from engramlab.core.text.tokens import encode_queries
 from engramlab.corpora.facts import FactTable
+from engramlab.experiments.factual_decoding.asking import prompt, shots
 from engramlab.experiments.factual_decoding.config import Config
 from engramlab.experiments.factual_decoding.numbers import beside, mean
 from engramlab.measuring.answers import is_answer
 from engramlab.measuring.asking import Room, write
-from engramlab.measuring.questions import behind
 from engramlab.measuring.scoring import score_each
 from engramlab.reading import contexts
 from engramlab.reading.contexts import Reading
@@ -32,20 +32,25 @@ class Asked:
     """A fact, its question, and passages.
 
     Attributes:
+        question: without a passage.
         passages: by kind, what is read and the object it states.
-        other: another irrelevant passage, which MICD compares with.
+        prompts: by kind, the question behind it.
+        other: the question behind another irrelevant passage, which MICD compares with.
     """
 
     fact: Fact
     question: str
     passages: dict[str, tuple[str, str]]
+    prompts: dict[str, str]
     other: str
 
 
 def made(config: Config, table: FactTable, facts: list[Fact]) -> list[Asked]:
     """Passages for each fact whose relation has enough others, in an order of the seed."""
     found = []
+    shown = {relation: shots(config, table, relation) for relation in table.relations}
     for fact in facts:
+        before = [one for one in shown[fact.relation] if one != fact]
         names = {name.lower() for name in (fact.object, *fact.aliases)}
         others = [f for f in table if f.relation == fact.relation and f.object.lower() not in names]
         if len({f.object for f in others}) < 3:
@@ -54,8 +59,9 @@ def made(config: Config, table: FactTable, facts: list[Fact]) -> list[Asked]:
         one, two, three = _different([others[i] for i in order])
         stated = {"true": fact, "counterfactual": replace(fact, object=one.object), "irrelevant": two}
         said = {kind: (table.wordings.sentence(f, 0)[0], f.object) for kind, f in stated.items()}
-        question = table.wordings.question(fact.relation, fact.subject)
-        found.append(Asked(fact, question, said, table.wordings.sentence(three, 0)[0]))
+        prompts = {kind: prompt(table, before, fact, passage) for kind, (passage, _) in said.items()}
+        other = prompt(table, before, fact, table.wordings.sentence(three, 0)[0])
+        found.append(Asked(fact, prompt(table, before, fact), said, prompts, other))
     return found
 
 
@@ -86,15 +92,15 @@ def followed(
     for number, kind in enumerate(KINDS):
         targets, prompts, bare, other, marks = [], [], [], [], []
         for i, (a, mine) in enumerate(zip(asked, own, strict=True)):
-            passage, stated = a.passages[kind]
+            stated = a.passages[kind][1]
             wanted = {"follows": stated, "own": mine, "right": a.fact.object}
             for name, target in wanted.items():
                 if target:
                     marks.append((i, name))
                     targets.append(target)
-                    prompts.append(behind(passage, a.question))
+                    prompts.append(a.prompts[kind])
                     bare.append(a.question)
-                    other.append(behind(a.other, a.question))
+                    other.append(a.other)
         streams = [
             encode_queries(tokenizer, [Query(p, t) for p, t in zip(of, targets, strict=True)]).sequences
             for of in (prompts, bare, other)

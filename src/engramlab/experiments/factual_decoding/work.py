@@ -9,19 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from engramlab.base.progress import Progress, ProgressBar
 from engramlab.base.random_access import key, permute
 from engramlab.core.forward.decoding import Decoding, cad, greedy, micd
-from engramlab.core.forward.generation import generate
+from engramlab.core.forward.generation import CachedReader, decode, left_padded
+from engramlab.core.forward.hooks import mode
 from engramlab.corpora.facts import FactTable
 from engramlab.experiments._run import Run
-from engramlab.experiments.factual_decoding import choices, passages, spans
+from engramlab.experiments.factual_decoding import asking, choices, passages, spans
 from engramlab.experiments.factual_decoding.config import Config
 from engramlab.files import records, writing
 
 _BATCHES = (1, 8)
 _ROUNDS = 3
+
+
+@torch.inference_mode()
+def _write(model: Any, tokenizer: Any, prompts: list[str], how: Decoding, new: int) -> None:
+    """Writes exactly so many tokens: no decoder shall be fast for ending early."""
+    rows = [ids for _ in range(1 + len(how.beside)) for ids in tokenizer(prompts)["input_ids"]]
+    ids, mask = left_padded(rows, 0, next(model.parameters()).device)
+    with mode(model, False):
+        decode(model, how, CachedReader(model, ids, mask), new=new, ends=[-1])
 
 
 class Work:
@@ -40,7 +51,8 @@ class Work:
         self.sets = choices.sets(config, table) if "choices" in config.parts else []
         facts = list(table)
         order = permute(key(config.seed, "facts"), np.arange(len(facts)), len(facts))
-        self.facts = [facts[i] for i in order[: config.subjects]]
+        shown = {fact for relation in table.relations for fact in asking.shots(config, table, relation)}
+        self.facts = [facts[i] for i in order if facts[i] not in shown][: config.subjects]
         self.asked = passages.made(config, table, self.facts) if "passages" in config.parts else []
         self.files = passages.files(config)
 
@@ -109,8 +121,7 @@ class Work:
             for _ in range(_ROUNDS):
                 for name, how in hows.items():
                     began = time.process_time()
-                    new = self.config.new_tokens
-                    generate(model, tokenizer, some, decoding=how, beside=[some] * len(how.beside), max_new_tokens=new)
+                    _write(model, tokenizer, some, how, self.config.new_tokens)
                     least[name] = min(least[name], time.process_time() - began)
             for name, how in hows.items():
                 bound = 1 + len(how.layers(model)) * early / total + len(how.beside)
