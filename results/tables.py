@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import sys
 
+import decoding_tables as decoding
 from acquisition_tables import acquisition, forecast
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE
@@ -41,6 +42,9 @@ TABLES = {
     "capacity": lambda: capacity("capacity"),
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
+    "decoding choices": decoding.choices,
+    "decoding passages": decoding.passages,
+    "decoding speed": decoding.speed,
 }
 
 

@@ -26,6 +26,7 @@ from engramlab.reading import choices
 from engramlab.reading.choices import Choice, factor, truthfulqa
 
 METRICS = ("mc1", "mc2", "mc3")
+RAW = "unnormalised"
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ def ways(config: Config, model: Any) -> dict[str, Decoding]:
         **{name: config.dola(bucket=name) for name in buckets},
         **{f"static {layer}": config.dola(candidates=(layer,)) for layer in static},
         **{f"random {name}": config.dola(bucket=name, pick="random") for name in buckets},
+        # As the authors' script for TruthfulQA has it.
+        **{f"{RAW} {name}": config.dola(bucket=name, plausible=0.0, likelihood="none") for name in buckets},
     }
 
 
@@ -151,8 +154,9 @@ def asked(config: Config, model: Any, tokenizer: Any, of: Set, progress: Progres
         "low": "low",
         "high": "high",
         "random": f"random {chosen['bucket']}",
+        RAW: f"{RAW} {chosen['bucket']}",
     }
-    texts = _write(config, model, tokenizer, questions[half:], {k: hows[m] for k, m in members.items()}, of)
+    texts = _write(config, model, tokenizer, questions[half:], {k: hows[m] for k, m in members.items() if k != RAW}, of)
     rows = []
     for name in [*members, *(["greedy, penalty"] if of.written else [])]:
         row: dict[str, Any] = {"dataset": of.name, "way": name, "questions": len(questions) - half}
@@ -161,7 +165,7 @@ def asked(config: Config, model: Any, tokenizer: Any, of: Set, progress: Progres
         row["layers"] = [] if member in (None, "greedy") else list(hows[member].layers(model))
         for k, metric in enumerate(METRICS if member else ()):
             row |= beside(metric, judged[member][half:, k], judged["greedy"][half:, k], config.seed)  # type: ignore[index]
-        if of.written:
+        if name in texts:
             right, base = texts[name][1], texts["greedy"][1]
             row |= beside("written", right, base, config.seed)
             row |= mean("kept", right[base], config.seed)
