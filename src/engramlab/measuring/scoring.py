@@ -123,15 +123,15 @@ def score(
 class _Union(Decoding):
     """Wants to see what any of several decoders does."""
 
-    def __init__(self, several: Sequence[Decoding]) -> None:
-        self.several = several
-        norms = {one.early_norm for one in several if not isinstance(one, greedy.Config)}
+    def __init__(self, several: Sequence[Decoding], model: nn.Module) -> None:
+        self.wanted = {layer for one in several for layer in one.layers(model)}
+        norms = {one.early_norm for one in several if one.layers(model)}
         if len(norms) > 1:
             raise ValueError("decoders that look behind the final norm, and others that do not, are scored apart")
         self.early_norm = norms.pop() if norms else True
 
     def layers(self, model: nn.Module) -> tuple[int, ...]:
-        return tuple(sorted({layer for one in self.several for layer in one.layers(model)}))
+        return tuple(sorted(self.wanted))
 
 
 @torch.inference_mode()
@@ -154,7 +154,7 @@ def score_each(
     beside = beside or {}
     for how in decodings:
         check_beside(how, [beside[name] for name in how.beside if name in beside], len(sequences))
-    union = _Union(decodings)
+    union = _Union(decodings, model)
     layers = union.layers(model)
     hidden = mask_token(model)
     first = first_scored(model, sequences)
@@ -198,7 +198,8 @@ def score_each(
                 for name, others in beside.items():
                     ids, their_goals, _, _ = _padded(others, rows, device)
                     their_end = torch.from_numpy(lasts[name][rows]).to(device)
-                    common = _common(ids, int(lasts[name][rows].min())) if share else 0
+                    alike = share and (owner is None or shared > 0)  # rows of one owner
+                    common = _common(ids, int(lasts[name][rows].min())) if alike else 0
                     cache = None
                     if common * (len(rows) - 1) > prefixes.A_PASS:
                         with deltas.routing(model, their_end[:1], None if under is None else under[:1]):
@@ -207,7 +208,7 @@ def score_each(
                     with deltas.routing(model, their_end - common, under):
                         ids, their_goals = ids[:, common:-1], their_goals[:, common + 1 :]
                         streams[name] = target_seen(model, ids, their_goals, cache=cache).logits
-                if any(how.reads_text for how in decodings):
+                if hidden is None and any(how.reads_text for how in decodings):
                     said = replace(said, before=_before(tokens, goals))
                 into = counts[at][wanted[at]]
                 for how, columns in zip(decodings, found, strict=True):
