@@ -43,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, facts: Path) -> str:
 
 
 def config(name: str, facts: Path, **more: Any) -> decoded.Config:
-    common: dict[str, Any] = {"questions": 12, "shots": 2, "subjects": 6, "alphas": (0.0, 1.0), "new_tokens": 3}
+    common: dict[str, Any] = {"limit": 12, "shots": 2, "subjects": 6, "alphas": (0.0, 1.0), "new_tokens": 3}
     return decoded.Config(**{"model": name, "facts": facts} | common | more)
 
 
@@ -142,7 +142,7 @@ def test_what_is_followed_is_what_is_written(model: str, facts: Path, tmp_path: 
     read = FactTable.read(facts)
     asked = passages.made(chosen, read, list(read)[:4])
     assert all(len({stated for _, stated in a.passages.values()}) == 3 for a in asked)
-    assert all(a.fact.object not in a.passages["counterfactual"][0] for a in asked)
+    assert all(a.passages["true"][1] == a.fact.object for a in asked)
     _, answers = passages.followed(chosen, net, tokenizer, asked, None)
     for name, how in (("cad", cad.Config(1.0)), ("micd", micd.Config(1.0))):
         for kind in passages.KINDS:
@@ -180,7 +180,7 @@ def test_tokens_of_answers_and_of_function_words() -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"questions": 1}, "questions must be at least 2"),
+        ({"limit": 1}, "limit must be at least 2"),
         ({"parts": ()}, "parts: name at least one"),
         ({"alphas": ()}, "alphas: name at least one weight"),
         ({"alphas": (float("nan"),)}, "alphas: must be finite numbers"),

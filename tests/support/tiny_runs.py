@@ -154,7 +154,7 @@ def _decoding(inputs: Path, out: Path) -> Any:
     facts = inputs / "towns.csv"
     facts.write_text("name,home\n" + "".join(f"Mr {i},{town}\n" for i, town in enumerate("ABCDEFGH")))
     config = factual_decoding.Config(
-        model=str(inputs / "model"), facts=facts, shots=1, questions=4, subjects=3, alphas=(1.0,), new_tokens=2
+        model=str(inputs / "model"), facts=facts, shots=1, limit=4, subjects=3, alphas=(1.0,), new_tokens=2
     )
     return factual_decoding.run(config, out, console=_quiet())
 

@@ -64,7 +64,7 @@ def sets(config: Config, table: FactTable) -> list[Set]:
 def drawn(config: Config, of: Set) -> list[Choice]:
     """The questions asked, in an order of the seed."""
     order = permute(key(config.seed, "questions", of.name), np.arange(len(of.questions)), len(of.questions))
-    return [of.questions[i] for i in order[: config.questions]]
+    return [of.questions[i] for i in order[: config.limit]]
 
 
 def facts(config: Config, table: FactTable) -> list[Choice]:

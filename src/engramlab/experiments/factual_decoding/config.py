@@ -21,7 +21,7 @@ class Config(FactOptions):
 
     READS = ("model", "truthfulqa", "factor", "cad_file", "micd_questions", "micd_passages")
     BASIC = (
-        ("what is asked", ("model", "truthfulqa", "factor", "facts", "questions", "subjects", "shots", "parts")),
+        ("what is asked", ("model", "truthfulqa", "factor", "facts", "limit", "subjects", "shots", "parts")),
         ("how", ("plausible", "divergence", "likelihood", "penalty", "alphas", "seed")),
     )
 
@@ -37,7 +37,7 @@ class Config(FactOptions):
     """What stands before FACTOR's completions: `full_prefix` (news), or `turncated_prefixes` (wiki)."""
     bad: Literal["refuse", "skip"] = "refuse"
     """What becomes of a record that is no question: the run is refused, or the record left out and named."""
-    questions: int = 200
+    limit: int = 200
     """Questions of a set, at most, drawn by the seed; the first half chooses layers, the other is reported."""
     options: int = 5
     """Objects to choose from when facts are asked for, the right one among them."""
@@ -86,15 +86,15 @@ class Config(FactOptions):
 
 
 PRESETS = {
-    "tiny": Config(questions=60, subjects=24, alphas=(0.5, 1.0, 2.0)),
+    "tiny": Config(limit=60, subjects=24, alphas=(0.5, 1.0, 2.0)),
     "small": Config(),
-    "paper": Config(questions=10_000, subjects=1000),
+    "paper": Config(limit=10_000, subjects=1000),
 }
 
 
 def check(config: Config) -> None:
     """Raises UserError for options that cannot work."""
-    at_least(config, 2, "questions", "options", "subjects")
+    at_least(config, 2, "limit", "options", "subjects")
     at_least(config, 1, "new_tokens")
     at_least(config, 0, "shots")
     once("parts", config.parts)
