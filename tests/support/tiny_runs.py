@@ -152,7 +152,6 @@ def _overfitting(inputs: Path, out: Path) -> Any:
 
 def _decoding(inputs: Path, out: Path) -> Any:
     facts = inputs / "towns.csv"
-    facts.write_text("name,home\n" + "".join(f"Mr {i},{town}\n" for i, town in enumerate("ABCDEFGH")))
     config = factual_decoding.Config(
         model=str(inputs / "model"), facts=facts, shots=1, limit=4, subjects=3, alphas=(1.0,), new_tokens=2
     )
@@ -195,6 +194,8 @@ def made_inputs(folder: Path) -> Path:
         for i, (land, target) in enumerate([("France", "Edo"), ("Japan", "Seine"), ("Seine", "Washington")])
     ]
     (folder / "edits.json").write_text(json.dumps(edits))
+    towns = "".join(f"Mr {i},{town}\n" for i, town in enumerate("ABCDEFGH"))
+    (folder / "towns.csv").write_text("name,home\n" + towns)
     _extraction(folder, folder / "extraction")
     return folder
 
