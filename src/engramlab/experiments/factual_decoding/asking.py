@@ -16,7 +16,9 @@ def shots(config: Config, table: FactTable, relation: str) -> list[Fact]:
     """The facts that stand before questions for a relation; they are not asked for themselves."""
     facts = [fact for fact in table if fact.relation == relation]
     most = min(config.shots, max(0, len(facts) - 4))
-    order = permute(key(config.seed, "shots", relation), np.arange(len(facts)), len(facts)) if facts else []
+    if not facts:
+        return []
+    order = permute(key(config.seed, "shots", relation), np.arange(len(facts)), len(facts))
     return [facts[i] for i in order[:most]]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
@@ -101,7 +101,7 @@ def fitting(model: Any, tokenizer: Any, of: Set) -> tuple[list[Choice], list[str
     return kept, left
 
 
-def judge(true: Sequence[float], false: Sequence[float], ties: bool = False) -> tuple[float, float, float]:
+def judge(true: npt.ArrayLike, false: npt.ArrayLike, ties: bool = False) -> tuple[float, float, float]:
     """MC1, MC2 and MC3 of summed scores, the best answer's first.
 
     MC1: it beats every false one; MC2: exp(scores) of the true over those of all; MC3: share of the true above every false one.
@@ -170,10 +170,14 @@ def asked(config: Config, model: Any, tokenizer: Any, of: Set, progress: Progres
             row |= beside("written", right, base, config.seed)
             row |= mean("kept", right[base], config.seed)
         rows.append(row)
-    answers = [
-        {"question": q.id, "half": "validation" if i < half else "test", "way": name}
-        | dict(zip(METRICS, map(float, values[i]), strict=True))
-        | {"written": texts[name][0][i - half] if name in texts and i >= half else None}
+    answers: list[dict[str, Any]] = [
+        {
+            "question": q.id,
+            "half": "validation" if i < half else "test",
+            "way": name,
+            **dict(zip(METRICS, map(float, values[i]), strict=True)),
+            "written": texts[name][0][i - half] if name in texts and i >= half else None,
+        }
         for name, values in judged.items()
         for i, q in enumerate(questions)
     ]
