@@ -111,6 +111,9 @@ def main() -> None:
             f"{name} {seconds / found['greedy']:.2f}" for name, seconds in found.items() if name != "greedy"
         )
         print(f"writing, batch {batch}, times greedy: {said}")
+    layers, embedding = len(dola.Config().layers(model)), model.get_output_embeddings().weight.numel()
+    bound = 1 + layers * embedding / sum(p.numel() for p in model.parameters())
+    print(f"DoLa's bound by arithmetic, 1 + |J| V d / P with {layers} early layers: {bound:.2f}")
 
 
 def written(model: torch.nn.Module, tokenizer: object, names: list[str], how: Decoding, new: int) -> list[str]:

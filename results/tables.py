@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import sys
 
+import decoding_tables as decoding
 from acquisition_tables import acquisition, forecast
 from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, sweep
@@ -62,6 +63,9 @@ TABLES = {
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
     "cloze": cloze,
+    "decoding choices": decoding.choices,
+    "decoding passages": decoding.passages,
+    "decoding speed": decoding.speed,
 }
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from tests.report import (
     test_acquisition_report,
     test_cloze_report,
+    test_decoding_report,
     test_editing_report,
     test_estimation_reports,
     test_probing_report,
@@ -57,6 +58,7 @@ RUNS = {
     "fact-audit": test_estimation_reports.write_audit,
     "knowledge-estimation": test_estimation_reports.write_estimation,
     "cloze-questions": test_cloze_report.write_run,
+    "factual-decoding": test_decoding_report.write_decoding,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 

@@ -19,6 +19,7 @@ from engramlab.core.training.loop import Recipe
 from engramlab.corpora.people import Pools
 from engramlab.experiments import (
     cloze_questions,
+    factual_decoding,
     hidden_state_probing,
     knowledge_acquisition,
     knowledge_capacity,
@@ -160,6 +161,12 @@ def _cloze(inputs: Path, out: Path) -> Any:
         checkpoint_minutes=0.0,
     )
     return cloze_questions.run(config, out, console=_quiet())
+def _decoding(inputs: Path, out: Path) -> Any:
+    facts = inputs / "towns.csv"
+    config = factual_decoding.Config(
+        model=str(inputs / "model"), facts=facts, shots=1, limit=4, subjects=3, alphas=(1.0,), new_tokens=2
+    )
+    return factual_decoding.run(config, out, console=_quiet())
 
 
 #: By name: runs it on the inputs, into a folder.
@@ -173,6 +180,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "capacity": _capacity,
     "token overfitting": _overfitting,
     "cloze questions": _cloze,
+    "factual decoding": _decoding,
 }
 
 
@@ -202,6 +210,8 @@ def made_inputs(folder: Path) -> Path:
     ]
     (folder / "questions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
     (folder / "edits.json").write_text(json.dumps(edits))
+    towns = "".join(f"Mr {i},{town}\n" for i, town in enumerate("ABCDEFGH"))
+    (folder / "towns.csv").write_text("name,home\n" + towns)
     _extraction(folder, folder / "extraction")
     return folder
 

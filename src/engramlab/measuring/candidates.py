@@ -139,7 +139,7 @@ def _sums(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-probability of each row's scored tokens together, and how many they are."""
     wanted = np.add.reduceat((rows.marks > 0).astype(np.int64), rows.offsets[:-1])
-    if not (how.beside or deltas.routed(model) or mask_token(model) is not None):
+    if not (how.beside or how.by_text or deltas.routed(model) or mask_token(model) is not None):
         first_scored(model, rows)  # do they fit?
         trees = branches.trees(rows, of)
         # Worth it where most of what is read would be read again and again.

@@ -7,7 +7,7 @@ functions over it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,9 @@ from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import shared_cache, target_seen
 from engramlab.core.models import context_limit, mask_token
 from engramlab.core.text.tokens import GAP, Sequences
+
+_PLAIN = Decoding()
+_PLACES = 4096  # rows of logits that early layers may add up to in a pass
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,6 @@ class Scores:
         return np.divide(self.sum_logprob(), counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
-@torch.inference_mode()
 def score(
     model: nn.Module,
     sequences: Sequences,
@@ -111,29 +113,71 @@ def score(
             without its contexts or with a masked LM.
         ValueError: another context before other tokens.
     """
-    decoding = decoding or greedy.Config()
-    check_beside(decoding, beside, len(sequences))
+    how = decoding or greedy.Config()
+    check_beside(how, beside, len(sequences))
+    named = dict(zip(how.beside, beside, strict=True))
+    more = {"owner": owner, "ends": ends, "budget": budget, "progress": progress}
+    return score_each(model, sequences, [how], beside=named, **more)[0]  # type: ignore[arg-type]
+
+
+class _Union(Decoding):
+    """Wants to see what any of several decoders does."""
+
+    def __init__(self, several: Sequence[Decoding], model: nn.Module) -> None:
+        self.wanted = {layer for one in several for layer in one.layers(model)}
+        norms = {one.early_norm for one in several if one.layers(model)}
+        if len(norms) > 1:
+            raise ValueError("decoders that look behind the final norm, and others that do not, are scored apart")
+        self.early_norm = norms.pop() if norms else True
+
+    def layers(self, model: nn.Module) -> tuple[int, ...]:
+        return tuple(sorted(self.wanted))
+
+
+@torch.inference_mode()
+def score_each(
+    model: nn.Module,
+    sequences: Sequences,
+    decodings: Sequence[Decoding],
+    *,
+    beside: Mapping[str, Sequences] | None = None,
+    owner: np.ndarray | None = None,
+    ends: np.ndarray | None = None,
+    budget: int = 16_384,
+    progress: Progress | None = None,
+) -> list[Scores]:
+    """``score`` under several decoders, for which the model reads its rows once.
+
+    Args:
+        beside: by name the contexts that any of them compares with.
+    """
+    beside = beside or {}
+    for how in decodings:
+        check_beside(how, [beside[name] for name in how.beside if name in beside], len(sequences))
+    union = _Union(decodings, model)
+    layers = union.layers(model)
     hidden = mask_token(model)
     first = first_scored(model, sequences)
-    if beside and hidden is not None:
-        raise UserError("a masked language model is scored without other contexts; choose another decoder")
-    lasts = [np.minimum(first_scored(model, others), others.lengths) - 1 for others in beside]
-    for others in beside:
+    if (beside or layers) and hidden is not None:
+        what = "other contexts" if beside else "early layers"
+        raise UserError(f"a masked language model is scored without {what}; choose another decoder")
+    lasts = {name: np.minimum(first_scored(model, others), others.lengths) - 1 for name, others in beside.items()}
+    for others in beside.values():
         if not np.array_equal(sequences.ids[sequences.marks > 0], others.ids[others.marks > 0]):
             raise ValueError("another context stands before other tokens than the first")
     wanted = sequences.marks > 0
     total = int(wanted.sum())
-    logprobs = np.empty(total, dtype=np.float32)
-    ranks = np.empty(total, dtype=np.int32)
-    predicted = np.empty(total, dtype=np.int32)
+    found = [(np.empty(total, np.float32), np.empty(total, np.int32), np.empty(total, np.int32)) for _ in decodings]
     counts = np.concatenate([[0], np.cumsum(wanted)])
     device = next(model.parameters()).device
-    budget //= 1 + len(decoding.layers(model))
+    budget //= 1 + len(layers)
+    scored = np.diff(counts[sequences.offsets])
+    most = max(2, _PLACES // (1 + len(layers)) // max(1, int(scored.max(initial=1)))) if layers else None
     stops = np.minimum(first, sequences.lengths) - 1 if ends is None else np.asarray(ends, dtype=np.int64)
     share = hidden is None and not deltas.routed(model)
     done = 0
     with mode(model, False):
-        for rows, shared in prefixes.batches(sequences, first, budget, owner=owner, share=share):
+        for rows, shared in prefixes.batches(sequences, first, budget, owner=owner, share=share, most=most):
             tokens, goals, inside, at = _padded(sequences, rows, device)
             if hidden is None:
                 read, keep, seen = tokens[:, :-1], goals[:, 1:], None
@@ -149,21 +193,55 @@ def score(
                 if cache is not None:
                     read, keep, at_end = read[:, shared:], keep[:, shared:], at_end - shared
                 with deltas.routing(model, at_end, under):
-                    said = target_seen(model, read, keep, seen, cache=cache, decoding=decoding)
-                for others, last in zip(beside, lasts, strict=True):
+                    said = target_seen(model, read, keep, seen, cache=cache, decoding=union)
+                streams = {}
+                for name, others in beside.items():
                     ids, their_goals, _, _ = _padded(others, rows, device)
-                    at_end = torch.from_numpy(last[rows]).to(device)
-                    with deltas.routing(model, at_end, under):
-                        logits = target_seen(model, ids[:, :-1], their_goals[:, 1:]).logits
-                    said = replace(said, beside=(*said.beside, logits))
-                values = evidence(decoding.scores(said), tokens[goals])
+                    their_end = torch.from_numpy(lasts[name][rows]).to(device)
+                    alike = share and (owner is None or shared > 0)  # rows of one owner
+                    common = _common(ids, int(lasts[name][rows].min())) if alike else 0
+                    cache = None
+                    if common * (len(rows) - 1) > prefixes.A_PASS:
+                        with deltas.routing(model, their_end[:1], None if under is None else under[:1]):
+                            cache = shared_cache(model, ids[:1, :common], len(ids))
+                    common = 0 if cache is None else common
+                    with deltas.routing(model, their_end - common, under):
+                        ids, their_goals = ids[:, common:-1], their_goals[:, common + 1 :]
+                        streams[name] = target_seen(model, ids, their_goals, cache=cache).logits
+                if hidden is None and any(how.reads_text for how in decodings):
+                    said = replace(said, before=_before(tokens, goals))
                 into = counts[at][wanted[at]]
-                logprobs[into], ranks[into], predicted[into] = (v.cpu().numpy() for v in values)
+                for how, columns in zip(decodings, found, strict=True):
+                    early = {layer: said.early[layer] for layer in how.layers(model)}
+                    own = replace(said, early=early, beside=tuple(streams[name] for name in how.beside))
+                    scores = how.scores(own)
+                    logprob, rank, likeliest = evidence(scores, tokens[goals], how)
+                    if how.penalty != 1:
+                        likeliest = how.likeliest(own, scores).int()
+                    for column, values in zip(columns, (logprob, rank, likeliest), strict=True):
+                        column[into] = values.cpu().numpy()
             done += len(rows)
             if progress:
                 progress(done, len(sequences))
-    greedily = predicted == sequences.ids[wanted]
-    return Scores(logprobs, ranks, greedily, counts[sequences.offsets], sequences.marks[wanted], predicted)
+    marks, offsets = sequences.marks[wanted], counts[sequences.offsets]
+    return [
+        Scores(logprobs, ranks, predicted == sequences.ids[wanted], offsets, marks, predicted)
+        for logprobs, ranks, predicted in found
+    ]
+
+
+def _common(ids: torch.Tensor, most: int) -> int:
+    """How many tokens, ``most`` at most, all rows begin with."""
+    different = (ids[:, :most] != ids[:1, :most]).any(0).nonzero()
+    return int(different[0]) if len(different) else most
+
+
+def _before(tokens: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
+    """int64 ``[n, T]``: the tokens before each goal, in row-major order, padded at the left with -1."""
+    rows, columns = goals.nonzero(as_tuple=True)
+    width = int(columns.max())
+    at = columns[:, None] - width + torch.arange(width, device=tokens.device)
+    return tokens[rows[:, None], at.clamp(min=0)].masked_fill(at < 0, -1)
 
 
 def first_scored(model: nn.Module, sequences: Sequences) -> np.ndarray:
@@ -203,11 +281,12 @@ def _padded(
 
 
 def evidence(
-    logits: torch.Tensor, targets: torch.Tensor, chunk: int = 1 << 25
+    logits: torch.Tensor, targets: torch.Tensor, decoding: Decoding = _PLAIN, chunk: int = 1 << 25
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-probability, rank and the likeliest token ``[n]`` at each target ``[n]`` under ``logits[n, V]``; see ``Scores``.
 
     Args:
+        decoding: whose scores they are; a model's own logits by default.
         chunk: logits looked at at a time, so that float32 copies stay small.
     """
     parts = []
@@ -215,7 +294,7 @@ def evidence(
     for part, goal in zip(logits.split(rows), targets.split(rows), strict=True):
         part = part.float()
         chosen = part.gather(-1, goal[:, None])
-        logprob = (chosen - part.logsumexp(-1, keepdim=True)).squeeze(-1)
+        logprob = chosen.squeeze(-1) - decoding.mass(part)
         rank = (part > chosen).sum(-1, dtype=torch.int32)
         parts.append((logprob, rank, part.argmax(-1).int()))
     a, b, c = (torch.cat(column) for column in zip(*parts, strict=True))

@@ -97,7 +97,7 @@ def logprobs(
 
     Args:
         of: from ``trees``, all rows.
-        decoding: one that compares with no other context.
+        decoding: one that compares with no other context, and whose scores do not go by the text.
         budget: most padded tokens a pass.
         progress: called with (rows done, rows in all).
     """
@@ -219,7 +219,7 @@ def _pass(
             use_cache=past is not None,
         )
     scores = decoding.scores(apart(out.logits)).float()
-    return target, _chosen(scores, torch.from_numpy(which).to(device), sequences.ids[target])
+    return target, _chosen(decoding, scores, torch.from_numpy(which).to(device), sequences.ids[target])
 
 
 def _plain(model: nn.Module, sequences: Sequences, row: int, decoding: Decoding) -> tuple[np.ndarray, torch.Tensor]:
@@ -234,16 +234,16 @@ def _plain(model: nn.Module, sequences: Sequences, row: int, decoding: Decoding)
         out = model(input_ids=torch.from_numpy(ids).to(device)[None])
     scores = decoding.scores(apart(out.logits)).float()
     at = sequences.offsets[row] + wanted
-    return at, _chosen(scores, torch.arange(len(wanted), device=device), sequences.ids[at])
+    return at, _chosen(decoding, scores, torch.arange(len(wanted), device=device), sequences.ids[at])
 
 
 def _valued(at: np.ndarray, found: torch.Tensor) -> list[tuple[int, float]]:
     return list(zip(at.tolist(), found.tolist(), strict=True))
 
 
-def _chosen(scores: torch.Tensor, which: torch.Tensor, tokens: np.ndarray) -> torch.Tensor:
+def _chosen(decoding: Decoding, scores: torch.Tensor, which: torch.Tensor, tokens: np.ndarray) -> torch.Tensor:
     """float32 ``[n]``: log-probability of each token under the row of ``scores [places, V]`` that ``which [n]`` names."""
-    total = scores.logsumexp(-1)
+    total = decoding.mass(scores)
     wanted = torch.from_numpy(tokens.astype(np.int64)).to(scores.device)
     return scores[which, wanted] - total[which]
 

@@ -36,10 +36,13 @@ class CachedReader:
     Args:
         ids: int64 ``[rows, T]``, padded at the left; ``mask`` is 0 there.
         cache: keys and values of a beginning that was read already.
+
+    Attributes:
+        text: int64 ``[rows, T]``: the rows as they were at first, with -1 for padding.
     """
 
     def __init__(self, model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, cache: Any = None) -> None:
-        self.model, self.cache = model, cache
+        self.model, self.cache, self.text = model, cache, ids.masked_fill(mask == 0, -1)
         self.new = ids if cache is None else ids[:, cache.get_seq_length() :]
         self.places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -self.new.shape[1] :]
         self.mask = None if bool(mask.all()) else mask
@@ -94,8 +97,9 @@ def decode(
         seen = reader.next(decoding)
         logits, *beside = seen.logits.chunk(streams)
         early = {layer: said[: len(going)] for layer, said in seen.early.items()}
+        before = torch.cat([reader.text[: len(going)], written], dim=1) if decoding.reads_text else None
         tokens = decoding.choose(
-            DecoderLogits(logits, early, tuple(beside)), None if uniform is None else uniform[:, step]
+            DecoderLogits(logits, early, tuple(beside), before), None if uniform is None else uniform[:, step]
         )
         tokens = torch.where(going, tokens, stop[0])
         written = torch.cat([written, tokens[:, None]], dim=1)

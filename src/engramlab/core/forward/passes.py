@@ -14,6 +14,7 @@ from engramlab.core.forward.hooks import reading
 from engramlab.core.models import module_paths
 
 _PLAIN = Decoding()
+_FEWEST = 16  # rows of a product: MKL takes longer for 9 than for 16
 
 
 @contextmanager
@@ -65,9 +66,11 @@ def early_states(model: nn.Module, decoding: Decoding, at: Any) -> Iterator[Call
     """
     bare: Any = getattr(model, "module", model)
     layers = decoding.layers(bare)
+    padding = 0
 
     def apart(logits: torch.Tensor) -> DecoderLogits:
-        own, *early = logits.flatten(0, -2).chunk(1 + len(layers))
+        logits = logits.flatten(0, -2)
+        own, *early = logits[: len(logits) - padding].chunk(1 + len(layers))
         return DecoderLogits(own, dict(zip(layers, early, strict=True)))
 
     if not layers:
@@ -81,7 +84,10 @@ def early_states(model: nn.Module, decoding: Decoding, at: Any) -> Iterator[Call
         early = [norm(seen[name].read) for name in names]
         rows = args[0].flatten(0, 1)  # one a place, unless the model cannot leave out places that nobody looks at
         own = rows if len(rows) == len(early[0]) else args[0][:, -1]
-        return torch.cat([own, *early])[None], *args[1:]
+        joined = torch.cat([own, *early])
+        nonlocal padding
+        padding = max(0, _FEWEST - len(joined)) if joined.device.type == "cpu" else 0
+        return nn.functional.pad(joined, (0, 0, 0, padding))[None], *args[1:]
 
     with reading(bare, names, at) as seen, bare.get_output_embeddings().register_forward_pre_hook(join):
         yield apart

@@ -22,6 +22,7 @@ from torch import nn
 
 from engramlab.base import registry
 from engramlab.base.arrays import brief
+from engramlab.base.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class DecoderLogits:
         early: by hidden state (0 is the embedding, ``i`` what the ``i``-th layer gives): ``[n, V]``, what the model would say
             if its layers ended there.
         beside: ``[n, V]`` each: its logits behind the other contexts, after the same target tokens; see ``Decoding.beside``.
+        before: int64 ``[n, T]``: the tokens that stand before each place, padded at the left with -1; only for decoders that
+            look at them (``Decoding.reads_text``).
     """
 
     __repr__ = brief
@@ -40,6 +43,7 @@ class DecoderLogits:
     logits: torch.Tensor
     early: Mapping[int, torch.Tensor] = field(default_factory=dict)
     beside: tuple[torch.Tensor, ...] = ()
+    before: torch.Tensor | None = None
 
 
 class Decoding:
@@ -50,11 +54,20 @@ class Decoding:
             "bare", the question without its passage, and "irrelevant", with a passage on something else in its place.
         early_norm: are the logits of hidden states taken behind the model's final norm?
         beams: rows that one text takes in the model; with more than one, ``search`` writes whole batches.
+        penalty: of tokens that stand in the text already (see ``penalised``), for what is written; never in likelihoods.
+        by_text: do the scores themselves depend on the tokens before the place?
     """
 
     beside: ClassVar[tuple[str, ...]] = ()
     early_norm: bool = True
     beams: int = 1
+    penalty: float = 1.0
+    by_text: bool = False
+
+    @property
+    def reads_text(self) -> bool:
+        """Does it want to see ``DecoderLogits.before``?"""
+        return self.by_text or self.penalty != 1
 
     def layers(self, model: nn.Module) -> tuple[int, ...]:
         """The hidden states whose logits it wants to see, each below the number of layers; see ``DecoderLogits.early``."""
@@ -64,13 +77,23 @@ class Decoding:
         """``[n, V]``: scores whose softmax is the distribution the next token is taken from."""
         return seen.logits
 
+    def mass(self, scores: torch.Tensor) -> torch.Tensor:
+        """``[n]``: what is to be taken off scores ``[n, V]`` to make log-probabilities of them."""
+        return scores.logsumexp(-1)
+
+    def likeliest(self, seen: DecoderLogits, scores: torch.Tensor) -> torch.Tensor:
+        """int64 ``[n]``: the token that greedy decoding writes by these scores."""
+        if self.penalty != 1 and seen.before is not None:
+            scores = penalised(scores, seen.before, self.penalty)
+        return scores.argmax(-1)
+
     def choose(self, seen: DecoderLogits, uniform: torch.Tensor | None) -> torch.Tensor:
         """int64 ``[n]``: the next tokens.
 
         Args:
             uniform: ``[n]`` in [0, 1): each text's own random number at this place; None where the caller gave no seeds.
         """
-        return self.scores(seen).argmax(-1)
+        return self.likeliest(seen, self.scores(seen))
 
     def search(self, model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, new: int, end: int) -> torch.Tensor:
         """int64 ``[rows, at most new]``: what follows rows padded at the left, filled up with ``end``; for ``beams`` > 1."""
@@ -86,6 +109,22 @@ def plausible(logits: torch.Tensor, share: float) -> torch.Tensor:
     if not share:
         return torch.ones_like(logits, dtype=torch.bool)
     return logits >= logits.max(-1, keepdim=True).values + math.log(share)
+
+
+def penalised(scores: torch.Tensor, before: torch.Tensor, penalty: float) -> torch.Tensor:
+    """Scores ``[n, V]`` with those of tokens in ``before [n, T]`` lowered: divided by the penalty above 0, else times it.
+
+    Source: CTRL (arXiv 1909.05858, section 4.1), as transformers does it; the prompt's tokens count too.
+    """
+    tokens = torch.where(before < 0, before.amax(-1, keepdim=True), before)  # padding stands for a token that is there
+    there = scores.gather(-1, tokens)
+    return scores.scatter(-1, tokens, torch.where(there < 0, there * penalty, there / penalty))
+
+
+def check_penalty(penalty: float) -> None:
+    """Raises UserError unless it is a finite number above 0."""
+    if not (math.isfinite(penalty) and penalty > 0):
+        raise UserError(f"penalty: must be a finite number above 0 (1 is none), not {penalty}")
 
 
 #: Score of a token that is not plausible: never written, yet a likelihood that can be summed (as DoLa's code has it).

@@ -22,7 +22,7 @@ class Config(Decoding):
     alpha: float = 0.5
     """Weight of the contrast; 0 is plain reading. The authors take 1 where passages contradict what the model knows."""
     plausible: float = 0.0
-    """Tokens less likely than this share of the likeliest are out; 0 leaves all in."""
+    """Tokens less likely than this share of the likeliest are out (`filter_p` in the authors' files); 0 leaves all in."""
     beside: ClassVar[tuple[str, ...]] = ("bare",)
 
     def __post_init__(self) -> None:
