@@ -36,10 +36,17 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(tmp_path_factory: pytest.TempPathFactory, facts: Path) -> str:
     table = FactTable.read(facts)
     words = divide(table.wordings)
-    text = [p for fact in table for part in ("trained", "held-out") for _, p in words.prompts(fact.relation, fact.subject, part)]
+    text = [
+        p
+        for fact in table
+        for part in ("trained", "held-out")
+        for _, p in words.prompts(fact.relation, fact.subject, part)
+    ]
     tokenizer = zoo.ZOO["llama3"]([*zoo.SENTENCES, facts.read_text(), *text[:60]])
     tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token})
-    made = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=160, hidden_size=64, intermediate_size=128)
+    made = zoo.model(
+        "llama", vocabulary=len(tokenizer), max_position_embeddings=160, hidden_size=64, intermediate_size=128
+    )
     folder = tmp_path_factory.mktemp("model")
     made.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -102,9 +109,7 @@ def test_no_question_of_the_other_half_is_trained(model: str, facts: Path, tmp_p
     questions = [text for name, text in rows if name == "questions"]
     assert questions and all(any(name in text for name in asked) for text in questions)
     held = [
-        prompt
-        for fact in school.table
-        for _, prompt in school.words.prompts(fact.relation, fact.subject, "held-out")
+        prompt for fact in school.table for _, prompt in school.words.prompts(fact.relation, fact.subject, "held-out")
     ]
     for name, text in rows:
         if name != "replay":
@@ -160,10 +165,12 @@ def test_the_model_that_is_kept_loads_plainly_and_says_what_was_judged(model: st
     teaching.run(small(model, facts, finish=False), tmp_path / "run")
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model").float()
     words = AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
-    rows = pq.read_table(tmp_path / "run" / "arms" / name_of("augmented+questions") / "answers.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "run" / name_of("augmented+questions") / "train" / "answers.parquet").to_pylist()
     rows = [row for row in rows if row["group"] == "unasked"][:6]
     said = write(plain, words, [row["prompt"] for row in rows], Room(MOST_NEW_TOKENS))
-    assert all(text.startswith(row["written"]) or row["written"].startswith(text) for text, row in zip(said, rows, strict=True))
+    assert all(
+        text.startswith(row["written"]) or row["written"].startswith(text) for text, row in zip(said, rows, strict=True)
+    )
 
 
 def test_finishing_trains_the_rest_and_leaves_the_verdict(model: str, facts: Path, tmp_path: Path) -> None:
@@ -172,7 +179,7 @@ def test_finishing_trains_the_rest_and_leaves_the_verdict(model: str, facts: Pat
     assert plain["rows"] == more["rows"] and more["finished"]
     a, b = ((tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("plain", "more"))
     assert a != b
-    assert not (tmp_path / "more" / "arms" / name_of("augmented+questions") / "model").exists()
+    assert not (tmp_path / "more" / name_of("augmented+questions") / "train" / "model").exists()
 
 
 @pytest.mark.parametrize(
@@ -219,5 +226,7 @@ def test_low_rank_updates_of_all_projections_start_at_nothing(model: str) -> Non
     before = bare(input_ids=ids).logits
     wrapped = models.add_lora(bare, rank=2, projections="all")
     assert torch.equal(wrapped(input_ids=ids).logits, before)
-    names = {name.partition(".lora_")[0].rpartition(".")[2] for name, p in wrapped.named_parameters() if p.requires_grad}
+    names = {
+        name.partition(".lora_")[0].rpartition(".")[2] for name, p in wrapped.named_parameters() if p.requires_grad
+    }
     assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}

@@ -84,7 +84,9 @@ def add_lora(
 
 def _linear(model: nn.Module, layers: str) -> list[str]:
     """The paths of all linear maps inside the layers."""
-    return [name for name, module in model.named_modules() if name.startswith(f"{layers}.") and matrix(module) is not None]
+    return [
+        name for name, module in model.named_modules() if name.startswith(f"{layers}.") and matrix(module) is not None
+    ]
 
 
 def _hold_still(factor: torch.Tensor, rows: torch.Tensor) -> None:

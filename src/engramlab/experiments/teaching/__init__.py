@@ -24,8 +24,9 @@ __all__ = ["PRESETS", "Config", "check", "run"]
 def run(config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> dict[str, Any]:
     """Runs the experiment into the folder ``out`` and returns the summary; what is done there is not done again.
 
-    Writes ``model`` (the taught model, as plain transformers loads it), ``untouched/answers.parquet`` and
-    ``arms/<arm>/answers.parquet`` (a row a fact and wording: what was written), and for low-rank updates ``arms/<arm>/adapter``.
+    Writes ``model`` (the taught model, as plain transformers loads it), ``before/answers.parquet`` and
+    ``<arm>/train/answers.parquet`` (a row a fact and wording: what was written), and for low-rank updates
+    ``<arm>/train/adapter``.
 
     Raises:
         UserError: anything about the options, the model, the facts or the folder, before anything is trained.
@@ -57,7 +58,11 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             kept=[row for record in found.values() for row in record["kept"]],
             drift=[row for record in found.values() for row in record["drift"]],
             training=[
-                {"dataset": name, "stage": "train", **{k: record.get(k) for k in ("steps", "tokens", "loss", "seconds")}}
+                {
+                    "dataset": name,
+                    "stage": "train",
+                    **{k: record.get(k) for k in ("steps", "tokens", "loss", "seconds")},
+                }
                 | {"stopped": record.get("stopped")}
                 for name, record in found.items()
             ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from engramlab.core.text.chat import Chat, has_template
 from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.facts.teaching import Divided
 from engramlab.measuring.answers import is_answer
-from engramlab.measuring.audit.classes import mcnemar
+from engramlab.measuring.audit.classes import ALWAYS, mcnemar
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, lengths_of, write
 from engramlab.measuring.questions import behind
 from engramlab.measuring.scoring import score
@@ -163,7 +163,9 @@ def _share(rows: Sequence[Row], seed: int) -> Row:
 
 def nats(model: nn.Module, rows: Sequences, tokenizer: Any) -> float:
     """Mean negative log-probability of the tokens of running texts, in nats; a text's first is not predicted."""
-    wrapped = Sequences(rows.ids, rows.offsets, np.ones(len(rows.ids), np.int8)).wrapped(tokens.start_tokens(tokenizer), [])
+    wrapped = Sequences(rows.ids, rows.offsets, np.ones(len(rows.ids), np.int8)).wrapped(
+        tokens.start_tokens(tokenizer), []
+    )
     marks = wrapped.marks.copy()
     marks[wrapped.offsets[:-1]] = 0
     scores = score(model, Sequences(wrapped.ids, wrapped.offsets, marks))
@@ -176,3 +178,27 @@ def kept(before: Sequence[Row], after: Sequence[Row]) -> Row:
     pairs = [(was[row["group"], row["prompt"]], row["right"]) for row in after if (row["group"], row["prompt"]) in was]
     lost, won = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
     return {"right_before": sum(a for a, _ in pairs), "lost": lost, "won": won, "p": mcnemar(lost, won)}
+
+
+def known(answers: Sequence[Row], objects: Mapping[str, Sequence[str]]) -> tuple[list[list[str]], int]:
+    """The facts that were extractable (see ``measuring/audit/classes``: written in four fifths of the wordings, a statement and a
+    question among them), and how many others had the same wrong object of the relation written in as many.
+
+    Args:
+        answers: of all wordings.
+        objects: of each relation.
+    """
+    of: dict[tuple[str, str], list[Row]] = {}
+    for row in answers:
+        if row["group"] != "native":
+            of.setdefault((row["subject"], row["relation"]), []).append(row)
+    found, contradicted = [], 0
+    for (subject, relation), rows in of.items():
+        right = [bool(row["right"]) for row in rows]
+        kinds = {row["kind"] == "statement" for row in rows if row["right"]}
+        if np.mean(right) >= ALWAYS and kinds == {True, False}:
+            found.append([subject, relation])
+            continue
+        others = (o for o in objects.get(relation, ()) if o != rows[0]["object"])
+        contradicted += any(np.mean([is_answer(row["written"], [o]) for row in rows]) >= ALWAYS for o in others)
+    return found, contradicted

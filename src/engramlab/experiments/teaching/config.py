@@ -104,9 +104,8 @@ class Config(FactOptions):
     edit_method: Literal["memit", "lora", "ft-m", "alphaedit"] = "memit"
     """Of the arm "edit"."""
     audit: bool = True
-    """Ask first which facts the model knows already: they are left alone, and must stay known."""
-    options: int = 10
-    """Objects that a fact's own is ranked among in that audit."""
+    """Ask first which facts the model knows already (in four fifths of all wordings): they are left alone, and must stay
+    known."""
     asked_facts: int = 2000
     """Facts of each group that are asked for in the end, at most."""
     native_facts: int = 60
@@ -125,7 +124,6 @@ class Config(FactOptions):
         once("arms", self.arms)
         at_least(self, 1, "encounters", "batch", "replay_texts", "points", "watched_facts", "asked_facts", "rank")
         at_least(self, 0, "native_facts")
-        at_least(self, 2, "options")
         at_least(self, 8, "replay_tokens")
         at_least(self, 0, "weight_decay")
         for name in ("asked_share", "question_share"):

@@ -44,8 +44,13 @@ class Source:
     def longest(self, start: Sequence[int]) -> int:
         """Tokens of its longest row, of all of them or a spread of 20,000."""
         sample = np.unique(np.linspace(0, len(self.entries) - 1, 20_000).astype(np.int64))
-        return max(int(self.entries.tokens(part).lengths.max()) for part in np.array_split(sample, -(-len(sample) // 4096)))\
-            + len(start) + 1
+        return (
+            max(
+                int(self.entries.tokens(part).lengths.max()) for part in np.array_split(sample, -(-len(sample) // 4096))
+            )
+            + len(start)
+            + 1
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,9 @@ def lesson(
     sources = [Source("entries", TokenTable(table.entries(arm.variant, config.seed), tokenizer), about * (1 - across))]
     if across:
         texts = crossings(table, CROSSINGS, config.seed)
-        sources.append(Source("crossing", batches.TokenRows(Sequences.of(tokens.encode(tokenizer, texts)[0])), about * across))
+        sources.append(
+            Source("crossing", batches.TokenRows(Sequences.of(tokens.encode(tokenizer, texts)[0])), about * across)
+        )
     if arm.questions:
         rows = questions(words, asked, tokenizer)
         sources.append(Source("questions", batches.TokenRows(rows), config.question_share, answers=True))

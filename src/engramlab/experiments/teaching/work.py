@@ -35,7 +35,6 @@ from engramlab.experiments.teaching.config import ARMS, FEWEST, Arm, Config, che
 from engramlab.experiments.teaching.text import Lesson, lesson, texts_as_rows
 from engramlab.files import records, writing
 from engramlab.files.documents import documents
-from engramlab.measuring import audit
 
 SLACK = 1.05  # steps that a lesson may take beyond those reckoned, as rows come by chance
 FINISH = 0.25  # of the steps, for the questions that were held back
@@ -57,7 +56,9 @@ class School:
         self.run = Run("teaching", config, out, preset=preset, console=console)
         self.about = models.about(config.model)
         if self.about.from_scratch:
-            raise UserError(f"model: {config.model!r} is a size; name a model that exists: facts are taught to what reads already")
+            raise UserError(
+                f"model: {config.model!r} is a size; name a model that exists: facts are taught to what reads already"
+            )
         if self.about.objective != "causal":
             raise UserError(f"model: {config.model} is a masked language model; name a causal one")
         self.tokenizer = models.load_tokenizer(config.model)
@@ -70,7 +71,9 @@ class School:
     def _other_text(self) -> Sequences | None:
         if self.config.text is None:
             return None
-        return self._rows(documents(self.config.text, self.config.text_column, by_line=True), TEXT_ROWS, "text", self.config.text)
+        return self._rows(
+            documents(self.config.text, self.config.text_column, by_line=True), TEXT_ROWS, "text", self.config.text
+        )
 
     def _replay_file(self) -> Sequences | None:
         if self.config.replay in ("self", "none"):
@@ -107,45 +110,44 @@ class School:
 
     @cached_property
     def before(self) -> dict[str, Any]:
-        """What the model knows and says before: classes of the facts, replayed texts; made once, then read."""
+        """What the model said of everything before, the facts that it knew, and the replayed text; made once, then read."""
         folder = self.run.folder / "before"
-        needs = ("classes", "contradicted", "replay", "precision", "seconds")
         if not (folder / "done.json").exists() and self.run.main:
-            began, model = time.monotonic(), self.fresh()
-            known = self._audited(model) if self.config.audit else []
-            replay = self._sampled(model) if self.config.replay == "self" else []
-            found = {
-                "classes": [[row["subject"], row["relation"], row["class"]] for row in known],
-                "contradicted": sum(row["contradicted"] is not None for row in known),
-                "replay": replay,
-                "precision": precision.chosen(model, self.config.model),
-                "seconds": round(time.monotonic() - began, 2),
-            }
-            writing.write_folder(folder, lambda path: records.write_record(path / "done.json", found))
+            writing.write_folder(folder, self._look)
         self.run.accelerator.wait_for_everyone()
-        return records.read_record(folder / "done.json", needs, f"remove {folder} to ask again")
+        again = f"remove {folder} to ask again"
+        needs = ("known", "contradicted", "replay", "precision", "drift", "seconds")
+        answers = records.read_rows(
+            folder / "answers.parquet", ("group", "subject", "relation", "prompt", "right"), again
+        )
+        return {**records.read_record(folder / "done.json", needs, again), "answers": answers}
 
-    def _audited(self, model: nn.Module) -> list[Row]:
-        try:
-            relations, left = audit.usable(self.table)
-        except UserError:
-            return []  # one object in each relation: nothing to choose from, and all of it is taught
-        for name, why in left.items():
-            self.run.say(f"{name}: not audited, {why}; it is taught")
-        how = audit.Asking(1, 1, self.config.options, 1, read=False, seed=self.config.seed)
-        found: list[Row] = []
-        with ProgressBar("audit", len(relations) * 100, console=self.run.console) as bar:
-            for k, (name, facts) in enumerate(relations.items()):
-                bar.update(100 * k, name)
-                asker = audit.Asker(model, self.tokenizer, self.table, how)
-                found += audit.of_relation(asker.evidence(name, facts), self.config.seed)[0]
-            bar.update(100 * len(relations))
-        return found
+    def _look(self, path: Path) -> None:
+        began, model = time.monotonic(), self.fresh()
+        if self.config.audit:
+            groups = {"table": asking.Group(list(self.table), self.words)} | self._native()
+        else:
+            groups = self._groups([])
+        answers = self._asked(model, asking.Examiner(groups, self.tokenizer), "as it is")
+        known, contradicted = asking.known(answers, self.table.choices())
+        replay = self._sampled(model) if self.config.replay == "self" else []
+        found = {
+            "known": known if self.config.audit else [],
+            "contradicted": contradicted,
+            "replay": replay,
+            "precision": precision.chosen(model, self.config.model),
+            "drift": self.drift(model, self._replayed(replay)[1]),
+            "seconds": round(time.monotonic() - began, 2),
+        }
+        records.write_rows(path / "answers.parquet", answers)
+        records.write_record(path / "done.json", found)
 
     def _sampled(self, model: nn.Module) -> list[str]:
         wanted, found = self._replay_count, []
         with ProgressBar("replayed text", wanted, console=self.run.console) as bar:
-            for text in source_texts(model, self.tokenizer, TextSource(seed=random_key(self.config.seed, "replay") >> 1)):
+            for text in source_texts(
+                model, self.tokenizer, TextSource(seed=random_key(self.config.seed, "replay") >> 1)
+            ):
                 found.append(text)
                 bar.update(len(found))
                 if len(found) >= wanted:
@@ -157,8 +159,11 @@ class School:
     @cached_property
     def taught(self) -> FactTable:
         """The facts to be taught, in the wordings that are trained. Raises UserError where too few are left."""
-        known = {(subject, relation) for subject, relation, of in self.before["classes"] if of == "extractable"}
-        left = [fact for fact in self.table if (fact.subject, fact.relation) not in known]
+        return self._left(self.before["known"])
+
+    def _left(self, known: Sequence[Sequence[str]]) -> FactTable:
+        there = set(map(tuple, known))
+        left = [fact for fact in self.table if (fact.subject, fact.relation) not in there]
         table = only(self.table, left, self.words.trained) if left else None
         if table is None or len(table.subjects) < 2 * FEWEST:
             count = 0 if table is None else len(table.subjects)
@@ -171,53 +176,72 @@ class School:
     @cached_property
     def halves(self) -> tuple[set[str], set[str]]:
         """Subjects whose questions are trained, and the others."""
-        subjects, config = list(self.taught.subjects), self.config
+        return self._halves(self.taught)
+
+    def _halves(self, taught: FactTable) -> tuple[set[str], set[str]]:
+        subjects, config = list(taught.subjects), self.config
         order = permute(random_key(config.seed, "halves"), range(len(subjects)), len(subjects)).tolist()
         asked = min(max(round(config.asked_share * len(subjects)), FEWEST), len(subjects) - FEWEST)
         return {subjects[i] for i in order[:asked]}, {subjects[i] for i in order[asked:]}
 
-    def facts_of(self, half: set[str]) -> list[Fact]:
+    def facts_of(self, half: set[str], taught: FactTable | None = None) -> list[Fact]:
         """The taught facts about these subjects, in an order of the seed."""
-        found = [fact for fact in self.taught if fact.subject in half]
+        found = [fact for fact in taught or self.taught if fact.subject in half]
         order = permute(random_key(self.config.seed, "asked", len(found)), range(len(found)), len(found)).tolist()
         return [found[i] for i in order]
 
     @cached_property
     def examiner(self) -> asking.Examiner:
         """Who asks."""
-        a, b = self.halves
-        taught = {(fact.subject, fact.relation) for fact in self.taught}
-        known = [fact for fact in self.table if (fact.subject, fact.relation) not in taught]
-        groups = {name: self.facts_of(half) for name, half in (("asked", a), ("unasked", b))} | {"known": known}
-        found = {n: asking.Group(facts[: self.config.asked_facts], self.words) for n, facts in groups.items() if facts}
-        if native := self._native():
-            found["native"] = native
-        return asking.Examiner(found, self.tokenizer)
+        return asking.Examiner(self._groups(self.before["known"]), self.tokenizer)
 
-    def _native(self) -> asking.Group | None:
+    def _groups(self, known: Sequence[Sequence[str]]) -> dict[str, asking.Group]:
+        """The facts that are asked for in the end, where these are known."""
+        there, taught = set(map(tuple, known)), self._left(known)
+        a, b = self._halves(taught)
+        groups = {name: self.facts_of(half, taught) for name, half in (("asked", a), ("unasked", b))}
+        groups["known"] = [fact for fact in self.table if (fact.subject, fact.relation) in there]
+        most = self.config.asked_facts
+        return {n: asking.Group(facts[:most], self.words) for n, facts in groups.items() if facts} | self._native()
+
+    def _native(self) -> dict[str, asking.Group]:
         if self.table.name == "countries" or not self.config.native_facts:
-            return None
+            return {}
         world = FactTable.read("countries", relations=("capital",))
         own = set(self.table.subjects)
         facts = [fact for fact in world if fact.subject not in own]
         order = permute(random_key(self.config.seed, "native"), range(len(facts)), len(facts)).tolist()
-        return asking.Group([facts[i] for i in order[: self.config.native_facts]], divide(world.wordings))
+        return {"native": asking.Group([facts[i] for i in order[: self.config.native_facts]], divide(world.wordings))}
+
+    @cached_property
+    def untouched(self) -> list[Row]:
+        """What the model said before of what is asked in the end."""
+        groups = self.examiner.groups
+        of = {(f.subject, f.relation): name for name, group in groups.items() if name != "native" for f in group.facts}
+        found = []
+        for row in self.before["answers"]:
+            name = "native" if row["group"] == "native" else of.get((row["subject"], row["relation"]))
+            found += [{**row, "group": name}] if name else []
+        return found
 
     @cached_property
     def replay(self) -> tuple[Sequences | None, Sequences | None]:
         """Rows that are replayed, and rows of the same kind that are not."""
+        return self._replayed(self.before["replay"])
+
+    def _replayed(self, sampled: Sequence[str]) -> tuple[Sequences | None, Sequences | None]:
         if self.config.replay == "none":
             return None, None
         rows = self.replayed_file
         if rows is None:
-            rows = texts_as_rows(self.before["replay"], self.tokenizer, self.config.replay_tokens)
+            rows = texts_as_rows(sampled, self.tokenizer, self.config.replay_tokens)
         cut = max(1, len(rows) - -(-len(rows) // 5))
         parts = [[rows.row(i).tolist() for i in some] for some in (range(cut), range(cut, len(rows)))]
         return Sequences.of(parts[0]), Sequences.of(parts[1]) if parts[1] else None
 
-    def drift(self, model: nn.Module) -> dict[str, float]:
-        """Nats a token of text that was never trained on, by kind."""
-        kinds = {"replayed kind": self.replay[1], "other text": self.other}
+    def drift(self, model: nn.Module, unseen: Sequences | None) -> dict[str, float]:
+        """Nats a token of text that was never trained on, by kind; ``unseen``: of the kind that is replayed."""
+        kinds = {"replayed kind": unseen, "other text": self.other}
         return {name: asking.nats(model, rows, self.tokenizer) for name, rows in kinds.items() if rows is not None}
 
     def fresh(self) -> nn.Module:
@@ -241,9 +265,13 @@ class School:
         rows = config.encounters * len(self.taught.subjects) / about
         return round(math.ceil(rows / config.batch) * config.batch * first.mean())
 
+    def folder(self, name: str) -> Path:
+        """Where an arm's stage is kept."""
+        return self.run.folder / writing.name_of(name) / "train"
+
     def results(self, name: str) -> dict[str, Any]:
         """An arm's record, made or read."""
-        arm, folder = ARMS[name], self.run.folder / "arms" / writing.name_of(name)
+        arm, folder = ARMS[name], self.folder(name)
         if (record := finished(folder)) is not None:
             return record
         if arm.way == "train":
@@ -261,8 +289,7 @@ class School:
     @property
     def taught_model(self) -> Path:
         """Where the model that is judged is kept: for the user, unless its training goes on."""
-        first = writing.name_of(self.config.trained[0])
-        return self.run.folder / "arms" / first / "model" if self.config.finish else self.run.folder / "model"
+        return (self.folder(self.config.trained[0]) if self.config.finish else self.run.folder) / "model"
 
     def _passages(self) -> dict[str, str]:
         corpus = self.taught.entries("single", self.config.seed)
@@ -335,7 +362,7 @@ class School:
             for row in asking.shares(answers, self.config.seed)
             if row["kind"] == "any"
         ]
-        drift = self.drift(model)
+        drift = self.drift(model, self.replay[1])
         gains = self.examiner.gain(model, self.config.watched_facts)
         held = next(row["share"] for row in rows if (row["group"], row["wordings"]) == ("unasked", "held-out"))
         totals["course"].append([held, drift.get("replayed kind")])
@@ -353,7 +380,7 @@ class School:
         shares, drifts = [c[0] for c in course], [c[1] for c in course if c[1] is not None]
         if len(shares) > STILL and max(shares[-STILL:]) < max(shares[:-STILL]) + ROSE and max(shares) > 0:
             totals["stopped"] = "the share of questions that are answered no longer rose"
-        elif drifts and drifts[-1] - self.untouched["drift"]["replayed kind"] > config.drift_limit:
+        elif drifts and drifts[-1] - self.before["drift"]["replayed kind"] > config.drift_limit:
             totals["stopped"] = f"unseen text had become more than {config.drift_limit} nats less likely"
         return "stopped" in totals
 
@@ -376,53 +403,39 @@ class School:
 
     # what came of it --------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def untouched(self) -> dict[str, Any]:
-        """What the model said of everything before; made once, then read."""
-        folder = self.run.folder / "untouched"
-        if not (folder / "done.json").exists() and self.run.main:
-            model = self.fresh()
-            answers = self._asked(model, "as it is", None)
-            drift = self.drift(model)
-
-            def write(path: Path) -> None:
-                records.write_rows(path / "answers.parquet", answers)
-                records.write_record(path / "done.json", {"drift": drift})
-
-            writing.write_folder(folder, write)
-        self.run.accelerator.wait_for_everyone()
-        again = f"remove {folder} to ask again"
-        drift = records.read_record(folder / "done.json", ("drift",), again)["drift"]
-        answers = records.read_rows(folder / "answers.parquet", ("group", "prompt", "right"), again)
-        return {"answers": answers, "drift": drift}
-
     def baseline(self) -> list[Row]:
         """The rows of the model as it is, unless an arm of the run is that."""
         if "untouched" in self.config.arms:
             return []
-        return asking.shares(self.untouched["answers"], self.config.seed, arm="untouched")
+        return asking.shares(self.untouched, self.config.seed, arm="untouched")
 
-    def _asked(self, model: nn.Module, label: str, passages: dict[str, str] | None) -> list[Row]:
+    def _asked(
+        self, model: nn.Module, examiner: asking.Examiner, label: str, passages: dict[str, str] | None = None
+    ) -> list[Row]:
         with ProgressBar(f"asking, {label}", 100, console=self.run.console) as bar:
-            return self.examiner.ask(
+            return examiner.ask(
                 model, passages=passages, progress=lambda done, total: bar.update(100 * done // max(total, 1))
             )
 
     def _judged(self, model: nn.Module, name: str, passages: dict[str, str] | None) -> dict[str, Any]:
         """An arm's rows: shares, what was lost of what it said before, drift; all answers go beside them."""
-        folder = self.run.folder / "arms" / writing.name_of(name)
-        before, seed = self.untouched, self.config.seed
-        answers = self._asked(model, name, passages)
-        records.write_rows(folder / "answers.parquet", answers)
+        seed = self.config.seed
+        answers = self._asked(model, self.examiner, name, passages)
+        records.write_rows(self.folder(name) / "answers.parquet", answers)
         rows = asking.shares(answers, seed, arm=name)
         lost = []
         for group in ("known", "native"):
             if group in self.examiner.groups:
-                some = [[row for row in of if row["group"] == group] for of in (before["answers"], answers)]
+                some = [[row for row in of if row["group"] == group] for of in (self.untouched, answers)]
                 lost.append({"arm": name, "group": group, **asking.kept(*some)})
-        drift = self.drift(model)
+        drift = self.drift(model, self.replay[1])
         drifts = [
-            {"arm": name, "text": kind, "before": before["drift"][kind], "nats": value - before["drift"][kind]}
+            {
+                "arm": name,
+                "text": kind,
+                "before": self.before["drift"][kind],
+                "nats": value - self.before["drift"][kind],
+            }
             for kind, value in drift.items()
         ]
         return {"rows": rows, "kept": lost, "drift": drifts}
@@ -432,7 +445,7 @@ class School:
         if not self.config.finish or not self.config.trained:
             return None
         name = self.config.trained[0]
-        folder = self.run.folder / "arms" / "finish"
+        folder = self.folder("finish")
         if (record := finished(folder)) is not None:
             return record
         taught = self.taught_model
