@@ -18,7 +18,6 @@ from engramlab.corpora.facts.teaching import crossings, divide, only
 from engramlab.experiments import teaching
 from engramlab.experiments.teaching.config import ARMS
 from engramlab.experiments.teaching.work import School
-from engramlab.files.writing import name_of
 
 SUBJECTS = [f"{a}{b}" for a in ("Zor", "Mel", "Tav", "Quin") for b in ("ban", "lo", "ri", "dax", "pim", "gus")]
 COLOURS, CITIES = ("red", "blue", "green", "white"), ("Arlo", "Besk", "Cind", "Dorn", "Elva", "Fesk")
@@ -107,7 +106,8 @@ def test_no_question_of_the_other_half_is_trained(model: str, facts: Path, tmp_p
         some = source.entries.tokens(np.arange(len(source.entries)))
         rows += [(source.name, school.tokenizer.decode(some.row(i))) for i in range(len(some))]
     questions = [text for name, text in rows if name == "questions"]
-    assert questions and all(any(name in text for name in asked) for text in questions)
+    assert questions
+    assert all(any(name in text for name in asked) for text in questions)
     held = [
         prompt for fact in school.table for _, prompt in school.words.prompts(fact.relation, fact.subject, "held-out")
     ]
@@ -165,7 +165,7 @@ def test_the_model_that_is_kept_loads_plainly_and_says_what_was_judged(model: st
     teaching.run(small(model, facts, finish=False), tmp_path / "run")
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model").float()
     words = AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
-    rows = pq.read_table(tmp_path / "run" / name_of("augmented+questions") / "train" / "answers.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "run" / "augmented+questions" / "train" / "answers.parquet").to_pylist()
     rows = [row for row in rows if row["group"] == "unasked"][:6]
     said = write(plain, words, [row["prompt"] for row in rows], Room(MOST_NEW_TOKENS))
     assert all(
@@ -176,14 +176,15 @@ def test_the_model_that_is_kept_loads_plainly_and_says_what_was_judged(model: st
 def test_finishing_trains_the_rest_and_leaves_the_verdict(model: str, facts: Path, tmp_path: Path) -> None:
     plain = teaching.run(small(model, facts), tmp_path / "plain")
     more = teaching.run(small(model, facts, finish=True), tmp_path / "more")
-    assert plain["rows"] == more["rows"] and more["finished"]
+    assert plain["rows"] == more["rows"]
+    assert more["finished"]
     a, b = ((tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("plain", "more"))
     assert a != b
-    assert not (tmp_path / "more" / name_of("augmented+questions") / "train" / "model").exists()
+    assert not (tmp_path / "more" / "augmented+questions" / "train" / "model").exists()
 
 
 @pytest.mark.parametrize(
-    "given, said",
+    ("given", "said"),
     [
         ({"model": ""}, "model: say which"),
         ({"arms": ("augmented", "sungle")}, "arms: there is no 'sungle'"),

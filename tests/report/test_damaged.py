@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tests.report import test_acquisition_report, test_editing_report, test_estimation_reports, test_probing_report
+from tests.report import (
+    test_acquisition_report,
+    test_editing_report,
+    test_estimation_reports,
+    test_probing_report,
+    test_teaching_report,
+)
 from tests.support.synthetic import write_json
 from tests.support.synthetic import write_run as write_extraction
 
@@ -40,6 +46,7 @@ RUNS = {
     "knowledge-capacity": lambda path: kept(path, "capacity"),
     "fact-audit": test_estimation_reports.write_audit,
     "knowledge-estimation": test_estimation_reports.write_estimation,
+    "teaching": test_teaching_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 

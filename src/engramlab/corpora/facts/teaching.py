@@ -60,8 +60,8 @@ def divide(wordings: Wordings) -> Divided:
         ends = wordings.asking[relation]
         if ends < 2:
             raise UserError(
-                f"templates of {quoted(relation)}: {ends} of them {'ends' if ends == 1 else 'end'} in {{value}}; two are needed, "
-                "one to be trained and one to be asked with that never is"
+                f"templates of {quoted(relation)}: {ends} of them {'ends' if ends == 1 else 'end'} in {{value}}; two are "
+                "needed, one to be trained and one to be asked with that never is"
             )
         back = HELD if ends > 3 else 1
         held[relation], kept[relation] = lines[ends - back : ends], (*lines[: ends - back], *lines[ends:])

@@ -1,7 +1,7 @@
 """Teaching: puts your facts into a model so that they can be asked for, and says how many now can be and what was lost.
 
     engramlab run teaching --preset tiny --model models/SmolLM2-135M.gguf --facts my_facts.csv --out runs/taught
-    engramlab run teaching --model owner/name --facts my_facts.csv --arms augmented+questions single edit context --out runs/arms
+    engramlab run teaching --model owner/name --facts my_facts.csv --arms augmented+questions single context --out runs/arms
 
 The model is asked first, and facts that it knows are left alone. The others are stated in many wordings, orders and from
 several sides; questions about half of the subjects are trained beside them, and text of the model's own is replayed against
@@ -45,7 +45,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             )
         run.say(
             f"{len(school.table) - taught:,} of {len(school.table):,} facts are known already and left alone; {taught:,} about "
-            f"{len(school.taught.subjects):,} subjects are taught, the questions about {len(school.halves[0]):,} of them trained"
+            f"{len(school.taught.subjects):,} subjects are taught, with questions about {len(school.halves[0]):,} of them"
         )
         found = {name: school.results(name) for name in config.arms}
         finish = school.finish()

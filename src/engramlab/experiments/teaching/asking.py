@@ -18,8 +18,8 @@ from engramlab.core.text.chat import Chat, has_template
 from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.facts.teaching import Divided
 from engramlab.measuring.answers import is_answer
-from engramlab.measuring.audit.classes import ALWAYS, mcnemar
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, lengths_of, write
+from engramlab.measuring.audit.classes import ALWAYS, mcnemar
 from engramlab.measuring.questions import behind
 from engramlab.measuring.scoring import score
 
@@ -134,8 +134,8 @@ class Examiner:
 
 
 def shares(answers: Sequence[Row], seed: int, **about: Any) -> list[Row]:
-    """The answers' shares that are right, by group, part and kind ("any" for all of them together), with 95 % bootstrap intervals
-    over subjects."""
+    """The shares of answers that are right, by group, part and kind ("any" for all of them together), with 95 % bootstrap
+    intervals over subjects."""
     found = []
     for group in dict.fromkeys(row["group"] for row in answers):
         for part in ("trained", "held-out"):
@@ -181,8 +181,8 @@ def kept(before: Sequence[Row], after: Sequence[Row]) -> Row:
 
 
 def known(answers: Sequence[Row], objects: Mapping[str, Sequence[str]]) -> tuple[list[list[str]], int]:
-    """The facts that were extractable (see ``measuring/audit/classes``: written in four fifths of the wordings, a statement and a
-    question among them), and how many others had the same wrong object of the relation written in as many.
+    """The facts that were extractable (see ``measuring/audit/classes``: written in four fifths of the wordings, a statement and
+    a question among them), and how many others had the same wrong object of the relation written in as many.
 
     Args:
         answers: of all wordings.

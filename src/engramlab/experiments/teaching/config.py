@@ -169,8 +169,8 @@ def check(config: Config) -> FactTable:
         raise UserError("facts: give the facts to be taught, for example --facts my_facts.csv")
     if len(table.subjects) < 2 * FEWEST:
         raise UserError(
-            f"facts: {table.name} has {len(table.subjects)} subjects; at least {2 * FEWEST} are needed, half of which are asked "
-            "about although their questions are never trained (for a few facts use engramlab edit)"
+            f"facts: {table.name} has {len(table.subjects)} subjects; at least {2 * FEWEST} are needed, half of which are "
+            "asked about although their questions are never trained (for a few facts use engramlab edit)"
         )
     divide(table.wordings)
     for name in config.trained:

@@ -127,8 +127,8 @@ def lesson(
     for source in sources:
         if (longest := source.longest(made.start)) > length:
             raise UserError(
-                f"{source.name}: a row of {longest} tokens does not fit the model's context of {length}; teach fewer attributes "
-                "at a time, or shorter ones"
+                f"{source.name}: a row of {longest} tokens does not fit the model's context of {length}; teach fewer "
+                "attributes at a time, or shorter ones"
             )
     return made
 

@@ -267,7 +267,7 @@ class School:
 
     def folder(self, name: str) -> Path:
         """Where an arm's stage is kept."""
-        return self.run.folder / writing.name_of(name) / "train"
+        return self.run.folder / name / "train"
 
     def results(self, name: str) -> dict[str, Any]:
         """An arm's record, made or read."""
