@@ -103,10 +103,11 @@ def only(table: FactTable, keep: Iterable[Fact], wordings: Wordings | None = Non
         subject_aliases={new[n]: names for n, names in table.subject_aliases.items() if n in new},
         wordings=replace(
             words,
-            **{
-                name: {r: getattr(words, name)[r] for r in objects}
-                for name in ("templates", "spoken", "asking", "questions", "called")
-            },
+            templates={r: words.templates[r] for r in objects},
+            spoken={r: words.spoken[r] for r in objects},
+            asking={r: words.asking[r] for r in objects},
+            questions={r: words.questions[r] for r in objects},
+            called={r: words.called[r] for r in objects},
         ),
         pronouns=[table.pronouns[n] for n in numbers] if table.pronouns else (),
         places=[table.places[n] for n in numbers] if table.places else (),

@@ -72,7 +72,7 @@ class School:
         if self.config.text is None:
             return None
         return self._rows(
-            documents(self.config.text, self.config.text_column, by_line=True), TEXT_ROWS, "text", self.config.text
+            documents(str(self.config.text), self.config.text_column, by_line=True), TEXT_ROWS, "text", self.config.text
         )
 
     def _replay_file(self) -> Sequences | None:
