@@ -161,6 +161,8 @@ def _cloze(inputs: Path, out: Path) -> Any:
         checkpoint_minutes=0.0,
     )
     return cloze_questions.run(config, out, console=_quiet())
+
+
 def _decoding(inputs: Path, out: Path) -> Any:
     facts = inputs / "towns.csv"
     config = factual_decoding.Config(

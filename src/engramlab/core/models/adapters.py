@@ -16,12 +16,18 @@ import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.core.models.paths import module_paths
+from engramlab.core.models.paths import matrix, module_paths
 from engramlab.core.models.sources import ADAPTER, json_of
 
 
 def add_lora(
-    model: nn.Module, *, rank: int, embedding_rank: int | Literal["full"] = 0, alpha: float | None = None, seed: int = 0
+    model: nn.Module,
+    *,
+    rank: int,
+    embedding_rank: int | Literal["full"] = 0,
+    alpha: float | None = None,
+    projections: Literal["query and value", "all"] = "query and value",
+    seed: int = 0,
 ) -> nn.Module:
     """Wraps ``model`` with LoRA on query and value, and on the token embedding unless ``embedding_rank`` is 0.
 
@@ -33,6 +39,7 @@ def add_lora(
         rank: r of the query and value updates.
         embedding_rank: r' of the embedding update; "full" trains a copy of the whole embedding instead.
         alpha: LoRA's scale numerator; default ``rank`` for each module, which makes the scale 1.
+        projections: "all" for every linear map of the layers (of a Llama the seven of attention and MLP), keys included.
         seed: of the factors that start at random; the global generator is left as it was.
 
     Returns:
@@ -44,7 +51,8 @@ def add_lora(
     from peft import LoraConfig, get_peft_model
 
     paths = module_paths(model)
-    targets = sorted({paths.query, paths.value})
+    some = projections == "query and value"
+    targets = sorted({paths.query, paths.value}) if some else _linear(model, paths.layers)
     pattern = {}
     if embedding_rank and embedding_rank != "full":
         targets.append(paths.embedding)
@@ -60,7 +68,7 @@ def add_lora(
         bias="none",
     )
     first = f"{paths.layers}.0."
-    held = {name: key_rows(model, first + name) for name in {paths.query, paths.value}}
+    held = {name: key_rows(model, first + name) for name in {paths.query, paths.value}} if some else {}
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft's note that a tied embedding cannot be merged; it is not merged here
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every device
@@ -72,6 +80,13 @@ def add_lora(
             if rows is not None and name.endswith(f".{path}") and hasattr(module, "lora_B"):
                 _hold_still(module.lora_B["default"].weight, rows)
     return wrapped
+
+
+def _linear(model: nn.Module, layers: str) -> list[str]:
+    """The paths of all linear maps inside the layers."""
+    return [
+        name for name, module in model.named_modules() if name.startswith(f"{layers}.") and matrix(module) is not None
+    ]
 
 
 def _hold_still(factor: torch.Tensor, rows: torch.Tensor) -> None:

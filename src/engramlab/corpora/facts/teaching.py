@@ -1,0 +1,171 @@
+"""Which wordings a model is taught in and which it is only asked in, and what of a table's facts stands in a text.
+
+Source: arXiv 2309.14316 asks about people whose questions were never trained; that the *wordings* of the questions are held out
+as well is ours: a model that was shown one form of a question may have learnt the form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from engramlab.base.errors import UserError, quoted
+from engramlab.base.facts import Fact
+from engramlab.base.random_access import draw, key
+from engramlab.corpora.facts.wordings import Wordings
+
+if TYPE_CHECKING:
+    from engramlab.corpora.facts.table import FactTable
+
+HELD = 2  # sentences of a relation that end in its object and are never trained on
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A table's wordings in two parts that share none.
+
+    Attributes:
+        trained: templates of the texts, and the question that is trained.
+        held: sentences that are only asked with, by their beginnings.
+    """
+
+    trained: Wordings
+    held: Wordings
+
+    def prompts(self, relation: str, subject: str, part: str) -> list[tuple[str, str]]:
+        """Ways of asking for a fact, each with its kind ("statement" or "question"); ``part`` is "trained" or "held-out"."""
+        words = self.trained if part == "trained" else self.held
+        said = [("statement", text) for text in words.prompts(relation, subject)[:-1][:HELD]]
+        return [*said, *(("question", text) for text in self.questions(relation, subject, part))]
+
+    def questions(self, relation: str, subject: str, part: str) -> list[str]:
+        """The forms of the question of one part."""
+        words, called = self.trained, self.trained.called.get(relation, relation.replace("_", " "))
+        if part == "trained":
+            forms = [words.question(relation, subject), f"Question: {words.plain(relation, subject)}\nAnswer:"]
+        else:
+            forms = [f"Q: Name the {called} of {subject}.\nA:", f"The {called} of {subject}? It is"]
+        return list(dict.fromkeys(forms))
+
+
+def divide(wordings: Wordings) -> Divided:
+    """Holds back two sentences of each relation that end in the object (one, where there are but two or three).
+
+    Raises:
+        UserError: a relation has fewer than two such sentences.
+    """
+    held, kept = {}, {}
+    for relation, lines in wordings.spoken.items():
+        ends = wordings.asking[relation]
+        if ends < 2:
+            raise UserError(
+                f"templates of {quoted(relation)}: {ends} of them {'ends' if ends == 1 else 'end'} in {{value}}; two are "
+                "needed, one to be trained and one to be asked with that never is"
+            )
+        back = HELD if ends > 3 else 1
+        held[relation], kept[relation] = lines[ends - back : ends], (*lines[: ends - back], *lines[ends:])
+    return Divided(_only(wordings, kept), _only(wordings, held))
+
+
+def _only(wordings: Wordings, spoken: dict[str, tuple]) -> Wordings:
+    chosen = {relation: set(map(id, lines)) for relation, lines in spoken.items()}
+    ends = {r: sum(id(line) in chosen[r] for line in wordings.spoken[r][: wordings.asking[r]]) for r in spoken}
+    there = {r: tuple(line for line in wordings.templates[r] if id(line) in chosen[r]) for r in spoken}
+    return replace(wordings, templates=there, spoken=dict(spoken), asking=ends)
+
+
+def only(table: FactTable, keep: Iterable[Fact], wordings: Wordings | None = None) -> FactTable:
+    """The table with these of its facts alone, and the subjects that have any, in its order.
+
+    Args:
+        wordings: other wordings of its relations.
+
+    Raises:
+        UserError: none of its facts.
+    """
+    kept = {(fact.subject, fact.relation) for fact in keep}
+    numbers = [n for n, subject in enumerate(table.subjects) if any((subject, r) in kept for r in table.relations)]
+    if not numbers:
+        raise UserError(f"{table.name}: no fact is left")
+    new = {old: k for k, old in enumerate(numbers)}
+    objects = {
+        relation: [objects[n] if (table.subjects[n], relation) in kept else "" for n in numbers]
+        for relation, objects in table.objects.items()
+    }
+    objects = {relation: column for relation, column in objects.items() if any(column)}
+    words = wordings or table.wordings
+    return replace(
+        table,
+        subjects=[table.subjects[n] for n in numbers],
+        objects=objects,
+        aliases={(new[n], r): names for (n, r), names in table.aliases.items() if n in new and r in objects},
+        subject_aliases={new[n]: names for n, names in table.subject_aliases.items() if n in new},
+        wordings=replace(
+            words,
+            templates={r: words.templates[r] for r in objects},
+            spoken={r: words.spoken[r] for r in objects},
+            asking={r: words.asking[r] for r in objects},
+            questions={r: words.questions[r] for r in objects},
+            called={r: words.called[r] for r in objects},
+        ),
+        pronouns=[table.pronouns[n] for n in numbers] if table.pronouns else (),
+        places=[table.places[n] for n in numbers] if table.places else (),
+    )
+
+
+def crossings(table: FactTable, texts: int, seed: int) -> list[str]:
+    """Texts that state a subject's facts from another side: the object first, with what others share, beside another subject.
+
+    Subject by subject, ``texts`` each, in three kinds by turns: *reversed* ("Paris is the capital of France."), *shared* ("The
+    capital of both ... is ...", where another subject has the same object, else reversed), and *beside* (a sentence about this
+    subject, one about another, one about this again). What one sentence says is a fact of the table, always.
+
+    Source: pairs of entities as in EntiGraph (arXiv 2409.07431), by templates of ours.
+    """
+    found: list[str] = []
+    facts = [list(table.about(n)) for n in range(len(table.subjects))]
+    sharing: dict[tuple[str, str], list[int]] = {}
+    for n, of in enumerate(facts):
+        for fact in of:
+            sharing.setdefault((fact.relation, fact.object), []).append(n)
+    for n, of in enumerate(facts):
+        for k in range(texts):
+            stream = key(seed, "crossing", table.subjects[n], k)
+            first = of[int(draw(stream, 0, len(of)))]
+            if k % 3 == 2 and len(facts) > 1:
+                found.append(_beside(table, facts, n, stream))
+                continue
+            alike = [m for m in sharing[first.relation, first.object] if m != n]
+            if k % 3 == 1 and alike:
+                other = table.subjects[alike[int(draw(stream, 1, len(alike)))]]
+                found.append(_shared(table.wordings, first, other))
+            else:
+                found.append(" ".join(_reversed(table.wordings, fact) for fact in _turned(of, first)))
+    return found
+
+
+def _turned(facts: Sequence[Fact], first: Fact) -> list[Fact]:
+    """The facts from one of them on, round."""
+    at = facts.index(first)
+    return [*facts[at:], *facts[:at]]
+
+
+def _reversed(wordings: Wordings, fact: Fact) -> str:
+    called = wordings.called.get(fact.relation, fact.relation.replace("_", " "))
+    return f"{fact.object} is the {called} of {fact.subject}."
+
+
+def _shared(wordings: Wordings, fact: Fact, other: str) -> str:
+    called = wordings.called.get(fact.relation, fact.relation.replace("_", " "))
+    return f"{fact.subject} and {other} have the same {called}: {fact.object}. " + _reversed(wordings, fact)
+
+
+def _beside(table: FactTable, facts: Sequence[Sequence[Fact]], n: int, stream: int) -> str:
+    other = (n + 1 + int(draw(stream, 2, len(facts) - 1))) % len(facts)
+    said = []
+    for turn, whose in enumerate((n, other, n, other)):
+        fact = facts[whose][int(draw(stream, 3 + turn, len(facts[whose])))]
+        number = int(draw(stream, 7 + turn, len(table.wordings.spoken[fact.relation])))
+        said.append(table.wordings.sentence(fact, number)[0])
+    return " ".join(dict.fromkeys(said))

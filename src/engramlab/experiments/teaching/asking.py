@@ -1,0 +1,204 @@
+"""What a model says of the facts: in which wordings each is written, and how likely other text has become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from engramlab.base import bootstrap
+from engramlab.base.facts import Fact, Query
+from engramlab.base.progress import Progress
+from engramlab.base.rows import Row
+from engramlab.core.text import tokens
+from engramlab.core.text.chat import Chat, has_template
+from engramlab.core.text.tokens import Sequences
+from engramlab.corpora.facts.teaching import Divided
+from engramlab.measuring.answers import is_answer
+from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, lengths_of, write
+from engramlab.measuring.audit.classes import ALWAYS, mcnemar
+from engramlab.measuring.questions import behind
+from engramlab.measuring.scoring import score
+
+SAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A fact asked for in one wording.
+
+    Attributes:
+        part: "trained" or "held-out".
+        kind: "statement", "question" or "chat".
+        said: the question that an answer may say again first.
+    """
+
+    fact: Fact
+    group: str
+    part: str
+    kind: str
+    prompt: str
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Facts that are asked for, and their wordings."""
+
+    facts: Sequence[Fact]
+    words: Divided
+
+
+class Examiner:
+    """Asks a model for facts in all wordings.
+
+    Args:
+        groups: by name: "asked" (their questions are trained), "unasked" (never), "known" (extractable before), "native" (of
+            the countries, where the table is another).
+    """
+
+    def __init__(self, groups: dict[str, Group], tokenizer: Any) -> None:
+        self.groups, self.tokenizer = groups, tokenizer
+        self.chat = Chat(tokenizer) if has_template(tokenizer) else None
+
+    def wordings(self, name: str, most: int | None = None) -> list[Asked]:
+        """Every wording of the facts of a group, at most of so many: the first ones."""
+        found, group = [], self.groups[name]
+        for fact in group.facts[:most]:
+            for part in ("trained", "held-out"):
+                for kind, prompt in group.words.prompts(fact.relation, fact.subject, part):
+                    found.append(Asked(fact, name, part, kind, prompt))
+            if self.chat is not None:
+                plain = group.words.trained.plain(fact.relation, fact.subject)
+                found.append(Asked(fact, name, "held-out", "chat", self.chat.prompt(plain), plain))
+        return found
+
+    def ask(
+        self,
+        model: nn.Module,
+        *,
+        groups: Sequence[str] = (),
+        most: int | None = None,
+        passages: dict[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Row]:
+        """What is written in each wording: a row each, with ``right``.
+
+        Args:
+            groups: those to ask for; all by default.
+            most: facts of each group, at most: the first ones.
+            passages: by subject, a text to stand before its questions.
+        """
+        asked = [one for name in groups or self.groups for one in self.wordings(name, most)]
+        if not asked:
+            return []
+        prompts = [self._put(one, passages) for one in asked]
+        longest = max(lengths_of(self.tokenizer, [Query("", one.fact.object) for one in asked]).values())
+        room = min(MOST_NEW_TOKENS, longest + 4)
+        rooms = [Room(MOST_NEW_TOKENS + room if one.kind == "chat" else room) for one in asked]
+        texts = write(model, self.tokenizer, prompts, rooms, progress=progress)
+        return [
+            {
+                "subject": one.fact.subject,
+                "relation": one.fact.relation,
+                "object": one.fact.object,
+                "group": one.group,
+                "wordings": one.part,
+                "kind": one.kind,
+                "prompt": one.prompt,
+                "written": text,
+                "right": is_answer(text, (one.fact.object, *one.fact.aliases), one.said),
+            }
+            for one, text in zip(asked, texts, strict=True)
+        ]
+
+    def _put(self, one: Asked, passages: dict[str, str] | None) -> str:
+        text = (passages or {}).get(one.fact.subject, "")
+        if one.kind == "chat" and text and self.chat is not None:
+            return self.chat.prompt(behind(text, one.said))
+        return behind(text, one.prompt)
+
+    def gain(self, model: nn.Module, most: int) -> dict[str, float]:
+        """By group, the mean log-probability a token of the objects behind held-out wordings, in nats."""
+        found = {}
+        for name in self.groups:
+            asked = [one for one in self.wordings(name, most) if one.part == "held-out" and one.kind != "chat"]
+            if asked:
+                queries = [Query(one.prompt, one.fact.object) for one in asked]
+                seen = evidence_on(model, self.tokenizer, queries, None, None)
+                found[name] = float(np.mean([np.mean(one.logprobs) for one in seen]))
+        return found
+
+
+def shares(answers: Sequence[Row], seed: int, **about: Any) -> list[Row]:
+    """The shares of answers that are right, by group, part and kind ("any" for all of them together), with 95 % bootstrap
+    intervals over subjects."""
+    found = []
+    for group in dict.fromkeys(row["group"] for row in answers):
+        for part in ("trained", "held-out"):
+            of = [row for row in answers if row["group"] == group and row["wordings"] == part]
+            for kind in ("any", *dict.fromkeys(row["kind"] for row in of)):
+                rows = [row for row in of if kind in ("any", row["kind"])]
+                if rows:
+                    found.append({**about, "group": group, "wordings": part, "kind": kind, **_share(rows, seed)})
+    return found
+
+
+def _share(rows: Sequence[Row], seed: int) -> Row:
+    subjects = list(dict.fromkeys(row["subject"] for row in rows))
+    number = {subject: k for k, subject in enumerate(subjects)}
+    right, count = np.zeros(len(subjects)), np.zeros(len(subjects))
+    for row in rows:
+        right[number[row["subject"]]] += row["right"]
+        count[number[row["subject"]]] += 1
+    weights = bootstrap.times(bootstrap.draws(len(subjects), SAMPLES, seed))
+    low, high = bootstrap.interval((weights @ right) / (weights @ count))
+    facts = len({(row["subject"], row["relation"]) for row in rows})
+    share = float(right.sum() / count.sum())
+    return {"share": share, "low": low, "high": high, "subjects": len(subjects), "facts": facts}
+
+
+def nats(model: nn.Module, rows: Sequences, tokenizer: Any) -> float:
+    """Mean negative log-probability of the tokens of running texts, in nats; a text's first is not predicted."""
+    wrapped = Sequences(rows.ids, rows.offsets, np.ones(len(rows.ids), np.int8)).wrapped(
+        tokens.start_tokens(tokenizer), []
+    )
+    marks = wrapped.marks.copy()
+    marks[wrapped.offsets[:-1]] = 0
+    scores = score(model, Sequences(wrapped.ids, wrapped.offsets, marks))
+    return -float(scores.logprobs.astype(np.float64).mean())
+
+
+def kept(before: Sequence[Row], after: Sequence[Row]) -> Row:
+    """Of answers that were right before, how many still are: lost and won, with an exact test (McNemar's)."""
+    was = {(row["group"], row["prompt"]): row["right"] for row in before}
+    pairs = [(was[row["group"], row["prompt"]], row["right"]) for row in after if (row["group"], row["prompt"]) in was]
+    lost, won = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    return {"right_before": sum(a for a, _ in pairs), "lost": lost, "won": won, "p": mcnemar(lost, won)}
+
+
+def known(answers: Sequence[Row], objects: Mapping[str, Sequence[str]]) -> tuple[list[list[str]], int]:
+    """The facts that were extractable (see ``measuring/audit/classes``: written in four fifths of the wordings, a statement and
+    a question among them), and how many others had the same wrong object of the relation written in as many.
+
+    Args:
+        answers: of all wordings.
+        objects: of each relation.
+    """
+    of: dict[tuple[str, str], list[Row]] = {}
+    for row in answers:
+        if row["group"] != "native":
+            of.setdefault((row["subject"], row["relation"]), []).append(row)
+    found, contradicted = [], 0
+    for (subject, relation), rows in of.items():
+        right = [bool(row["right"]) for row in rows]
+        kinds = {row["kind"] == "statement" for row in rows if row["right"]}
+        if np.mean(right) >= ALWAYS and kinds == {True, False}:
+            found.append([subject, relation])
+            continue
+        others = (o for o in objects.get(relation, ()) if o != rows[0]["object"])
+        contradicted += any(np.mean([is_answer(row["written"], [o]) for row in rows]) >= ALWAYS for o in others)
+    return found, contradicted

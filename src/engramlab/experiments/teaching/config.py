@@ -1,0 +1,178 @@
+"""Options, presets and arms of teaching."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engramlab.base.errors import UserError, listed, quoted
+from engramlab.base.options import at_least, between, check_rules, once
+from engramlab.corpora.facts import FactOptions, FactTable
+from engramlab.corpora.facts.teaching import divide
+from engramlab.corpora.variants import parse_variant
+
+FEWEST = 8  # subjects a half: fewer say nothing of those whose questions were never trained
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of putting facts into a model.
+
+    Attributes:
+        variant: how the entries about a subject are written; "" where nothing is trained.
+        crossing: are facts also stated from another side?
+        questions: are questions about half of the subjects trained?
+        way: "train", "edit", "context" (a passage that states the fact stands before each question) or "untouched".
+    """
+
+    variant: str = ""
+    crossing: bool = False
+    questions: bool = False
+    way: Literal["train", "edit", "context", "untouched"] = "train"
+
+
+AUGMENTED = "multi8+permute+fullname"
+ARMS = {
+    "untouched": Arm(way="untouched"),
+    "single": Arm("single"),
+    "augmented": Arm(AUGMENTED, crossing=True),
+    "augmented+questions": Arm(AUGMENTED, crossing=True, questions=True),
+    "single+questions": Arm("single", questions=True),
+    "edit": Arm(way="edit"),
+    "context": Arm(way="context"),
+}
+
+
+@dataclass(frozen=True)
+class Config(FactOptions):
+    """Everything that decides the numbers of a run."""
+
+    READS = (*FactOptions.READS, "model", "text", "replay")
+    BASIC = (
+        ("what is taught", ("model", "facts", "key", "attributes")),
+        ("how", ("arms", "encounters", "weights", "learning_rate", "replay", "finish")),
+        ("how it is judged", ("watched_facts", "points", "text", "seed")),
+    )
+
+    model: str = ""
+    """What is taught: a model folder, a .gguf file or a hub id. Required."""
+    arms: tuple[str, ...] = ("augmented+questions",)
+    """Ways of putting the facts in, each from the same model with as many trained tokens as the first that trains: untouched,
+    single, augmented, augmented+questions, single+questions, edit, context. The first that trains is kept as a model."""
+    asked_share: float = 0.5
+    """Share of the subjects whose questions are trained too; the result is how the others can be asked."""
+    encounters: int = 50
+    """Texts read about each subject."""
+    batch: int = 16
+    """Rows a step."""
+    question_share: float = 0.3
+    """Share of the rows that are questions, where any are trained."""
+    replay_share: float = 0.1
+    """Share of the rows that are replayed text, against forgetting."""
+    crossing_share: float = 0.25
+    """Share of the rows about the facts that state them from another side, in arms with augmentation."""
+    replay: str = "self"
+    """What is replayed: "self" (text that the model writes beforehand), a file of text, or "none"."""
+    replay_texts: int = 256
+    """Texts that are replayed; a quarter as many more are kept unseen, to measure drift."""
+    replay_tokens: int = 96
+    """Longest replayed text."""
+    text: Path | None = None
+    """Other running text, never trained on, on which drift is measured too."""
+    text_column: str = "text"
+    """Where a .jsonl or .parquet file of text keeps it."""
+    weights: Literal["lora", "full"] = "lora"
+    """What is trained: low-rank updates of all projections, merged in the end, or all weights."""
+    rank: int = 16
+    """Rank of the low-rank updates; they are scaled by 2."""
+    learning_rate: float | None = None
+    """None for 1e-3 of low-rank updates and 1e-4 of all weights."""
+    weight_decay: float = 0.01
+    """AdamW's decay."""
+    points: int = 8
+    """Measurements along the way."""
+    watched_facts: int = 48
+    """Facts of each half that are asked along the way; in the end all are."""
+    stop: bool = True
+    """End when the share of held-out questions that are answered rose less than a point over three measurements, or drift is
+    over its limit; only where one arm alone is trained."""
+    drift_limit: float = 0.05
+    """Most nats a token that unseen replay text may become less likely before a run of one arm ends."""
+    finish: bool = False
+    """In the end, train the questions about the other half too, for a quarter of the steps. The verdict is from before."""
+    edit_method: Literal["memit", "lora", "ft-m", "alphaedit"] = "memit"
+    """Of the arm "edit"."""
+    audit: bool = True
+    """Ask first which facts the model knows already (in four fifths of all wordings): they are left alone, and must stay
+    known."""
+    asked_facts: int = 2000
+    """Facts of each group that are asked for in the end, at most."""
+    native_facts: int = 60
+    """Capitals of the world that are asked for before and after, where the table is not about countries."""
+    precision: Literal["no", "bf16"] = "no"
+    """Mixed precision."""
+    checkpoint_minutes: float = 2.0
+    """Time after which a checkpoint is due."""
+    seed: int = 0
+    """Of halves, orders, replay and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        for arm in self.arms:
+            if arm not in ARMS:
+                raise UserError(f"arms: there is no {quoted(arm)}; there are {listed(ARMS)}")
+        once("arms", self.arms)
+        at_least(self, 1, "encounters", "batch", "replay_texts", "points", "watched_facts", "asked_facts", "rank")
+        at_least(self, 0, "native_facts")
+        at_least(self, 8, "replay_tokens")
+        at_least(self, 0, "weight_decay")
+        for name in ("asked_share", "question_share"):
+            between(self, name)
+        check_rules(
+            self,
+            [
+                ("arms", bool(self.arms), "at least one"),
+                ("replay_share", 0 <= self.replay_share < 1, "at least 0 and below 1"),
+                ("crossing_share", 0 <= self.crossing_share < 1, "at least 0 and below 1"),
+                ("replay_share", self.replay_share + self.question_share < 1, "below 1 with question_share"),
+                ("learning_rate", self.learning_rate is None or self.learning_rate > 0, "above 0"),
+                ("drift_limit", self.drift_limit > 0, "above 0"),
+            ],
+        )
+
+    @property
+    def trained(self) -> list[str]:
+        """The arms that train."""
+        return [name for name in self.arms if ARMS[name].way == "train"]
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 1e-3 if self.weights == "lora" else 1e-4
+
+
+PRESETS = {
+    "small": Config(),
+    "tiny": Config(encounters=20, replay_texts=64, replay_tokens=64, points=4, watched_facts=24),
+    "gpu": Config(encounters=100, batch=64, replay_texts=2048, precision="bf16"),
+}
+
+
+def check(config: Config) -> FactTable:
+    """The facts. Raises UserError for options that cannot work, and whatever is wrong with the facts."""
+    if not config.model.strip():
+        raise UserError("model: say which model is taught, with --model and a model folder, a .gguf file or a hub id")
+    table = config.fact_table()
+    if table is None:
+        raise UserError("facts: give the facts to be taught, for example --facts my_facts.csv")
+    if len(table.subjects) < 2 * FEWEST:
+        raise UserError(
+            f"facts: {table.name} has {len(table.subjects)} subjects; at least {2 * FEWEST} are needed, half of which are "
+            "asked about although their questions are never trained (for a few facts use engramlab edit)"
+        )
+    divide(table.wordings)
+    for name in config.trained:
+        parse_variant(ARMS[name].variant)
+    return table

@@ -1,0 +1,156 @@
+"""What an arm trains on: texts about the facts, questions about half of the subjects, and replayed text, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Fact, Query
+from engramlab.base.random_access import key as random_key
+from engramlab.core.text import batches, tokens
+from engramlab.core.text.assembly import TokenTable
+from engramlab.core.text.tokens import Sequences, encode_queries
+from engramlab.corpora.facts import FactTable
+from engramlab.corpora.facts.teaching import Divided, crossings
+from engramlab.experiments.teaching.config import Arm, Config
+
+CROSSINGS = 6  # texts of that kind about each subject
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows of one kind.
+
+    Attributes:
+        entries: their tokens.
+        share: of an arm's rows.
+        answers: are only answers targets?
+    """
+
+    name: str
+    entries: batches.Entries
+    share: float
+    answers: bool = False
+
+    def length(self, start: Sequence[int]) -> float:
+        """Mean tokens that a row of it has the model read (the last one is not read)."""
+        sample = np.unique(np.linspace(0, len(self.entries) - 1, 2000).astype(np.int64))
+        return float(self.entries.tokens(sample).lengths.mean()) + len(start)
+
+    def longest(self, start: Sequence[int]) -> int:
+        """Tokens of its longest row, of all of them or a spread of 20,000."""
+        sample = np.unique(np.linspace(0, len(self.entries) - 1, 20_000).astype(np.int64))
+        return (
+            max(
+                int(self.entries.tokens(part).lengths.max()) for part in np.array_split(sample, -(-len(sample) // 4096))
+            )
+            + len(start)
+            + 1
+        )
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """An arm's rows: where they come from and how they are mixed.
+
+    Attributes:
+        sources: at most four.
+    """
+
+    sources: tuple[Source, ...]
+    start: list[int]
+    end: int
+    length: int
+
+    def mean(self) -> float:
+        """Tokens of a row, on the average of the mixture."""
+        return sum(source.share * source.length(self.start) for source in self.sources)
+
+    def stream(self, seed: int, rank: int = 0, world: int = 1) -> batches.Stream:
+        """Endless batches of it. Every source has an order of its own, so that arms see equal rows in equal order."""
+        made: batches.Stream | None = None
+        left = 1.0
+        for source in reversed(self.sources):
+            order = batches.Order(len(source.entries), random_key(seed, source.name), rank=rank, world=world)
+            rows: batches.Stream = batches.OneEntryARow(
+                source.entries, order, start=self.start, end=self.end, length=self.length, answers_only=source.answers
+            )
+            if made is None:
+                made, left = rows, source.share
+                continue
+            left += source.share
+            mix = random_key(seed, "beside", source.name)
+            made = batches.Mixed(rows, made, ratio=1 - source.share / left, end=self.end, seed=mix, rank=rank)
+        assert made is not None
+        return made
+
+
+def lesson(
+    arm: Arm,
+    config: Config,
+    table: FactTable,
+    words: Divided,
+    asked: Sequence[Fact],
+    replay: Sequences | None,
+    tokenizer: Any,
+    length: int,
+) -> Lesson:
+    """The rows of an arm.
+
+    Args:
+        table: the facts to be taught, in the wordings that are trained.
+        asked: those whose questions are trained.
+        replay: rows of replayed text.
+        length: longest row allowed.
+
+    Raises:
+        UserError: a row that is longer.
+    """
+    about = 1 - (config.question_share if arm.questions else 0) - (config.replay_share if replay is not None else 0)
+    across = config.crossing_share if arm.crossing else 0
+    sources = [Source("entries", TokenTable(table.entries(arm.variant, config.seed), tokenizer), about * (1 - across))]
+    if across:
+        texts = crossings(table, CROSSINGS, config.seed)
+        sources.append(
+            Source("crossing", batches.TokenRows(Sequences.of(tokens.encode(tokenizer, texts)[0])), about * across)
+        )
+    if arm.questions:
+        rows = questions(words, asked, tokenizer)
+        sources.append(Source("questions", batches.TokenRows(rows), config.question_share, answers=True))
+    if replay is not None and config.replay_share:
+        sources.append(Source("replay", batches.TokenRows(replay), config.replay_share))
+    made = Lesson(tuple(sources), tokens.start_tokens(tokenizer), tokens.end_token(tokenizer), length)
+    for source in sources:
+        if (longest := source.longest(made.start)) > length:
+            raise UserError(
+                f"{source.name}: a row of {longest} tokens does not fit the model's context of {length}; teach fewer "
+                "attributes at a time, or shorter ones"
+            )
+    return made
+
+
+def questions(words: Divided, facts: Sequence[Fact], tokenizer: Any) -> Sequences:
+    """The trained forms of the questions about facts with their answers, the answers marked."""
+    asked = [
+        Query(prompt, fact.object, id=f"{fact.subject}/{fact.relation}")
+        for fact in facts
+        for prompt in words.questions(fact.relation, fact.subject, "trained")
+    ]
+    rows = encode_queries(tokenizer, asked).sequences
+    start = len(tokens.start_tokens(tokenizer))
+    if not start:
+        return rows
+    kept = np.ones(len(rows.ids), dtype=bool)  # rows get their start tokens where they are batched, like all others
+    kept[(rows.offsets[:-1, None] + np.arange(start)).ravel()] = False
+    offsets = rows.offsets - start * np.arange(len(rows.offsets))
+    return Sequences(rows.ids[kept], offsets, rows.marks[kept])
+
+
+def texts_as_rows(texts: Sequence[str], tokenizer: Any, most: int) -> Sequences:
+    """Running texts as rows, each cut to so many tokens; empty ones left out."""
+    rows = [row[:most] for row in tokens.encode(tokenizer, list(texts))[0]]
+    return Sequences.of([row for row in rows if len(row) > 1])

@@ -1,0 +1,201 @@
+"""The sections of the teaching report: how many facts can be asked for, by which way, and what was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from plotly import graph_objects as go
+
+from engramlab.report.parts.blocks import Figures, Section, Table
+from engramlab.report.parts.figures import GREY, Bar, Line, bars, curves, percent, styles
+from engramlab.report.parts.training import missing
+from engramlab.report.parts.verdicts import interval, more
+from engramlab.report.parts.words import count, signed
+from engramlab.report.rows import Row, RunData, distinct, number
+from engramlab.report.shapes import Maybe
+
+GROUPS = {
+    "unasked": "subjects whose questions were never trained",
+    "asked": "subjects whose questions were trained",
+    "known": "facts that were known before",
+    "native": "capitals of the world",
+}
+#: Of a summary.
+NEEDS = {
+    "rows": Maybe(
+        [{"arm": str, "group": str, "wordings": str, "kind": str, "share": float, "low": float, "high": float}]
+    ),
+    "kept": Maybe([{"arm": str, "group": str, "right_before": float, "lost": float, "won": float, "p": float}]),
+    "drift": Maybe([{"arm": str, "text": str, "before": float, "nats": float}]),
+}
+
+
+def headline(runs: Sequence[RunData]) -> str:
+    """How many facts can now be asked for, in wordings never trained, and what was lost."""
+    found = []
+    for run in runs:
+        arm = str(run.summary.get("kept_arm") or "")
+        now, was = _result(run.rows, arm), _result(run.rows, "untouched")
+        if now is None:
+            continue
+        verdict = more(interval(now, "share", ""), None if was is None else interval(was, "share", ""))
+        text = f"{percent(now['share'])} of what is asked about subjects whose questions were never trained is answered, in "
+        text += f"wordings never trained ({arm})"
+        if was is not None:
+            said = {True: "more than", False: "less than", None: "within noise of"}[verdict]
+            text += f", {said} the {percent(was['share'])} before"
+        kept = [row for row in run.summary.get("kept") or [] if row["arm"] == arm and row["right_before"]]
+        for row in kept:
+            about = GROUPS.get(row["group"], row["group"])
+            text += f"; of {count(row['right_before'])} right answers about {about} {count(row['lost'])} were lost"
+        for row in run.summary.get("drift") or []:
+            if row["arm"] == arm and row["text"] == "replayed kind":
+                text += f"; unseen text is {signed(row['nats'])} nats a token less likely"
+        found.append(text + ".")
+    return " ".join(found) or missing(runs)
+
+
+def sections(runs: Sequence[RunData]) -> list[Section]:
+    """Everything the experiment has to show, in reading order."""
+    return [_arms(runs), _along(runs), _lost(runs), _all(runs)]
+
+
+def terminal(summary: Mapping[str, Any]) -> list[Table]:
+    """The tables for the terminal."""
+    rows = list(summary.get("rows") or [])
+    cells = [
+        [arm, *(_cell(rows, arm, group, part) for group in ("unasked", "asked") for part in ("held-out", "trained"))]
+        for arm in distinct(row["arm"] for row in rows)
+    ]
+    columns = ["arm", "held-out subjects and wordings", "held-out subjects", "held-out wordings", "trained both"]
+    tables = (
+        [Table(columns, cells, "Questions and sentences answered (95 % over subjects)", numbers_from=1)]
+        if cells
+        else []
+    )
+    if kept := _kept_cells(summary, ""):
+        columns = ["arm", "what was right before", "right", "lost", "won", "p"]
+        tables.append(Table(columns, kept, "What the model knew before", numbers_from=2))
+    if drift := _drift_cells(summary, ""):
+        tables.append(Table(["arm", "text", "before", "change"], drift, "Nats a token of unseen text", numbers_from=2))
+    return tables
+
+
+def _result(
+    rows: Sequence[Row], arm: str, group: str = "unasked", part: str = "held-out", kind: str = "any"
+) -> Row | None:
+    wanted = (arm, group, part, kind)
+    return next((r for r in rows if (r["arm"], r["group"], r["wordings"], r["kind"]) == wanted), None)
+
+
+def _cell(rows: Sequence[Row], arm: str, group: str, part: str) -> str:
+    row = _result(rows, arm, group, part)
+    return "–" if row is None else f"{percent(row['share'])} ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
+
+
+def _arms(runs: Sequence[RunData]) -> Section:
+    groups = []
+    for run in runs:
+        of = f", {run.name}" if len(runs) > 1 else ""
+        for group in ("unasked", "asked"):
+            for part in ("held-out", "trained"):
+                found = [(arm, _result(run.rows, arm, group, part)) for arm in distinct(r["arm"] for r in run.rows)]
+                members = [
+                    Bar(arm, row["share"], GREY, row["low"], row["high"]) for arm, row in found if row is not None
+                ]
+                if members:
+                    groups.append((f"{GROUPS[group]}, {part} wordings{of}", members))
+    if not groups:
+        return Section("Can the facts be asked for?", [], missing(runs))
+    figure = bars(groups, "answers that begin with the object", bar="share, 95 % over subjects")
+    note = "All arms that train read equally many tokens. The first bars are the result: nothing of the question was trained."
+    return Section("Can the facts be asked for?", [Figures([("", figure)], note)])
+
+
+def _along(runs: Sequence[RunData]) -> Section:
+    shares, drift = [], []
+    for run in runs:
+        of = f", {run.name}" if len(runs) > 1 else ""
+        looks = styles(distinct(row["dataset"] for row in run.curves))
+        for arm, (colour, _) in looks.items():
+            rows = [
+                row for row in run.curves if row["dataset"] == arm and number(row.get("trained_tokens")) is not None
+            ]
+            for group, dash in (("unasked", "solid"), ("asked", "dot")):
+                some = [
+                    r
+                    for r in rows
+                    if r.get("group") == group and r.get("wordings") == "held-out" and _known(r, "share")
+                ]
+                if some:
+                    x, y = ([row[k] for row in some] for k in ("trained_tokens", "share"))
+                    shares.append(
+                        Line(f"{arm}, {'never asked' if group == 'unasked' else 'asked'}{of}", x, y, colour, dash)
+                    )
+            for kind in distinct(row["text"] for row in rows if isinstance(row.get("text"), str)):
+                some = [row for row in rows if row.get("text") == kind and _known(row, "nats")]
+                x, y = ([row[k] for row in some] for k in ("trained_tokens", "nats"))
+                drift.append(Line(f"{arm}, {kind}{of}", x, y, colour, "solid" if kind == "replayed kind" else "dash"))
+    figures: list[tuple[str, go.Figure]] = []
+    if shares:
+        figures.append(("Answered in held-out wordings", curves(shares, x="tokens trained", y="answered", shares=True)))
+    if drift:
+        figures.append(("Unseen text", curves(drift, x="tokens trained", y="nats a token")))
+    return Section("While it is taught", [Figures(figures)] if figures else [], missing(runs))
+
+
+def _known(row: Row, name: str) -> bool:
+    return number(row.get(name)) is not None
+
+
+def _lost(runs: Sequence[RunData]) -> Section:
+    blocks: list[Any] = []
+    several = ["run"] if len(runs) > 1 else []
+    kept = [cells for run in runs for cells in _kept_cells(run.summary, run.name if several else "")]
+    if kept:
+        columns = [*several, "arm", "what was right before", "right", "lost", "won", "p (exact)"]
+        blocks.append(Table(columns, kept, numbers_from=len(columns) - 4))
+    drift = [cells for run in runs for cells in _drift_cells(run.summary, run.name if several else "")]
+    if drift:
+        columns = [*several, "arm", "text", "nats a token before", "change"]
+        blocks.append(Table(columns, drift, numbers_from=len(columns) - 2))
+    return Section("What was lost", blocks, "" if blocks else missing(runs))
+
+
+def _kept_cells(summary: Mapping[str, Any], run: str) -> list[list[str]]:
+    return [
+        [*([run] if run else []), row["arm"], GROUPS.get(row["group"], row["group"]), *_counts(row), f"{row['p']:.2g}"]
+        for row in summary.get("kept") or []
+    ]
+
+
+def _counts(row: Row) -> list[str]:
+    return [count(row[name]) for name in ("right_before", "lost", "won")]
+
+
+def _drift_cells(summary: Mapping[str, Any], run: str) -> list[list[str]]:
+    return [
+        [*([run] if run else []), row["arm"], row["text"], f"{row['before']:.3f}", signed(row["nats"])]
+        for row in summary.get("drift") or []
+    ]
+
+
+def _all(runs: Sequence[RunData]) -> Section:
+    several = ["run"] if len(runs) > 1 else []
+    cells = [
+        [
+            *([run.name] if several else []),
+            row["arm"],
+            GROUPS.get(row["group"], row["group"]),
+            row["wordings"],
+            row["kind"],
+            *(count(row.get(name)) for name in ("subjects", "facts")),
+            percent(row["share"]),
+            *(percent(row[name]) for name in ("low", "high")),
+        ]
+        for run in runs
+        for row in run.rows
+    ]
+    columns = [*several, "arm", "about", "wordings", "kind", "subjects", "facts", "answered", "from", "to"]
+    return Section("All of it", [Table(columns, cells, numbers_from=len(columns) - 5)] if cells else [], missing(runs))

@@ -1,0 +1,233 @@
+"""Teaching, small: which rows are trained, the same numbers after a kill, equal tokens an arm, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tests.support import zoo
+
+from engramlab.base.errors import UserError
+from engramlab.corpora.facts import FactTable
+from engramlab.corpora.facts.teaching import crossings, divide, only
+from engramlab.experiments import teaching
+from engramlab.experiments.teaching.config import ARMS
+from engramlab.experiments.teaching.work import School
+
+SUBJECTS = [f"{a}{b}" for a in ("Zor", "Mel", "Tav", "Quin") for b in ("ban", "lo", "ri", "dax", "pim", "gus")]
+COLOURS, CITIES = ("red", "blue", "green", "white"), ("Arlo", "Besk", "Cind", "Dorn", "Elva", "Fesk")
+ROWS = [(name, COLOURS[i % 4], CITIES[(i * 5) % 6]) for i, name in enumerate(SUBJECTS)]
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("facts") / "facts.csv"
+    path.write_text("name,colour,home\n" + "".join(",".join(row) + "\n" for row in ROWS))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, facts: Path) -> str:
+    table = FactTable.read(facts)
+    words = divide(table.wordings)
+    text = [
+        p
+        for fact in table
+        for part in ("trained", "held-out")
+        for _, p in words.prompts(fact.relation, fact.subject, part)
+    ]
+    tokenizer = zoo.ZOO["llama3"]([*zoo.SENTENCES, facts.read_text(), *text[:60]])
+    tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token})
+    made = zoo.model(
+        "llama", vocabulary=len(tokenizer), max_position_embeddings=160, hidden_size=64, intermediate_size=128
+    )
+    folder = tmp_path_factory.mktemp("model")
+    made.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def small(taught: str, facts: Path, **more: Any) -> teaching.Config:
+    chosen: dict[str, Any] = {
+        "model": taught,
+        "facts": facts,
+        "encounters": 6,
+        "replay_texts": 8,
+        "replay_tokens": 12,
+        "points": 2,
+        "watched_facts": 4,
+        "asked_facts": 12,
+        "native_facts": 4,
+        "audit": False,
+        "rank": 4,
+    }
+    return teaching.Config(**(chosen | more))
+
+
+def test_wordings_are_divided_without_a_rest(facts: Path) -> None:
+    table = FactTable.read(facts)
+    words = divide(table.wordings)
+    for relation in table.relations:
+        every = [line.line for line in table.wordings.templates[relation]]
+        trained = [line.line for line in words.trained.templates[relation]]
+        held = [line.line for line in words.held.templates[relation]]
+        assert sorted(trained + held) == sorted(every)
+        assert not set(trained) & set(held)
+        asked = {part: [p for _, p in words.prompts(relation, "Zorban", part)] for part in ("trained", "held-out")}
+        assert not set(asked["trained"]) & set(asked["held-out"])
+
+
+def test_what_crossings_say_is_in_the_table(facts: Path) -> None:
+    table = FactTable.read(facts)
+    texts = crossings(only(table, table, divide(table.wordings).trained), 6, 0)
+    assert len(texts) == 6 * len(SUBJECTS)
+    true = {(name, value) for name, *values in ROWS for value in values}
+    for text in texts:
+        for sentence in filter(None, (part.strip() for part in text.split("."))):
+            named = [name for name in SUBJECTS if name in sentence]
+            stated = [value for value in (*COLOURS, *CITIES) if value in sentence]
+            if named and stated:
+                assert all((name, stated[-1]) in true for name in named), sentence
+
+
+def test_no_question_of_the_other_half_is_trained(model: str, facts: Path, tmp_path: Path) -> None:
+    """Over the rows themselves: none asks about the other half, none holds a held-out wording."""
+    school = School(small(model, facts), tmp_path / "run", "", None)
+    with school.run:
+        asked, unasked = school.halves
+        lesson = school.lesson(ARMS["augmented+questions"])
+    rows = []
+    for source in lesson.sources:
+        some = source.entries.tokens(np.arange(len(source.entries)))
+        rows += [(source.name, school.tokenizer.decode(some.row(i))) for i in range(len(some))]
+    questions = [text for name, text in rows if name == "questions"]
+    assert questions
+    assert all(any(name in text for name in asked) for text in questions)
+    held = [
+        prompt for fact in school.table for _, prompt in school.words.prompts(fact.relation, fact.subject, "held-out")
+    ]
+    for name, text in rows:
+        if name != "replay":
+            assert not any(prompt in text for prompt in held)
+            assert name != "entries" or "What is" not in text
+    for subject in unasked:
+        assert not any(subject in text and ("Answer" in text or "What is" in text) for _, text in rows if _ != "replay")
+
+
+def test_equal_tokens_and_the_same_numbers_after_a_kill(
+    model: str, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(model, facts, arms=("augmented+questions", "single", "untouched", "context"), checkpoint_minutes=0)
+    whole = teaching.run(config, tmp_path / "whole")
+    tokens = {row["dataset"]: row["tokens"] for row in whole["training"]}
+    step = config.batch * 160
+    assert abs(tokens["single"] - tokens["augmented+questions"]) < step
+    assert min(tokens["single"], tokens["augmented+questions"]) >= whole["budget"]
+    assert tokens["untouched"] == tokens["context"] == 0
+
+    from engramlab.core.training import checkpoints
+
+    save, calls = checkpoints.save, []
+
+    def once(*args: Any, **kwargs: Any) -> None:
+        save(*args, **kwargs)
+        calls.append(0)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "save", once)
+    with pytest.raises(KeyboardInterrupt):
+        teaching.run(config, tmp_path / "killed")
+    again = teaching.run(config, tmp_path / "killed")
+    for name in ("rows", "kept", "drift"):
+        assert again[name] == whole[name]
+    one, other = (sorted((tmp_path / run / "model").glob("*.safetensors")) for run in ("whole", "killed"))
+    assert [a.read_bytes() for a in one] == [b.read_bytes() for b in other]
+
+
+def test_untouched_is_the_model_bit_for_bit(model: str, facts: Path, tmp_path: Path) -> None:
+    summary = teaching.run(small(model, facts, arms=("untouched",)), tmp_path / "run")
+    assert all(row["nats"] == 0 for row in summary["drift"])
+    assert all(row["lost"] == row["won"] == 0 for row in summary["kept"])
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_the_model_that_is_kept_loads_plainly_and_says_what_was_judged(model: str, facts: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, write
+
+    teaching.run(small(model, facts, finish=False), tmp_path / "run")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model").float()
+    words = AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
+    rows = pq.read_table(tmp_path / "run" / "augmented+questions" / "train" / "answers.parquet").to_pylist()
+    rows = [row for row in rows if row["group"] == "unasked"][:6]
+    said = write(plain, words, [row["prompt"] for row in rows], Room(MOST_NEW_TOKENS))
+    assert all(
+        text.startswith(row["written"]) or row["written"].startswith(text) for text, row in zip(said, rows, strict=True)
+    )
+
+
+def test_finishing_trains_the_rest_and_leaves_the_verdict(model: str, facts: Path, tmp_path: Path) -> None:
+    plain = teaching.run(small(model, facts), tmp_path / "plain")
+    more = teaching.run(small(model, facts, finish=True), tmp_path / "more")
+    assert plain["rows"] == more["rows"]
+    assert more["finished"]
+    a, b = ((tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("plain", "more"))
+    assert a != b
+    assert not (tmp_path / "more" / "augmented+questions" / "train" / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"model": ""}, "model: say which"),
+        ({"arms": ("augmented", "sungle")}, "arms: there is no 'sungle'"),
+        ({"replay_share": 0.8}, "replay_share must be below 1 with question_share"),
+        ({"asked_share": 1.0}, "asked_share must be between 0 and 1"),
+        ({"replay": "no/such/file.txt"}, "no/such/file.txt"),
+    ],
+)
+def test_bad_options_are_named(model: str, facts: Path, tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        teaching.run(small(model, facts, **given), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_subjects_are_refused(model: str, tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text("name,colour\n" + "".join(f"{n},{c}\n" for n, c, _ in ROWS[:9]))
+    with pytest.raises(UserError, match="has 9 subjects; at least 16"):
+        teaching.run(small(model, tmp_path / "few.csv"), tmp_path / "run")
+
+
+def test_one_wording_cannot_be_divided(model: str, facts: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("{subject} [has|have] the {attribute} {value}.\n")
+    with pytest.raises(UserError, match="two are needed"):
+        teaching.run(small(model, facts, templates=tmp_path / "one.txt"), tmp_path / "run")
+
+
+def test_a_run_of_another_table_is_refused(model: str, facts: Path, tmp_path: Path) -> None:
+    teaching.run(small(model, facts, arms=("untouched",)), tmp_path / "run")
+    (tmp_path / "other.csv").write_text(facts.read_text().replace("red", "pink"))
+    with pytest.raises(UserError):
+        teaching.run(small(model, tmp_path / "other.csv", arms=("untouched",)), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["experiment"] == "teaching"
+
+
+def test_low_rank_updates_of_all_projections_start_at_nothing(model: str) -> None:
+    from engramlab.core import models
+
+    bare = models.load(model)[0]
+    ids = torch.arange(20)[None]
+    before = bare(input_ids=ids).logits
+    wrapped = models.add_lora(bare, rank=2, projections="all")
+    assert torch.equal(wrapped(input_ids=ids).logits, before)
+    names = {
+        name.partition(".lora_")[0].rpartition(".")[2] for name, p in wrapped.named_parameters() if p.requires_grad
+    }
+    assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}

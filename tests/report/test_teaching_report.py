@@ -1,0 +1,66 @@
+"""The page of teaching: its headline follows the intervals, and says what was lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.support.synthetic import write_json
+
+from engramlab.report import write_report
+from engramlab.report.experiments import teaching
+from engramlab.report.rows import read_run
+
+
+def write_run(path: Path, *, after: tuple[float, float, float] = (0.6, 0.5, 0.7)) -> None:
+    """A run of two arms; ``after``: share and interval of what is asked of the others in held-out wordings."""
+
+    def row(arm: str, group: str, part: str, share: tuple[float, float, float]) -> dict[str, Any]:
+        names = dict(zip(("share", "low", "high"), share, strict=True))
+        return {"arm": arm, "group": group, "wordings": part, "kind": "any", **names, "subjects": 20, "facts": 60}
+
+    rows = [
+        row(arm, group, part, share)
+        for arm, share in (("untouched", (0.01, 0.0, 0.03)), ("augmented+questions", after))
+        for group in ("unasked", "asked")
+        for part in ("held-out", "trained")
+    ]
+    write_json(
+        path / "summary.json",
+        {
+            "experiment": "teaching",
+            "seed": 0,
+            "seconds": 61.0,
+            "kept_arm": "augmented+questions",
+            "rows": rows,
+            "kept": [
+                {"arm": "augmented+questions", "group": "native", "right_before": 40, "lost": 3, "won": 1, "p": 0.625}
+            ],
+            "drift": [{"arm": "augmented+questions", "text": "replayed kind", "before": 2.5, "nats": 0.04}],
+            "training": [
+                {
+                    "dataset": "augmented+questions",
+                    "stage": "train",
+                    "steps": 9,
+                    "tokens": 900,
+                    "loss": 1.0,
+                    "seconds": 5.0,
+                }
+            ],
+        },
+    )
+    write_json(path / "config.json", {"experiment": "teaching", "config": {"encounters": 5}})
+
+
+def test_the_headline_tells_the_result_its_control_and_its_cost(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    said = teaching.headline([read_run(tmp_path)]).replace("\u00a0", " ")
+    for part in ("60.0 %", "more than the 1.0 % before", "of 40 right answers", "3 were lost", "+0.04 nats"):
+        assert part in said
+    page = write_report([tmp_path], tmp_path / "page.html").read_text()
+    assert "subjects whose questions were never trained" in page
+
+
+def test_what_noise_may_hide_is_not_called_more(tmp_path: Path) -> None:
+    write_run(tmp_path, after=(0.04, 0.0, 0.08))
+    assert "within noise of the 1.0" in teaching.headline([read_run(tmp_path)]).replace("\u00a0", " ")
