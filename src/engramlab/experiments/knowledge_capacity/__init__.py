@@ -29,9 +29,9 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
 
     check(config)
     run = Run(config, out, preset=preset, console=console)
-    run.stages = [run.planned(size, people) for size in config.sizes for people in config.people]
+    run.stages = [run.planned(cell) for cell in run.cells()]
     with run:
-        parts = [run.part(size, people) for size in config.sizes for people in config.people]
+        parts = [run.part(cell) for cell in run.cells()]
         training = [stage for _, stage in parts]
         seconds = sum(stage["seconds"] for stage in training)
-        return run.finish(seconds=seconds, rows=[row for row, _ in parts], training=training)
+        return run.finish(seconds=seconds, rows=[row for rows, _ in parts for row in rows], training=training)
