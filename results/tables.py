@@ -16,7 +16,7 @@ from acquisition_tables import acquisition, forecast
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE
 from picture import FILE, picture
-from storage_tables import asked, before_attributes, capacity, closer, extraction, sixteen
+from storage_tables import asked, before_attributes, capacity, capacity_terms, closer, extraction, sixteen
 
 ROOT = HERE.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -38,7 +38,9 @@ TABLES = {
     "celebrities": lambda: asked(*(f"celebrities-{name}" for name in ("none", "text", "half", "quarter", "sixth"))),
     "closer": lambda: closer("probing-couple", "pairs"),
     "masked": lambda: asked("masked", "masked-longer", "masked-few"),
-    "capacity": lambda: capacity("capacity"),
+    "capacity": lambda: capacity("capacity", "capacity-permuted", "capacity-simple", "capacity-1000", "capacity-depth"),
+    "capacity kinds": lambda: capacity("capacity-networks", "capacity-quantised", "capacity-junk"),
+    "capacity bioD": lambda: capacity_terms("capacity-biod"),
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
 }

@@ -36,6 +36,7 @@ SMALLEST = replace(
     sizes=("1x8",),
     people=(6, 12),
     exposures=3,
+    permute=True,
     pools=Pools(3, 4, 5, 7, 6, 9, 5, 8),
     recipe=Recipe(batch=6, learning_rate=1e-2, warmup=2),
     evaluations=1,
@@ -343,6 +344,23 @@ def test_a_small_run_its_report_and_going_on(tmp_path: Path) -> None:
     assert again["rows"] == summary["rows"]
     assert kept.stat().st_mtime_ns == before
     assert records.read_record(tmp_path / "run" / "summary.json") == again
+
+
+def test_a_run_of_before_goes_on_with_what_it_has(tmp_path: Path) -> None:
+    """Its models were measured once, and had no kinds; the page has them beside those that are made now."""
+    config = replace(SMALLEST, exposures=1)
+    summary = capacity.run(config, tmp_path / "run", console=Console(quiet=True))
+    done = tmp_path / "run" / "1x8-6people" / "train" / "done.json"
+    record = records.read_record(done)
+    new = {"arm", "numbers", "corpus", "network", "mixture", "batch", "learning_rate", "weight_decay", "steps"}
+    (row,) = record.pop("rows")
+    record["row"] = {k: v for k, v in row.items() if k not in new and not k.startswith("ratio")}
+    records.write_record(done, record)
+    (tmp_path / "run" / "summary.json").unlink()
+    again = capacity.run(config, tmp_path / "run", console=Console(quiet=True))
+    assert again["rows"][1:] == summary["rows"][1:]
+    assert {"bits", "people", "size"} <= again["rows"][0].keys()
+    assert "1x8" in write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
 
 
 def test_exposures_in_packed_rows(tmp_path: Path) -> None:

@@ -100,11 +100,10 @@ class Config:
 
 _POOLS = Pools(20, 20, 20, 50, 30, 30, 30, 30)
 TINY = Config(
-    sizes=("2x8", "2x16", "2x24"),
+    sizes=("2x8", "2x16"),
     people=(250, 500, 1000),
     pools=_POOLS,
     first_templates=2,
-    permute=True,
     context=96,
     layout="entries",
     recipe=Recipe(batch=24, learning_rate=1e-2, weight_decay=0.01, beta2=0.98, eps=1e-8, warmup=50),
@@ -112,8 +111,9 @@ TINY = Config(
 _ONE = replace(TINY, sizes=("2x16",), people=(500,))
 PRESETS = {
     "tiny": TINY,
-    "tiny-simple": replace(TINY, texts="once", permute=False),
-    "tiny-1000": replace(_ONE, people=(100, 250), exposures=1000),
+    "tiny-permuted": replace(_ONE, people=(250, 500), permute=True),
+    "tiny-simple": replace(_ONE, people=(250, 500, 1000), texts="once"),
+    "tiny-1000": replace(_ONE, people=(100, 200), exposures=1000, quantised=(8, 4)),
     "tiny-networks": replace(
         _ONE,
         networks=(
@@ -121,16 +121,15 @@ PRESETS = {
             *("llama+untied", "llama+untied+plain"),
         ),
     ),
-    "tiny-quantised": replace(_ONE, people=(250, 1000), quantised=(8, 4)),
+    "tiny-quantised": replace(_ONE, people=(250, 500), quantised=(8, 4)),
     "tiny-depth": replace(_ONE, sizes=("1x24", "2x16", "4x8")),
     "tiny-junk": replace(
         _ONE,
         people=(200,),
         pools=replace(_POOLS, first_names=60, middle_names=60, last_names=60),
         mixtures=("alone", "junk", "junk+domain", "repeated", "repeated+domain"),
-        recipe=replace(TINY.recipe, batch=96),
     ),
-    "tiny-biod": replace(TINY, sizes=("2x16", "2x24"), people=(500, 1000, 2000), corpus="biod", permute=False),
+    "tiny-biod": replace(_ONE, people=(100, 200, 400), exposures=400, corpus="biod"),
     "paper": Config(
         sizes=("2x128", "2x256", "4x256", "4x512", "8x512", "12x768"),
         people=(10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000),

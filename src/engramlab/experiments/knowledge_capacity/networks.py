@@ -86,7 +86,7 @@ def change(model: nn.Module, network: Network, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]), torch.device("meta" if _bare(model) else "cpu"):
         torch.default_generator.manual_seed(seed)
         for layer in model.get_submodule(models.module_paths(model).layers).children():
-            old: nn.Module = layer.mlp  # type: ignore[assignment]
+            old: nn.Module = layer.mlp
             if not network.mlp:
                 layer.mlp = Nothing()
                 layer.post_attention_layernorm = nn.Identity()

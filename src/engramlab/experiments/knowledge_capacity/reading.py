@@ -108,7 +108,7 @@ def chosen(people: int, asked: int) -> np.ndarray:
 
 
 class Biographies(Reading):
-    """bioS, or bioS^simple where every text about a person is the same."""
+    """bioS; bioS^simple where every text about a person is the same; or, between them, rewordings in a fixed order (ours)."""
 
     def __init__(self, config: Config, tokenizer: Callable[[Callable[[], Iterator[str]]], Any]) -> None:
         super().__init__(config)
@@ -123,7 +123,7 @@ class Biographies(Reading):
         sample = np.unique(np.linspace(0, len(table) - 1, _SAMPLED).astype(np.int64))
         self.lengths = table.tokens(sample).lengths
         fixed = config.texts == "once" or (config.first_templates == 1 and not config.permute)
-        self.dataset = "bioS^simple" if fixed else "bioS"
+        self.dataset = "bioS^simple" if fixed else "bioS" if config.permute else "bioS, order fixed"
         for people in config.people:
             self.corpus(people)
 
@@ -311,7 +311,7 @@ class _Turned:
 
 def _turned(group: EntryCorpus, by: int) -> EntryCorpus:
     other = copy.copy(group)
-    other.population = _Turned(group.population, by)  # type: ignore[assignment]
+    other.population = _Turned(group.population, by)
     return other
 
 
