@@ -196,8 +196,8 @@ def capacity(*names: str) -> str:
     note = f"At least; seed {seeds(found)}."
     if earlier:
         note += (
-            " **Counted by an earlier definition**: names by N0 where the theorem has N0 - N (a few hundred bits too many here), values "
-            "on a text that was trained on, no gender; `results/capacity.sh` makes the runs that take its place."
+            " **Counted by an earlier definition**: names by N0 where the theorem has N0 - N, some hundred bits more, "
+            "values on a text that was trained on, no gender; `results/capacity.sh` makes the runs that take its place."
         )
     rows = [[line[k] for k in kept] for line in lines]
     return "\n".join([*table([heads[k] for k in kept], rows), "", f"{note} {made_by(found)}"])

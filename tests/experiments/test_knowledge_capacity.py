@@ -27,6 +27,7 @@ from engramlab.experiments.knowledge_capacity import bits, networks, recipes
 from engramlab.experiments.knowledge_capacity.reading import Biographies
 from engramlab.experiments.knowledge_capacity.work import Cell, Run
 from engramlab.files import records
+from engramlab.report.experiments import knowledge_capacity as page
 from engramlab.report.page import write_report
 
 TINY = capacity.PRESETS["tiny"]
@@ -332,9 +333,9 @@ def test_a_small_run_its_report_and_going_on(tmp_path: Path) -> None:
         assert row["body"] == row["parameters"] - model.get_input_embeddings().weight.numel()  # type: ignore[operator]
         assert row["bits"] == pytest.approx(sum(row[f"bits_{name}"] for name in ATTRIBUTES))
         assert row["bits_per_parameter"] == row["bits"] / row["parameters"]
-    page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
-    assert "2404.05405" in page
-    assert "1x8, all there is" in page
+    written = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
+    assert "2404.05405" in written
+    assert "1x8, all there is" in written
     # A cell that is lost is made again to the same numbers; the other is not touched.
     kept = tmp_path / "run" / "1x8-6people" / "train" / "done.json"
     before = kept.stat().st_mtime_ns
@@ -490,12 +491,33 @@ def test_a_run_of_several_arms(tmp_path: Path) -> None:
     assert len(arms) == len(set(arms)) == 16
     assert "llama+untied, repeated+domain, rate 0.003, int8" in arms
     assert {row["learning_rate"] for row in summary["rows"]} == {1e-2, 3e-3}
-    page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
+    written = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
     for arm in arms:
-        assert f"1x8, {arm}" in page
-    assert "1.3 × less than a plain MLP" in page
-    assert "R is at most 2.3" in page
-    assert "The paper advises at least 50,000 steps" in page
+        assert f"1x8, {arm}" in written
+    assert "Kinds of models and texts" in written
+    assert "R is at most 2.3" in written
+    assert "The paper advises at least 50,000 steps" in written
+
+
+def test_what_the_paper_says_stands_beside_a_kind_that_differs_in_one_thing() -> None:
+    plain = {"network": "gpt-neox", "mixture": "alone", "numbers": "float32", "exposures": 100}
+    for change, want in (
+        ({}, None),
+        ({"mixture": "junk"}, 20),
+        ({"mixture": "junk+domain"}, 2),
+        ({"mixture": "junk", "exposures": 1000}, 1.3),
+        ({"mixture": "junk", "exposures": 50}, None),
+        ({"mixture": "repeated"}, None),
+        ({"network": "gpt-neox+gated"}, 1.3),
+        ({"network": "llama+untied"}, 1.3),
+        ({"network": "llama+untied+plain"}, None),
+        ({"network": "gpt-neox+gated", "exposures": 1000}, None),
+        ({"numbers": "int8"}, 1),
+        ({"numbers": "int4"}, 2 / 0.7),
+        ({"numbers": "int4", "mixture": "junk"}, None),
+    ):
+        row = {**plain, **change}
+        assert page._published(row, {**plain, "exposures": row["exposures"]}) == want, change
 
 
 def test_the_page_of_biod_has_the_three_terms(tmp_path: Path) -> None:
@@ -503,8 +525,8 @@ def test_the_page_of_biod_has_the_three_terms(tmp_path: Path) -> None:
     (row,) = capacity.run(config, tmp_path / "run", console=Console(quiet=True))["rows"]
     assert row["bits_theorem"] == pytest.approx(sum(row[f"paper_{k}"] for k in ("name", "value", "diversity")))
     assert row["corpus"] == "bioD"
-    page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
-    assert "What of bioD is stored" in page
+    written = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
+    assert "What of bioD is stored" in written
 
 
 def test_the_paper_s_recipes() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from plotly import graph_objects as go
 
 from engramlab.report.parts.blocks import Block, Figures, Section, Table
-from engramlab.report.parts.figures import GREY, Line, curves, styles
+from engramlab.report.parts.figures import GREY, PALETTE, Bar, Line, bars, curves, styles
 from engramlab.report.parts.training import missing, training_section
 from engramlab.report.parts.words import count, fixed
 from engramlab.report.rows import Row, RunData, distinct, number
@@ -16,11 +16,14 @@ from engramlab.report.shapes import Maybe
 
 SOURCE = "arXiv 2404.05405"
 CAPACITY = {1000: 2.0, 100: 1.0}  # bits a parameter by exposures, as the paper finds them
-#: How much less is stored, in the paper: beside 7/8 of junk by exposures, and where its facts have a domain token.
-JUNK = {100: "20 × less", 300: "3 × less", 600: "1.5 × less", 1000: "1.3 × less"}
-DOMAIN = {100: "2 × less", 300: "as much as alone"}
-ROUNDED = {"int8": "as much", "int4": "0.7 bits a parameter, of 2"}
-GATED = "1.3 × less than a plain MLP, after 100 exposures"
+#: How many times less is stored in the paper, by exposures: beside 7/8 of junk, and where its facts have a domain token; with a
+#: gated MLP in the place of a plain one; and rounded (int4: 0.7 bits a parameter of 2).
+LESS: dict[str, dict[int, float]] = {
+    "junk": {100: 20, 300: 3, 600: 1.5, 1000: 1.3},
+    "junk+domain": {100: 2, 300: 1},
+    "gated": {100: 1.3},
+}
+ROUNDED = {"int8": 1.0, "int4": 2 / 0.7}
 FILLED, MOST = 1.8, 2.3  # where R is to be Rmax, and what no R is to pass
 ADVISED = 50_000  # steps, at least
 #: Of a summary.
@@ -193,45 +196,57 @@ def _table(runs: Sequence[RunData]) -> Table:
     return Table(columns, cells, caption, numbers_from=len(columns) - 14)
 
 
-def _published(row: Row) -> str:
-    """What the paper says of a row beside the plain one."""
-    said = [
-        ROUNDED.get(row.get("numbers") or "", ""),
-        {"junk": JUNK, "junk+domain": DOMAIN}.get(row.get("mixture") or "", {}).get(row["exposures"], ""),
+def _published(row: Row, first: Row) -> float | None:
+    """How many times less than the first the paper finds; None where it does not say, or the two differ in more."""
+    gated, plain = (_gated(one.get("network") or "") for one in (row, first))
+    found = [
+        ROUNDED.get(row.get("numbers") or "", 1.0) if row.get("numbers") != first.get("numbers") else None,
+        LESS.get(row.get("mixture") or "", {}).get(row["exposures"])
+        if row.get("mixture") != first.get("mixture")
+        else None,
+        LESS["gated"].get(row["exposures"]) if gated and not plain else None,
     ]
-    network = row.get("network") or ""
-    if "gated" in network or (network.startswith("llama") and "plain" not in network):
-        said.append(GATED)
-    return "; ".join(filter(None, said))
+    said = [one for one in found if one is not None]
+    return said[0] if len(said) == 1 else None
+
+
+def _gated(network: str) -> bool:
+    return "gated" in network or (network.startswith("llama") and "plain" not in network and "nomlp" not in network)
 
 
 def _beside(runs: Sequence[RunData]) -> Section:
-    """Every arm beside the first of its size (of its people, where sizes differ) in the run."""
-    cells = []
+    """Every kind beside the first of its size and people in the run."""
+    title = "Kinds of models and texts"
+    cells: list[list[str]] = []
+    groups: list[tuple[str, list[Bar]]] = []
     for run in runs:
+        of = f", {run.name}" if len(runs) > 1 else ""
         rows = _rows([run])
-        for people in distinct(row["people"] for row in rows):
-            of = [row for row in rows if row["people"] == people]
-            for row in of:
-                first = next(one for one in of if one["size"] == row["size"])
-                if len({one.get("arm") for one in of}) < 2:
-                    continue
-                ours, base = row["bits_per_parameter"], first["bits_per_parameter"]
-                less = "–" if row is first or not ours else f"{base / ours:.2f} × less"
-                cells.append(
-                    [
-                        *([run.name] if len(runs) > 1 else []),
-                        _series(row),
-                        *(count(row[name]) for name in ("people", "exposures", "bits")),
-                        f"{ours:.3f}",
-                        less,
-                        _published(row),
-                    ]
-                )
-    columns = ["model", "people", "exposures", "bits", "bits a parameter", "than the first", f"in {SOURCE}"]
-    columns = (["run"] if len(runs) > 1 else []) + columns
-    table = Table(columns, cells, "Every kind of model or text beside the first of its size.")
-    return Section("Kinds of models and texts", [table] if cells else [])
+        for size, people, exposures in distinct((row["size"], row["people"], row["exposures"]) for row in rows):
+            same = [row for row in rows if (row["size"], row["people"]) == (size, people)]
+            first, base = same[0], same[0]["bits_per_parameter"]
+            if len(same) < 2:
+                continue
+            drawn: list[Bar] = []
+            for row in same:
+                ours, theirs = row["bits_per_parameter"], _published(row, first)
+                label = row.get("arm") or "plain"
+                drawn.append(Bar(label, ours / base if base else None, PALETTE[0]))
+                if theirs is not None:
+                    drawn.append(Bar(f"{label}, in the paper", 1 / theirs, published=True))
+                less = "–" if row is first or not ours or not base else f"{base / ours:.2f} × less"
+                said = "" if theirs is None else "as much" if theirs == 1 else f"{theirs:.2g} × less"
+                mine = [run.name] if len(runs) > 1 else []
+                cells.append([*mine, label, size, count(people), count(exposures), f"{ours:.3f}", less, said])
+            groups.append((f"{size}, {count(people)} people, {count(exposures)} exposures{of}", drawn))
+    if not cells:
+        return Section(title, [])
+    columns = [*(["run"] if len(runs) > 1 else []), "kind", "size", "people", "exposures", "bits a parameter"]
+    table = Table(
+        [*columns, "than the first", f"in {SOURCE}"], cells, "Every kind beside the first of its size and people."
+    )
+    figure = bars(groups, "bits a parameter, % of the first kind's", bar="here", paper=SOURCE)
+    return Section(title, [Figures([("", figure)]), table])
 
 
 def _checks(runs: Sequence[RunData]) -> Section:
