@@ -18,7 +18,6 @@ from engramlab.core.text.assembly import TokenTable
 from engramlab.core.text.batches import Entries, Order, Stream
 from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.biod import FIRST, NAME, REST, Biod
-from engramlab.corpora.entries import EntryCorpus
 from engramlab.corpora.layout import NAME as NAMED
 from engramlab.corpora.people import DAYS, MONTHS
 from engramlab.corpora.sources.bios import BiosCorpus, bios
@@ -125,7 +124,8 @@ class Biographies(Reading):
         fixed = config.texts == "once" or (config.first_templates == 1 and not config.permute)
         self.dataset = "bioS^simple" if fixed else "bioS" if config.permute else "bioS, order fixed"
         for people in config.people:
-            self.corpus(people)
+            for mixture in config.mixtures:
+                self.corpus(people, mixture)
 
     def corpus(self, people: int, mixture: str = "alone", *, exposures: int | None = None) -> BiosCorpus:
         """Entries about so many people, the same in every mixture, and about those of junk as the second group."""
@@ -192,19 +192,20 @@ class Biographies(Reading):
         start = [self.end]
         if mixture.endswith("+domain"):
             start.append(self.tokenizer.convert_tokens_to_ids(DOMAIN))
-        rows = TokenTable(group, self.tokenizer).tokens(fresh)
+        table = TokenTable(group, self.tokenizer)
+        rows = table.tokens(fresh)
         marks = np.where(rows.marks == NAMED, _NAME, np.where(rows.marks == tokens.GAP, 0, rows.marks)).astype(np.int8)
         sums = _by_mark(model, Sequences(rows.ids, rows.offsets, marks).wrapped(start, []))
         values = {name: sums[:, a + 1] for a, name in enumerate(group.attributes)}
         city, employer = (group.attributes.index(name) + 1 for name in (FREE, "employer"))
         values["employer"] = values["employer"] + np.where(_before(rows, city, employer), values[FREE], 0.0)
-        values |= {"name": sums[:, _NAME], GENDER: self._gender(model, group, fresh, start)}
+        values |= {"name": sums[:, _NAME], GENDER: self._gender(model, table, fresh, start)}
         return {name: float(value.mean()) for name, value in values.items()}
 
-    def _gender(self, model: nn.Module, group: EntryCorpus, entries: np.ndarray, start: list[int]) -> np.ndarray:
+    def _gender(self, model: nn.Module, table: TokenTable, entries: np.ndarray, start: list[int]) -> np.ndarray:
         """Loss of each person's pronoun among those there are, where the entry first has one; nats, float64 ``[n]``."""
-        kinds = len(group.population.pronouns)
-        versions = [TokenTable(_turned(group, by), self.tokenizer).tokens(entries) for by in range(kinds)]
+        kinds = self.facts.sizes[GENDER]
+        versions = [_turned(table, by).tokens(entries) for by in range(kinds)]
         cut: list[list[int]] = []
         for i in range(len(entries)):
             rows = [version.row(i) for version in versions]
@@ -309,9 +310,11 @@ class _Turned:
         return turned
 
 
-def _turned(group: EntryCorpus, by: int) -> EntryCorpus:
-    other = copy.copy(group)
-    other.population = _Turned(group.population, by)
+def _turned(table: TokenTable, by: int) -> TokenTable:
+    """The same entries about people with other pronouns; what a table has learnt of pieces holds for all."""
+    corpus, other = copy.copy(table.corpus), copy.copy(table)
+    corpus.population = _Turned(corpus.population, by)  # type: ignore[attr-defined]
+    other.corpus = corpus
     return other
 
 
