@@ -79,10 +79,11 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
             *(count(row[name]) for name in ("people", "parameters", "bits")),
             f"{100 * row['share']:.0f} %",
             f"{row['bits_per_parameter']:.3f}",
+            fixed(row.get("ratio")),
         ]
         for row in summary.get("rows") or []
     ]
-    columns = ["size", "people", "parameters", "bits stored", "of all there is", "bits a parameter"]
+    columns = ["size", "people", "parameters", "bits stored", "of all there is", "bits a parameter", "R"]
     exposures = ", ".join(map(str, distinct(row["exposures"] for row in summary.get("rows") or [])))
     return [Table(columns, cells, f"{_TITLE}, after {exposures} exposures", numbers_from=1)] if cells else []
 
@@ -254,7 +255,8 @@ def _checks(runs: Sequence[RunData]) -> Section:
     rows = [row for row in _rows(runs) if row.get("ratio") is not None and row.get("ratio_most")]
     if not rows:
         return Section("The paper's checks", [])
-    free = [row["ratio"] / row["ratio_most"] for row in rows if row["ratio_most"] <= FILLED]
+    plain = [row for row in rows if row.get("numbers") == "float32" and row.get("mixture") == "alone"]
+    free = [row["ratio"] / row["ratio_most"] for row in plain if row["ratio_most"] <= FILLED]
     filled = f"{min(free):.2f} to {max(free):.2f} in {len(free)} models" if free else "no such model"
     cells = [
         [f"R is about Rmax where Rmax is at most {FILLED}", f"R / Rmax: {filled}"],
