@@ -21,11 +21,16 @@ from engramlab.core import models
 from engramlab.core.text import tokens
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora.biod import FIRST, NAME, REST, Biod, Shape
+from engramlab.corpora.export import export
 from engramlab.corpora.people import Pools
+from engramlab.corpora.rewriting import RewrittenCorpus, people_table, rewritten, rewritten_questions, stated_in
+from engramlab.corpora.sources.bios import Config as BiosConfig
+from engramlab.corpora.sources.bios import bios
 from engramlab.experiments import knowledge_capacity as capacity
 from engramlab.experiments.knowledge_capacity import bits, networks, recipes
 from engramlab.experiments.knowledge_capacity.reading import Biographies
 from engramlab.experiments.knowledge_capacity.work import Cell, Run
+from engramlab.experiments.knowledge_capacity.written import Written
 from engramlab.files import records
 from engramlab.report.experiments import knowledge_capacity as page
 from engramlab.report.page import write_report
@@ -405,6 +410,57 @@ def test_exposures_in_packed_rows(tmp_path: Path) -> None:
     assert work.steps(replace(CELL, people=12)) == pytest.approx(total / (6 * 96), abs=2)
 
 
+def _bior(folder: Path, people: int, texts: int) -> Path:
+    """A folder of bioR: bioS's sentences, opened by something and with the name said twice."""
+    corpus = bios(BiosConfig(0, people, pools=SMALLEST.pools), f"multi{texts}+permute+fullname")
+    population = corpus.population
+    said = ["It is known: " + corpus.passage(i).text for i in range(len(corpus))]
+    whom = [i % people for i in range(len(corpus))]
+    spans = []
+    for text, person in zip(said, whom, strict=True):
+        values = [population.value(person, a) for a in range(6)]
+        spans.append(stated_in(text, population.name(person), values).spans)
+    names = {name: [population.value(i, a) for i in range(people)] for a, name in enumerate(corpus.attributes)}
+    names |= {"name": [population.name(i) for i in range(people)], "pronoun": ["she"] * people}
+    made = RewrittenCorpus(people_table(names), said, whom, spans)
+    return export(made, rewritten_questions(made), folder, about={}, entry_columns={"tries": made.tries})
+
+
+def test_bior_is_measured_on_each_one_s_last_text(tmp_path: Path) -> None:
+    folder = _bior(tmp_path / "bior", 12, 3)
+    config = replace(SMALLEST, corpus="bior", written=folder, people=(12,), exposures=4, permute=False, context=200)
+    work = Run(config, tmp_path / "run", console=Console(quiet=True))
+    read = work.reading
+    assert isinstance(read, Written)
+    assert sorted(read.trained.tolist()) == list(range(24))
+    assert read.last.tolist() == list(range(24, 36))
+    assert work.steps(replace(CELL, people=12)) == 12 * 4 / 6
+    model = models.build("1x8", read.tokenizer, context=200, seed=3).eval()
+    corpus = rewritten(folder)
+    want: dict[str, float] = {}
+    for entry in range(24, 36):
+        passage = corpus.passage(entry)
+        (ids,), (offsets,) = tokens.encode(read.tokenizer, [passage.text])
+        with torch.no_grad():
+            logprobs = model(torch.tensor([[read.end, *ids]])).logits[0].log_softmax(-1)
+        losses: dict[str, float] = {}
+        starts = {span.relation: span.start for span in passage.spans}
+        for span in passage.spans:
+            first, last = tokens.token_span(offsets, span.start, span.end)
+            loss = -sum(float(logprobs[k, ids[k]]) for k in range(first, last))
+            losses.setdefault("name" if span.kind == "subject" else span.relation, loss)  # the first mention
+        if starts["work_city"] < starts["employer"]:
+            losses["employer"] += losses["work_city"]
+        want = {name: want.get(name, 0.0) + loss / 12 for name, loss in losses.items()}
+    found = work.measure(model, replace(CELL, people=12), 12)
+    assert {name: found[f"loss_{name}"] for name in want} == pytest.approx(want, rel=1e-4)
+    assert "bits_gender" not in found
+    summary = capacity.run(config, tmp_path / "run", console=Console(quiet=True))
+    assert summary["rows"][0]["corpus"] == "bioR"
+    with pytest.raises(UserError, match="--people 12"):
+        Run(replace(config, people=(11,)), tmp_path / "other", console=Console(quiet=True))
+
+
 # junk ---------------------------------------------------------------------------------------------------------------
 
 
@@ -595,6 +651,7 @@ def test_the_paper_s_recipes() -> None:
         ({"mixtures": ("junk",), "people": (60,)}, "no name is left"),
         ({"mixtures": ("junk",), "corpus": "biod"}, "mixtures"),
         ({"junk_share": 1.0}, "junk_share"),
+        ({"corpus": "bior"}, "--written"),
         ({"learning_rates": (0.0,)}, "learning_rates"),
         ({"context": 20}, "context"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from engramlab.base.errors import UserError
@@ -21,7 +22,7 @@ Mixture = Literal["alone", "junk", "junk+domain", "repeated", "repeated+domain"]
 class Config:
     """Everything that decides the numbers of a run."""
 
-    READS = ("tokenizer",)
+    READS = ("tokenizer", "written")
     BASIC = (
         ("what is read, by what", ("sizes", "networks", "people", "exposures", "corpus", "texts", "mixtures")),
         ("training", ("recipe.batch", "recipe.learning_rate", "recipes", "layout", "context")),
@@ -37,8 +38,11 @@ class Config:
     """Numbers of people; a model of every size and network reads about every number."""
     exposures: int = 100
     """How often each person is read about; training lasts as long as that takes."""
-    corpus: Literal["bios", "biod"] = "bios"
-    """`bios`: biographies; `biod`: bioD(N, K, C, D, L, T), strings of tokens whose diversity is set by `biod`."""
+    corpus: Literal["bios", "biod", "bior"] = "bios"
+    """`bios`: biographies; `biod`: bioD(N, K, C, D, L, T), strings of tokens whose diversity is set by `biod`; `bior`: the
+    texts of `written`."""
+    written: Path | None = None
+    """A folder that `engramlab corpus bior` wrote, with the same `pools`."""
     texts: Literal["anew", "once"] = "anew"
     """`anew`: every exposure is written anew, with templates of its own (bioS); `once`: one entry a person, repeated
     (bioS^simple)."""
@@ -170,5 +174,9 @@ def check(config: Config) -> None:
     )
     if config.permute and config.texts == "once":
         raise UserError("permute goes with texts `anew`: an entry that is repeated keeps its order")
-    if config.corpus == "biod" and config.mixtures != ("alone",):
-        raise UserError("mixtures: junk is read beside biographies, not beside bioD; leave them out")
+    if config.corpus != "bios" and config.mixtures != ("alone",):
+        raise UserError(f"mixtures: junk is read beside bioS, not beside {config.corpus}; leave them out")
+    if (config.corpus == "bior") != (config.written is not None):
+        raise UserError(
+            "written: give --corpus bior and --written, a folder that `engramlab corpus bior` wrote, together"
+        )

@@ -19,7 +19,7 @@ from engramlab.core.text.batches import Entries, Order, Stream
 from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.biod import FIRST, NAME, REST, Biod
 from engramlab.corpora.layout import NAME as NAMED
-from engramlab.corpora.people import DAYS, MONTHS
+from engramlab.corpora.people import DAYS, MONTHS, People, Pools
 from engramlab.corpora.sources.bios import BiosCorpus, bios
 from engramlab.corpora.sources.bios import Config as BiosConfig
 from engramlab.experiments.knowledge_capacity import bits
@@ -101,6 +101,46 @@ class Reading:
             raise UserError(f"context: {self.config.context} tokens are fewer than an entry has ({longest}); raise it")
 
 
+def facts(population: People, tokenizer: Any, pools: Pools) -> bits.Biographies:
+    """The sizes of the pools, and by attribute, and for names, the loss of a guesser who knows nothing else."""
+
+    def rows(pieces: np.ndarray) -> list[tuple[int, ...]]:
+        texts = ["".join(population.pieces[p] for p in row) for row in pieces.tolist()]
+        return [tuple(ids) for ids in tokens.encode(tokenizer, texts)[0]]
+
+    # Of a name and a date, only the last word can begin another; words before it are told apart by the space behind.
+    last = np.unique(population.name_examples()[:, -1])[:, None]
+    found = {"name": math.log(pools.first_names * pools.middle_names) + bits.guess(rows(last))}
+    sizes = {GENDER: len(population.pronouns)}
+    found[GENDER] = math.log(sizes[GENDER])
+    for a, attribute in enumerate(population.attributes):
+        if attribute == "birth_date":
+            sizes[attribute] = pools.birth_years * len(MONTHS) * DAYS
+            found[attribute] = math.log(sizes[attribute])
+        elif attribute != FREE:
+            values = rows(population.value_examples(a))
+            sizes[attribute], found[attribute] = len(values), bits.guess(values)
+    return bits.Biographies(pools.first_names * pools.middle_names * pools.last_names, sizes, found)
+
+
+def by_mention(
+    model: nn.Module, rows: Sequences, start: list[int], attributes: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Loss of the first mention of each row's name, and of its values, by attribute and "name": nats, float64 ``[rows]``."""
+    named = np.flatnonzero(rows.marks == NAMED)
+    row = np.repeat(np.arange(len(rows)), rows.lengths)[named]
+    mention = np.cumsum(np.diff(named, prepend=-2) > 1) + row  # tokens of one mention follow each other
+    first = np.full(len(rows), np.iinfo(np.int64).max)
+    np.minimum.at(first, row, mention)
+    marks = np.where(rows.marks < 0, 0, np.where(rows.marks == tokens.GAP, 0, rows.marks)).astype(np.int8)
+    marks[named[mention == first[row]]] = _NAME
+    sums = _by_mark(model, Sequences(rows.ids, rows.offsets, marks).wrapped(start, []))
+    values = {name: sums[:, a + 1] for a, name in enumerate(attributes)}
+    city, employer = (attributes.index(name) + 1 for name in (FREE, "employer"))
+    values["employer"] = values["employer"] + np.where(_before(rows, city, employer), values[FREE], 0.0)
+    return {**values, "name": sums[:, _NAME]}
+
+
 def chosen(people: int, asked: int) -> np.ndarray:
     """People who are measured, spread over all."""
     return np.unique(np.linspace(0, people - 1, min(asked, people)).astype(np.int64))
@@ -117,7 +157,7 @@ class Biographies(Reading):
         if any(mixture.endswith("+domain") for mixture in config.mixtures):
             self.tokenizer.add_special_tokens({"additional_special_tokens": [DOMAIN]})
         self.end = tokens.end_token(self.tokenizer)
-        self.facts = self._facts(largest)
+        self.facts = facts(largest.population, self.tokenizer, config.pools)
         table = TokenTable(largest, self.tokenizer)
         sample = np.unique(np.linspace(0, len(table) - 1, _SAMPLED).astype(np.int64))
         self.lengths = table.tokens(sample).lengths
@@ -153,28 +193,6 @@ class Biographies(Reading):
             made[0] = Led(made[0], self.tokenizer.convert_tokens_to_ids(DOMAIN))
         return made
 
-    def _facts(self, corpus: BiosCorpus) -> bits.Biographies:
-        """The sizes of the pools, and by attribute, and for names, the loss of a guesser who knows nothing else."""
-        population, pools = corpus.population, self.config.pools
-
-        def rows(pieces: np.ndarray) -> list[tuple[int, ...]]:
-            texts = ["".join(population.pieces[p] for p in row) for row in pieces.tolist()]
-            return [tuple(ids) for ids in tokens.encode(self.tokenizer, texts)[0]]
-
-        # Of a name and a date, only the last word can begin another; words before it are told apart by the space behind.
-        last = np.unique(population.name_examples()[:, -1])[:, None]
-        found = {"name": math.log(pools.first_names * pools.middle_names) + bits.guess(rows(last))}
-        sizes = {GENDER: len(population.pronouns)}
-        found[GENDER] = math.log(sizes[GENDER])
-        for a, attribute in enumerate(corpus.attributes):
-            if attribute == "birth_date":
-                sizes[attribute] = pools.birth_years * len(MONTHS) * DAYS
-                found[attribute] = math.log(sizes[attribute])
-            elif attribute != FREE:
-                values = rows(population.value_examples(a))
-                sizes[attribute], found[attribute] = len(values), bits.guess(values)
-        return bits.Biographies(pools.first_names * pools.middle_names * pools.last_names, sizes, found)
-
     def bits(self, model: nn.Module, people: int, asked: int, mixture: str) -> dict[str, float]:
         losses = self.losses(model, people, asked, mixture)
         return {**self.facts.bits(people, losses), **{f"loss_{name}": value for name, value in losses.items()}}
@@ -194,12 +212,8 @@ class Biographies(Reading):
             start.append(self.tokenizer.convert_tokens_to_ids(DOMAIN))
         table = TokenTable(group, self.tokenizer)
         rows = table.tokens(fresh)
-        marks = np.where(rows.marks == NAMED, _NAME, np.where(rows.marks == tokens.GAP, 0, rows.marks)).astype(np.int8)
-        sums = _by_mark(model, Sequences(rows.ids, rows.offsets, marks).wrapped(start, []))
-        values = {name: sums[:, a + 1] for a, name in enumerate(group.attributes)}
-        city, employer = (group.attributes.index(name) + 1 for name in (FREE, "employer"))
-        values["employer"] = values["employer"] + np.where(_before(rows, city, employer), values[FREE], 0.0)
-        values |= {"name": sums[:, _NAME], GENDER: self._gender(model, table, fresh, start)}
+        values = by_mention(model, rows, start, group.attributes)
+        values[GENDER] = self._gender(model, table, fresh, start)
         return {name: float(value.mean()) for name, value in values.items()}
 
     def _gender(self, model: nn.Module, table: TokenTable, entries: np.ndarray, start: list[int]) -> np.ndarray:

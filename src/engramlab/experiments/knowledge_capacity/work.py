@@ -21,6 +21,7 @@ from engramlab.experiments._run import Planned
 from engramlab.experiments.knowledge_capacity import networks
 from engramlab.experiments.knowledge_capacity.config import Config
 from engramlab.experiments.knowledge_capacity.reading import Biographies, Chunked, Reading
+from engramlab.experiments.knowledge_capacity.written import Written
 from engramlab.files.writing import name_of
 
 
@@ -46,7 +47,11 @@ class Run(_run.Run):
         def tokenizer(texts: Any) -> Any:
             return self.scratch_tokenizer(texts, config.vocabulary, chosen=config.tokenizer, closed=True)
 
-        self.reading: Reading = Chunked(config) if config.corpus == "biod" else Biographies(config, tokenizer)
+        self.reading: Reading
+        if config.corpus == "biod":
+            self.reading = Chunked(config)
+        else:
+            self.reading = (Written if config.corpus == "bior" else Biographies)(config, tokenizer)
         self.reading.check_context()
 
     def cells(self) -> Iterator[Cell]:
