@@ -24,8 +24,8 @@ class Config:
 
     READS = ("tokenizer", "written")
     BASIC = (
-        ("what is read, by what", ("sizes", "networks", "people", "exposures", "corpus", "texts", "mixtures")),
-        ("training", ("recipe.batch", "recipe.learning_rate", "recipes", "layout", "context")),
+        ("what is read, by what", ("sizes", "networks", "people", "exposures", "corpus", "mixtures")),
+        ("training", ("recipe.batch", "recipe.learning_rate", "context")),
         ("numbers", ("seed", "quantised", "precision")),
     )
 
