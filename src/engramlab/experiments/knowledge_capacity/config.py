@@ -115,7 +115,7 @@ TINY = Config(
 _ONE = replace(TINY, sizes=("2x16",), people=(500,))
 PRESETS = {
     "tiny": TINY,
-    "tiny-permuted": replace(_ONE, people=(250, 500), permute=True),
+    "tiny-permuted": replace(_ONE, people=(250, 500, 1000), permute=True, recipe=replace(TINY.recipe, batch=12)),
     "tiny-simple": replace(_ONE, people=(250, 500, 1000), texts="once"),
     "tiny-1000": replace(_ONE, people=(100, 200), exposures=1000, quantised=(8, 4)),
     "tiny-networks": replace(
