@@ -84,7 +84,7 @@ def _least(table: blocks.Table, column: int) -> int:
 
 
 def _drawn(table: blocks.Table) -> Table:
-    """A table whose columns of words may fold at spaces and whose numbers never do."""
+    """A table whose columns fold at spaces; numbers, for which there is always room, never do."""
     drawn = Table(
         title=table.caption,
         title_justify="left",
@@ -99,7 +99,6 @@ def _drawn(table: blocks.Table) -> Table:
             Text(column),
             justify="left" if words else "right",
             overflow="fold",
-            no_wrap=not words,
             min_width=_least(table, index),
         )
     for row in table.rows:

@@ -4,8 +4,8 @@
     engramlab run knowledge-capacity --sizes 1x32 2x64 --people 1000 2000 5000 --exposures 100 --out runs/capacity
 
 A model of every size (and network, mixture, learning rate) is trained from scratch on the biographies of every number of
-people, with a fixed number of exposures of each person; the bits it stores are bounded from below by its losses on names and values
-(``bits.py`` has the definitions). A preset for each of the paper's comparisons is a tiny one: tiny-1000, tiny-junk, ...
+people, with a fixed number of exposures of each person; the bits it stores are bounded from below by its losses on names and
+values (``bits.py`` has the definitions). A preset for each of the paper's comparisons is a tiny one: tiny-1000, tiny-junk, ...
 Source: Physics of Language Models, Part 3.3 (arXiv 2404.05405): 2 bits a parameter after 1000 exposures, 1 after 100.
 """
 

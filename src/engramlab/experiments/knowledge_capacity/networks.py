@@ -82,16 +82,15 @@ def change(model: nn.Module, network: Network, seed: int) -> nn.Module:
     """
     if not network.kind and network.mlp == 1:
         return model
-    spread = float(getattr(model.config, "initializer_range", 0.02))  # type: ignore[arg-type]
+    spread = float(getattr(model.config, "initializer_range", 0.02))
     with torch.random.fork_rng(devices=[]), torch.device("meta" if _bare(model) else "cpu"):
         torch.default_generator.manual_seed(seed)
         for layer in model.get_submodule(models.module_paths(model).layers).children():
-            old: nn.Module = layer.mlp
             if not network.mlp:
                 layer.mlp = Nothing()
                 layer.post_attention_layernorm = nn.Identity()
                 continue
-            matrices = [m for m in old.modules() if isinstance(m, nn.Linear)]
+            matrices = [m for m in layer.get_submodule("mlp").modules() if isinstance(m, nn.Linear)]
             own = len(matrices) == 3
             gated = network.kind == "gated" or (own and network.kind != "plain")
             width = matrices[0].in_features
