@@ -30,6 +30,7 @@ from storage_tables import (
     sixteen,
     swept,
 )
+from storage_tables import asked, before_attributes, capacity, capacity_terms, closer, extraction, sixteen
 
 ROOT = HERE.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -60,6 +61,9 @@ TABLES = {
     "gbert mixed": lambda: if_kept(swept, "sweep-gbert-mixed"),
     "gbert probing": lambda: if_kept(probed, "probing-gbert"),
     "capacity": lambda: capacity("capacity"),
+    "capacity": lambda: capacity("capacity", "capacity-permuted", "capacity-simple", "capacity-1000", "capacity-depth"),
+    "capacity kinds": lambda: capacity("capacity-networks", "capacity-quantised", "capacity-junk"),
+    "capacity bioD": lambda: capacity_terms("capacity-biod"),
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
     "cloze": cloze,

@@ -75,3 +75,14 @@ def test_a_table_too_wide_is_several() -> None:
 
 def test_absurd_numbers_are_bounds() -> None:
     assert [big(value, 1e6) for value in (5.6e28, 111, "infinite", None)] == ["> 10⁶", "111", "∞", "–"]
+
+
+def test_the_heads_of_numbers_fold_before_they_are_cut() -> None:
+    rows = [{"size": "1x8", "arm": f"llama+untied+plain, {k}", "people": 10, "parameters": 9} for k in ("int4", "int8")]
+    more = {"bits": 4.0, "share": 0.5, "bits_per_parameter": 0.25, "exposures": 100, "body": 5, "possible_bits": 8.0}
+    more |= {"possible_per_parameter": 0.5, "bits_per_body_parameter": 0.8, "loss_name": 1.0}
+    found = {"experiment": "knowledge-capacity", "rows": [row | more for row in rows]}
+    for width in range(50, 100, 2):
+        narrow = printed(found, width).split()
+        for word in ("parameters", "stored", "parameter", "0.250"):
+            assert word in narrow, width

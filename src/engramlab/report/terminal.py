@@ -38,7 +38,7 @@ def print_tables(tables: Sequence[blocks.Table], console: Console) -> None:
     """Prints tables, in parts where the console is narrower than they are."""
     for table in tables:
         for part in fitted(table, console.width):
-            console.print(_drawn(part))
+            console.print(_drawn(part, console.width))
 
 
 def fitted(table: blocks.Table, width: int) -> list[blocks.Table]:
@@ -83,8 +83,8 @@ def _least(table: blocks.Table, column: int) -> int:
     return max([head, *(cell_len(word) for line in lines for word in line.split())])
 
 
-def _drawn(table: blocks.Table) -> Table:
-    """A table whose columns of words may fold at spaces and whose numbers never do."""
+def _drawn(table: blocks.Table, width: int) -> Table:
+    """A table whose columns fold at spaces; numbers, for which there is always room, never do."""
     drawn = Table(
         title=table.caption,
         title_justify="left",
@@ -93,14 +93,19 @@ def _drawn(table: blocks.Table) -> Table:
         pad_edge=False,
         collapse_padding=True,
     )
+    # Left to itself rich takes room from the widest column, however little it can do with, and then cuts the last ones off.
+    least = [_least(table, k) for k in range(len(table.columns))]
+    room = width - sum(least) - 2 * len(least)
     for index, column in enumerate(table.columns):
+        lines = [line for cell in [column, *(row[index] for row in table.rows)] for line in str(cell).split("\n")]
+        more = min(max(map(cell_len, lines)) - least[index], max(0, room))
+        room -= more
         words = not table.numeric(index)
         drawn.add_column(
             Text(column),
             justify="left" if words else "right",
             overflow="fold",
-            no_wrap=not words,
-            min_width=_least(table, index),
+            width=least[index] + more,
         )
     for row in table.rows:
         drawn.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))

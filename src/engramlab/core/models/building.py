@@ -20,6 +20,7 @@ def build(
     dropout: float = 0.0,
     seed: int = 0,
     masked: bool = False,
+    tied: bool = True,
 ) -> nn.Module:
     """A randomly initialised LM of a named size, in float32 on the CPU.
 
@@ -31,6 +32,7 @@ def build(
         dropout: on embeddings, attention and residual branches while training (GPT-2 used 0.1).
         seed: of the initial weights; the global generator is left as it was.
         masked: a masked LM (GBERT): the same network and weights with full attention; the tokenizer must have a mask token.
+        tied: the matrix that gives the logits is the token embedding.
 
     Raises:
         UserError: unknown size or family.
@@ -44,7 +46,7 @@ def build(
         "num_hidden_layers": form.layers,
         "num_attention_heads": form.heads,
         "max_position_embeddings": context,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": tied,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,

@@ -3,8 +3,9 @@
     engramlab run knowledge-capacity --preset tiny --out runs/capacity
     engramlab run knowledge-capacity --sizes 1x32 2x64 --people 1000 2000 5000 --exposures 100 --out runs/capacity
 
-A model of every size is trained from scratch on the biographies of every number of people, with a fixed number of exposures
-of each person; the bits it stores are bounded from below by its losses on names and values (``bits.py`` has the definitions).
+A model of every size (and network, mixture, learning rate) is trained from scratch on the biographies of every number of
+people, with a fixed number of exposures of each person; the bits it stores are bounded from below by its losses on names and
+values (``bits.py`` has the definitions). A preset for each of the paper's comparisons is a tiny one: tiny-1000, tiny-junk, ...
 Source: Physics of Language Models, Part 3.3 (arXiv 2404.05405): 2 bits a parameter after 1000 exposures, 1 after 100.
 """
 
@@ -29,9 +30,9 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
 
     check(config)
     run = Run(config, out, preset=preset, console=console)
-    run.stages = [run.planned(size, people) for size in config.sizes for people in config.people]
+    run.stages = [run.planned(cell) for cell in run.cells()]
     with run:
-        parts = [run.part(size, people) for size in config.sizes for people in config.people]
+        parts = [run.part(cell) for cell in run.cells()]
         training = [stage for _, stage in parts]
         seconds = sum(stage["seconds"] for stage in training)
-        return run.finish(seconds=seconds, rows=[row for row, _ in parts], training=training)
+        return run.finish(seconds=seconds, rows=[row for rows, _ in parts for row in rows], training=training)

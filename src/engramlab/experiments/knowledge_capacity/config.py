@@ -2,54 +2,88 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from engramlab.base.errors import UserError
-from engramlab.base.options import at_least, check_rules, once
+from engramlab.base.options import at_least, between, check_rules, once
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe
+from engramlab.corpora.biod import Shape
 from engramlab.corpora.people import Pools
 from engramlab.corpora.variants import MAX_ENTRIES
+from engramlab.experiments.knowledge_capacity import networks, recipes
+
+Mixture = Literal["alone", "junk", "junk+domain", "repeated", "repeated+domain"]
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything that decides the numbers of a run."""
 
+    READS = ("tokenizer", "written")
     BASIC = (
-        ("what is read, by what", ("sizes", "people", "exposures", "texts")),
-        ("training", ("recipe.batch", "recipe.learning_rate", "layout", "context")),
-        ("numbers", ("seed", "precision")),
+        ("what is read, by what", ("sizes", "networks", "people", "exposures", "corpus", "mixtures")),
+        ("training", ("recipe.batch", "recipe.learning_rate", "context")),
+        ("numbers", ("seed", "quantised", "precision")),
     )
 
     sizes: tuple[str, ...] = ("1x8", "1x16", "1x32")
     """Sizes of the models: LAYERSxWIDTH, or a name (see `engramlab models`)."""
+    networks: tuple[str, ...] = ()
+    """What a model of every size is made as: FAMILY[+untied][+gated|+plain][+mlp1/4|+nomlp], such as gpt-neox, llama+untied,
+    gpt-neox+nomlp; none for `family` as it is."""
     people: tuple[int, ...] = (200, 400, 800, 1600)
-    """Numbers of bioS people; a model of every size reads about every number."""
+    """Numbers of people; a model of every size and network reads about every number."""
     exposures: int = 100
     """How often each person is read about; training lasts as long as that takes."""
+    corpus: Literal["bios", "biod", "bior"] = "bios"
+    """`bios`: biographies; `biod`: bioD(N, K, C, D, L, T), strings of tokens whose diversity is set by `biod`; `bior`: the
+    texts of `written`."""
+    written: Path | None = None
+    """A folder that `engramlab corpus bior` wrote, with the same `pools`."""
     texts: Literal["anew", "once"] = "anew"
-    """`anew`: every exposure is written anew, with templates of its own; `once`: one entry a person, repeated."""
+    """`anew`: every exposure is written anew, with templates of its own (bioS); `once`: one entry a person, repeated
+    (bioS^simple)."""
     permute: bool = False
     """Shuffle the sentences of every exposure (with `anew`)."""
+    mixtures: tuple[Mixture, ...] = ("alone",)
+    """What is read beside the people: `junk`, people whom nothing else is read about; `repeated`, the same few people again
+    and again; with `+domain` a token stands before every entry that is no junk."""
+    junk_share: float = 7 / 8
+    """Share of the rows that are junk."""
+    junk_people: int = 1_000_000
+    """Most people whom junk is about; each is read about once, while they and their names last."""
+    repeated_people: int = 50
+    """People whom repeated junk is about."""
     seed: int = 0
     """Of the people, the entries, their order and the initial weights."""
 
     pools: Pools = field(default_factory=Pools)
     """How much of each pool of names and values is used."""
+    biod: Shape = field(default_factory=Shape)
+    """K, C, D, L, T and the names of bioD."""
     first_templates: int | None = None
     """Only the first so many templates of each attribute; None for all."""
+    tokenizer: str = "compact"
+    """`compact`: one made for the texts; or a tokenizer's folder or hub id."""
     vocabulary: int = 16_384
-    """Largest size of the tokenizer, which is made for the texts; where every word fits, it has the words and nothing else."""
+    """Largest size of a compact tokenizer; where every word fits, it has the words and nothing else."""
     family: str = "gpt-neox"
-    """Architecture: gpt-neox (GPT-2 with rotary embedding), llama, ... (see `engramlab models`)."""
+    """Architecture where `networks` has none: gpt-neox (GPT-2 with rotary embedding), llama, ... (see `engramlab models`)."""
     context: int = 512
     """Tokens of a row in the packed layout, and the longest text a model can read."""
     layout: Literal["packed", "entries"] = "packed"
     """Rows of training texts: windows cut from the shuffled entries laid end to end, or one entry a row."""
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = field(default_factory=lambda: Recipe(eps=1e-8))
     """How to train; its `steps` follow from the exposures and are not used."""
+    recipes: Literal["given", "paper"] = "given"
+    """`paper`: weight decay, learning rate and batch follow from the number of people and the exposures, as in the paper."""
+    learning_rates: tuple[float, ...] = ()
+    """Train with each of these rates; none for the recipe's alone."""
+    quantised: tuple[Literal[2, 3, 4, 5, 6, 8], ...] = ()
+    """Measure again with matrices rounded to so many bits after training."""
     precision: Literal["no", "bf16"] = "no"
     """Mixed precision of the forward and backward passes."""
 
@@ -62,41 +96,87 @@ class Config:
     checkpoint_minutes: float = 2.0
     """Wall-clock minutes between checkpoints."""
 
+    def recipe_of(self, people: int, rate: float | None) -> Recipe:
+        """How a model is trained on so many people, but for its steps."""
+        recipe = self.recipe if self.recipes == "given" else recipes.of_people(self.recipe, people, self.exposures)
+        return recipe if rate is None else replace(recipe, learning_rate=rate)
 
+
+_POOLS = Pools(20, 20, 20, 50, 30, 30, 30, 30)
 TINY = Config(
-    pools=Pools(20, 20, 20, 50, 30, 30, 30, 30),
-    first_templates=1,
+    sizes=("2x8", "2x16"),
+    people=(250, 500, 1000),
+    pools=_POOLS,
+    first_templates=2,
     context=96,
     layout="entries",
-    recipe=Recipe(batch=24, learning_rate=1e-2, weight_decay=0.01, beta2=0.98, warmup=50),
+    recipe=Recipe(batch=24, learning_rate=1e-2, weight_decay=0.01, beta2=0.98, eps=1e-8, warmup=50),
 )
-PAPER = Config(
-    sizes=("2x128", "2x256", "4x256", "4x512", "8x512", "12x768"),
-    people=(10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000),
-    exposures=1000,
-    permute=True,
-    recipe=Recipe(batch=192, learning_rate=1e-3, weight_decay=0.01, eps=1e-6, warmup=1000),
-    precision="bf16",
-    evaluations=20,
-    evaluated_people=2_000,
-    checkpoint_minutes=10,
-)
-PRESETS = {"tiny": TINY, "paper": PAPER}
+_ONE = replace(TINY, sizes=("2x16",), people=(500,))
+PRESETS = {
+    "tiny": TINY,
+    "tiny-permuted": replace(_ONE, people=(250, 500, 1000), permute=True, recipe=replace(TINY.recipe, batch=12)),
+    "tiny-simple": replace(_ONE, people=(250, 500, 1000), texts="once"),
+    "tiny-1000": replace(_ONE, people=(100, 200), exposures=1000, quantised=(8, 4)),
+    "tiny-networks": replace(
+        _ONE,
+        networks=(
+            *("gpt-neox", "gpt-neox+untied", "gpt-neox+gated", "gpt-neox+mlp1/4", "gpt-neox+nomlp"),
+            *("llama+untied", "llama+untied+plain"),
+        ),
+    ),
+    "tiny-quantised": replace(_ONE, people=(250, 500), quantised=(8, 4)),
+    "tiny-depth": replace(_ONE, sizes=("1x24", "2x16", "4x8")),
+    "tiny-junk": replace(
+        _ONE,
+        people=(200,),
+        pools=replace(_POOLS, first_names=60, middle_names=60, last_names=60),
+        mixtures=("alone", "junk", "junk+domain", "repeated", "repeated+domain"),
+    ),
+    "tiny-biod": replace(_ONE, people=(100, 200, 400), exposures=400, corpus="biod"),
+    "paper": Config(
+        sizes=("2x128", "2x256", "4x256", "4x512", "8x512", "12x768"),
+        people=(10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000),
+        exposures=1000,
+        permute=True,
+        recipe=Recipe(eps=1e-8, warmup=1000),
+        recipes="paper",
+        precision="bf16",
+        evaluations=20,
+        evaluated_people=2_000,
+        checkpoint_minutes=10,
+    ),
+}
 
 
 def check(config: Config) -> None:
     """Raises UserError for options that cannot work."""
-    for name in ("sizes", "people"):
-        values = getattr(config, name)
-        if not values:
+    for name in ("sizes", "people", "mixtures"):
+        if not getattr(config, name):
             raise UserError(f"{name}: name at least one")
-        once(name, values)
-    models.family(config.family)
+    for name in ("sizes", "people", "mixtures", "networks", "learning_rates", "quantised"):
+        once(name, getattr(config, name))
+    for network in config.networks or (config.family,):
+        networks.parse(network)
     for size in config.sizes:
         models.shape(size)
-    at_least(config, 1, "exposures", "measured_people", "evaluated_people")
+    at_least(config, 1, "exposures", "measured_people", "evaluated_people", "junk_people", "repeated_people")
     at_least(config, 0, "evaluations")
-    most = ("exposures", config.exposures <= MAX_ENTRIES, f"at most {MAX_ENTRIES}")
-    check_rules(config, [most, ("people", min(config.people) >= 1, "at least 1 each")])
+    between(config, "junk_share")
+    most = ("exposures", config.exposures < MAX_ENTRIES, f"below {MAX_ENTRIES}")
+    check_rules(
+        config,
+        [
+            most,
+            ("people", min(config.people) >= 1, "at least 1 each"),
+            ("learning_rates", all(rate > 0 for rate in config.learning_rates), "above 0 each"),
+        ],
+    )
     if config.permute and config.texts == "once":
         raise UserError("permute goes with texts `anew`: an entry that is repeated keeps its order")
+    if config.corpus != "bios" and config.mixtures != ("alone",):
+        raise UserError(f"mixtures: junk is read beside bioS, not beside {config.corpus}; leave them out")
+    if (config.corpus == "bior") != (config.written is not None):
+        raise UserError(
+            "written: give --corpus bior and --written, a folder that `engramlab corpus bior` wrote, together"
+        )

@@ -1,139 +1,133 @@
-"""Trains a model of every size on every number of people, and measures its losses on names and values."""
+"""Trains a model of every kind on every number of people, and measures its losses on names and values."""
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as random_key
 from engramlab.base.terminal import Console
 from engramlab.core import models
-from engramlab.core.text import batches, tokens
-from engramlab.core.text.assembly import TokenTable
 from engramlab.core.training.loop import TrainState
 from engramlab.core.training.stage import Stage, evaluation_steps, finished
-from engramlab.corpora.layout import NAME
-from engramlab.corpora.people import DAYS, MONTHS
-from engramlab.corpora.sources.bios import BiosCorpus, bios
-from engramlab.corpora.sources.bios import Config as BiosConfig
 from engramlab.experiments import _run
 from engramlab.experiments._run import Planned
-from engramlab.experiments.knowledge_capacity import bits
+from engramlab.experiments.knowledge_capacity import networks
 from engramlab.experiments.knowledge_capacity.config import Config
-from engramlab.measuring import scoring
+from engramlab.experiments.knowledge_capacity.reading import Biographies, Chunked, Reading
+from engramlab.experiments.knowledge_capacity.written import Written
+from engramlab.files.writing import name_of
 
-_NAME = 120  # the mark of a name's tokens where they are scored; attributes have 1 to 6
-_SAMPLED = 4096  # entries whose lengths stand for all
-FREE = "work_city"  # what follows from another value carries no bits
+
+@dataclass(frozen=True)
+class Cell:
+    """One model: its network, size, people, what is read beside them, and a learning rate if not the recipe's."""
+
+    network: str
+    size: str
+    people: int
+    mixture: str = "alone"
+    rate: float | None = None
 
 
 class Run(_run.Run):
-    """What the parts of one run share: the tokenizer and what a guesser would lose."""
+    """What the models of one run share: what they read."""
 
     config: Config
 
     def __init__(self, config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> None:
         super().__init__("knowledge-capacity", config, out, preset=preset, console=console)
-        # The pieces of a corpus do not depend on how many people it has: one tokenizer serves all.
-        largest = self.corpus(max(config.people), self._variant())
-        self.tokenizer = self.scratch_tokenizer(lambda: _shown(largest), config.vocabulary, closed=True)
-        self.end = tokens.end_token(self.tokenizer)
-        self.guesses = self._guesses(largest)
-        table = TokenTable(largest, self.tokenizer)
-        sample = np.unique(np.linspace(0, len(table) - 1, _SAMPLED).astype(np.int64))
-        self.lengths = table.tokens(sample).lengths
-        if int(self.lengths.max()) + 2 > config.context:
-            raise UserError(
-                f"context: {config.context} tokens are fewer than an entry has ({int(self.lengths.max()) + 2}); raise it"
-            )
 
-    def _variant(self, order: bool = True) -> str:
-        if self.config.texts == "once":
-            return "single"
-        return f"multi{self.config.exposures}" + ("+permute" if self.config.permute and order else "")
+        def tokenizer(texts: Any) -> Any:
+            return self.scratch_tokenizer(texts, config.vocabulary, chosen=config.tokenizer, closed=True)
 
-    def corpus(self, people: int, variant: str) -> BiosCorpus:
-        """Entries about so many people; the people are the same in every variant."""
+        self.reading: Reading
+        if config.corpus == "biod":
+            self.reading = Chunked(config)
+        else:
+            self.reading = (Written if config.corpus == "bior" else Biographies)(config, tokenizer)
+        self.reading.check_context()
+
+    def cells(self) -> Iterator[Cell]:
+        """Every model there is to be."""
         config = self.config
-        made = BiosConfig(config.seed, people, pools=config.pools, first_templates=config.first_templates)
-        return bios(made, variant)
+        for found in product(
+            config.networks or (config.family,),
+            config.sizes,
+            config.people,
+            config.mixtures,
+            config.learning_rates or (None,),
+        ):
+            yield Cell(*found)
 
-    def _guesses(self, corpus: BiosCorpus) -> dict[str, float]:
-        """By attribute, and for names, the loss of a guesser who knows nothing but the pools; nats a person."""
-        population, pools = corpus.population, self.config.pools
+    def arm(self, cell: Cell) -> str:
+        """What sets a model apart from others of its size and people."""
+        config = self.config
+        several = [
+            cell.network if len(config.networks) > 1 or cell.network != config.family else "",
+            cell.mixture if config.mixtures != ("alone",) else "",
+            f"rate {cell.rate:g}" if cell.rate is not None else "",
+        ]
+        return ", ".join(filter(None, several))
 
-        def rows(pieces: np.ndarray) -> list[tuple[int, ...]]:
-            texts = ["".join(population.pieces[p] for p in row) for row in pieces.tolist()]
-            return [tuple(ids) for ids in tokens.encode(self.tokenizer, texts)[0]]
+    def name(self, cell: Cell) -> str:
+        """Of the model's folder and its curve."""
+        arm = self.arm(cell)
+        return f"{cell.size}-{cell.people}people" + (f"-{name_of(arm)}" if arm else "")
 
-        # Of a name and a date, only the last word can begin another; words before it are told apart by the space behind.
-        last = np.unique(population.name_examples()[:, -1])[:, None]
-        found = {"name": math.log(pools.first_names * pools.middle_names) + bits.guess(rows(last))}
-        for a, attribute in enumerate(corpus.attributes):
-            if attribute == "birth_date":
-                found[attribute] = math.log(pools.birth_years * len(MONTHS) * DAYS)
-            elif attribute != FREE:
-                found[attribute] = bits.guess(rows(population.value_examples(a)))
-        return found
+    def model(self, cell: Cell) -> nn.Module:
+        """A model from scratch."""
+        network = networks.parse(cell.network)
+        made = self.fresh_model(
+            cell.size,
+            self.reading.tokenizer,
+            family=network.family,
+            context=self.config.context,
+            tied=network.tied,
+        )
+        return networks.change(made, network, random_key(self.config.seed, "mlp") >> 1)
 
-    def steps(self, people: int) -> int:
-        """Optimizer steps that read about each of so many people as often as asked."""
-        rows: float = people * self.config.exposures
-        if self.config.layout == "packed":
-            rows *= (float(self.lengths.mean()) + 1) / self.config.context
-        return max(1, math.ceil(rows / self.config.recipe.batch))
+    def steps(self, cell: Cell) -> int:
+        """Optimizer steps of a model's training."""
+        return self.reading.steps(cell.people, cell.mixture, self.config.recipe_of(cell.people, cell.rate).batch)
 
-    def planned(self, size: str, people: int) -> Planned:
+    def planned(self, cell: Cell) -> Planned:
         """The training of one model."""
-        config, form = self.config, models.shape(size)
-        length = config.context if config.layout == "packed" else float(self.lengths.mean())
+        config, form = self.config, models.shape(cell.size)
         return Planned(
-            f"{size}-{people}people",
-            self.steps(people),
-            config.recipe.batch,
-            length,
-            partial(self.fresh_model, size, self.tokenizer, family=config.family, context=config.context),
-            weight=form.width * (12 * form.layers * form.width + len(self.tokenizer)),
+            self.name(cell),
+            self.steps(cell),
+            config.recipe_of(cell.people, cell.rate).batch,
+            config.context if config.layout == "packed" else float(self.reading.lengths.mean()),
+            lambda: self.model(cell),
+            weight=form.width * (12 * form.layers * form.width + len(self.reading.tokenizer)),
         )
 
-    def part(self, size: str, people: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Trains one model, unless that is done, and returns its row and what its training cost."""
-        name = f"{size}-{people}people"
+    def part(self, cell: Cell) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Trains one model, unless that is done, and returns its rows and what its training cost."""
+        name = self.name(cell)
         folder = self.folder / name / "train"
-        record = finished(folder) or self._train(name, folder, size, people)
+        record = finished(folder) or self._train(name, folder, cell)
         stage = {"dataset": name, "stage": "train", **{k: record[k] for k in ("steps", "tokens", "loss", "seconds")}}
-        return {
-            "dataset": name,
-            "size": size,
-            "people": people,
-            "exposures": self.config.exposures,
-            **record["row"],
-        }, stage
+        about = {"dataset": name, "size": cell.size, "people": cell.people, "exposures": self.config.exposures}
+        # A run of before measured once, by another definition, and finishes with what it has.
+        return [{**about, **row} for row in record.get("rows", [record.get("row")])], stage
 
-    def _train(self, name: str, folder: Path, size: str, people: int) -> dict[str, Any]:
+    def _train(self, name: str, folder: Path, cell: Cell) -> dict[str, Any]:
         config, accelerator = self.config, self.accelerator
-        corpus = self.corpus(people, self._variant())
-        table = TokenTable(corpus, self.tokenizer)
-        order = batches.Order(
-            len(table),
-            random_key(config.seed, "entries"),
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-        )
-        stream = batches.laid_out(config.layout, table, order, start=[self.end], end=self.end, length=config.context)
-        model = self.fresh_model(size, self.tokenizer, family=config.family, context=config.context)
-        steps = self.steps(people)
+        people, steps = cell.people, self.steps(cell)
+        stream = self.reading.stream(people, cell.mixture, accelerator.process_index, accelerator.num_processes)
+        model = self.model(cell)
+        recipe = replace(config.recipe_of(people, cell.rate), steps=steps)
         with Stage(
             folder,
-            TrainState(model, replace(config.recipe, steps=steps), accelerator=accelerator),
+            TrainState(model, recipe, accelerator=accelerator),
             stream,
             label=name,
             minutes=config.checkpoint_minutes,
@@ -143,51 +137,51 @@ class Run(_run.Run):
             at = evaluation_steps(steps, config.evaluations)
             for step in stage:
                 if stage.main and step.number in at:
-                    stage.add([{"corpus": "bio", **self.measure(model, people, config.evaluated_people)}])
+                    stage.add([{"corpus": "bio", **self.measure(model, cell, config.evaluated_people)}])
             if stage.main:
-                stage.record["row"] = self.measure(model, people, config.measured_people)
+                about = {
+                    "corpus": self.reading.dataset,
+                    "network": cell.network,
+                    "mixture": cell.mixture,
+                    "batch": recipe.batch,
+                    "learning_rate": recipe.learning_rate,
+                    "weight_decay": recipe.weight_decay,
+                    "steps": steps,
+                }
+                stage.record["rows"] = [
+                    {**about, "arm": arm, "numbers": numbers, **self.measure(made, cell, config.measured_people)}
+                    for arm, numbers, made in self._precisions(cell, model)
+                ]
         return stage.record
 
-    def measure(self, model: nn.Module, people: int, asked: int) -> dict[str, Any]:
-        """Losses (nats a person) and bits, of names and attributes, and bits a parameter.
+    def _precisions(self, cell: Cell, model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
+        """The model as trained, and rounded: its arm, the kind of its numbers, itself."""
+        arm = self.arm(cell)
+        yield arm, "float32", model
+        for size in self.config.quantised:
+            label = f"int{size}"
+            yield ", ".join(filter(None, (arm, label))), label, networks.quantise(copy.deepcopy(model), size)
 
-        ``parameters`` counts all of the model's, the tied embedding once, as the paper does for its models, whose vocabulary
-        has only tokens that occur; ``body`` leaves the embedding out.
+    def measure(self, model: nn.Module, cell: Cell, asked: int) -> dict[str, Any]:
+        """Losses (nats) and bits, and bits a parameter.
+
+        ``parameters`` counts all of the model's, a tied embedding once, as the paper does for its models, whose vocabulary
+        has only tokens that occur; ``body`` leaves the embeddings out.
         """
-        losses = self.losses(model, people, asked)
-        found = bits.stored(people, self.guesses, losses)
-        most = sum(bits.possible(people, self.guesses).values())
-        total = sum(found.values())
+        found = self.reading.bits(model, cell.people, asked, cell.mixture)
         parameters = models.parameters(model)
-        body = parameters - model.get_input_embeddings().weight.numel()  # type: ignore[operator]
+        ends: tuple[Any, Any] = (model.get_input_embeddings(), model.get_output_embeddings())  # type: ignore[operator]
+        body = parameters - sum({id(p): p.numel() for end in ends for p in end.parameters()}.values())
         return {
             "parameters": parameters,
             "body": body,
-            "bits": total,
-            "possible_bits": most,
-            "share": total / most,
-            "bits_per_parameter": total / parameters,
-            "possible_per_parameter": most / parameters,
-            "bits_per_body_parameter": total / body,
-            **{f"bits_{name}": value for name, value in found.items()},
-            **{f"loss_{name}": value for name, value in losses.items()},
+            "share": found["bits"] / found["possible_bits"],
+            "bits_per_parameter": found["bits"] / parameters,
+            "possible_per_parameter": found["possible_bits"] / parameters,
+            "bits_per_body_parameter": found["bits"] / body,
+            "ratio": found["bits_paper"] / parameters,
+            "ratio_theorem": found["bits_theorem"] / parameters,
+            "ratio_unclamped": found["bits_unclamped"] / parameters,
+            "ratio_most": found["possible_paper"] / parameters,
+            **found,
         }
-
-    def losses(self, model: nn.Module, people: int, asked: int) -> dict[str, float]:
-        """Mean loss of a person's name at the opening of an entry, and of each value given all before it; nats a person."""
-        corpus = self.corpus(people, self._variant(order=False))
-        chosen = np.unique(np.linspace(0, people - 1, min(asked, people)).astype(np.int64))
-        rows = TokenTable(corpus, self.tokenizer).tokens(corpus.first_entry(chosen)).wrapped([self.end], [])
-        marks = np.where(rows.marks == NAME, _NAME, np.where(rows.marks == tokens.GAP, 0, rows.marks)).astype(np.int8)
-        scores = scoring.score(model, tokens.Sequences(rows.ids, rows.offsets, marks))
-        sums = np.bincount(scores.marks, -scores.logprobs.astype(np.float64), minlength=_NAME + 1) / len(chosen)
-        values = {name: float(sums[a + 1]) for a, name in enumerate(corpus.attributes)}
-        return {"name": float(sums[_NAME]), **values}
-
-
-def _shown(corpus: BiosCorpus) -> Iterator[str]:
-    """Texts that between them show every piece of the corpus that entries use."""
-    for group in corpus.groups:
-        for layout in group.contexts():
-            for row in layout.pieces.tolist():
-                yield "".join([corpus.pieces[p] for p in row])
