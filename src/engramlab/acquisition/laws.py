@@ -193,7 +193,13 @@ def law_of(curves: Curves, group: str, depth: str, reading: CurveOptions) -> Mea
 
 def _at(curves: Curves, rows: np.ndarray, states: np.ndarray) -> np.ndarray:
     """float64 ``[rows, states]``, between measured states by a straight line."""
-    return np.stack([np.interp(states, curves.steps, values) for values in curves.logprobs[rows]])
+    known = ~np.isnan(curves.logprobs[rows])
+    return np.stack(
+        [
+            np.interp(states, curves.steps[seen], values[seen])
+            for values, seen in zip(curves.logprobs[rows], known, strict=True)
+        ]
+    )
 
 
 def validate(laws: dict[tuple[str, str], MeasuredLaw], curves: Curves) -> list[dict[str, Any]]:

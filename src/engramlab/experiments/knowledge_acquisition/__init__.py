@@ -43,4 +43,4 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         run.begin()
         training = [row for part in parts for row in part.results()]
         unique = {(row["dataset"], row["stage"]): row for row in training}
-        return summarise(run.folder, config, run.parts, list(unique.values()), run.groups)
+        return summarise(run.folder, config, run.parts, list(unique.values()), run.groups, run.readings)
