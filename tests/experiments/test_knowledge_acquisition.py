@@ -97,7 +97,7 @@ def test_every_depth_and_state_is_measured_and_a_second_run_does_nothing(here: P
     once = next(r for r in summary["rows"] if r["group"] == "once")
     assert len(once["by_encounter"]) == 1
     assert once["r_squared"] is not None
-    assert (once["decay_constant"] is None) == once.get("poor_fit", False) == (once["r_squared"] < 0.65)
+    assert (once["decay_constant"] is None) == bool(once["poor_fit"]) == (once["r_squared"] < 0.65)
     never = next(r for r in summary["rows"] if r["group"] == "never")
     assert "decay_constant" not in never
     assert math.isfinite(never["effectivity"])
@@ -386,3 +386,78 @@ def test_the_tiny_preset_fits(tmp_path: Path) -> None:
     plan = next(iter(shared.plans.values()))
     assert max(len(plan.at(step)) for step in plan.steps) <= 8
     assert len({e.passage for e in plan.encounters}) == 120
+
+
+@pytest.mark.parametrize("name", ["claims", "sizes", "stages"])
+def test_presets_to_compare_fit(tmp_path: Path, name: str) -> None:
+    config = acquisition.PRESETS[name]
+    shared = Run(config, tmp_path / "run", console=_quiet())
+    for about in shared.parts:
+        plan = shared.plans[about.name]
+        assert max(len(plan.at(step)) for step in plan.steps) <= about.batch
+        assert about.after > config.reading.window
+    if name != "claims":
+        assert {mean_rate(config)} == {config.pretrain.rate(1200)} if name == "sizes" else mean_rate(config) > 0
+
+
+def _part_rows(queries: list[list[float]]) -> list[dict]:
+    """The rows of one group of hand-made curves, injected at states 0 and 5, with maxima in the two states behind."""
+    from engramlab.acquisition.curves import Curves
+    from engramlab.acquisition.schedule import Group
+    from engramlab.experiments.knowledge_acquisition.summary import _part_rows as rows_of
+
+    group = Group("duplicate", "duplicate", (0,), interval=5, times=2)
+    about = {"group": "duplicate", "depth": "semantic", "start": 0, "injections": [0, 5]}
+    values = np.array(queries)
+    curves = Curves(
+        np.arange(values.shape[1]),
+        values,
+        [about | {"passage": f"p{i}"} for i in range(len(values))],
+        values.shape[1] - 1,
+        (values > -2).astype(float),
+    )
+    config = replace(SMALLEST, interval=(5,), after=10)
+    return rows_of(config, config.parts()[0], curves, [group], acquisition.CurveOptions(window=2, bootstrap=20))
+
+
+def test_outliers_and_failed_encounters_of_effectivity_both_ways() -> None:
+    """Nine queries that gain 1 and 2 nats, one whose first encounter fails, and one that is far out in the second."""
+    usual = [-9.0, -8, -8.5, -9, -9, -9, -7, -8, -8, -8, -8, -8, -8, -8, -8, -8]
+    failing, wild = list(usual), list(usual)
+    failing[1:3] = [-9.5, -9.4]  # below the -9 before: it gains -0.4
+    wild[6] = -1.0  # it gains 8
+    # So that quartiles are apart, the usual ones differ a little.
+    many = [[v + (0.6 * i / 8 if s in (1, 6) else 0) for s, v in enumerate(usual)] for i in range(9)]
+    [row] = _part_rows([*many, failing, wild])
+    first = [1 + 0.6 * i / 8 for i in range(9)]
+    second = [2 + 0.6 * i / 8 for i in range(9)]
+    # First encounter: quartiles 1.11 and 1.41, so that -0.4 lies out; second: 8 does. Its own others are kept.
+    kept_first, kept_second = [*first, 1.0], [*second, 2.0]
+    assert row["effectivity_outliers"] == 2
+    assert row["effectivity"] == pytest.approx(np.mean([*kept_first, *kept_second]))
+    assert row["effectivity_all"] == pytest.approx(np.mean([*kept_first, -0.4, *kept_second, 8.0]))
+    assert row["failed"] == [1, 0]
+    assert row["by_encounter"] == pytest.approx([np.mean(kept_first), np.mean(kept_second)])
+    assert row["by_encounter_lifted"] == pytest.approx([np.mean(kept_first), np.mean(kept_second)])
+    assert row["written_by_encounter"] == pytest.approx([0.0, 1 / 11])
+    assert (row["written_before"], row["written"]) == (0.0, 0.0)
+
+
+def test_failed_encounters_that_are_no_outliers_are_left_out_one_way_only() -> None:
+    curve = [-9.0, -8, -8.5, -9, -9, -9, -7, -8, -8, -8, -8, -8, -8, -8, -8, -8]
+    gains = [-0.5, -0.2, 0.4, 0.8]
+    [row] = _part_rows([[-9 + gain if s in (1, 2) else v for s, v in enumerate(curve)] for gain in gains])
+    assert row["failed"] == [2, 0]
+    assert row["by_encounter"][0] == pytest.approx(np.mean(gains))
+    assert row["by_encounter_lifted"][0] == pytest.approx(0.6)
+
+
+def test_a_curve_that_is_no_line_has_no_decay_constant() -> None:
+    rng = np.random.default_rng(1)
+    line = [-9.0, -5, -5, -5, -5, -5, *(-4 - 0.5 * np.log10(np.arange(1, 25)))]
+    noise = [-9.0, -5, -5, -5, -5, -5, -4, *(-6 + rng.normal(0, 1, 23))]
+    [fine], [poor] = _part_rows([line] * 4), _part_rows([noise] * 4)
+    assert (fine["poor_fit"], poor["poor_fit"]) == (0, 1)
+    assert fine["decay_constant"] == pytest.approx(0.1, abs=0.005)
+    assert poor["decay_constant"] is poor["threshold_steps"] is poor["decay_low"] is None
+    assert poor["r_squared"] < 0.65

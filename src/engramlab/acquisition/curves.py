@@ -43,6 +43,8 @@ class CurveOptions:
     what is kept); `kept` reads the curves as they are, as the paper does."""
     bootstrap: int = 1000
     """Resamples of passages for intervals."""
+    aim: float = 0.1
+    """Difference between two decay constants for which it is reckoned how many passages, rows or steps would show it."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,12 @@ class Curves:
         if reading.drift == "kept" or first["group"] == "never" or not control:
             return self.logprobs[rows]
         return np.asarray(self.logprobs[rows] - self.logprobs[control].mean(axis=0))
+
+    def at(self, rows: np.ndarray, states: np.ndarray) -> np.ndarray:
+        """Log-probabilities of some rows at any states, float64 ``[rows, states]``; straight lines between measured ones."""
+        known = ~np.isnan(self.logprobs[rows])
+        pairs = zip(self.logprobs[rows], known, strict=True)
+        return np.stack([np.interp(states, self.steps[seen], values[seen]) for values, seen in pairs])
 
     def of(self, group: str, depth: str) -> list[np.ndarray]:
         """Row numbers of a group and depth, one array for each step its passages begin at."""

@@ -194,6 +194,7 @@ class Part:
             measured.finish()
             written.finish()
             stage.record["optimizer"] = self._optimizer_note(origin, recipe)
+            stage.record["optimizer"]["parameters"] = sum(p.numel() for p in model.parameters())
         return stage.record
 
     def recipe(self, origin: Origin | None) -> Recipe:

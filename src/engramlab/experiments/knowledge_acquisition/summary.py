@@ -17,6 +17,7 @@ from engramlab.base import bootstrap
 from engramlab.base.random_access import key as random_key
 from engramlab.base.rows import DEPTHS
 from engramlab.experiments.knowledge_acquisition.config import Config, PartConfig
+from engramlab.experiments.knowledge_acquisition.powering import power_rows, slopes_of
 from engramlab.files import records, writing
 
 LEVEL = 0.95  # of all intervals
@@ -41,13 +42,14 @@ def summarise(
     readings: dict[str, CurveOptions],
 ) -> dict[str, Any]:
     """Writes ``summary.json`` and each part's ``curves.json``; returns the summary."""
-    rows = []
+    rows, slopes = [], {}
     for part in parts:
         folder = out / part.name / "injection"
         reading = readings[part.name]
         curves = read_curves(folder, reading, states(config.measure, part.steps, groups[part.name], reading.window))
         found = _part_rows(config, part, curves, groups[part.name], reading)
         rows += found
+        slopes[part.name] = slopes_of(curves, groups[part.name], reading)
         drawn = {"dataset": part.name, "batch": part.batch, "window": config.window, "steps": curves.total}
         shown = [(row["group"], row["depth"]) for row in found]
         drawn |= for_report(curves, reading, groups[part.name], shown)
@@ -61,6 +63,8 @@ def summarise(
             "batch": part.batch,
             "window": config.window,
             "interval": part.interval,
+            "stage": part.stage,
+            "rate": part.rate if part.learning_rate is None else f"{part.learning_rate:g}",
             "base": config.reading.base,
             "maxima_within": readings[part.name].window,
             "steps": injected[part.name]["steps"],
@@ -75,6 +79,7 @@ def summarise(
         "choices": choices(config, readings),
         "parts": about,
         "rows": rows,
+        "power": power_rows(parts, rows, slopes, config.reading.aim),
         "training": training,
     }
     plain = finite(summary)
@@ -147,7 +152,7 @@ def _part_rows(
             usual = np.where(decay.inliers(gained, reading.outliers), gained, np.nan)
             means = _resampled(usual, found.passages, reading.bootstrap, seed)
             row |= _interval("effectivity", means)
-            row["effectivity_outliers"] = int(np.isnan(usual).sum() - np.isnan(gained).sum())
+            row["effectivity_outliers"] = float(np.isnan(usual).sum() - np.isnan(gained).sum())
             row |= _interval("effectivity_all", _resampled(gained, found.passages, reading.bootstrap, seed))
             if group == "never":
                 chance[depth] = means
@@ -164,10 +169,20 @@ def _part_rows(
             row |= {"before": float(found.before.mean()), "after": float(last.mean())}
             row["final_gain"] = float((last - found.before).mean())
             if found.retainability is not None:
+                row["gained"] = _gained(curves, found, reading)
                 row |= _decay(found, reading, part.batch, config.window, seed)
             rows.append(row)
     order = _order(groups)
     return sorted(rows, key=lambda row: order.index(row["group"]))
+
+
+def _gained(curves: Curves, found: Slice, reading: CurveOptions) -> float:
+    """Nats that all encounters together have gained at the last maximum: what retainability is a part of."""
+    values, at, peaks = curves.read(found.rows, reading), np.arange(len(found.rows)), found.maxima[:, -1]
+    starts = [curves.queries[int(i)]["start"] for i in found.rows]
+    before, top = (values[at, np.searchsorted(curves.steps, states)] for states in (starts, np.maximum(peaks, 0)))
+    gains = (top - before)[peaks >= 0]
+    return float(gains.mean()) if len(gains) else math.nan
 
 
 def _written(curves: Curves, written: np.ndarray, found: Slice, reading: CurveOptions, seed: int) -> dict[str, Any]:
@@ -235,13 +250,13 @@ def _decay(found: Slice, reading: CurveOptions, batch: int, window: int, seed: i
         "threshold_steps_high": high,
         "threshold_tokens": fit.threshold_tokens(batch, window),
         "log10_threshold_tokens": fit.log10_threshold_tokens(batch, window),
-        "undefined": int(np.isnan(kept[:, 0]).sum()),
+        "undefined": float(np.isnan(kept[:, 0]).sum()),
         "outliers_mean": float(mean.outliers[used].mean()),
-        "outliers_most": int(mean.outliers[used].max()),
+        "outliers_most": float(mean.outliers[used].max()),
     }
     # A slope through what is no line is no decay constant, and where such a line would end no threshold.
     poor = not fit.r_squared >= reading.least_fit
-    return found_here | ({"poor_fit": True} | dict.fromkeys(_OF_THE_LINE) if poor else {})
+    return found_here | {"poor_fit": float(poor)} | (dict.fromkeys(_OF_THE_LINE) if poor else {})
 
 
 def finite(value: Any) -> Any:
