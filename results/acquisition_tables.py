@@ -61,7 +61,8 @@ def acquisition(*names: str) -> str:
     note = (
         "Nats, mean over a target's tokens; 95 % bootstrap over passages; seed "
         f"{seeds}. *never*: the control; what a maximum over a noisy window gains by chance. Threshold: where retainability "
-        "reaches 0; a line that explains less than 0.65 of the curve is no fit. At the end: log-probability less that before the first encounter."
+        "reaches 0; a line that explains less than 0.65 of the curve is no fit. At the end: log-probability less that before "
+        "the first encounter."
     )
     return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
 

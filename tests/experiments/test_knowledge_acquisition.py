@@ -454,7 +454,7 @@ def test_failed_encounters_that_are_no_outliers_are_left_out_one_way_only() -> N
 
 def test_a_curve_that_is_no_line_has_no_decay_constant() -> None:
     rng = np.random.default_rng(1)
-    line = [-9.0, -5, -5, -5, -5, -5, *(-4 - 0.5 * np.log10(np.arange(1, 25)))]
+    line = [-9.0, -5, -5, -5, -5, -5, *(-4 - 0.5 * np.log10(np.maximum(np.arange(24), 1)))]
     noise = [-9.0, -5, -5, -5, -5, -5, -4, *(-6 + rng.normal(0, 1, 23))]
     [fine], [poor] = _part_rows([line] * 4), _part_rows([noise] * 4)
     assert (fine["poor_fit"], poor["poor_fit"]) == (0, 1)
