@@ -13,7 +13,7 @@ from tests.support import zoo
 from engramlab.base.errors import UserError
 from engramlab.core.text.batches import OneEntryARow, Order, TokenRows
 from engramlab.core.text.tokens import Sequences
-from engramlab.core.training import checkpoints
+from engramlab.core.training import checkpoints, sharding
 from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.core.training.stage import Stage
 from engramlab.files import writing
@@ -106,3 +106,12 @@ def test_two_processes_train_as_one(tmp_path, sharded):
     model, stream = make(Accelerator(cpu=True))
     with pytest.raises(UserError, match="was saved by 2 processes and cannot go on with 1"):
         checkpoints.load(two / "checkpoints" / "step-00000004", TrainState(model, RECIPE), stream)
+
+
+def test_the_first_fsdp_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "1")
+    with pytest.raises(UserError, match="add --fsdp_version 2"):
+        sharding.wanted()
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    assert sharding.wanted()

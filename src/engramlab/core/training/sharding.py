@@ -13,11 +13,15 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from engramlab.base.errors import UserError
+
 
 def wanted() -> bool:
-    """Was FSDP2 asked for when this process was launched?"""
+    """Was FSDP2 asked for when this process was launched? Raises UserError for the first FSDP, which is not done."""
     asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
-    return asked and os.environ.get("FSDP_VERSION", "1") == "2"
+    if asked and (version := os.environ.get("FSDP_VERSION", "1")) != "2":
+        raise UserError(f"launch: training is shared out by FSDP version 2, not {version}; add --fsdp_version 2")
+    return asked
 
 
 def shard(model: nn.Module, device: torch.device) -> nn.Module:
