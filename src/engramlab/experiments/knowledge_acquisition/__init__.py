@@ -18,7 +18,8 @@ from typing import Any
 
 from engramlab.acquisition.curves import CurveOptions
 from engramlab.base.terminal import Console
-from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, check
+from engramlab.experiments.knowledge_acquisition.config import Config, Fiction, Optimizer, check
+from engramlab.experiments.knowledge_acquisition.presets import PRESETS
 
 __all__ = ["PRESETS", "Config", "CurveOptions", "Fiction", "Optimizer", "run"]
 
