@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,16 +41,17 @@ def shard(model: nn.Module, device: torch.device) -> nn.Module:
 
 def blocks(model: nn.Module) -> list[nn.Module]:
     """The longest list of layers that a model has; what each shares out is gathered while it runs."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return list(max(lists, key=len, default=nn.ModuleList()))
+    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=[])
 
 
-def whole(value: torch.Tensor) -> torch.Tensor:
+def whole(value: Any) -> torch.Tensor:
     """All of a tensor that is shared out (every process must ask); any other as it is."""
-    return value.full_tensor() if hasattr(value, "full_tensor") else value
+    found: torch.Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return found
 
 
-def like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+def like(value: torch.Tensor, parameter: Any) -> torch.Tensor:
     """This process's part of a whole tensor, shared out as ``parameter`` is, on its device."""
     if not hasattr(parameter, "full_tensor"):
         return value.to(parameter.device)

@@ -37,7 +37,7 @@ def power_rows(
         probes = min(one["passages"], other["passages"])
         seen = power.detectable(two, probes)
         errors = [row.get("bootstrap_stderr") for row in (one, other)]
-        constants = [row.get("decay_constant") for row in (one, other)]
+        constants = [row["decay_constant"] for row in (one, other) if row.get("decay_constant") is not None]
         found.append(
             {
                 "compared": what,
@@ -49,7 +49,7 @@ def power_rows(
                 "detectable_as_varied": None
                 if None in errors
                 else power.detectable((errors[0] or 0.0, errors[1] or 0.0), 1.0),
-                "difference": None if None in constants else constants[0] - constants[1],
+                "difference": constants[0] - constants[1] if len(constants) == 2 else None,
                 "aim": aim,
                 "passages_needed": power.probes_needed(two, aim),
                 "rows": max(part.batch for part in parts if part.name in (one["dataset"], other["dataset"])),

@@ -22,15 +22,9 @@ from engramlab.files import records, writing
 
 LEVEL = 0.95  # of all intervals
 _OF_THE_LINE = (
-    "decay_constant",
-    "decay_low",
-    "decay_high",
-    "stderr",
-    "bootstrap_stderr",
-    "intercept",
-    "threshold_tokens",
+    *("decay_constant", "decay_low", "decay_high", "stderr", "bootstrap_stderr", "intercept", "threshold_tokens"),
+    *("threshold_steps", "threshold_steps_low", "threshold_steps_high", "log10_threshold_tokens"),
 )
-_OF_THE_LINE += ("threshold_steps", "threshold_steps_low", "threshold_steps_high", "log10_threshold_tokens")
 
 
 def summarise(
