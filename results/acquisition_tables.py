@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 
 from kept import HERE, interval, load, made_by, table
+
+CLAIMS = ("acquisition-claims-0", "acquisition-claims-1", "acquisition-claims-2")
+LEAST_FIT = 0.65
+_TO_SEE = 1.959964 + 0.841621  # standard errors: of a 95 % interval, and of seeing it in four runs of five
 
 
 def threshold(steps: float | str | None) -> str:
@@ -22,7 +28,9 @@ def acquisition(*names: str) -> str:
     for summary, _ in found:
         for row in summary["rows"]:
             first = [row["dataset"]] if len(parts) > 1 else []
-            decay = row.get("decay_constant")
+            fit = row.get("r_squared")
+            poor = fit is not None and fit < LEAST_FIT  # runs made before that rule still give a constant
+            decay = None if poor else row.get("decay_constant")
             lines.append(
                 [
                     *first,
@@ -30,9 +38,11 @@ def acquisition(*names: str) -> str:
                     row["depth"],
                     interval(row, "effectivity"),
                     interval(row, "effectivity_net"),
-                    "–" if decay is None else f"{decay:.2f} [{row['decay_low']:.2f}, {row['decay_high']:.2f}]",
-                    "–" if decay is None else f"{row['r_squared']:.2f}",
-                    threshold(row.get("threshold_steps")),
+                    ("poor fit" if poor else "–")
+                    if decay is None
+                    else f"{decay:.2f} [{row['decay_low']:.2f}, {row['decay_high']:.2f}]",
+                    "–" if fit is None else f"{fit:.2f}",
+                    threshold(None if poor else row.get("threshold_steps")),
                     f"{row['final_gain']:+.2f}",
                 ]
             )
@@ -51,9 +61,71 @@ def acquisition(*names: str) -> str:
     note = (
         "Nats, mean over a target's tokens; 95 % bootstrap over passages; seed "
         f"{seeds}. *never*: the control; what a maximum over a noisy window gains by chance. Threshold: where retainability "
-        "reaches 0. At the end: log-probability less that before the first encounter."
+        "reaches 0; a line that explains less than 0.65 of the curve is no fit. At the end: log-probability less that before "
+        "the first encounter."
     )
     return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
+
+
+def there(*names: str) -> bool:
+    """Are the kept results of these runs here?"""
+    return all((HERE / name / "summary.json").exists() for name in names)
+
+
+def or_none(draw: Callable[..., str], *names: str) -> str:
+    """A table, or that its runs are not kept here."""
+    return draw(*names) if there(*names) else f"*Not run yet: `results/` has no {', '.join(names)}.*"
+
+
+def claims(*names: str) -> str:
+    """Differences between decay constants over seeds: duplicates less paraphrases, the small batch less the large one."""
+    found = [load(name) for name in names]
+    gathered: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for summary, _ in found:
+        rows = {(row["dataset"], row["group"], row["depth"]): row for row in summary["rows"]}
+        parts = [part["dataset"] for part in sorted(summary["parts"], key=lambda part: part["batch"])]
+        depths = dict.fromkeys(depth for _, _, depth in rows)
+        pairs = [
+            ((f"{part}: duplicates less paraphrases", depth), (part, "duplicate", depth), (part, "paraphrase", depth))
+            for part in parts
+            for depth in depths
+        ]
+        pairs += [
+            ((f"{group}: {parts[0]} less {parts[-1]}", depth), (parts[0], group, depth), (parts[-1], group, depth))
+            for group in ("duplicate", "paraphrase")
+            for depth in depths
+            if len(parts) > 1
+        ]
+        for what, one, other in pairs:
+            a, b = rows.get(one, {}), rows.get(other, {})
+            if a.get("decay_constant") is not None and b.get("decay_constant") is not None:
+                error = math.hypot(a["bootstrap_stderr"], b["bootstrap_stderr"])
+                gathered.setdefault(what, []).append((a["decay_constant"] - b["decay_constant"], error))
+    lines = []
+    for (what, depth), values in gathered.items():
+        mean = sum(value for value, _ in values) / len(values)
+        error = math.hypot(*(error for _, error in values)) / len(values)
+        verdict = "came out" if mean > 1.96 * error else "the other way" if mean < -1.96 * error else "within noise"
+        cells = [f"{mean:+.3f} [{mean - 1.96 * error:+.3f}, {mean + 1.96 * error:+.3f}]", f"{_TO_SEE * error:.3f}"]
+        lines.append([what, depth, *cells, str(len(values)), verdict])
+    note = (
+        "Differences between decay constants, mean over seeds with the 95 % interval that the bootstrap over passages gives; "
+        "detectable: what four runs of five would see. A seed whose fit is poor (R² below 0.65) is left out."
+    )
+    heads = ["compared", "depth", "difference", "detectable", "seeds", "forgotten faster"]
+    return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
+
+
+def popularity(name: str) -> str:
+    """Facts learnt with duplicates and without, by the simulation."""
+    summary, _ = load(name)
+    lines = [
+        [row["depth"], row["condition"], f"{row['learnt']:.1%}", "–" if row["half"] is None else f"{row['half']:,}"]
+        for row in summary["shares"]
+    ]
+    heads = ["depth", "a fact is stated", "facts learnt", "half learnt from (statements)"]
+    note = f"Simulated by the laws of {summary['part']}, {summary['steps']:,} steps ({summary['tokens']:,} tokens)."
+    return "\n".join([*table(heads, lines), "", note])
 
 
 def forecast() -> str:

@@ -15,6 +15,7 @@ import sys
 import decoding_tables as decoding
 from acquisition_tables import acquisition, forecast
 from cloze_tables import cloze
+from acquisition_tables import CLAIMS, acquisition, claims, forecast, or_none, popularity
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE
 from picture import FILE, picture
@@ -47,6 +48,11 @@ TABLES = {
     "acquisition batches": lambda: acquisition("acquisition-batches"),
     "acquisition smollm2": lambda: acquisition("acquisition-smollm2"),
     "acquisition forecast": forecast,
+    "acquisition claims": lambda: or_none(claims, *CLAIMS),
+    "acquisition sizes": lambda: or_none(acquisition, "acquisition-sizes"),
+    "acquisition stages": lambda: or_none(acquisition, "acquisition-stages"),
+    "acquisition moments": lambda: or_none(acquisition, "acquisition-moments"),
+    "acquisition popularity": lambda: or_none(popularity, "acquisition-popularity"),
     "sixteen": lambda: sixteen("sweep", "sweep-1"),
     "before attributes": lambda: before_attributes("probing-text"),
     "celebrities": lambda: asked(*(f"celebrities-{name}" for name in ("none", "text", "half", "quarter", "sixth"))),

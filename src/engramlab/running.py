@@ -25,9 +25,9 @@ def run(
     Raises:
         UserError: an unknown experiment, preset or option, or what the experiment refuses.
     """
-    from accelerate import PartialState
+    from engramlab.experiments._run import launched
 
     found = Summary(experiments.run(name, out, config, preset=preset, **options))
-    if page and PartialState().is_main_process:
+    if page and launched().is_main_process:
         write_report([Path(out)], Path(out) / "report.html")
     return found

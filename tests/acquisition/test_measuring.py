@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from tests.support.kills import every_kill
 
 from engramlab.acquisition.dynamics import span_logprobs
-from engramlab.acquisition.measuring import Measurements, measure, read_measurements
+from engramlab.acquisition.measuring import Measurements, measure, observe, read_measurements
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.core import models
@@ -62,6 +63,24 @@ def test_every_target_token_s_log_probability_as_in_a_loop(model, tokenizer) -> 
     assert np.diff(asked.offsets).tolist() == [1, 1, 2]
     means = span_logprobs(got, asked.offsets)
     assert means[2] == pytest.approx(np.mean(naive(model, tokenizer, QUERIES[2])), abs=1e-5)
+
+
+def test_which_targets_greedy_decoding_writes(model, tokenizer) -> None:
+    asked = encode_queries(tokenizer, QUERIES)
+    assert observe(model, asked)[1].tolist() == [0, 0, 0]
+    ids = asked.sequences.ids.copy()
+    end = int(
+        asked.sequences.offsets[2]
+    )  # the second query's target is its last token: what the model itself would write
+    with torch.no_grad():
+        ids[end - 1] = int(model(torch.tensor([asked.sequences.row(1)[:-1].tolist()])).logits[0, -1].argmax())
+    told = replace(asked, sequences=replace(asked.sequences, ids=ids))
+    logprobs, written = observe(model, told)
+    assert written.tolist() == [0, 1, 0]
+    some, only = observe(model, told, rows=np.array([1, 2]))
+    np.testing.assert_array_equal(np.isnan(some), [True, False, False, False])
+    np.testing.assert_allclose(some[1:], logprobs[1:], atol=1e-6)
+    np.testing.assert_array_equal(only, [np.nan, 1, 0])
 
 
 def test_the_model_keeps_its_mode_and_gradients(model, tokenizer) -> None:

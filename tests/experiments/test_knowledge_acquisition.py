@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engramlab.acquisition.measuring import measure, read_measurements
+from engramlab.acquisition.measuring import measure, observe, read_measurements
 from engramlab.base.errors import UserError
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe
 from engramlab.experiments import knowledge_acquisition as acquisition
 from engramlab.experiments.knowledge_acquisition import part
+from engramlab.experiments.knowledge_acquisition.origins import mean_rate, reading_of
 from engramlab.experiments.knowledge_acquisition.setup import Run, groups_of
 from engramlab.files import records
 from engramlab.files.journal import read_rows
@@ -95,7 +96,8 @@ def test_every_depth_and_state_is_measured_and_a_second_run_does_nothing(here: P
     assert np.allclose(values[0], measure(model, shared.tokenised("tiny").asked), atol=1e-5)
     once = next(r for r in summary["rows"] if r["group"] == "once")
     assert len(once["by_encounter"]) == 1
-    assert once["decay_constant"] is not None
+    assert once["r_squared"] is not None
+    assert (once["decay_constant"] is None) == bool(once["poor_fit"]) == (once["r_squared"] < 0.65)
     never = next(r for r in summary["rows"] if r["group"] == "never")
     assert "decay_constant" not in never
     assert math.isfinite(never["effectivity"])
@@ -133,13 +135,13 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
         calls["n"] += 1
         if calls["n"] == kills_at:
             raise KeyboardInterrupt
-        return measure(*args)
+        return observe(*args)
 
     def killed(*args):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(part, "measure", measured)
+        patch.setattr(part, "observe", measured)
         if moment == "before one file":
             patch.setattr(part.Measurements, "finish", killed)
         if moment == "before the record":
@@ -149,11 +151,11 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
     again = acquisition.run(config, here / "broken")
     assert again["rows"] == whole["rows"]
     for name in ("whole", "broken"):
-        assert list((here / name / "tiny/injection/measured").iterdir()) == [
-            here / name / "tiny/injection/measured/measured.parquet"
-        ]
-    first, second = (read_measurements(here / name / "tiny/injection/measured") for name in ("whole", "broken"))
-    assert np.array_equal(first[1], second[1])
+        for kind in ("measured", "written"):
+            assert [p.name for p in (here / name / "tiny/injection" / kind).iterdir()] == ["measured.parquet"]
+    for kind in ("measured", "written"):
+        first, second = (read_measurements(here / name / "tiny/injection" / kind) for name in ("whole", "broken"))
+        assert np.array_equal(first[1], second[1])
     losses = [
         [row["loss"] for row in read_rows(here / name / "tiny/injection/metrics.jsonl")] for name in ("whole", "broken")
     ]
@@ -180,6 +182,83 @@ def test_moments_and_rate_go_on_where_pretraining_stopped(here: Path, monkeypatc
     assert losses == pretraining[4:8]
     done = json.loads((here / "run/tiny-stage1/injection/done.json").read_text())
     assert "restored" in done["optimizer"]["moments"]
+
+
+@pytest.mark.parametrize(("moments", "steps"), [("restored", 4), ("fresh", None), ("warmed", 2)])
+def test_moments_at_step_0_are_those_asked_for(here: Path, moments: str, steps: int | None) -> None:
+    """AdamW's own count of its updates says where its moments come from."""
+    config = replace(SMALLEST, moments=(moments,), optimizer=acquisition.Optimizer(warmup=2))
+    acquisition.run(config, here / "run")
+    done = json.loads((here / "run/tiny/injection/done.json").read_text())
+    said = {"restored": "after 4 updates", "fresh": "begun anew", "warmed": "estimated in 2 steps"}
+    assert said[moments] in done["optimizer"]["moments"]
+    shared = Run(config, here / "again", console=_quiet())
+    shared.read_stream()
+    job = part.Part(shared, shared.parts[0])
+    source = str(here / "run/tiny/pretrain/state-4")
+    origin, (model, _) = part.origin_of(source), models.load(source)
+    state = job.begin(model, job.recipe(origin), origin, job.packed())
+    counts = {int(values["step"]) for values in state.optimizer.state.values()}
+    assert counts == (set() if steps is None else {steps})
+    assert state.step == 0
+    moved = not np.allclose(
+        model.get_input_embeddings().weight.detach(), models.load(source)[0].get_input_embeddings().weight.detach()
+    )
+    assert moved == (moments == "warmed")
+
+
+def test_moments_and_the_mean_rate_make_parts_to_compare(here: Path) -> None:
+    config = replace(SMALLEST, stage=(0.5, 1.0), rate=("mean",), moments=("restored", "fresh"))
+    names = [one.name for one in config.parts()]
+    assert names == [f"tiny-stage{s}-{m}" for s in ("0.5", "1") for m in ("restored", "fresh")]
+    rates = [config.pretrain.rate(step) for step in (2, 4)]
+    assert mean_rate(config) == pytest.approx(sum(rates) / 2)
+    assert rates[0] != rates[1]
+    summary = acquisition.run(config, here / "run")
+    for about in summary["parts"]:
+        assert about["optimizer"]["first_rate"] == about["optimizer"]["last_rate"] == pytest.approx(sum(rates) / 2)
+
+
+def test_without_momentum_a_maximum_is_looked_for_in_the_next_state_alone(here: Path) -> None:
+    config = replace(SMALLEST, pretrain=replace(SMALLEST.pretrain, beta1=0.0))
+    summary = acquisition.run(config, here / "run")
+    assert summary["parts"][0]["maxima_within"] == 1
+    assert "without momentum" in summary["choices"]["window of a maximum (t_w)"]
+    plain = replace(config, pretrain=replace(config.pretrain, optimizer="sgd", beta1=0.9))
+    assert reading_of(plain, plain.parts()[0]).window == 1
+    assert reading_of(SMALLEST, SMALLEST.parts()[0]).window == 2
+
+
+def test_each_query_after_its_own_injections_alone(here: Path) -> None:
+    """`own` measures fewer queries a state, and gives the same numbers where it does."""
+    config = replace(SMALLEST, schedule="all", stagger=1, interval=(5,), after=12)
+    every = acquisition.run(config, here / "every")
+    own = acquisition.run(replace(config, measure="own"), here / "own")
+    values = read_measurements(here / "own/tiny/injection/measured")[1]
+    full = read_measurements(here / "every/tiny/injection/measured")[1]
+    known = ~np.isnan(values)
+    assert 0 < known.sum() < known.size
+    at = read_measurements(here / "own/tiny/injection/measured")[0]
+    np.testing.assert_allclose(values[known], full[at][known], atol=1e-5)
+    for a, b in zip(own["rows"], every["rows"], strict=True):
+        for name in ("effectivity", "written", "written_before", "before", "after"):
+            assert a[name] == pytest.approx(b[name], abs=1e-4), (name, a["group"])
+
+
+def test_filters_leave_out_targets_that_name_nothing_or_are_long(here: Path) -> None:
+    record = json.loads((here / "passages.jsonl").read_text().splitlines()[0])
+    record["queries"]["compositional"].append({"prompt": "Miss 0 is", "target": "a girl of the town of Lund"})
+    record["queries"]["semantic"].append({"prompt": "Mr 0 is", "target": "well known"})
+    lines = (here / "passages.jsonl").read_text().splitlines()
+    (here / "passages.jsonl").write_text("\n".join([json.dumps(record), *lines[1:]]))
+
+    def targets(*filters: str) -> list[str]:
+        config = replace(SMALLEST, filters=filters)
+        return [q.target for q in Run(config, here / "x", console=_quiet()).material.records[0].queries]
+
+    assert targets() == ["Lund", "Lund", "well known", "Lund", "a girl of the town of Lund"]
+    assert targets("entity") == ["Lund", "Lund", "Lund", "a girl of the town of Lund"]
+    assert targets("entity", "short") == ["Lund", "Lund", "Lund"]
 
 
 def test_learning_rates_continue_or_hold() -> None:
@@ -257,6 +336,8 @@ def test_a_loss_that_explodes_stops_the_run(here: Path) -> None:
         ({"reading": acquisition.CurveOptions(base=1.0)}, "reading.base must be above 1, not 1.0"),
         ({"passages": 4}, "has 4 and 1 of them are the control; choose at most 3"),
         ({"passages": 0}, "passages must be at least 1, not 0"),
+        ({"moments": ("warmed",), "optimizer": acquisition.Optimizer(warmup=0)}, "moments: warmed needs steps"),
+        ({"moments": ()}, "moments: name at least one"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(here: Path, change: dict, words: str) -> None:
@@ -305,3 +386,78 @@ def test_the_tiny_preset_fits(tmp_path: Path) -> None:
     plan = next(iter(shared.plans.values()))
     assert max(len(plan.at(step)) for step in plan.steps) <= 8
     assert len({e.passage for e in plan.encounters}) == 120
+
+
+@pytest.mark.parametrize("name", ["claims", "sizes", "stages"])
+def test_presets_to_compare_fit(tmp_path: Path, name: str) -> None:
+    config = acquisition.PRESETS[name]
+    shared = Run(config, tmp_path / "run", console=_quiet())
+    for about in shared.parts:
+        plan = shared.plans[about.name]
+        assert max(len(plan.at(step)) for step in plan.steps) <= about.batch
+        assert about.after > config.reading.window
+    if name != "claims":
+        assert {mean_rate(config)} == {config.pretrain.rate(1200)} if name == "sizes" else mean_rate(config) > 0
+
+
+def _part_rows(queries: list[list[float]]) -> list[dict]:
+    """The rows of one group of hand-made curves, injected at states 0 and 5, with maxima in the two states behind."""
+    from engramlab.acquisition.curves import Curves
+    from engramlab.acquisition.schedule import Group
+    from engramlab.experiments.knowledge_acquisition.summary import _part_rows as rows_of
+
+    group = Group("duplicate", "duplicate", (0,), interval=5, times=2)
+    about = {"group": "duplicate", "depth": "semantic", "start": 0, "injections": [0, 5]}
+    values = np.array(queries)
+    curves = Curves(
+        np.arange(values.shape[1]),
+        values,
+        [about | {"passage": f"p{i}"} for i in range(len(values))],
+        values.shape[1] - 1,
+        (values > -2).astype(float),
+    )
+    config = replace(SMALLEST, interval=(5,), after=10)
+    return rows_of(config, config.parts()[0], curves, [group], acquisition.CurveOptions(window=2, bootstrap=20))
+
+
+def test_outliers_and_failed_encounters_of_effectivity_both_ways() -> None:
+    """Nine queries that gain 1 and 2 nats, one whose first encounter fails, and one that is far out in the second."""
+    usual = [-9.0, -8, -8.5, -9, -9, -9, -7, -8, -8, -8, -8, -8, -8, -8, -8, -8]
+    failing, wild = list(usual), list(usual)
+    failing[1:3] = [-9.5, -9.4]  # below the -9 before: it gains -0.4
+    wild[6] = -1.0  # it gains 8
+    # So that quartiles are apart, the usual ones differ a little.
+    many = [[v + (0.6 * i / 8 if s in (1, 6) else 0) for s, v in enumerate(usual)] for i in range(9)]
+    [row] = _part_rows([*many, failing, wild])
+    first = [1 + 0.6 * i / 8 for i in range(9)]
+    second = [2 + 0.6 * i / 8 for i in range(9)]
+    # First encounter: quartiles 1.11 and 1.41, so that -0.4 lies out; second: 8 does. Its own others are kept.
+    kept_first, kept_second = [*first, 1.0], [*second, 2.0]
+    assert row["effectivity_outliers"] == 2
+    assert row["effectivity"] == pytest.approx(np.mean([*kept_first, *kept_second]))
+    assert row["effectivity_all"] == pytest.approx(np.mean([*kept_first, -0.4, *kept_second, 8.0]))
+    assert row["failed"] == [1, 0]
+    assert row["by_encounter"] == pytest.approx([np.mean(kept_first), np.mean(kept_second)])
+    assert row["by_encounter_lifted"] == pytest.approx([np.mean(kept_first), np.mean(kept_second)])
+    assert row["written_by_encounter"] == pytest.approx([0.0, 1 / 11])
+    assert (row["written_before"], row["written"]) == (0.0, 0.0)
+
+
+def test_failed_encounters_that_are_no_outliers_are_left_out_one_way_only() -> None:
+    curve = [-9.0, -8, -8.5, -9, -9, -9, -7, -8, -8, -8, -8, -8, -8, -8, -8, -8]
+    gains = [-0.5, -0.2, 0.4, 0.8]
+    [row] = _part_rows([[-9 + gain if s in (1, 2) else v for s, v in enumerate(curve)] for gain in gains])
+    assert row["failed"] == [2, 0]
+    assert row["by_encounter"][0] == pytest.approx(np.mean(gains))
+    assert row["by_encounter_lifted"][0] == pytest.approx(0.6)
+
+
+def test_a_curve_that_is_no_line_has_no_decay_constant() -> None:
+    rng = np.random.default_rng(1)
+    line = [-9.0, -5, -5, -5, -5, -5, *(-4 - 0.5 * np.log10(np.maximum(np.arange(24), 1)))]
+    noise = [-9.0, -5, -5, -5, -5, -5, -4, *(-6 + rng.normal(0, 1, 23))]
+    [fine], [poor] = _part_rows([line] * 4), _part_rows([noise] * 4)
+    assert (fine["poor_fit"], poor["poor_fit"]) == (0, 1)
+    assert fine["decay_constant"] == pytest.approx(0.1, abs=0.005)
+    assert poor["decay_constant"] is poor["threshold_steps"] is poor["decay_low"] is None
+    assert poor["r_squared"] < 0.65

@@ -170,3 +170,71 @@ def test_many_passages_do_not_make_a_page_heavy(tmp_path: Path) -> None:
     page = write_report([run], tmp_path / "page.html")
     assert page.stat().st_size < 1_500_000
     assert "more passages" in page.read_text()
+
+
+def test_claims_of_the_paper_come_out_or_do_not(tmp_path: Path) -> None:
+    """Two parts at batches 8 and 32: the small one gains more, forgets faster, and composition most."""
+    run = write_run(tmp_path / "run", ("small", "large"))
+    summary = json.loads((run / "summary.json").read_text())
+    for part, batch in zip(summary["parts"], (8, 32), strict=True):
+        part |= {"batch": batch, "stage": 1.0, "rate": "continue", "optimizer": {**part["optimizer"], "parameters": 7}}
+    for row in summary["rows"]:
+        small, hard = row["dataset"] == "small", row["depth"] == "compositional"
+        row |= {"effectivity_all": row["effectivity"], "effectivity_outliers": 2.0, "failed": [1, 2]}
+        row |= {"by_encounter_lifted": [0.77], "written": 0.25, "written_low": 0.2, "written_high": 0.3}
+        if row["group"] == "never":
+            continue
+        for name, value in (
+            ("effectivity_net", 2.0 if small else 1.0),
+            ("decay", (0.9 if hard else 0.4) if small else 0.2),
+        ):
+            key = "decay_constant" if name == "decay" else name
+            row |= {key: value, f"{name}_low": value - 0.05, f"{name}_high": value + 0.05}
+        if row["group"] == "paraphrase":
+            row |= {"effectivity": 0.2, "effectivity_low": 0.1, "effectivity_high": 0.3}
+            row |= {"poor_fit": 1.0, "decay_constant": None, "decay_low": None, "decay_high": None}
+    seen = {"compared": "tiny: duplicate beside paraphrase", "depth": "semantic", "detectable": 0.125, "aim": 0.1}
+    summary["power"] = [
+        seen | {"passages": 40, "passages_needed": 62.5, "rows": 8, "quieter": 1.5625, "steps_needed": None}
+    ]
+    write_json(run / "summary.json", summary)
+    page = render(tmp_path, run)
+    assert "a smaller batch gains more from an encounter duplicate, differences: memorization +1.000" in page.text
+    for claim in ("gains more from an encounter", "forgets faster", "hurts composition most"):
+        row = next(part for part in page.text.split("small beside large")[1:] if claim in part and "duplicate" in part)
+        assert "as in the paper" in row, claim
+    assert "duplicates have a larger mean effectivity than paraphrases, at all depths" in page.text
+    assert "poor fit" in page.text
+    assert "0.25 (0.20 to 0.30)" in page.text or "0.250 (0.200 to 0.300)" in page.text
+    assert "What this run could show" in page.text
+    assert "0.125" in page.text
+
+
+def test_a_claim_about_all_is_so_only_where_every_part_of_it_is() -> None:
+    from engramlab.report.parts.verdicts import NOISE, NOT_SO, SO, UNKNOWN, Interval, every, less
+
+    assert every([SO, SO]) == SO
+    assert every([SO, NOISE]) == NOISE
+    assert every([NOISE, NOT_SO, UNKNOWN]) == NOT_SO
+    assert every([]) == UNKNOWN
+    found = less(Interval(5, 2, 9), Interval(1, -2, 5))  # half-widths 3 and 4 below, 4 and 3 above
+    assert found == Interval(4, -1, 9)
+
+
+def write_popularity(path: Path) -> Path:
+    """What `engramlab plan --popularity` keeps."""
+    path.mkdir(parents=True)
+    write_json(path / "config.json", {"experiment": "knowledge-popularity", "config": {"seed": 0}})
+    of = {"depth": "semantic", "condition": "each time in the same words", "learnt": 0.25}
+    row = of | {"statements": 10, "interval": 100.0, "gain": 0.5, "needed": 1.0}
+    shares = [of | {"half": 20, "threshold": "infinite"}]
+    summary = {"experiment": "knowledge-popularity", "seed": 0, "rows": [row, row | {"statements": 100}]}
+    write_json(path / "summary.json", summary | {"shares": shares, "poor": ["once semantic"]})
+    return path
+
+
+def test_the_page_of_popularity(tmp_path: Path) -> None:
+    page = render(tmp_path, write_popularity(tmp_path / "run"))
+    assert "each time in the same words 25.0%" in page.text
+    assert "section 4.4" in page.text
+    assert "poor fit: once semantic" in page.text

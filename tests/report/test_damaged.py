@@ -55,6 +55,7 @@ def with_grid(path: Path) -> None:
 RUNS = {
     "knowledge-extraction": with_grid,
     "knowledge-acquisition": test_acquisition_report.write_run,
+    "knowledge-popularity": test_acquisition_report.write_popularity,
     "hidden-state-probing": lambda path: test_probing_report.write(path, datasets={"couple2": 0.4}),
     "knowledge-editing": lambda path: test_editing_report.write_run(path, test_editing_report.BOTH),
     "token-overfitting": test_editing_report.write_course,

@@ -398,3 +398,46 @@ def test_processes_are_held_to_their_number(tmp_path: Path) -> None:
     assert [handle.returncode for handle in handles] == [0, 0]
     assert executor.room()
     assert "engramlab" in (tmp_path / "logs" / "0.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_on_two_nodes_survives_one_that_is_killed(tmp_path: Path) -> None:
+    """Ray's own cluster of several nodes on one machine; the cells of the node that goes are done again on the other."""
+    pytest.importorskip("ray", reason="the ray extra is not installed")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    node = cluster.add_node(num_cpus=1)
+    out = tmp_path / "sweep"
+    more = ("--variants", "single", "multi2", "--seeds", "2", "--ray", cluster.address, "--retries", "5")
+    try:
+        process = start(out, *more, "--checkpoint-minutes", "0")
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline and process.poll() is None:
+            if len([log for log in out.glob("logs/*") if work.last_line(log)]) >= 2:
+                break  # both nodes are at a cell
+            time.sleep(0.02)
+        assert process.poll() is None
+        cluster.remove_node(node, allow_graceful=False)
+        _, said = process.communicate(timeout=280)
+    finally:
+        cluster.shutdown()
+    assert process.returncode == 0, said
+    summary = json.loads((out / "summary.json").read_text())
+    assert [cell["state"] for cell in summary["cells"]] == ["done"] * 4
+    assert "will be tried again" in said
+    cli.main(
+        [
+            "sweep",
+            "knowledge-extraction",
+            *OPTIONS,
+            *more[:5],
+            "--checkpoint-minutes",
+            "0",
+            "--out",
+            str(tmp_path / "here"),
+        ]
+    )
+    here = json.loads((tmp_path / "here" / "summary.json").read_text())
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in made["rows"]] for made in (summary, here)]
+    assert rows[0] == rows[1]

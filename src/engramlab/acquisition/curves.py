@@ -26,17 +26,25 @@ class CurveOptions:
     target: Literal["mean", "sum"] = "mean"
     """Log-probability of a target: mean over its tokens (the released code of the paper) or their sum."""
     window: int = dynamics.WINDOW
-    """Steps after an injection in which its maximum is looked for (t_w)."""
+    """Steps after an injection in which its maximum is looked for (t_w); 1 where the optimizer has no momentum."""
     outliers: float = 1.5
-    """Retainabilities beyond so many interquartile ranges are left out (the paper: 1.5, its code: 2.0)."""
+    """Effectivities and retainabilities beyond so many interquartile ranges are left out (the paper: 1.5, its code: 2.0)."""
     base: float = 10.0
     """Base of the logarithm in the fit of retainability against log t."""
     t_min: int = 1
     """Smallest t of that fit."""
     t_max: int | None = None
     """Largest t of that fit; None for all that every query reaches."""
+    least_fit: float = 0.65
+    """No decay constant is given where the line explains less than this part of the curve's variance (R²); 0.65 is the least
+    that the paper reports."""
+    drift: Literal["kept", "control"] = "kept"
+    """`control` takes from every curve how the control's mean moved (ours: what the stream alone teaches is then no part of
+    what is kept); `kept` reads the curves as they are, as the paper does."""
     bootstrap: int = 1000
     """Resamples of passages for intervals."""
+    aim: float = 0.1
+    """Difference between two decay constants for which it is reckoned how many passages, rows or steps would show it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class Curves:
         logprobs: float64 ``[Q, S]``, of target spans.
         queries: one a row, as ``queries.json`` has them.
         total: the last state.
+        written: float64 ``[Q, S]``: 1 where greedy decoding would write the target, NaN where that query was not asked; None of
+            a run that did not look.
     """
 
     __repr__ = brief
@@ -56,6 +66,21 @@ class Curves:
     logprobs: np.ndarray
     queries: list[dict[str, Any]]
     total: int
+    written: np.ndarray | None = None
+
+    def read(self, rows: np.ndarray, reading: CurveOptions) -> np.ndarray:
+        """The log-probabilities of some rows of one depth as ``reading`` wants them: float64 ``[rows, S]``."""
+        first = self.queries[int(rows[0])]
+        control = [i for i, q in enumerate(self.queries) if (q["group"], q["depth"]) == ("never", first["depth"])]
+        if reading.drift == "kept" or first["group"] == "never" or not control:
+            return self.logprobs[rows]
+        return np.asarray(self.logprobs[rows] - self.logprobs[control].mean(axis=0))
+
+    def at(self, rows: np.ndarray, states: np.ndarray) -> np.ndarray:
+        """Log-probabilities of some rows at any states, float64 ``[rows, states]``; straight lines between measured ones."""
+        known = ~np.isnan(self.logprobs[rows])
+        pairs = zip(self.logprobs[rows], known, strict=True)
+        return np.stack([np.interp(states, self.steps[seen], values[seen]) for values, seen in pairs])
 
     def of(self, group: str, depth: str) -> list[np.ndarray]:
         """Row numbers of a group and depth, one array for each step its passages begin at."""
@@ -86,7 +111,15 @@ def read_curves(folder: Path, reading: CurveOptions, expected: Iterable[int] | N
     if values.shape[1] != about["offsets"][-1]:
         raise records.damaged(folder / "queries.json", "it does not go with what was measured", again)
     spans = dynamics.span_logprobs(values, about["offsets"], reading.target)
-    return Curves(steps, np.ascontiguousarray(spans.T), about["queries"], int(steps[-1]))
+    return Curves(steps, np.ascontiguousarray(spans.T), about["queries"], int(steps[-1]), _written(folder, steps))
+
+
+def _written(folder: Path, steps: np.ndarray) -> np.ndarray | None:
+    """What was written greedily; None of a run made before that was measured, or in part."""
+    if not (folder / "written").is_dir():
+        return None
+    found, values = read_measurements(folder / "written")
+    return np.ascontiguousarray(values.T.astype(np.float64)) if np.array_equal(found, steps) else None
 
 
 @dataclass(frozen=True)
@@ -125,15 +158,15 @@ def take_slice(
         return None
     starts = [curves.queries[int(rows[0])]["injections"] or list(control_steps[0]) for rows in parts]
     horizon = min(dynamics.common_horizon(curves.total, at, reading.window) for at in starts)
-    sparse = len(curves.steps) <= curves.total
+    sparse = len(curves.steps) <= curves.total or bool(np.isnan(curves.logprobs).any())
     gains, kept, maxima, before = [], [], [], []
     for rows, at in zip(parts, starts, strict=True):
-        values = curves.logprobs[rows]
+        values = curves.read(rows, reading)
         read_at = [at] if group != "never" else control_steps
         gained = [dynamics.effectivity(values, each, reading.window, steps=curves.steps) for each in read_at]
         gains.append(np.mean(gained, axis=0))
         maxima.append(dynamics.local_acquisition_maxima(values, at, reading.window, steps=curves.steps))
-        before.append(values[:, np.searchsorted(curves.steps, min(at))])
+        before.append(curves.logprobs[rows, np.searchsorted(curves.steps, min(at))])
         if group != "never":
             kept.append(
                 dynamics.retainability(values, at, horizon, reading.window, steps=curves.steps, interpolate=sparse)
@@ -169,6 +202,9 @@ def for_report(
         start = curves.queries[int(found.rows[0])]["start"] if marks else first
         x, y = _aligned(curves, found, {step - start for step in marks})
         means.append({"group": group, "depth": depth, "x": x, "y": y, "injections": [step - start for step in marks]})
+        if curves.written is not None:
+            _, share = _mean_course(curves, found, curves.written, {step - start for step in marks})
+            means[-1]["written"] = _round(share)
         if found.retainability is not None:
             mean = decay.group_mean(found.retainability, reading.outliers).mean
             t = _thin(np.arange(1, len(mean)), CURVE_POINTS, log=True)
@@ -190,16 +226,22 @@ def for_report(
 
 def _aligned(curves: Curves, found: Slice, marks: set[int]) -> tuple[list[int], list[float]]:
     """The mean gain since the state before the first injection, on steps counted from there."""
+    grid, values = _mean_course(curves, found, curves.logprobs, marks)
+    return grid.tolist(), _round(values - values[0])
+
+
+def _mean_course(curves: Curves, found: Slice, of: np.ndarray, marks: set[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of some rows of ``of[Q, S]`` on steps counted from the first injection."""
     starts = np.array([curves.queries[int(i)]["start"] for i in found.rows])
     reach = curves.total - int(starts.max())
     grid = _thin(np.arange(reach + 1), CURVE_POINTS)
     grid = np.union1d(grid, [step + d for step in marks for d in (0, 1, 2) if step + d <= reach]).astype(np.int64)
     total = np.zeros(len(grid))
     for start in np.unique(starts):
-        mean = curves.logprobs[found.rows[starts == start]].sum(axis=0)
-        values = np.interp(grid + start, curves.steps, mean)
-        total += values - np.interp(start, curves.steps, mean)
-    return grid.tolist(), _round(total / len(found.rows))
+        sums = of[found.rows[starts == start]].sum(axis=0)
+        known = ~np.isnan(sums)
+        total += np.interp(grid + start, curves.steps[known], sums[known])
+    return grid, total / len(found.rows)
 
 
 def _thin(values: np.ndarray, most: int, log: bool = False) -> np.ndarray:

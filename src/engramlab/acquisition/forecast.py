@@ -201,8 +201,9 @@ def read_run_parts(folder: Path) -> dict[str, RunPart]:
     reading = CurveOptions(**writing.read_json(Path(folder) / "config.json")["config"]["reading"])
     found = {}
     for about in summary["parts"]:
-        curves = read_curves(Path(folder) / about["dataset"] / "injection", reading)
-        found[about["dataset"]] = RunPart(about, curves, laws_of(curves, reading))
+        own = replace(reading, window=about.get("maxima_within", reading.window))  # runs made before do not say it
+        curves = read_curves(Path(folder) / about["dataset"] / "injection", own)
+        found[about["dataset"]] = RunPart(about, curves, laws_of(curves, own))
     return found
 
 

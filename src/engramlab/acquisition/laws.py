@@ -166,10 +166,10 @@ def law_of(curves: Curves, group: str, depth: str, reading: CurveOptions) -> Mea
     gains, lifts, befores, kept = [], [], [], []
     for rows, at in parts:
         states = np.asarray(at)
-        base = _at(curves, rows, states[:1])
-        gains.append(_at(curves, rows, states) - base)
-        lifts.append(_at(curves, rows, states + peak) - _at(curves, rows, states))
-        kept.append(_at(curves, rows, at[-1] + peak + np.arange(horizon + 1)) - base)
+        base = curves.at(rows, states[:1])
+        gains.append(curves.at(rows, states) - base)
+        lifts.append(curves.at(rows, states + peak) - curves.at(rows, states))
+        kept.append(curves.at(rows, at[-1] + peak + np.arange(horizon + 1)) - base)
         befores.append(base[:, 0])
     left = np.concatenate(kept).mean(axis=0)
     before = float(np.concatenate(befores).mean())
@@ -191,11 +191,6 @@ def law_of(curves: Curves, group: str, depth: str, reading: CurveOptions) -> Mea
     return MeasuredLaw(law, before)
 
 
-def _at(curves: Curves, rows: np.ndarray, states: np.ndarray) -> np.ndarray:
-    """float64 ``[rows, states]``, between measured states by a straight line."""
-    return np.stack([np.interp(states, curves.steps, values) for values in curves.logprobs[rows]])
-
-
 def validate(laws: dict[tuple[str, str], MeasuredLaw], curves: Curves) -> list[dict[str, Any]]:
     """How far forecasts were off on a part that they were not fitted to.
 
@@ -215,7 +210,7 @@ def validate(laws: dict[tuple[str, str], MeasuredLaw], curves: Curves) -> list[d
         length = min(curves.total - at[0] for _, at in parts)
         for rows, at in parts:
             states = at[0] + np.arange(1, length + 1)
-            true.append(_at(curves, rows, states) - _at(curves, rows, np.array([at[0]])))
+            true.append(curves.at(rows, states) - curves.at(rows, np.array([at[0]])))
             for name, simulate in (("planner", course), *BASELINES.items()):
                 made[name].append(np.broadcast_to(simulate(measured.law, at, states), true[-1].shape))
         truth = np.concatenate(true)

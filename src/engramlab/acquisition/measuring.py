@@ -41,13 +41,34 @@ WHOLE = "measured.parquet"
 
 
 def measure(model: nn.Module, asked: EncodedQueries, budget: int = 4_096) -> np.ndarray:
-    """Natural log-probabilities of all target tokens: float32 ``[asked.offsets[-1]]``. The model keeps its mode.
+    """Natural log-probabilities of all target tokens: float32 ``[asked.offsets[-1]]``. See ``observe``."""
+    return observe(model, asked, budget)[0]
+
+
+def observe(
+    model: nn.Module, asked: EncodedQueries, budget: int = 4_096, rows: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Natural log-probabilities of all target tokens, float32 ``[asked.offsets[-1]]``, and which targets greedy decoding would
+    write, float32 ``[queries]`` of 0 and 1. The model keeps its mode.
 
     Args:
         budget: most padded tokens a forward pass. The more, the more lengths meet in one batch: the 1,800 queries of FICTIONAL
             KNOWLEDGE (48,800 tokens) are 53,300 tokens of forward work with 4,096 and 70,100 with 16,384.
+        rows: the queries to ask, rising; all when None. The others' values are NaN: not measured.
     """
-    return score(model, asked.sequences, budget=budget).logprobs
+    if rows is None:
+        scores = score(model, asked.sequences, budget=budget)
+        return scores.logprobs, scores.exact().astype(np.float32)
+    logprobs, written = (
+        np.full(asked.offsets[-1], np.nan, np.float32),
+        np.full(len(asked.sequences), np.nan, np.float32),
+    )
+    if len(rows):
+        scores = score(model, asked.sequences.take(rows), budget=budget)
+        counts = np.diff(asked.offsets)[rows]
+        into = np.arange(int(counts.sum())) + np.repeat(asked.offsets[rows] - scores.offsets[:-1], counts)
+        logprobs[into], written[rows] = scores.logprobs, scores.exact()
+    return logprobs, written
 
 
 class Measurements:

@@ -2,6 +2,9 @@
 
 Which facts will be learnt from a corpus, and when, by what a run has measured: --run RUN --corpus TEXT --facts FILE. --out FILE
 keeps all of it as JSON.
+
+With --popularity (plan --popularity --help) it shows who is learnt by how often a corpus states them, and what deduplication
+does; --out FOLDER then keeps it, with a page.
 """
 
 from __future__ import annotations
@@ -39,6 +42,9 @@ def main(given: list[str]) -> None:
     from engramlab.base.terminal import Console
     from engramlab.files.writing import write_json
 
+    if "--popularity" in given:
+        _popularity([word for word in given if word != "--popularity"])
+        return
     given, out = take(given or ["--help"], "--out")
     where = place(out, folder=False) if out else None
     also = [Option("--out", "FILE", "Keeps everything that was found, as JSON.")]
@@ -82,6 +88,28 @@ def main(given: list[str]) -> None:
     if where:
         write_json(where, made)
         print(out)
+
+
+def _popularity(given: list[str]) -> None:
+    """Simulates who is learnt, prints the shares, and keeps all of it in a folder with its page."""
+    from engramlab.acquisition.popularity import PopularityOptions, popularity
+    from engramlab.base.terminal import Console
+    from engramlab.experiments.knowledge_acquisition.summary import finite
+    from engramlab.files import records
+    from engramlab.files.runs import RunFolder
+    from engramlab.report import print_summary, write_report
+
+    given, out = take(given or ["--help"], "--out")
+    also = [Option("--out", "FOLDER", "Keeps what was found, with a page.")]
+    options = parse(PopularityOptions, "plan --popularity --run RUN", given, description=help_of(__doc__), also=also)
+    folder = RunFolder(place(out), "knowledge-popularity", options) if out else None
+    summary = {"experiment": "knowledge-popularity", "seed": options.seed, **finite(popularity(options))}
+    print_summary(summary, Console())
+    if folder:
+        folder.open()
+        records.write_record(folder.folder / "summary.json", summary)
+        folder.close()
+        print(write_report([folder.folder], folder.folder / "report.html"))
 
 
 def _error(row: dict[str, Any]) -> dict[str, Any]:

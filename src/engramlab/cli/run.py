@@ -88,9 +88,9 @@ def _also(module: Any, preset: str, out: str | None) -> Sequence[Option]:
 
 
 def _show(summary: dict[str, Any], folder: Path) -> None:
-    from accelerate import PartialState
+    from engramlab.experiments._run import launched
 
-    if not PartialState().is_main_process:
+    if not launched().is_main_process:
         return
     from engramlab.base.terminal import Console
     from engramlab.report import print_summary, write_report

@@ -55,6 +55,15 @@ def inputs(config: Any, apart: Path | None = None, prefix: str = "") -> dict[str
     return found
 
 
+def launched() -> Any:
+    """The processes of this launch. Whoever asks accelerate first decides for all, and it forgets by itself that a launch on
+    CPUs is one: each of its processes would take itself for the only one."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
 @dataclass(frozen=True)
 class Planned:
     """A stage that a run will go through.
@@ -157,9 +166,7 @@ class Run:
     @property
     def main(self) -> bool:
         """Is this the process of the launch that writes?"""
-        from accelerate import PartialState
-
-        return bool(PartialState().is_main_process)
+        return bool(launched().is_main_process)
 
     def alone(self) -> None:
         """Raises UserError in a launch of several processes."""
@@ -209,9 +216,7 @@ class Run:
             self._place.open()
             if self.kept is not None and not (self.folder / "tokenizer").exists():
                 records.write_sealed(self.folder / "tokenizer", self.kept.save_pretrained)
-        from accelerate import PartialState
-
-        PartialState().wait_for_everyone()
+        launched().wait_for_everyone()
         return self
 
     def __exit__(

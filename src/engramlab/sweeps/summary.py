@@ -61,16 +61,18 @@ def _read(folder: Path) -> Row:
 def means(rows: Sequence[Row]) -> list[Row]:
     """Rows that differ in nothing but their cell, seed and measurements, as one.
 
-    What is a float was measured; anything else says of what. Of a measurement ``x`` there are the mean ``x``, ``x_low``,
-    ``x_high`` and the sample standard deviation ``x_sd`` (None for a single value); ``seeds`` counts the rows.
+    What is a float in any row was measured; anything else says of what, but for lists, which are left out. Of a measurement
+    ``x`` there are the mean ``x``, ``x_low``, ``x_high`` and the sample standard deviation ``x_sd`` (None for a single value);
+    ``seeds`` counts the rows.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
+    apart = {*_NOT_MEASURED, *(k for row in rows for k, v in row.items() if _measured(v) or isinstance(v, list))}
     for row in rows:
-        same = [(k, repr(v)) for k, v in row.items() if k not in _NOT_MEASURED and not _measured(v)]
+        same = [(k, repr(v)) for k, v in row.items() if k not in apart]
         groups.setdefault(tuple(same), []).append(row)
     found = []
     for members in groups.values():
-        mean = {k: v for k, v in members[0].items() if k not in _NOT_MEASURED and not _measured(v)}
+        mean = {k: v for k, v in members[0].items() if k not in apart}
         mean["seeds"] = len(members)
         for name in dict.fromkeys(k for row in members for k, v in row.items() if _measured(v)):
             values = np.array([row[name] for row in members if _measured(row.get(name))])

@@ -67,6 +67,13 @@ class Sequences:
             return cls(ids, offsets, np.zeros(len(ids), dtype=np.int8))
         return cls(ids, offsets, np.fromiter((m for row in marks for m in row), dtype=np.int8, count=len(ids)))
 
+    def take(self, rows: np.ndarray) -> Sequences:
+        """Some of the rows, in the order of ``rows``."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        at = np.arange(int(offsets[-1])) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return Sequences(self.ids[at], offsets, self.marks[at])
+
     def wrapped(self, prefix: Sequence[int], suffix: Sequence[int], suffix_mark: int = 0) -> Sequences:
         """Every row with ``prefix`` tokens in front and ``suffix`` tokens behind; the suffix carries ``suffix_mark``."""
         rows, front, back = len(self), len(prefix), len(suffix)

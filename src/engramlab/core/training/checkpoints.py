@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from engramlab.base.errors import UserError
 from engramlab.core.text.batches import Resumable
+from engramlab.core.training import sharding
 from engramlab.core.training.loop import TrainState
 from engramlab.files import records, writing
 
@@ -40,12 +41,12 @@ def save(root: Path, state: TrainState, stream: Resumable, extra: dict[str, Any]
         generators["cuda"] = torch.cuda.get_rng_state().numpy().tobytes().hex()
     own = {"stream": stream.state(), "generators": generators}
     everyone = gather_object([own]) if state.world > 1 else [own]
+    moments, counters = _flatten(state)  # every process: what is shared out is put together
     if not state.accelerator.is_main_process:
         state.accelerator.wait_for_everyone()
         return
     named = dict(state.bare.named_parameters())
     parameters = {name: named[name].detach().contiguous() for name in state.names}
-    moments, counters = _flatten(state)
     record = {"step": state.step, "processes": everyone, "counters": counters, "extra": extra or {}}
 
     def write(folder: Path) -> None:
@@ -61,14 +62,14 @@ def save(root: Path, state: TrainState, stream: Resumable, extra: dict[str, Any]
 
 def _flatten(state: TrainState) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """AdamW's state by parameter name: its moments as tensors, its step counters as numbers."""
-    by_id = {id(p): name for name, p in state.bare.named_parameters()}
+    by_id = {id(p): name for name, p in state.own.named_parameters()}
     moments, counters = {}, {}
     for p, values in state.optimizer.state.items():
         for key, value in values.items():
             if value.dim() == 0:
                 counters[f"{by_id[id(p)]}/{key}"] = float(value)
             else:
-                moments[f"{by_id[id(p)]}/{key}"] = value.detach().contiguous()
+                moments[f"{by_id[id(p)]}/{key}"] = sharding.whole(value.detach()).contiguous()
     return moments, counters
 
 
@@ -143,18 +144,21 @@ def _restore(folder: Path, record: dict[str, Any], state: TrainState, stream: Re
     named = dict(state.bare.named_parameters())
     if {name: value.shape for name, value in saved.items()} != {name: named[name].shape for name in state.names}:
         raise UserError(f"checkpoint {folder} is of another model: its parameters have other names or shapes")
+    trained = dict(state.own.named_parameters())
     with torch.no_grad():
         for name, value in saved.items():
             named[name].copy_(value)
+            if state.own is not state.bare:
+                trained[name].copy_(sharding.like(value, trained[name]))
     moments = load_file(folder / "optimizer.safetensors")
     state.optimizer.state.clear()
     for name, value in moments.items():
         parameter, key = name.rsplit("/", 1)
-        p = named[parameter]
-        state.optimizer.state[p][key] = value.to(p.device)
+        p = trained[parameter]
+        state.optimizer.state[p][key] = sharding.like(value, p)
     for name, number in record["counters"].items():
         parameter, key = name.rsplit("/", 1)
-        p = named[parameter]
+        p = trained[parameter]
         state.optimizer.state[p][key] = torch.tensor(number, dtype=torch.float32, device=p.device)
     state.step = int(record["step"])
     own = record["processes"][state.accelerator.process_index]

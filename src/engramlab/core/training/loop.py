@@ -28,7 +28,7 @@ from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import target_seen
 from engramlab.core.models import mask_token
 from engramlab.core.text.batches import IGNORE, Batch, Stream
-from engramlab.core.training import losses, schedules
+from engramlab.core.training import losses, schedules, sharding
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,9 @@ class TrainState:
         ids = {id(p) for p in chosen}
         self.names = [name for name, p in model.named_parameters() if id(p) in ids]
         self.bare = model.to(self._accelerator.device) if self._accelerator else model
-        self.trained = [p for p in self.bare.parameters() if id(p) in ids]
+        shared = self.world > 1 and sharding.wanted()
+        self.own = sharding.shard(self.bare, self.accelerator.device) if shared else self.bare
+        self.trained = [p for name, p in self.own.named_parameters() if name in set(self.names)]
         matrices = 3 if problems else 2  # dimensions from which on a parameter decays
         groups = [
             {"params": [p for p in self.trained if p.dim() >= matrices], "weight_decay": recipe.weight_decay},
@@ -181,7 +183,7 @@ class TrainState:
         self.step = 0
         self.failed: set[int] = set()
         with self.only_trained():
-            self.model = self.accelerator.prepare_model(self.bare) if self.world > 1 else self.bare
+            self.model = self.accelerator.prepare_model(self.bare) if self.world > 1 and not shared else self.own
 
     @property
     def accelerator(self) -> Accelerator:
@@ -193,7 +195,7 @@ class TrainState:
     @contextlib.contextmanager
     def only_trained(self) -> Iterator[None]:
         """Inside the block exactly the chosen parameters require gradients; afterwards all are as they were."""
-        before = [(p, p.requires_grad) for p in self.bare.parameters()]
+        before = [(p, p.requires_grad) for p in self.own.parameters()]
         chosen = {id(p) for p in self.trained}
         try:
             for p, _ in before:
@@ -293,8 +295,7 @@ def _step(state: TrainState, stream: Stream) -> Step:
     total = torch.zeros((), device=accelerator.device)
     with mode(state.model, True):
         for part, last in _parts(batch, recipe.micro_batch):
-            sync = contextlib.nullcontext() if last or state.world == 1 else accelerator.no_sync(state.model)
-            with sync:
+            with contextlib.nullcontext() if last or state.world == 1 else accelerator.no_sync(state.model):
                 loss = _loss_sum(state, part) / targets
                 # Data parallelism averages gradients over processes; the mean here is over all processes' targets.
                 accelerator.backward(loss * state.world)
@@ -310,7 +311,7 @@ def _update(
     """The optimizer step that gradients now in place call for."""
     recipe = state.recipe
     if norm is None:
-        norm = torch.nn.utils.get_total_norm([p.grad for p in state.trained if p.grad is not None])
+        norm = sharding.whole(torch.nn.utils.get_total_norm([p.grad for p in state.trained if p.grad is not None]))
     value, size = torch.stack([total, norm.to(total.dtype)]).tolist()  # one wait for the device
     if not (math.isfinite(value) and math.isfinite(size)):
         state.optimizer.zero_grad(set_to_none=True)
@@ -325,6 +326,7 @@ def _update(
         group["lr"] = rate
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
+    sharding.gather(state.own, state.bare, state.names)
     state.step += 1
     return Step(state.step, value, rate, size, tokens, targets)
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from engramlab.acquisition.curves import CurveOptions
 from engramlab.base.terminal import Console
-from engramlab.experiments.knowledge_acquisition.config import PRESETS, Config, Fiction, Optimizer, check
+from engramlab.experiments.knowledge_acquisition.config import Config, Fiction, Optimizer, check
+from engramlab.experiments.knowledge_acquisition.presets import PRESETS
 
 __all__ = ["PRESETS", "Config", "CurveOptions", "Fiction", "Optimizer", "run"]
 
@@ -43,4 +44,4 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         run.begin()
         training = [row for part in parts for row in part.results()]
         unique = {(row["dataset"], row["stage"]): row for row in training}
-        return summarise(run.folder, config, run.parts, list(unique.values()), run.groups)
+        return summarise(run.folder, config, run.parts, list(unique.values()), run.groups, run.readings)

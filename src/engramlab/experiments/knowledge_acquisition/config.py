@@ -16,7 +16,9 @@ from engramlab.corpora.facts import FactOptions
 from engramlab.corpora.fictional_world import KINDS
 from engramlab.files.documents import check_source
 
-Rate = Literal["continue", "constant"]
+Rate = Literal["continue", "constant", "mean"]
+Filter = Literal["entity", "short"]
+Moments = Literal["restored", "fresh", "warmed"]
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,13 @@ class Config(FactOptions):
     equal: Literal["tokens", "steps"] = "tokens"
     """With several batches: the same tokens between injections (steps in proportion to the first batch), or the same steps."""
     rate: tuple[Rate, ...] = ("continue",)
-    """Learning rate: `continue` the schedule of the checkpoint where it is known, or hold it `constant` at its value there."""
+    """Learning rate: `continue` the schedule of the checkpoint where it is known, hold it `constant` at its value there, or at
+    the `mean` of what all checkpoints of the run have there (app. F: equal rates)."""
     learning_rate: tuple[float, ...] = ()
     """Constant learning rates instead; several compare them."""
+    moments: tuple[Moments, ...] = ("restored",)
+    """AdamW's moments at step 0: `restored` with the checkpoint (estimated where it has none), `fresh` (app. G, batch 128), or
+    `warmed`: estimated on the stream in `--optimizer.warmup` steps; several compare them."""
 
     stream: str = "fictional"
     """Text that training goes on with: files (.txt, .jsonl, .parquet), a folder, hub:owner/name, or `fictional`."""
@@ -114,8 +120,12 @@ class Config(FactOptions):
     stagger: int = 1
     """Parts of each group that are injected at different steps, spread over an interval: for batches too small for all. With
     several batches that of the first; the others have as many more or fewer as their intervals have steps."""
-    measure: Literal["every", "window", "log"] = "every"
-    """States measured: every one, or densely after injections and on a logarithmic grid elsewhere."""
+    measure: Literal["every", "window", "log", "own"] = "every"
+    """States measured: every one, or densely after injections and on a logarithmic grid elsewhere; `own`: so for each query
+    after its own passage's injections alone."""
+    filters: tuple[Filter, ...] = ()
+    """Queries left out, as where the paper's set was made: `entity`, whose target does not end in a name or a number; `short`,
+    compositional ones whose target has more than five words."""
     straddling: Literal["refuse", "keep", "drop"] = "refuse"
     """Queries whose target begins inside a token of the prompt."""
     reading: CurveOptions = field(default_factory=CurveOptions)
@@ -150,8 +160,8 @@ class Config(FactOptions):
         rates: list[tuple[Rate, float | None]] = [(rate, None) for rate in self.rate]
         if self.learning_rate:
             rates = [("constant", value) for value in self.learning_rate]
-        for model, stage, batch, interval, (rate, value) in product(
-            self.model, self.stage, self.batch, self.interval, rates
+        for model, stage, batch, interval, (rate, value), moments in product(
+            self.model, self.stage, self.batch, self.interval, rates, self.moments
         ):
             scratch = models.about(model).from_scratch
             if not scratch and stage != self.stage[0]:
@@ -160,7 +170,10 @@ class Config(FactOptions):
             scale = self.batch[0] / batch if self.equal == "tokens" else 1.0
             found.append(
                 PartConfig(
-                    name=self._name(model, stage, batch, interval, rate, value),
+                    name="-".join(
+                        [self._name(model, stage, batch, interval, rate, value)]
+                        + ([moments] if len(self.moments) > 1 else [])
+                    ),
                     model=model,
                     stage=stage,
                     batch=batch,
@@ -170,6 +183,7 @@ class Config(FactOptions):
                     stagger=max(1, int(self.stagger * scale)),
                     rate=rate,
                     learning_rate=value,
+                    moments=moments,
                 )
             )
         return found
@@ -197,6 +211,7 @@ class PartConfig:
         times: injections a passage.
         stagger: parts of each group.
         learning_rate: a constant one; None for the checkpoint's.
+        moments: AdamW's at step 0.
     """
 
     name: str
@@ -209,6 +224,7 @@ class PartConfig:
     stagger: int
     rate: Rate
     learning_rate: float | None
+    moments: Moments = "restored"
 
     @property
     def steps(self) -> int:
@@ -226,55 +242,17 @@ def _scaled(name: str, steps: int, scale: float) -> int:
     return round(exact)
 
 
-# Few entities with many texts: a model this small knows its stream after a minute or two, and what moves a new fact then is
-# the passage that states it, not the rest of the batch. Passages of 100 tokens, 3 of them in the 8 rows of a step: so small a
-# batch, in which one passage weighs much, cannot hold 120 at once.
-TINY = Config(
-    fiction=Fiction(control=10, background=150, sentences=8, kinds=("company",), limit=64, texts=5),
-    batch=(8,),
-    interval=(40,),
-    times=5,
-    after=140,
-    stagger=40,
-    reading=CurveOptions(window=20),
-    window=128,
-    vocabulary=4096,
-    pretrain=Recipe(
-        steps=1200, batch=16, learning_rate=4e-3, weight_decay=0.03, beta2=0.98, warmup=50, schedule="linear", final=0.5
-    ),
-)
-SMALL = Config(
-    model=("small",),
-    batch=(128,),
-    measure="window",
-    window=512,
-    pretrain=Recipe(steps=10_000, batch=128, learning_rate=1e-3, beta2=0.95, warmup=500, schedule="constant"),
-    micro_batch=32,
-)
-PAPER = Config(
-    model=("allenai/OLMo-1B-hf",),
-    stream="hub:allenai/dolma",
-    inject="passages.json",
-    batch=(2048,),
-    window=2048,
-    optimizer=Optimizer(beta2=0.95, eps=1e-5, learning_rate=4e-4),
-    straddling="keep",
-    precision="bf16",
-    micro_batch=4,
-    checkpoint_minutes=20,
-)
-PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER}
-
-
 def check(config: Config) -> None:
     """Everything that can be checked without reading a file; raises UserError."""
-    for name in ("model", "stage", "batch", "interval"):
+    for name in ("model", "stage", "batch", "interval", "moments"):
         values = getattr(config, name)
         if not values:
             raise UserError(f"{name}: name at least one")
         once(name, values)
     if not config.rate and not config.learning_rate:
-        raise UserError("rate: choose continue or constant")
+        raise UserError("rate: choose continue, constant or mean")
+    if "warmed" in config.moments and not config.optimizer.warmup:
+        raise UserError("moments: warmed needs steps to estimate them in; make --optimizer.warmup at least 1")
     if config.learning_rate and config.rate != ("continue",):
         raise UserError("learning_rate: is constant; leave rate out")
     leasts = (("times", 1), ("after", 1), ("stagger", 1), ("window", 2), ("budget", 1), ("control", 0))
@@ -290,6 +268,7 @@ def check(config: Config) -> None:
     )
     reading = config.reading
     rules = [(name, getattr(reading, name) >= 1, "at least 1") for name in ("window", "bootstrap", "t_min")]
+    rules += [("least_fit", reading.least_fit <= 1, "at most 1"), ("aim", reading.aim > 0, "above 0")]
     check_rules(reading, [*rules, ("base", reading.base > 1, "above 1")], "reading.")
     for part in config.parts():
         if part.stagger > part.interval:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
 
 from engramlab.base.errors import UserError
+from engramlab.base.facts import Query
 from engramlab.core.text import tokens
 from engramlab.core.text.batches import TokenRows
 from engramlab.core.text.tokens import Sequences
@@ -20,6 +21,7 @@ from engramlab.files.documents import documents
 from engramlab.reading import read_passages
 
 TOKENIZER_TEXTS = 20_000  # documents of the stream that a compact tokenizer learns from
+LONGEST = 5  # words of a compositional target that the filter `short` lets pass
 _AT_ONCE = 512  # documents tokenised together
 
 
@@ -78,6 +80,7 @@ def material(config: Config) -> Material:
     for record in records:
         if not record.queries:
             raise UserError(f"{config.inject}: passage {record.id} has no queries; write some, or leave it out")
+    records = [_filtered(record, config) for record in records]
     background = None
     if config.stream == "fictional" and made is not None:
         background = Background(
@@ -88,6 +91,19 @@ def material(config: Config) -> Material:
             together=fiction.together,
         )
     return Material(config, records, control, background)
+
+
+def _filtered(record: PassageRecord, config: Config) -> PassageRecord:
+    """A passage without the queries that ``config.filters`` leaves out; a name is a word with a capital or a digit."""
+    rules: dict[str, Callable[[Query], bool]] = {
+        "entity": lambda query: any(c.isupper() or c.isdigit() for c in query.target.split()[-1]),
+        "short": lambda query: query.group != "compositional" or len(query.target.split()) <= LONGEST,
+    }
+    kept = [all(rules[name](query) for name in config.filters) for query in record.queries]
+    if not any(kept):
+        raise UserError(f"filters: no query of passage {record.id} is left; leave the passage or a filter out")
+    leftovers = tuple(compress(record.leftovers, kept))
+    return replace(record, queries=tuple(compress(record.queries, kept)), leftovers=leftovers)
 
 
 def _chosen(config: Config, records: list[PassageRecord]) -> list[PassageRecord]:

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from engramlab.acquisition.injection import Injected
-from engramlab.acquisition.measuring import Measurements, measure
+from engramlab.acquisition.measuring import Measurements, observe
+from engramlab.acquisition.schedule import Group
 from engramlab.base.random_access import key as random_key
 from engramlab.core import models
 from engramlab.core.text import batches
@@ -22,21 +23,21 @@ from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, finished, refuse_explosion
 from engramlab.corpora.passages import all_queries
 from engramlab.experiments._run import Planned
-from engramlab.experiments.knowledge_acquisition.config import Optimizer, PartConfig
+from engramlab.experiments.knowledge_acquisition.config import PartConfig
+from engramlab.experiments.knowledge_acquisition.origins import (
+    Origin,
+    at_constant_rate,
+    continued_recipe,
+    mean_rate,
+    origin_of,
+    recipe_of,
+    stage_step,
+)
 from engramlab.experiments.knowledge_acquisition.setup import Run
-from engramlab.experiments.knowledge_acquisition.summary import states
+from engramlab.experiments.knowledge_acquisition.summary import asked_at
 from engramlab.files import records, writing
 
 LOSS_ROWS = 2000  # kept of a stage: an injection moves the loss of single steps, which 400 rows would leave out
-
-
-@dataclasses.dataclass(frozen=True)
-class Origin:
-    """How a checkpoint was trained: read from the folder that this project wrote beside the weights."""
-
-    folder: Path
-    step: int
-    recipe: Recipe
 
 
 class Part:
@@ -60,7 +61,7 @@ class Part:
             make = partial(run.fresh_model, about.model, self.tokenised.tokenizer, **how)
             steps = max(map(self._stage_step, config.stage))
             yield Planned(f"{about.model} pretrain", steps, config.pretrain.batch, config.window, make)
-        elif config.optimizer.warmup:
+        if self.warms(models.about(about.model).from_scratch):
             yield Planned(f"{self.name} warm-up", config.optimizer.warmup, about.batch, config.window, make)
         yield Planned(f"{self.name} injection", about.steps, about.batch, config.window, make)
 
@@ -141,7 +142,12 @@ class Part:
         return stage.record
 
     def _stage_step(self, part: float) -> int:
-        return max(1, round(part * self.config.pretrain.steps))
+        return stage_step(self.config, part)
+
+    def warms(self, known: bool) -> bool:
+        """Are AdamW's moments estimated on the stream first? ``known``: the checkpoint brings some."""
+        wanted = self.about.moments == "warmed" or (self.about.moments == "restored" and not known)
+        return wanted and self.config.optimizer.warmup > 0
 
     def _inject(self, folder: Path) -> dict[str, Any]:
         config, about, asked, plan = self.config, self.about, self.tokenised.asked, self.run.plans[self.name]
@@ -159,35 +165,50 @@ class Part:
             state = self._state(model, recipe)
         else:
             state = self.begin(model, recipe, origin, stream)
-        measured = Measurements(folder / "measured")
-        at = set(states(config, about, plan.groups))
+        measured, written = Measurements(folder / "measured"), Measurements(folder / "written")
         self._write_queries(folder)
-        with self._stage(
-            folder, state, Injected(stream, plan), f"{self.name} injection", before=measured.flush
-        ) as stage:
+        owner = [self._owner[number] for number in self._numbers]
+        at = asked_at(config.measure, about.steps, plan.groups, self.run.readings[self.name].window, owner)
+
+        def ask(number: int) -> None:
+            if number in at:
+                logprobs, greedily = observe(model, asked, config.budget, at[number])
+                measured.add(number, logprobs)
+                written.add(number, greedily)
+
+        def flush() -> None:
+            measured.flush()
+            written.flush()
+
+        with self._stage(folder, state, Injected(stream, plan), f"{self.name} injection", before=flush) as stage:
             reached = state.step if stage.resumed else -1
             measured.rewind(reached, (step for step in at if step <= reached))
+            written.rewind(reached)  # of a run begun before it was measured there is nothing
             if not stage.resumed:
-                if 0 in at:
-                    measured.add(0, measure(model, asked, config.budget))
-                if origin is None:  # so that the warm-up need not be done again
+                ask(0)
+                if self.warms(origin is not None):  # so that the warm-up need not be done again
                     stage.checkpoint()
             for step in stage:
                 refuse_explosion(stage.totals, step)
-                if step.number in at:
-                    measured.add(step.number, measure(model, asked, config.budget))
+                ask(step.number)
             measured.finish()
+            written.finish()
             stage.record["optimizer"] = self._optimizer_note(origin, recipe)
+            stage.record["optimizer"]["parameters"] = sum(p.numel() for p in model.parameters())
         return stage.record
 
     def recipe(self, origin: Origin | None) -> Recipe:
         """The recipe of the run after step 0: the checkpoint's own gone on with, or AdamW with a constant learning rate."""
         config, about = self.config, self.about
         if origin is None:
-            rate = about.learning_rate or config.optimizer.learning_rate
+            rate = about.learning_rate or (
+                mean_rate(config) if about.rate == "mean" else config.optimizer.learning_rate
+            )
             made = recipe_of(config.optimizer, about.batch, about.steps, rate)
         elif about.learning_rate is not None:
             made = at_constant_rate(origin.recipe, about.learning_rate)
+        elif about.rate == "mean":
+            made = at_constant_rate(origin.recipe, mean_rate(config))
         elif about.rate == "constant":
             made = at_constant_rate(origin.recipe, origin.recipe.rate(origin.step))
         else:
@@ -195,21 +216,21 @@ class Part:
         return dataclasses.replace(made, steps=about.steps, batch=about.batch, micro_batch=config.micro_batch)
 
     def begin(self, model: nn.Module, recipe: Recipe, origin: Origin | None, stream: batches.Packed) -> TrainState:
-        """The state at step 0: moments restored where the checkpoint has them, else estimated on the stream."""
-        config, about = self.config, self.about
+        """The state at step 0: moments restored with the checkpoint, estimated on the stream, or none yet."""
+        about, warmup = self.about, self.config.optimizer.warmup
+        state = self._state(model, recipe)
         if origin is not None:
-            state = self._state(model, recipe)
             # The stream goes on where pretraining left it; where another one is read, it begins at its beginning.
             ours = models.about(about.model).from_scratch
             with torch.random.fork_rng():
                 checkpoints.load(origin.folder, state, stream if ours else None)
             state.step = 0
+            if about.moments != "restored":
+                state.optimizer.state.clear()
+        if not self.warms(origin is not None):
             return state
-        warmup = config.optimizer.warmup
-        if not warmup:
-            return self._state(model, recipe)
-        made = recipe_of(config.optimizer, about.batch, warmup, recipe.learning_rate, warmup=warmup)
-        state = self._state(model, dataclasses.replace(made, micro_batch=config.micro_batch))
+        held = at_constant_rate(recipe, recipe.rate(0))
+        state.recipe = dataclasses.replace(held, steps=warmup, warmup=warmup, schedule_start=0, schedule_steps=None)
         with self._stage(self.run.folder / self.name / "warmup", state, stream, f"{self.name} warm-up") as stage:
             for _ in stage:
                 pass
@@ -217,11 +238,11 @@ class Part:
         return state
 
     def _optimizer_note(self, origin: Origin | None, recipe: Recipe) -> dict[str, Any]:
-        moments = (
-            f"restored with the checkpoint (after {origin.step:,} updates)"
-            if origin is not None
-            else f"estimated in {self.config.optimizer.warmup} steps on the stream before step 0"
-        )
+        moments = "begun anew at step 0"
+        if self.warms(origin is not None):
+            moments = f"estimated in {self.config.optimizer.warmup} steps on the stream before step 0"
+        elif origin is not None and self.about.moments == "restored":
+            moments = f"restored with the checkpoint (after {origin.step:,} updates)"
         return {
             "moments": moments,
             "first_rate": recipe.rate(0),
@@ -230,14 +251,22 @@ class Part:
             "beta2": recipe.beta2,
         }
 
+    @property
+    def _owner(self) -> dict[int, Group]:
+        """The group of each passage."""
+        return {passage: group for group in self.run.groups[self.name] for passage in group.passages}
+
+    @property
+    def _numbers(self) -> list[int]:
+        """The passage of each query."""
+        _, numbers = all_queries(self.run.material.records)
+        return [numbers[number] for number in self.tokenised.asked.numbers.tolist()]
+
     def _write_queries(self, folder: Path) -> None:
         """What each column of the measurements is, so that they can be read without the model."""
-        asked, passages = self.tokenised.asked, self.run.material.records
-        owner = {passage: group for group in self.run.groups[self.name] for passage in group.passages}
-        _, numbers = all_queries(passages)
+        asked, passages, owner = self.tokenised.asked, self.run.material.records, self._owner
         rows = []
-        for query, number in zip(asked.queries, asked.numbers.tolist(), strict=True):
-            passage = numbers[number]
+        for query, passage in zip(asked.queries, self._numbers, strict=True):
             group = owner[passage]
             rows.append(
                 {
@@ -254,33 +283,3 @@ class Part:
         texts = {passages[passage].id: passages[passage].text for passage in owner}
         about = {"offsets": asked.offsets.tolist(), "queries": rows, "texts": texts}
         records.write_record(folder / "queries.json", about)
-
-
-def origin_of(source: str) -> Origin | None:
-    """How the checkpoint in a folder was trained, where this project trained it; None for any other.
-
-    Raises:
-        UserError: a file of it is not what was written.
-    """
-    found = checkpoints.latest(Path(source).expanduser() / "training")
-    if found is None:
-        return None
-    record = checkpoints.read_state(found, f"take it from a copy, or remove {source} to train it again")
-    return Origin(found, int(record["step"]), Recipe(**record["extra"]["recipe"]))
-
-
-def recipe_of(optimizer: Optimizer, batch: int, steps: int, learning_rate: float, warmup: int = 0) -> Recipe:
-    """A constant learning rate, risen to in ``warmup`` steps."""
-    settings = dataclasses.asdict(optimizer) | {"learning_rate": learning_rate, "warmup": warmup}
-    return Recipe(steps=steps, batch=batch, schedule="constant", **settings)
-
-
-def continued_recipe(origin: Recipe, offset: int) -> Recipe:
-    """``origin`` with its learning rates from state ``offset`` on, however many steps it goes on for."""
-    laid_out = origin.schedule_steps or origin.steps
-    return dataclasses.replace(origin, schedule_start=origin.schedule_start + offset, schedule_steps=laid_out)
-
-
-def at_constant_rate(origin: Recipe, learning_rate: float) -> Recipe:
-    """``origin`` with a constant learning rate."""
-    return dataclasses.replace(origin, learning_rate=learning_rate, schedule="constant", warmup=0)

@@ -17,6 +17,7 @@ from engramlab.editing.folders.opening import require_in_weights
 from engramlab.experiments import _run
 from engramlab.experiments.knowledge_acquisition.config import Config, PartConfig
 from engramlab.experiments.knowledge_acquisition.data import Material, material, stream_rows
+from engramlab.experiments.knowledge_acquisition.origins import reading_of
 
 
 @dataclasses.dataclass
@@ -46,6 +47,7 @@ class Run(_run.Run):
         self.alone()
         self.parts = config.parts()
         self.material: Material = material(config)
+        self.readings = {part.name: reading_of(config, part) for part in self.parts}
         self.groups = {part.name: groups_of(config, part, self.material) for part in self.parts}
         self._tokenised: dict[str, Tokenised] = {}
         self.plans = {part.name: self._plan(part) for part in self.parts}
@@ -115,7 +117,7 @@ class Run(_run.Run):
         config, rows = self.config, part.steps * part.batch
         if models.about(part.model).from_scratch:
             rows += round(max(config.stage) * config.pretrain.steps) * config.pretrain.batch
-        else:
+        if part.moments == "warmed" or not models.about(part.model).from_scratch:
             rows += config.optimizer.warmup * part.batch
         return rows * config.window
 

@@ -17,9 +17,14 @@ from engramlab.base import bootstrap
 from engramlab.base.random_access import key as random_key
 from engramlab.base.rows import DEPTHS
 from engramlab.experiments.knowledge_acquisition.config import Config, PartConfig
+from engramlab.experiments.knowledge_acquisition.powering import power_rows, slopes_of
 from engramlab.files import records, writing
 
 LEVEL = 0.95  # of all intervals
+_OF_THE_LINE = (
+    *("decay_constant", "decay_low", "decay_high", "stderr", "bootstrap_stderr", "intercept", "threshold_tokens"),
+    *("threshold_steps", "threshold_steps_low", "threshold_steps_high", "log10_threshold_tokens"),
+)
 
 
 def summarise(
@@ -28,17 +33,20 @@ def summarise(
     parts: Sequence[PartConfig],
     training: list[dict[str, Any]],
     groups: dict[str, tuple[Group, ...]],
+    readings: dict[str, CurveOptions],
 ) -> dict[str, Any]:
     """Writes ``summary.json`` and each part's ``curves.json``; returns the summary."""
-    rows = []
+    rows, slopes = [], {}
     for part in parts:
         folder = out / part.name / "injection"
-        curves = read_curves(folder, config.reading, states(config, part, groups[part.name]))
-        found = _part_rows(config, part, curves, groups[part.name])
+        reading = readings[part.name]
+        curves = read_curves(folder, reading, states(config.measure, part.steps, groups[part.name], reading.window))
+        found = _part_rows(config, part, curves, groups[part.name], reading)
         rows += found
+        slopes[part.name] = slopes_of(curves, groups[part.name], reading)
         drawn = {"dataset": part.name, "batch": part.batch, "window": config.window, "steps": curves.total}
         shown = [(row["group"], row["depth"]) for row in found]
-        drawn |= for_report(curves, config.reading, groups[part.name], shown)
+        drawn |= for_report(curves, reading, groups[part.name], shown)
         drawn["texts"] = writing.read_json(folder / "queries.json").get("texts", {})  # runs made before have none
         writing.write_json(out / part.name / "curves.json", finite(drawn))
     injected = {row["dataset"]: row for row in training if row["stage"] == "injection"}
@@ -49,7 +57,10 @@ def summarise(
             "batch": part.batch,
             "window": config.window,
             "interval": part.interval,
+            "stage": part.stage,
+            "rate": part.rate if part.learning_rate is None else f"{part.learning_rate:g}",
             "base": config.reading.base,
+            "maxima_within": readings[part.name].window,
             "steps": injected[part.name]["steps"],
             "optimizer": injected[part.name]["optimizer"],
         }
@@ -59,9 +70,10 @@ def summarise(
         "experiment": "knowledge-acquisition",
         "seed": config.seed,
         "seconds": round(sum(row["seconds"] for row in training), 1),
-        "choices": choices(config),
+        "choices": choices(config, readings),
         "parts": about,
         "rows": rows,
+        "power": power_rows(parts, rows, slopes, config.reading.aim),
         "training": training,
     }
     plain = finite(summary)
@@ -69,23 +81,43 @@ def summarise(
     return dict(plain)
 
 
-def states(config: Config, part: PartConfig, groups: Sequence[Group]) -> list[int]:
-    """The states of a part that are measured, rising: 0 is before the first step."""
-    starts = sorted({step for group in groups for step in group.steps})
-    at: list[int] = measured_steps(config.measure, part.steps, starts, config.reading.window).tolist()
-    return at
+def states(measure: str, total: int, groups: Sequence[Group], window: int) -> list[int]:
+    """The states of a part of ``total`` updates that are measured, rising: 0 is before the first step."""
+    by_group = [group.steps for group in groups if group.steps]
+    starts = by_group if measure == "own" else [sorted({step for steps in by_group for step in steps})]
+    how: Any = "window" if measure == "own" else measure
+    return sorted({int(step) for at in starts for step in measured_steps(how, total, at, window)})
 
 
-def choices(config: Config) -> dict[str, Any]:
+def asked_at(
+    measure: str, total: int, groups: Sequence[Group], window: int, owner: Sequence[Group]
+) -> dict[int, np.ndarray | None]:
+    """The queries that are measured at each state; None for all of them.
+
+    Args:
+        owner: the group of each query's passage. A control is measured wherever any group is.
+    """
+    every = states(measure, total, groups, window)
+    if measure != "own":
+        return dict.fromkeys(every)
+    own = {group.name: set(states(measure, total, [group] if group.steps else groups, window)) for group in groups}
+    return {step: np.array([i for i, group in enumerate(owner) if step in own[group.name]]) for step in every}
+
+
+def choices(config: Config, readings: dict[str, CurveOptions]) -> dict[str, Any]:
     """What the definitions leave open and how it was chosen, for reports."""
     reading = config.reading
+    windows = sorted({one.window for one in readings.values()})
     return {
         "log-probability of a target": f"{reading.target} over its tokens",
-        "window of a maximum (t_w)": reading.window,
-        "outlier factor (IQR)": reading.outliers,
+        "window of a maximum (t_w)": ", ".join(map(str, windows)) + " (without momentum)" * (windows == [1]),
+        "outlier factor (IQR), effectivity and retainability": reading.outliers,
+        "no decay constant below": f"R² {reading.least_fit:g}",
+        "drift of the control": "taken off every curve" if reading.drift == "control" else "left in, as in the paper",
         "logarithm of the fit": "natural" if math.isclose(reading.base, math.e) else f"base {reading.base:g}",
         "range of the fit": f"t from {reading.t_min} to {reading.t_max or 'the longest every query reaches'}",
         "bootstrap": f"{reading.bootstrap} resamples of passages, {LEVEL:.0%} intervals",
+        "queries left out": ", ".join(config.filters) or "none",
         "states measured": config.measure,
         "queries whose target begins inside a token": config.straddling,
         "groups injected": "all at one step" if config.stagger == 1 else f"in {config.stagger} parts over an interval",
@@ -96,9 +128,11 @@ def _order(groups: Sequence[Group]) -> list[str]:
     return list(dict.fromkeys(group.schedule for group in groups))
 
 
-def _part_rows(config: Config, part: PartConfig, curves: Curves, groups: Sequence[Group]) -> list[dict[str, Any]]:
+def _part_rows(
+    config: Config, part: PartConfig, curves: Curves, groups: Sequence[Group], reading: CurveOptions
+) -> list[dict[str, Any]]:
     """A row a group and depth. ``effectivity_net`` is what is left of its effectivity above the control's at the depth."""
-    reading, rows = config.reading, []
+    rows = []
     chance: dict[str, np.ndarray] = {}
     for group in sorted(_order(groups), key=lambda name: name != "never"):
         for depth in DEPTHS:
@@ -109,29 +143,63 @@ def _part_rows(config: Config, part: PartConfig, curves: Curves, groups: Sequenc
             row: dict[str, Any] = {"dataset": part.name, "group": group, "depth": depth, "queries": len(found.rows)}
             row["passages"] = len(set(found.passages))
             gained = found.effectivity
-            means = _resampled(gained.mean(axis=1), found.passages, reading.bootstrap, seed)
+            usual = np.where(decay.inliers(gained, reading.outliers), gained, np.nan)
+            means = _resampled(usual, found.passages, reading.bootstrap, seed)
             row |= _interval("effectivity", means)
+            row["effectivity_outliers"] = float(np.isnan(usual).sum() - np.isnan(gained).sum())
+            row |= _interval("effectivity_all", _resampled(gained, found.passages, reading.bootstrap, seed))
             if group == "never":
                 chance[depth] = means
             elif depth in chance:
                 row |= _interval("effectivity_net", means - chance[depth])
-            row["by_encounter"] = [float(value) for value in np.nanmean(gained, axis=0)]
+            # Of those that failed the paper (app. H) says nothing where it looks at encounters one by one.
+            lifted = np.where(gained < 0, np.nan, gained)
+            row["by_encounter"] = decay.group_mean(gained, reading.outliers).mean.tolist()
+            row["by_encounter_lifted"] = decay.group_mean(lifted, reading.outliers).mean.tolist()
+            row["failed"] = (gained < 0).sum(axis=0).tolist()
+            if curves.written is not None:
+                row |= _written(curves, curves.written, found, reading, seed)
             last = curves.logprobs[found.rows, -1]
             row |= {"before": float(found.before.mean()), "after": float(last.mean())}
             row["final_gain"] = float((last - found.before).mean())
             if found.retainability is not None:
+                row["gained"] = _gained(curves, found, reading)
                 row |= _decay(found, reading, part.batch, config.window, seed)
             rows.append(row)
     order = _order(groups)
     return sorted(rows, key=lambda row: order.index(row["group"]))
 
 
+def _gained(curves: Curves, found: Slice, reading: CurveOptions) -> float:
+    """Nats that all encounters together have gained at the last maximum: what retainability is a part of."""
+    values, at, peaks = curves.read(found.rows, reading), np.arange(len(found.rows)), found.maxima[:, -1]
+    starts = [curves.queries[int(i)]["start"] for i in found.rows]
+    before, top = (values[at, np.searchsorted(curves.steps, states)] for states in (starts, np.maximum(peaks, 0)))
+    gains = (top - before)[peaks >= 0]
+    return float(gains.mean()) if len(gains) else math.nan
+
+
+def _written(curves: Curves, written: np.ndarray, found: Slice, reading: CurveOptions, seed: int) -> dict[str, Any]:
+    """The share of targets that greedy decoding writes: at the group's first state, at the maximum of each encounter, at
+    the end."""
+    of, starts = written[found.rows] > 0, [curves.queries[int(i)]["start"] for i in found.rows]
+    at = np.arange(len(of))
+    row: dict[str, Any] = {"written_before": float(of[at, np.searchsorted(curves.steps, starts)].mean())}
+    if found.retainability is not None:  # a maximum that is not defined lies at -1: there it counts as not written
+        there = of[at[:, None], np.searchsorted(curves.steps, found.maxima)] & (found.maxima >= 0)
+        row["written_by_encounter"] = there.mean(axis=0).tolist()
+    ends = _resampled(of[:, -1].astype(np.float64), found.passages, reading.bootstrap, seed)
+    return row | _interval("written", ends)
+
+
 def _resampled(values: np.ndarray, clusters: Sequence[str], samples: int, seed: int) -> np.ndarray:
-    """Mean over queries, and behind it the means of ``samples`` resamples of passages: float64 ``[1 + samples]``."""
+    """Mean of ``values`` (``[Q]`` or ``[Q, N]``, NaN left out), and behind it the means of ``samples`` resamples of passages:
+    float64 ``[1 + samples]``."""
     _, owner = np.unique(clusters, return_inverse=True)
+    values = values.reshape(len(values), -1)
     known = ~np.isnan(values)
-    sums = np.bincount(owner, np.where(known, values, 0.0))
-    counts = np.bincount(owner, known.astype(np.float64))
+    sums = np.bincount(owner, np.where(known, values, 0.0).sum(axis=1))
+    counts = np.bincount(owner, known.sum(axis=1).astype(np.float64))
     draws = np.concatenate([np.arange(len(sums))[None, :], bootstrap.draws(len(sums), samples, seed)])
     with np.errstate(invalid="ignore"):
         return np.asarray(sums[draws].sum(axis=1) / counts[draws].sum(axis=1))
@@ -162,7 +230,7 @@ def _decay(found: Slice, reading: CurveOptions, batch: int, window: int, seed: i
     )
     low, high = spread.threshold_interval
     used = slice(min(1, kept.shape[1] - 1), None)
-    return {
+    found_here = {
         "decay_constant": fit.decay_constant,
         "intercept": fit.intercept,
         "r_squared": fit.r_squared,
@@ -176,10 +244,13 @@ def _decay(found: Slice, reading: CurveOptions, batch: int, window: int, seed: i
         "threshold_steps_high": high,
         "threshold_tokens": fit.threshold_tokens(batch, window),
         "log10_threshold_tokens": fit.log10_threshold_tokens(batch, window),
-        "undefined": int(np.isnan(kept[:, 0]).sum()),
+        "undefined": float(np.isnan(kept[:, 0]).sum()),
         "outliers_mean": float(mean.outliers[used].mean()),
-        "outliers_most": int(mean.outliers[used].max()),
+        "outliers_most": float(mean.outliers[used].max()),
     }
+    # A slope through what is no line is no decay constant, and where such a line would end no threshold.
+    poor = not fit.r_squared >= reading.least_fit
+    return found_here | {"poor_fit": float(poor)} | (dict.fromkeys(_OF_THE_LINE) if poor else {})
 
 
 def finite(value: Any) -> Any:

@@ -6,19 +6,20 @@ Source of the measures: arXiv 2406.11813. Log-probabilities are natural; a gain 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plotly import graph_objects as go
 
 from engramlab.base.rows import DEPTHS
+from engramlab.report.parts.acquired_claims import claims_section, power_section, written_section
 from engramlab.report.parts.acquired_facts import facts_section
-from engramlab.report.parts.acquired_parts import PartRows, findings, read_parts
+from engramlab.report.parts.acquired_parts import PartRows, by_depth, measured, read_parts
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
 from engramlab.report.parts.figures import DASHES, TEXT, Line, alike, curves, escaped, style
-from engramlab.report.parts.training import missing, table_by_run, training_section
+from engramlab.report.parts.training import missing, training_section
 from engramlab.report.parts.verdicts import NOISE, Interval, interval, more
-from engramlab.report.parts.words import big, fixed, ranged, signed
+from engramlab.report.parts.words import big, count, fixed, ranged, signed
 from engramlab.report.rows import Row, RunData, distinct, number
 from engramlab.report.shapes import Maybe
 
@@ -26,25 +27,21 @@ _COLOURS = {"duplicate": "#D55E00", "paraphrase": "#0072B2", "once": "#009E73", 
 #: Of a summary.
 NEEDS = {
     "parts": Maybe([{"dataset": str, "base": Maybe(float)}]),
-    "rows": Maybe([{"group": Maybe(str), "depth": Maybe(str), "by_encounter": Maybe(list)}]),
+    "power": Maybe([{"compared": str, "depth": str}]),
+    "rows": Maybe(
+        [
+            {
+                "group": Maybe(str),
+                "depth": Maybe(str),
+                "by_encounter": Maybe(list),
+                "by_encounter_lifted": Maybe(list),
+                "written_by_encounter": Maybe(list),
+            }
+        ]
+    ),
 }
 _DASHES = dict(zip(_COLOURS, DASHES, strict=True))
 _PARTS_SHOWN = 6  # parts whose curves are drawn; tables have all
-
-
-def _measured(parts: Sequence[PartRows]) -> Iterator[tuple[list[str], Row]]:
-    """The rows of some parts with the first cells of their line: part, group and depth."""
-    for part in parts:
-        for group in part.groups:
-            for depth in DEPTHS:
-                if row := part.row(group, depth):
-                    yield [part.label, group, depth], row
-
-
-def _by_depth(parts: Sequence[PartRows], columns: str, rows: Sequence[Sequence[str]], caption: str) -> list[Block]:
-    """A table of such lines; none without any."""
-    heads = ["part", "group", "depth", *columns.split("|")]
-    return [table_by_run(parts, heads, rows, caption, 3)] if rows else []
 
 
 def _named(group: str, part: PartRows, parts: Sequence[PartRows]) -> str:
@@ -97,7 +94,9 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
         _rise_and_fall(runs, parts),
         _effectivity(runs, parts),
         _forgetting(runs, parts),
-        _shapes(runs, parts),
+        claims_section(runs, parts),
+        power_section(runs),
+        written_section(runs, parts),
         facts_section([(part.label, part.curves) for part in parts], missing(runs)),
         _chosen(runs, parts),
         training_section(runs),
@@ -192,17 +191,22 @@ def _effectivity(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
                 Figures(turns, "Effectivity of each encounter in turn; the first one gains most in the paper.")
             )
     lines: list[list[str]] = []
-    for start, row in _measured(parts):
+    for start, row in measured(parts):
         each = row.get("by_encounter") or [None]
         cells = [ranged(row, "effectivity"), ranged(row, "effectivity_net"), signed(each[0]), signed(each[-1])]
         cells += [fixed(row.get("before")), fixed(row.get("after")), signed(row.get("final_gain"))]
+        cells += [ranged(row, "effectivity_all"), count(row.get("effectivity_outliers"))]
+        cells += [signed(lifted[0] if (lifted := row.get("by_encounter_lifted")) else None), _sum(row.get("failed"))]
         lines.append([*start, *cells, str(row.get("queries"))])
-    columns = "effectivity|above the control|first encounter|last|before|at the end|gain|queries"
+    columns = "effectivity|above the control|first encounter|last|before|at the end|gain|with outliers|outliers"
+    columns += "|first without failed ones|failed|queries"
     caption = (
         "Log-probabilities in nats: what an encounter gains at its best, how much of that lies above what the control gains by "
-        "chance, and where targets stand before and after."
+        "chance, and where targets stand before and after. Outliers by the rule of interquartile ranges are left out, as in "
+        "the paper; the mean with them stands beside. An encounter has failed where its maximum lies below the state before: "
+        "the paper leaves those out encounter by encounter (app. H), here both are given."
     )
-    blocks += _by_depth(parts, columns, lines, caption)
+    blocks += by_depth(parts, columns, lines, caption)
     return Section("Effectivity: what an encounter gains", blocks, missing(runs))
 
 
@@ -227,6 +231,10 @@ def _by_encounter(parts: Sequence[PartRows]) -> list[tuple[str, go.Figure]]:
     return list(alike(figures))
 
 
+def _sum(values: Any) -> str:
+    return str(sum(values)) if isinstance(values, list) and all(isinstance(v, int) for v in values) else "–"
+
+
 def _forgetting(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
     blocks: list[Block] = []
     for part in parts[:_PARTS_SHOWN]:
@@ -236,21 +244,23 @@ def _forgetting(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
             note = f"Part of what all encounters gained that is left t steps after the last maximum{where}; dashed: the fit."
             blocks.append(Figures(alike(figures), note))
     rows = []
-    for start, row in _measured(parts):
+    for start, row in measured(parts):
         if "decay_constant" in row:
             cells = [*_decay(row), _threshold(row), big(row.get("threshold_tokens"))]
             cells.insert(1, fixed(row.get("stderr"), 4))
             cells.append(fixed(row.get("log10_threshold_tokens")))
-            cells.append(f"{row.get('undefined')} / {fixed(row.get('outliers_mean'), 1)}")
+            cells.append(f"{count(row.get('undefined'))} / {fixed(row.get('outliers_mean'), 1)}")
+            cells[0] = "poor fit" if row.get("poor_fit") else cells[0]
             rows.append([*start, *cells, str(row.get("queries"))])
     columns = "decay constant a|fit's error|R²|threshold, steps|tokens|log₁₀ tokens|without gain / outliers|queries"
     caption = (
         "a: the part lost each time t grows by the logarithm's base, with a 95 % interval from resampled passages; the fit's "
         "own standard error ignores the spread between queries and is too small. Threshold: where the fitted line reaches 0, "
         "the longest interval between encounters at which something is left; it is extrapolated where it lies beyond the run. "
-        "Without gain: queries left out because no encounter lifted them; outliers: mean over t."
+        "Without gain: queries left out because no encounter lifted them; outliers: mean over t. Poor fit: the line explains "
+        "too little of the curve for its slope to be a decay constant."
     )
-    blocks += _by_depth(parts, columns, rows, caption)
+    blocks += by_depth(parts, columns, rows, caption)
     return Section("Forgetting: retainability against log t", blocks, missing(runs))
 
 
@@ -279,17 +289,6 @@ def _retained(part: PartRows, depth: str) -> go.Figure | None:
     figure.update_xaxes(type="log", rangemode="normal", dtick=1, minor_showgrid=False)
     figure.add_hline(y=0, line={"color": "#999999", "width": 1})
     return figure
-
-
-def _shapes(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
-    """What the paper finds, and whether it is so here: said by numbers, not by eye."""
-    rows = []
-    for part in parts:
-        rows += [[part.label, *finding] for finding in findings(part)]
-    columns = ["part", "the paper finds", "here", ""]
-    caption = "arXiv 2406.11813 used models of 1 to 7 billion parameters: compare the shape, not the numbers."
-    table = table_by_run(parts, columns, rows, caption)
-    return Section("Beside the paper", [table] if rows else [], missing(runs))
 
 
 def _chosen(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:

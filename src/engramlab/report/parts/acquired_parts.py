@@ -1,15 +1,15 @@
-"""The parts of acquisition runs as pages read them, and what the paper finds beside what is so here."""
+"""The parts of acquisition runs as pages read them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from engramlab.base.rows import DEPTHS
 from engramlab.report import shapes
-from engramlab.report.parts.verdicts import NOT_SO, SO, interval, verdict
-from engramlab.report.parts.words import fixed, ranged
-from engramlab.report.rows import Row, RunData, distinct, number, read_object
+from engramlab.report.parts.blocks import Block
+from engramlab.report.parts.training import table_by_run
+from engramlab.report.rows import Row, RunData, distinct, read_object
 from engramlab.report.shapes import Maybe
 
 #: Of a part's curves.json.
@@ -65,28 +65,16 @@ def read_parts(runs: Sequence[RunData]) -> list[PartRows]:
     return found
 
 
-def findings(part: PartRows) -> list[tuple[str, str, str]]:
-    """What the paper finds, the numbers here, and the verdict: said by intervals, not by eye."""
-    found = []
-    for group in part.groups:
-        if group == "never":
-            continue
-        values = [interval(part.row(group, depth), "effectivity") for depth in DEPTHS]
-        if any(number(part.row(group, depth).get("effectivity")) is not None for depth in DEPTHS):
-            text = f"{group}: " + ", ".join(ranged(part.row(group, depth), "effectivity") for depth in DEPTHS)
-            found.append(("effectivity: memorization > semantic > compositional", text, verdict(values)))
-    for group in part.groups:
-        fits = {depth: number(part.row(group, depth).get("r_squared")) for depth in DEPTHS}
-        shown = [f"{depth} {fixed(value)}" for depth, value in fits.items() if value is not None]
-        if shown and fits["memorization"] is not None:
-            finding = "R falls linearly in log t (R² ≥ 0.8 for memorization)"
-            found.append((finding, f"{group}: {', '.join(shown)}", SO if fits["memorization"] >= 0.8 else NOT_SO))
-    for depth in DEPTHS:
-        rows = [part.row(group, depth) for group in ("duplicate", "paraphrase")]
-        if all(number(row.get("decay_constant")) is not None for row in rows):
-            two, one = (ranged(row, "decay_constant", 3, "decay_") for row in rows)
-            said = verdict([interval(row, "decay_constant", "decay_") for row in rows])
-            found.append(
-                ("duplicates decay faster than paraphrases", f"{depth}: duplicates {two}, paraphrases {one}", said)
-            )
-    return found
+def measured(parts: Sequence[PartRows]) -> Iterator[tuple[list[str], Row]]:
+    """The rows of some parts with the first cells of their line: part, group and depth."""
+    for part in parts:
+        for group in part.groups:
+            for depth in DEPTHS:
+                if row := part.row(group, depth):
+                    yield [part.label, group, depth], row
+
+
+def by_depth(parts: Sequence[PartRows], columns: str, rows: Sequence[Sequence[str]], caption: str) -> list[Block]:
+    """A table of such lines; none without any."""
+    heads = ["part", "group", "depth", *columns.split("|")]
+    return [table_by_run(parts, heads, rows, caption, 3)] if rows else []

@@ -60,3 +60,17 @@ def verdict(falling: Sequence[Interval | None]) -> str:
         return UNKNOWN
     found = [more(one, other) for one, other in pairwise(falling)]
     return NOT_SO if False in found else NOISE if None in found else SO
+
+
+def every(verdicts: Sequence[str]) -> str:
+    """What becomes of a claim that is made of these: it is so where all are."""
+    return next((one for one in (NOT_SO, UNKNOWN, NOISE) if one in verdicts), SO if verdicts else UNKNOWN)
+
+
+def less(one: Interval | None, other: Interval | None) -> Interval | None:
+    """The first less the second, two independent numbers: their intervals' half-widths add as squares do."""
+    if one is None or other is None:
+        return None
+    value = one.value - other.value
+    down = math.hypot(one.value - one.low, other.high - other.value)
+    return Interval(value, value - down, value + math.hypot(one.high - one.value, other.value - other.low))

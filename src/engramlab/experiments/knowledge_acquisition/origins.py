@@ -1,0 +1,81 @@
+"""Where training goes on from: what a checkpoint says of how it was trained, and the recipes that follow."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from engramlab.acquisition.curves import CurveOptions
+from engramlab.core import models
+from engramlab.core.training import checkpoints
+from engramlab.core.training.loop import Recipe
+from engramlab.experiments.knowledge_acquisition.config import Config, Optimizer, PartConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """How a checkpoint was trained: read from the folder that this project wrote beside the weights."""
+
+    folder: Path
+    step: int
+    recipe: Recipe
+
+
+def origin_of(source: str) -> Origin | None:
+    """How the checkpoint in a folder was trained, where this project trained it; None for any other.
+
+    Raises:
+        UserError: a file of it is not what was written.
+    """
+    found = checkpoints.latest(Path(source).expanduser() / "training")
+    if found is None:
+        return None
+    record = checkpoints.read_state(found, f"take it from a copy, or remove {source} to train it again")
+    return Origin(found, int(record["step"]), Recipe(**record["extra"]["recipe"]))
+
+
+def recipe_of(optimizer: Optimizer, batch: int, steps: int, learning_rate: float, warmup: int = 0) -> Recipe:
+    """A constant learning rate, risen to in ``warmup`` steps."""
+    settings = dataclasses.asdict(optimizer) | {"learning_rate": learning_rate, "warmup": warmup}
+    return Recipe(steps=steps, batch=batch, schedule="constant", **settings)
+
+
+def continued_recipe(origin: Recipe, offset: int) -> Recipe:
+    """``origin`` with its learning rates from state ``offset`` on, however many steps it goes on for."""
+    laid_out = origin.schedule_steps or origin.steps
+    return dataclasses.replace(origin, schedule_start=origin.schedule_start + offset, schedule_steps=laid_out)
+
+
+def at_constant_rate(origin: Recipe, learning_rate: float) -> Recipe:
+    """``origin`` with a constant learning rate."""
+    return dataclasses.replace(origin, learning_rate=learning_rate, schedule="constant", warmup=0)
+
+
+def stage_step(config: Config, stage: float) -> int:
+    """Updates of pretraining after which a part of it ends."""
+    return max(1, round(stage * config.pretrain.steps))
+
+
+def before(config: Config, part: PartConfig) -> tuple[float, float]:
+    """The momentum (β1, 0 for plain descent) that a part is trained with, and the learning rate where it begins."""
+    if models.about(part.model).from_scratch:
+        recipe, step = config.pretrain, stage_step(config, part.stage)
+    elif (origin := origin_of(part.model)) is not None:
+        recipe, step = origin.recipe, origin.step
+    else:
+        return config.optimizer.beta1, config.optimizer.learning_rate
+    return recipe.beta1 if recipe.optimizer == "adamw" else 0.0, recipe.rate(step)
+
+
+def mean_rate(config: Config) -> float:
+    """The mean of the learning rates that the checkpoints of a run have where injection begins."""
+    starts = {(part.model, part.stage): part for part in config.parts()}
+    rates = [before(config, part)[1] for part in starts.values()]
+    return sum(rates) / len(rates)
+
+
+def reading_of(config: Config, part: PartConfig) -> CurveOptions:
+    """How a part's curves are read: without momentum t_w is 1 (arXiv 2406.11813, footnote 3), for a passage moves the weights
+    in its own update alone."""
+    momentum, _ = before(config, part)
+    return config.reading if momentum > 0 else dataclasses.replace(config.reading, window=1)
