@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 
 from kept import HERE, interval, load, made_by, table
 
@@ -65,16 +64,6 @@ def acquisition(*names: str) -> str:
         "the first encounter."
     )
     return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
-
-
-def there(*names: str) -> bool:
-    """Are the kept results of these runs here?"""
-    return all((HERE / name / "summary.json").exists() for name in names)
-
-
-def or_none(draw: Callable[..., str], *names: str) -> str:
-    """A table, or that its runs are not kept here."""
-    return draw(*names) if there(*names) else f"*Not run yet: `results/` has no {', '.join(names)}.*"
 
 
 def claims(*names: str) -> str:

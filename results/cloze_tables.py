@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kept import kept, made_by, percent, table
+from kept import ABSENT, kept, made_by, percent, table
 
 COLUMNS = {
     "bare": ("before", "bare"),
@@ -21,7 +21,7 @@ def cloze(prefix: str = "cloze-") -> str:
     """A line a run: accuracy of every translation and of all together, before and behind training; and how they agree."""
     found = kept(prefix)
     if not found:
-        return ""
+        return ABSENT
     lines = []
     for summary, config in found:
         rows = [row for row in summary["rows"] if row["score"] == summary["train_by"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kept import kept, made_by, percent, table
+from kept import ABSENT, kept, made_by, percent, table
 
 _SETS = {"facts": "facts", "truthfulqa": "TruthfulQA", "factor": "FACTOR"}
 
@@ -29,7 +29,7 @@ def choices() -> str:
         for row in summary["rows"]
     ]
     heads = ["model", "set", "decoding", "questions", "MC1", "MC2", "MC3", "MC1 less greedy", "written"]
-    return "\n".join([*table(heads, lines), "", made_by(found)]) if lines else ""
+    return "\n".join([*table(heads, lines), "", made_by(found)]) if lines else ABSENT
 
 
 def passages() -> str:
@@ -41,7 +41,7 @@ def passages() -> str:
         for row in summary["passages"]
     ]
     heads = ["model", "passage", "decoding", "alpha", "follows it", "keeps its own answer", "known answers kept"]
-    return "\n".join([*table(heads, lines), "", made_by(found)]) if lines else ""
+    return "\n".join([*table(heads, lines), "", made_by(found)]) if lines else ABSENT
 
 
 def speed() -> str:
@@ -52,7 +52,7 @@ def speed() -> str:
         for summary, _ in found
         for row in summary["speed"]
     ]
-    return "\n".join(table(["model", "decoding", "batch", "times greedy", "bound"], lines)) if lines else ""
+    return "\n".join(table(["model", "decoding", "batch", "times greedy", "bound"], lines)) if lines else ABSENT
 
 
 def _alpha(row: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ def load(name: str) -> Kept:
     # Runs spell the protocol in two ways; the tables are named after the older one.
     text = (folder / "summary.json").read_text().replace('"teacher_forced"', '"teacher-forced"')
     return json.loads(text), json.loads((folder / "config.json").read_text())
+
+
+ABSENT = "*Not measured yet.*"
+
+
+def if_kept(draw: Callable[..., str], *names: str) -> str:
+    """A table of runs that may not have been made yet."""
+    return draw(*names) if all((HERE / name / "summary.json").exists() for name in names) else ABSENT
 
 
 def share(value: float) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from statistics import mean
 
-from kept import HERE, Kept, load, made_by, share, table
+from kept import ABSENT, HERE, Kept, load, made_by, share, table
 
 from engramlab.base.rows import ATTRIBUTES
 from engramlab.report.parts.paper import SOURCE, published
@@ -115,11 +114,6 @@ def before_attributes(name: str) -> str:
     note = f"Whole values, P_test, mean over five attributes; seed {summary['seed']}."
     heads = ["corpus", "majority", "right behind the name", "just before the value itself", "extraction"]
     return "\n".join([*table(heads, lines), "", f"{note} {made_by([(summary, config)])}"])
-
-
-def if_kept(draw: Callable[..., str], *names: str) -> str:
-    """A table of results that may not have been made yet."""
-    return draw(*names) if all((HERE / name).is_dir() for name in names) else "Not measured yet."
 
 
 def swept(*names: str) -> str:
@@ -245,7 +239,7 @@ def capacity(*names: str) -> str:
     """Bits stored, by model, corpus and people, of those runs that are kept."""
     found = [load(name) for name in names if (HERE / name / "summary.json").exists()]
     if not found:
-        return "Not run yet: `results/capacity.sh` has the commands."
+        return f"{ABSENT} `results/capacity.sh` has the commands."
     lines, earlier = [], False
     for summary, _ in found:
         first: dict[tuple[str, int], float] = {}
@@ -282,7 +276,7 @@ def capacity(*names: str) -> str:
 def capacity_terms(name: str) -> str:
     """What is stored of bioD, by the theorem's three terms and by ours."""
     if not (HERE / name / "summary.json").exists():
-        return "Not run yet: `results/capacity.sh` has the commands."
+        return f"{ABSENT} `results/capacity.sh` has the commands."
     summary, config = load(name)
     keys = ("people", "exposures", "parameters", "paper_name", "paper_value", "paper_diversity", "bits_theorem", "bits")
     lines = [

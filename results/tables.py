@@ -13,25 +13,23 @@ import re
 import sys
 
 import decoding_tables as decoding
-from acquisition_tables import acquisition, forecast
+from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
 from cloze_tables import cloze
-from acquisition_tables import CLAIMS, acquisition, claims, forecast, or_none, popularity
 from editing_tables import ablation, continual, editing, sweep
-from kept import HERE
+from kept import HERE, if_kept
 from picture import FILE, picture
 from storage_tables import (
     asked,
     before_attributes,
     capacity,
+    capacity_terms,
     closer,
     extraction,
-    if_kept,
     probed,
     ranks,
     sixteen,
     swept,
 )
-from storage_tables import asked, before_attributes, capacity, capacity_terms, closer, extraction, sixteen
 
 ROOT = HERE.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -48,11 +46,11 @@ TABLES = {
     "acquisition batches": lambda: acquisition("acquisition-batches"),
     "acquisition smollm2": lambda: acquisition("acquisition-smollm2"),
     "acquisition forecast": forecast,
-    "acquisition claims": lambda: or_none(claims, *CLAIMS),
-    "acquisition sizes": lambda: or_none(acquisition, "acquisition-sizes"),
-    "acquisition stages": lambda: or_none(acquisition, "acquisition-stages"),
-    "acquisition moments": lambda: or_none(acquisition, "acquisition-moments"),
-    "acquisition popularity": lambda: or_none(popularity, "acquisition-popularity"),
+    "acquisition claims": lambda: if_kept(claims, *CLAIMS),
+    "acquisition sizes": lambda: if_kept(acquisition, "acquisition-sizes"),
+    "acquisition stages": lambda: if_kept(acquisition, "acquisition-stages"),
+    "acquisition moments": lambda: if_kept(acquisition, "acquisition-moments"),
+    "acquisition popularity": lambda: if_kept(popularity, "acquisition-popularity"),
     "sixteen": lambda: sixteen("sweep", "sweep-1"),
     "before attributes": lambda: before_attributes("probing-text"),
     "celebrities": lambda: asked(*(f"celebrities-{name}" for name in ("none", "text", "half", "quarter", "sixth"))),
@@ -66,7 +64,6 @@ TABLES = {
     "gbert": lambda: if_kept(asked, "gbert"),
     "gbert mixed": lambda: if_kept(swept, "sweep-gbert-mixed"),
     "gbert probing": lambda: if_kept(probed, "probing-gbert"),
-    "capacity": lambda: capacity("capacity"),
     "capacity": lambda: capacity("capacity", "capacity-permuted", "capacity-simple", "capacity-1000", "capacity-depth"),
     "capacity kinds": lambda: capacity("capacity-networks", "capacity-quantised", "capacity-junk"),
     "capacity bioD": lambda: capacity_terms("capacity-biod"),

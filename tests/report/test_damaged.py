@@ -18,9 +18,6 @@ from tests.report import (
     test_editing_report,
     test_estimation_reports,
     test_probing_report,
-    test_editing_report,
-    test_estimation_reports,
-    test_probing_report,
     test_teaching_report,
 )
 from tests.support.synthetic import write_json
