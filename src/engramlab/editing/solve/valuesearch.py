@@ -165,6 +165,8 @@ class _Searching:
         )
         self.before: torch.Tensor | None = None
         self.change = nn.Parameter(torch.zeros_like(self.outputs))
+        plan = recipe(self.search.steps, self.search.learning_rate)
+        self.state = TrainState(nn.ParameterList([self.change]), plan, local=True)
         self.tried = self.best = self.change.detach().clone()
         self.lowest = torch.full_like(self.length, torch.inf)
         self.moved = torch.zeros_like(self.length, dtype=torch.bool)
@@ -181,16 +183,21 @@ class _Searching:
             return self.tail.logits(self.kept)
 
     def losses(self) -> torch.Tensor:
-        """``[B]``: the whole loss of every edit that is still searched."""
+        """``[B]``: the whole loss of every edit that is still searched; without gradient where no step that counts follows."""
         self.tried = self.change.detach().clone()
-        said, now = self.logits().split([len(self.requests.targets), len(self.change)])
-        now = now.float().log_softmax(-1)
-        if self.before is None:
-            self.before = now.detach()
-        drift = (now.exp() * (now - self.before)).sum(-1)
-        size = self.change.norm(dim=-1) if self.search.objective == "code" else self.change.square().sum(-1)
-        size = self.search.weight_decay * size / self.length.square()
-        return self.requests.mean(self.loss(said, self.requests.targets)) + self.search.kl * drift + size
+        last = self.state.step + 1 == self.search.steps
+        with torch.set_grad_enabled(not last):
+            said, now = self.logits().split([len(self.requests.targets), len(self.change)])
+            now = now.float().log_softmax(-1)
+            if self.before is None:
+                self.before = now.detach()
+            drift = (now.exp() * (now - self.before)).sum(-1)
+            size = self.change.norm(dim=-1) if self.search.objective == "code" else self.change.square().sum(-1)
+            size = self.search.weight_decay * size / self.length.square()
+            whole = self.requests.mean(self.loss(said, self.requests.targets)) + self.search.kl * drift + size
+        if last or bool((whole < self.search.stop).all()):
+            return whole.detach() + 0 * self.change.sum(-1)
+        return whole
 
     def over(self, losses: torch.Tensor, idle: torch.Tensor) -> torch.Tensor:
         """Keeps the best change met, and shortens what has become too long."""
@@ -217,10 +224,8 @@ class _Searching:
         count = len(self.change)
         found, steps = torch.zeros_like(self.outputs), torch.zeros(count, dtype=torch.int64)
         failed, idle = torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.bool)
-        plan = recipe(self.search.steps, self.search.learning_rate)
-        state = TrainState(nn.ParameterList([self.change]), plan, local=True)
         with frozen(self.model):
-            for end in solve(state, self.losses, self.over, self.leave, share=0.0):
-                found[end.problem], steps[end.problem] = self.best[end.row], state.step
+            for end in solve(self.state, self.losses, self.over, self.leave, share=0.0):
+                found[end.problem], steps[end.problem] = self.best[end.row], self.state.step
                 failed[end.problem], idle[end.problem] = end.failed, not self.moved[end.row]
         return Values(found, self.keys, self.outputs, failed, idle, steps)
