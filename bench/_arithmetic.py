@@ -1,4 +1,4 @@
-"""The arithmetic of an edit: the token-passes through layers that it takes, and at what share of the machine's peak they run."""
+"""The arithmetic of an edit: the token-passes through layers that it takes, and their share of the machine's peak."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Search:
       ``weight_decay |d| / |v|^2``, the length itself: its weight depends on the model's scale.
 
     On SmolLM2-135M, four counterfactual edits by ROME with these settings: the changes that the two find are as long (the clamp
-    decides) and have a cosine of 0.970 to 0.9995; without the divergence (``kl`` 0) 0.999 to 1.000, so that what sets them apart
+    decides) and have a cosine of 0.970 to 0.9995; without the divergence (``kl`` 0) 0.999 to 1.000, so what sets them apart
     is where the divergence is read, and at this small a weight not the penalty.
     """
 
