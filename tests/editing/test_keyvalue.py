@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.support import zoo
@@ -13,19 +14,23 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit, Query
+from engramlab.core.forward.hooks import frozen, grafting
+from engramlab.core.forward.tails import Tail
 from engramlab.core.models import module_paths
 from engramlab.core.models.geometry import down_projection
 from engramlab.core.training import losses
 from engramlab.editing.keys.keyvalue import AlignedRows, Search, key_weights, prefixes
 from engramlab.editing.requests import encode_edits
-from engramlab.editing.solve.valuesearch import _batch_sizes, search_values
+from engramlab.editing.solve.valuesearch import _batch_sizes, _Searching, search_values
 
-FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3")
+FAMILIES = ("gpt2", "gpt_neo", "gpt_neox", "llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "falcon-rw", "smollm3")
 EDITS = (
     Edit(Query("The capital of France is", "Paris", subject="France", id="France"), "Washington"),
     Edit(Query("Japan had an old name, and it was", "Edo", subject="Japan", id="Japan"), "Paris in 1996"),
     Edit(Query("She was born in Washington", "October 2", subject="Washington", id="born"), "the Seine"),
 )
+#: Windows that reach from the subject to the target and not over a whole context.
+WINDOWS = {"gemma2": {"sliding_window": 9}, "gemma3_text": {"sliding_window": 9}, "gpt_neo": {"window_size": 9}}
 CONTEXTS = ("", "The Seine.", "It's in Washington and people live there.")
 SEARCH = Search(steps=6, learning_rate=0.1, clamp=0.75, weight_decay=0.5, stop=1e-3, at_once=2)
 CE = losses.get("cross-entropy")
@@ -120,14 +125,81 @@ def naive(
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("site", ["value", "output"])
 def test_many_searches_equal_one_at_a_time(family: str, site: Any, tokenizer: Any) -> None:
-    model = small(family, tokenizer, num_hidden_layers=3)
+    layers: dict[str, Any] = {"num_hidden_layers": 3} | WINDOWS.get(family, {})
+    if family == "gpt_neo":
+        layers["attention_types"] = [[["local", "global", "local"], 1]]
+    model = small(family, tokenizer, **layers)
     found = search_values(model, tokenizer, [[e] for e in EDITS], 1, CONTEXTS, SEARCH, CE, site)
     assert not found.failed.any()
+    assert found.change.any(dim=1).sum() > 1
     for i, edit in enumerate(EDITS):
         change, keys, _ = naive(model, tokenizer, edit, 1, SEARCH, site)
         torch.testing.assert_close(found.keys[i], keys, rtol=1e-4, atol=1e-5)
         # Adam divides by the gradient's size: where a gradient is almost zero, rounding decides.
-        assert float((found.change[i] - change).norm()) < 0.02 * float(change.norm())
+        assert float((found.change[i] - change).norm()) <= 0.02 * float(change.norm())
+
+
+def by_hand(logits: torch.Tensor, targets: list[int]) -> tuple[float, torch.Tensor]:
+    """Mean negative log-probability of targets, and its gradient ``[n, V]`` (softmax less one-hot), in numpy."""
+    p = np.exp(logits.double().numpy())
+    p /= p.sum(1, keepdims=True)
+    rows = np.arange(len(targets))
+    loss = -np.log(p[rows, targets]).mean()
+    p[rows, targets] -= 1
+    return float(loss), torch.from_numpy(p / len(targets))
+
+
+@pytest.mark.parametrize("objective", ["paper", "code"])
+def test_the_objective_against_independent_numbers(objective: Any, tokenizer: Any) -> None:
+    """Loss and gradient at a change, by formulas in numpy: the paper's divergence is at the end of "{subject} is a", that of
+    the code at the subject's last token there; its penalty is the length, not its square."""
+    model, edit, layer = small("llama", tokenizer, num_hidden_layers=3), EDITS[0], 1
+    search = dataclasses.replace(SEARCH, objective=objective, kl=0.7)
+    with frozen(model):
+        searching = _Searching(model, tokenizer, [[edit]], layer, ("",), search, CE, "value")
+        searching.losses()  # at no change: the distribution before
+        change = 0.3 * torch.randn(32, generator=torch.Generator().manual_seed(3))
+        searching.change.data = change[None].clone()
+        (loss,) = searching.losses()
+        loss.backward()
+    path, given = down_projection(model, layer), change.clone().requires_grad_()
+    length = 0.0
+
+    def said(text: str, on: bool) -> tuple[torch.Tensor, int]:
+        nonlocal length
+        at = last_of_subject(tokenizer, text, "France")
+
+        def graft(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            nonlocal length
+            length = float(y[0, at].detach().norm())
+            there = torch.zeros_like(y)
+            there[0, at] = 1
+            return y + there * given if on else y
+
+        with grafting(model, {path: graft}):
+            return model(input_ids=torch.tensor([tokenizer(text)["input_ids"]])).logits[0], at
+
+    prompt = edit.query.prompt
+    asked = len(tokenizer(prompt)["input_ids"])
+    targets = tokenizer(f"{prompt} {edit.target}")["input_ids"][asked:]
+    row = said(f"{prompt} {edit.target}", True)[0][asked - 1 : -1]
+    expected, slope = by_hand(row.detach(), targets)
+    after, at = said("France is a", True)
+    before = said("France is a", False)[0].detach()
+    said(prompt, False)
+    size = length
+    there = -1 if objective == "paper" else at
+    p, q = (np.exp(x[there].detach().double().numpy()) for x in (after, before))
+    p, q = p / p.sum(), q / q.sum()
+    kl = float((p * np.log(p / q)).sum())
+    kl_slope = torch.from_numpy(p * (np.log(p / q) - kl))
+    norm = float(change.norm())
+    expected += 0.7 * kl + 0.5 * (norm**2 if objective == "paper" else norm) / size**2
+    through = (row * slope.float()).sum() + 0.7 * (after[there] * kl_slope.float()).sum()
+    (gradient,) = torch.autograd.grad(through, given)
+    gradient = gradient + 0.5 * (2 * change if objective == "paper" else change / norm) / size**2
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
+    torch.testing.assert_close(searching.change.grad[0], gradient, rtol=1e-3, atol=1e-5)
 
 
 def test_a_parallel_residual(tokenizer: Any) -> None:
@@ -148,6 +220,25 @@ def test_edits_leave_the_batch_when_their_loss_is_low(tokenizer: Any) -> None:
         assert abs(int(found.steps[i]) - taken) <= 1
         if taken < 5:  # later, rounding has grown
             assert float((found.change[i] - change).norm()) < 0.02 * float(change.norm())
+
+
+@pytest.mark.parametrize(("stop", "passes"), [(1e-9, [True] * 5 + [False]), (1e9, [True])])
+def test_each_step_is_one_pass_and_the_last_one_has_no_gradient(
+    stop: float, passes: list[bool], tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The contexts and "{subject} is a" are read together, vocabulary only where it is looked at."""
+    model, seen, real = small("llama", tokenizer), [], Tail.logits
+    asked = encode_edits(tokenizer, [EDITS[:1]], prefixes=CONTEXTS)
+
+    def logits(self: Tail, keep: torch.Tensor) -> torch.Tensor:
+        found = real(self, keep)
+        seen.append((found.requires_grad, len(found)))
+        return found
+
+    monkeypatch.setattr(Tail, "logits", logits)
+    search = dataclasses.replace(SEARCH, stop=stop)
+    search_values(model, tokenizer, [EDITS[:1]], 0, CONTEXTS, search, CE, "value")
+    assert seen == [(gradient, len(asked.targets) + 1) for gradient in passes]
 
 
 def test_the_change_is_never_longer_than_allowed(tokenizer: Any) -> None:
@@ -220,6 +311,7 @@ def test_contexts_are_written_once(tokenizer: Any, tmp_path: Path, monkeypatch: 
         ("learning_rate", 0.0),
         ("clamp", 0.0),
         ("kl", -1.0),
+        ("objective", "papers"),
         ("context_lengths", ((0, 1),)),
         ("at_once", 0),
     ],

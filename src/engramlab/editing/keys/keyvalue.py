@@ -14,10 +14,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from engramlab.base.arrays import brief
 from engramlab.base.options import check_rules, meant
@@ -37,6 +38,19 @@ class Search:
     """Settings of the value search and of the statistics; the methods' configurations add theirs.
 
     The defaults are those that the field's usual evaluations take for llama-2-7b.
+
+    ``objective``: of the paper (arXiv 2202.05262, equation 4) and of its authors' code, which MEMIT, AlphaEdit and the field's
+    usual evaluations share, one searches the same value by two losses. Both add the change to the value at the subject's last
+    token and hold KL(after || before) of "{subject} is a" down.
+
+    - ``paper``: of the next token after that prompt, read at its end. Equation 4 has no penalty on length; ours is weight decay
+      as the word is used, quadratic, in lengths of the value, so that it means the same in any model.
+    - ``code``: of the token predicted at the subject's last token, before "is a" is read, and a penalty
+      ``weight_decay |d| / |v|^2``, the length itself: its weight depends on the model's scale.
+
+    On SmolLM2-135M, four counterfactual edits by ROME with these settings: the changes that the two find are as long (the clamp
+    decides) and have a cosine of 0.970 to 0.9995; without the divergence (``kl`` 0) 0.999 to 1.000, so what sets them apart
+    is where the divergence is read, and at this small a weight not the penalty.
     """
 
     READS = ("statistics_text",)  # files, see ``inputs`` in experiments/_run.py
@@ -46,11 +60,14 @@ class Search:
     learning_rate: float = 0.5
     """Of Adam."""
     weight_decay: float = 1e-3
-    """Weight of |d|^2 / |v|^2 in the loss, d the change and v the value before it: free of the model's scale."""
+    """Weight of the penalty on the change's length, see objective; in paper, of |d|^2 / |v|^2, d the change and v the value
+    before it: free of the model's scale."""
     clamp: float = 4.0
     """Longest change d, in lengths of the value before it."""
     kl: float = 0.0625
-    """Weight of KL(after || before) of the next token after "{subject} is a" (arXiv 2202.05262, equation 4)."""
+    """Weight of KL(after || before) of what the model predicts after "{subject} is a", see objective."""
+    objective: Literal["paper", "code"] = "paper"
+    """Whose loss is searched: that of the paper's equation 4, or that of its authors' code; see Search."""
     stop: float = 0.05
     """An edit's search ends when its whole loss is below this."""
     context_lengths: tuple[tuple[int, int], ...] = ((10, 5),)
@@ -74,6 +91,7 @@ class Search:
             ("weight_decay", self.weight_decay >= 0, "at least 0"),
             ("clamp", self.clamp > 0, "above 0"),
             ("kl", self.kl >= 0, "at least 0"),
+            ("objective", self.objective in ("paper", "code"), "paper or code"),
             (
                 "context_lengths",
                 all(min(pair) >= 1 for pair in self.context_lengths),
@@ -179,6 +197,22 @@ class AlignedRows:
         row, position = self.requests.keep.nonzero(as_tuple=True)
         keep[row, position + self.shift[row]] = True
         return keep[:, self.begin :]
+
+
+def stacked(*parts: AlignedRows) -> tuple[torch.Tensor, torch.Tensor | None, int]:
+    """Rows under each other, the last tokens of their subjects in one column: ids ``[R, T]``, mask and ``begin`` as there."""
+    begin = max(part.begin for part in parts)
+    after = max(part.ids.shape[1] - part.begin for part in parts)
+
+    def padded(part: AlignedRows, values: torch.Tensor, right: int) -> torch.Tensor:
+        left = begin - part.begin
+        return functional.pad(
+            functional.pad(values, (left, 0)), (0, begin + after - left - values.shape[1]), value=right
+        )
+
+    ids = torch.cat([padded(part, part.ids, 0) for part in parts])
+    mask = torch.cat([padded(p, torch.ones_like(p.ids) if p.mask is None else p.mask, 1) for p in parts])
+    return ids, None if bool(mask.all()) else mask, begin
 
 
 def key_weights(count: int, *, grouped: bool, device: torch.device | None = None) -> torch.Tensor:

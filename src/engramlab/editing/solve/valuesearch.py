@@ -21,7 +21,7 @@ from engramlab.core.models.geometry import down_projection, layer_path
 from engramlab.core.training.loop import TrainState
 from engramlab.core.training.losses import Loss
 from engramlab.core.training.problems import solve
-from engramlab.editing.keys.keyvalue import AlignedRows, Search
+from engramlab.editing.keys.keyvalue import AlignedRows, Search, stacked
 from engramlab.editing.method import recipe
 from engramlab.editing.requests import encode_edits
 
@@ -68,7 +68,8 @@ def search_values(
     """Searches the change of each group's value at ``layer``, all groups independent of each other; the best one met counts.
 
     Minimised is the loss of the target tokens, averaged over a row's tokens and over the rows (one an edit and context), plus
-    ``kl`` times the divergence at the end of "{subject} is a", plus the weight decay (arXiv 2202.05262, equation 4).
+    ``kl`` times the divergence of what follows "{subject} is a", plus a penalty on the change's length; see
+    ``Search.objective``.
 
     Args:
         groups: edits that share a key (``requests.sharing``), mostly one; a key has one value, which must serve them all.
@@ -83,7 +84,7 @@ def search_values(
     behind = longest.scatter_reduce(0, requests.owner, requests.lengths - requests.subject_ends, "amax")
     order = behind.argsort(stable=True)
     parts = []
-    rows = len(contexts) * max(map(len, groups))
+    rows = len(contexts) * max(map(len, groups)) + 1
     for chunk in order.split(_batch_sizes(behind[order].tolist(), rows, search.at_once)):
         some = [groups[i] for i in chunk.tolist()]
         parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site).run())
@@ -118,7 +119,7 @@ def _batch_sizes(lengths: Sequence[int], rows: int, most: int) -> list[int]:
 
 
 def _essence(edit: Edit) -> Edit:
-    """The prompt at whose end the model is to predict what it did (its target is a stand-in and never looked at)."""
+    """The prompt after which the model is to predict what it did (its target is a stand-in and never looked at)."""
     subject = edit.query.subject
     return replace(edit, query=Query(f"{subject} is a", "", subject=subject, id=edit.query.id), target="a", stop="")
 
@@ -140,10 +141,21 @@ class _Searching:
         model, tokenizer, groups, layer, contexts = self.model, self.tokenizer, self.groups, self.layer, self.contexts
         device = next(model.parameters()).device
         rows = AlignedRows.of(encode_edits(tokenizer, groups, prefixes=contexts, subjects=True, device=device))
+        about = [[_essence(edits[0])] for edits in groups]
+        essence = AlignedRows.of(
+            encode_edits(tokenizer, about, subjects=True, device=device), whole=self.search.objective == "paper"
+        )
+        # In one pass with the others: for a few rows alone, reading the weights is what a pass costs.
+        ids, mask, begin = stacked(rows, essence)
         self.path, whole = down_projection(model, layer), layer_path(model, layer)
         with reading(model, (self.path, whole), (slice(None), 0)) as seen:
-            self.tail = Tail(model, layer, rows.ids, rows.mask, rows.begin)
-        self.requests, self.kept = rows.requests, rows.kept()
+            self.tail = Tail(model, layer, ids, mask, begin)
+        self.requests = rows.requests
+        self.owner = torch.cat([rows.requests.owner, essence.requests.owner])
+        self.kept = ids.new_zeros(len(ids), ids.shape[1] - begin, dtype=torch.bool)
+        self.kept[: len(rows.ids), : rows.ids.shape[1] - rows.begin] = rows.kept()
+        ends = essence.requests.prompt_ends if self.search.objective == "paper" else essence.requests.subject_ends
+        self.kept[torch.arange(len(rows.ids), len(ids), device=device), essence.columns(ends)] = True
         # The rows of a group's first edit speak for all of them: up to the subject's end they are the same.
         first = torch.tensor([0, *map(len, groups)][:-1], device=device).cumsum(0) * len(contexts)
         self.keys = seen[self.path].read.float()[first[:, None] + torch.arange(len(contexts), device=device)]
@@ -151,40 +163,41 @@ class _Searching:
         self.length = (seen[self.path].said.float() if self.site == "value" else seen[whole].said.float())[first].norm(
             dim=-1
         )
-        essence = AlignedRows.of(
-            encode_edits(tokenizer, [[_essence(g[0])] for g in groups], subjects=True, device=device)
-        )
-        self.essence = Tail(model, layer, essence.ids, essence.mask, essence.begin)
-        ends = essence.columns(essence.requests.prompt_ends)
-        self.essence_kept = essence.ids.new_zeros(len(groups), essence.ids.shape[1] - essence.begin, dtype=torch.bool)
-        self.essence_kept[torch.arange(len(groups), device=device), ends] = True
         self.before: torch.Tensor | None = None
         self.change = nn.Parameter(torch.zeros_like(self.outputs))
+        plan = recipe(self.search.steps, self.search.learning_rate)
+        self.state = TrainState(nn.ParameterList([self.change]), plan, local=True)
         self.tried = self.best = self.change.detach().clone()
         self.lowest = torch.full_like(self.length, torch.inf)
         self.moved = torch.zeros_like(self.length, dtype=torch.bool)
 
-    def logits(self, tail: Tail, keep: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
-        """The tail's logits with the change of each row's ``owner[R]`` added to the value at the subject's last token."""
+    def logits(self) -> torch.Tensor:
+        """With the change of each row's owner added to the value at the subject's last token: where targets are predicted, and
+        behind them one a group, after its "{subject} is a"."""
 
         def graft(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            there = (y[:, :1].float() + self.change[owner][:, None]).to(y.dtype)
+            there = (y[:, :1].float() + self.change[self.owner][:, None]).to(y.dtype)
             return torch.cat([there, y[:, 1:]], 1)
 
         with grafting(self.model, {self.path: graft}):
-            return tail.logits(keep)
+            return self.tail.logits(self.kept)
 
     def losses(self) -> torch.Tensor:
-        """``[B]``: the whole loss of every edit that is still searched."""
+        """``[B]``: the whole loss of every edit that is still searched; without gradient where no step that counts follows."""
         self.tried = self.change.detach().clone()
-        said = self.loss(self.logits(self.tail, self.kept, self.requests.owner), self.requests.targets)
-        each = torch.arange(len(self.change), device=self.change.device)
-        now = self.logits(self.essence, self.essence_kept, each).float().log_softmax(-1)
-        if self.before is None:
-            self.before = now.detach()
-        drift = (now.exp() * (now - self.before)).sum(-1)
-        size = self.change.square().sum(-1) / self.length.square()
-        return self.requests.mean(said) + self.search.kl * drift + self.search.weight_decay * size
+        last = self.state.step + 1 == self.search.steps
+        with torch.set_grad_enabled(not last):
+            said, now = self.logits().split([len(self.requests.targets), len(self.change)])
+            now = now.float().log_softmax(-1)
+            if self.before is None:
+                self.before = now.detach()
+            drift = (now.exp() * (now - self.before)).sum(-1)
+            size = self.change.norm(dim=-1) if self.search.objective == "code" else self.change.square().sum(-1)
+            size = self.search.weight_decay * size / self.length.square()
+            whole = self.requests.mean(self.loss(said, self.requests.targets)) + self.search.kl * drift + size
+        if last or bool((whole < self.search.stop).all()):
+            return whole.detach() + 0 * self.change.sum(-1)
+        return whole
 
     def over(self, losses: torch.Tensor, idle: torch.Tensor) -> torch.Tensor:
         """Keeps the best change met, and shortens what has become too long."""
@@ -198,10 +211,10 @@ class _Searching:
 
     def leave(self, left: torch.Tensor) -> None:
         """Only these edits go on."""
-        rows = torch.isin(self.requests.owner, left).nonzero().squeeze(1)
+        rows = torch.isin(self.owner, left).nonzero().squeeze(1)
         self.tail, self.kept = self.tail.only(rows), self.kept[rows]
         self.requests = self.requests.select(left)
-        self.essence, self.essence_kept = self.essence.only(left), self.essence_kept[left]
+        self.owner = torch.cat([self.requests.owner, torch.arange(len(left), device=left.device)])
         self.length, self.lowest, self.best = self.length[left], self.lowest[left], self.best[left]
         self.moved = self.moved[left]
         if self.before is not None:
@@ -211,10 +224,8 @@ class _Searching:
         count = len(self.change)
         found, steps = torch.zeros_like(self.outputs), torch.zeros(count, dtype=torch.int64)
         failed, idle = torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.bool)
-        plan = recipe(self.search.steps, self.search.learning_rate)
-        state = TrainState(nn.ParameterList([self.change]), plan, local=True)
         with frozen(self.model):
-            for end in solve(state, self.losses, self.over, self.leave, share=0.0):
-                found[end.problem], steps[end.problem] = self.best[end.row], state.step
+            for end in solve(self.state, self.losses, self.over, self.leave, share=0.0):
+                found[end.problem], steps[end.problem] = self.best[end.row], self.state.step
                 failed[end.problem], idle[end.problem] = end.failed, not self.moved[end.row]
         return Values(found, self.keys, self.outputs, failed, idle, steps)
