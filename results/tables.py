@@ -14,6 +14,7 @@ import sys
 
 from acquisition_tables import acquisition, forecast
 from editing_tables import ablation, continual, editing, sweep
+from estimation_tables import classes, controls, lists, popularity, ways
 from kept import HERE
 from picture import FILE, picture
 from storage_tables import asked, before_attributes, capacity, closer, extraction, sixteen
@@ -33,6 +34,11 @@ TABLES = {
     "acquisition batches": lambda: acquisition("acquisition-batches"),
     "acquisition smollm2": lambda: acquisition("acquisition-smollm2"),
     "acquisition forecast": forecast,
+    "audit classes": classes,
+    "audit ways": ways,
+    "audit popularity": popularity,
+    "estimation lists": lists,
+    "estimation controls": controls,
     "sixteen": lambda: sixteen("sweep", "sweep-1"),
     "before attributes": lambda: before_attributes("probing-text"),
     "celebrities": lambda: asked(*(f"celebrities-{name}" for name in ("none", "text", "half", "quarter", "sixth"))),
