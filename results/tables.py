@@ -13,6 +13,7 @@ import re
 import sys
 
 import decoding_tables as decoding
+import estimation_tables as estimation
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
 from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, sweep
@@ -51,6 +52,11 @@ TABLES = {
     "acquisition stages": lambda: if_kept(acquisition, "acquisition-stages"),
     "acquisition moments": lambda: if_kept(acquisition, "acquisition-moments"),
     "acquisition popularity": lambda: if_kept(popularity, "acquisition-popularity"),
+    "audit classes": estimation.classes,
+    "audit ways": estimation.ways,
+    "audit popularity": estimation.popularity,
+    "estimation lists": estimation.lists,
+    "estimation controls": estimation.controls,
     "sixteen": lambda: sixteen("sweep", "sweep-1"),
     "before attributes": lambda: before_attributes("probing-text"),
     "celebrities": lambda: asked(*(f"celebrities-{name}" for name in ("none", "text", "half", "quarter", "sixth"))),
