@@ -13,6 +13,7 @@ import re
 import sys
 
 from acquisition_tables import acquisition, forecast
+from bench_table import bench
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE
 from picture import FILE, picture
@@ -38,6 +39,7 @@ TABLES = {
     "celebrities": lambda: asked(*(f"celebrities-{name}" for name in ("none", "text", "half", "quarter", "sixth"))),
     "closer": lambda: closer("probing-couple", "pairs"),
     "masked": lambda: asked("masked", "masked-longer", "masked-few"),
+    "bench": bench,
     "capacity": lambda: capacity("capacity"),
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
