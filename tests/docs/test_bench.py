@@ -41,7 +41,8 @@ def test_each_bench_has_its_time_and_gives_its_rows(tmp_path: Path, monkeypatch:
     assert drawn(tmp_path / "none.json") == "Not measured with this version: `make bench`."
 
 
-def test_every_plan_names_a_bench_and_options_it_has() -> None:
+def test_every_plan_names_a_bench_and_options_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
     plans = runpy.run_path(str(ROOT / "bench" / "run_all.py"))["PLANS"]
     for name, (given, _) in plans.items():
         text = (ROOT / "bench" / name).read_text()
