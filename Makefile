@@ -54,7 +54,7 @@ smoke: setup
 check: test lint types contracts docs smoke
 
 bench: setup
-	for file in bench/bench_*.py; do $(BIN)/python $$file; done
+	$(BIN)/python bench/run_all.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,8 +1,11 @@
-"""The options of a bench: names and defaults, which also say their types; the docstring is the help."""
+"""What benches share: their options, and the rows of the table that ``run_all.py`` makes of them."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+from pathlib import Path
 
 
 def options(doc: str | None, **defaults: object) -> argparse.Namespace:
@@ -11,3 +14,17 @@ def options(doc: str | None, **defaults: object) -> argparse.Namespace:
     for name, default in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     return parser.parse_args()
+
+
+def compared(what: str, ours: str, beside: str, ratio: float, aim: float | None = None, why: str = "") -> None:
+    """A row of the table of all benches, if ``run_all.py`` asks for rows (by a file that $ENGRAMLAB_BENCH names).
+
+    Args:
+        ratio: how many times less ours costs.
+        aim: the ratio aimed at, if there is one.
+        why: arithmetic that says what can be had.
+    """
+    row = {"what": what, "ours": ours, "beside": beside, "ratio": round(float(ratio), 2), "aim": aim, "why": why}
+    if file := os.environ.get("ENGRAMLAB_BENCH"):
+        with Path(file).open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(row) + "\n")

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from _options import options
+from _options import compared, options
 from engramlab.core import models
 from engramlab.core.forward import generation
 from engramlab.core.forward.decoding import beam
@@ -93,6 +93,10 @@ def main() -> None:
         print(
             f"{name:>17}: {np.median(took):6.2f} s (median of {args.rounds}), {ratio:5.1f}x, verdicts agree {agree:.2%}"
         )
+        if name != "scored":
+            ours = f"{np.median(times['scored']):.2f} s"
+            what = f"{args.questions:,} questions asked, {args.size}"
+            compared(what, ours, f"{name}: {np.median(took):.2f} s", ratio)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from _options import compared
 from engramlab.acquisition.dynamics import measured_steps, span_logprobs
 from engramlab.acquisition.measuring import measure
 from engramlab.core import models
@@ -152,6 +153,9 @@ def main() -> None:
         print(
             f"{name:>9}: {count:>9,} tokens of forward work in {times:,} passes, {np.median(took):.2f} s of processor time"
         )
+    ours_said, theirs_said = (f"{work:,} tokens, {np.median(ours):.2f} s", f"{np.median(theirs):.2f} s")
+    beside = f"three padded passes, logits everywhere: {theirs_said}"
+    compared(f"{len(asked.queries):,} queries measured", ours_said, beside, np.median(theirs) / np.median(ours))
     print(
         f"time: {np.median(theirs) / np.median(ours):.1f}x less; largest difference {np.abs(got - want).max():.1e} nats"
     )

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from _options import compared
 from engramlab.core import models
 from engramlab.core.text import tokenizers, tokens
 from engramlab.core.text.assembly import TokenTable
@@ -85,6 +86,7 @@ def main() -> None:
     def compare(label: str, first: Callable[[], float], second: Callable[[], float]) -> None:
         first(), second()  # warm up
         a, b = np.median([[first(), second()] for _ in range(args.rounds)], axis=0)
+        compared(label, f"{a:.2f} s", f"{b:.2f} s", b / a)
         print(f"{label}: {a:.2f} s and {b:.2f} s (medians of {args.rounds}), {b / a:.2f}x")
 
     each = [Tasks([task], tasks.labels[k : k + 1]) for k, task in enumerate(tasks.tasks)]

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from _options import compared
 from engramlab.core import models
 from engramlab.core.text import batches, tokenizers, tokens
 from engramlab.core.text.assembly import TokenTable
@@ -146,6 +147,8 @@ def main() -> None:
                 f"{size} {name:>10}: {1e3 * statistics.median(took):8.1f} ms a step "
                 f"(min {1e3 * min(took):.1f}, max {1e3 * max(took):.1f}), {rate:,.0f} tokens/s{share}"
             )
+        mine, theirs = (1e3 * statistics.median(times[name]) for name in ("engramlab", "Trainer"))
+        compared(f"training step, {size}", f"{mine:.0f} ms", f"transformers.Trainer: {theirs:.0f} ms", theirs / mine)
         print(f"{size} ratio: {statistics.median(times['Trainer']) / statistics.median(times['engramlab']):.2f}x")
 
 

@@ -16,6 +16,7 @@ import decoding_tables as decoding
 import estimation_tables as estimation
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
 from cloze_tables import cloze
+from bench_table import bench
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE, if_kept
 from picture import FILE, picture
@@ -73,6 +74,7 @@ TABLES = {
     "capacity": lambda: capacity("capacity", "capacity-permuted", "capacity-simple", "capacity-1000", "capacity-depth"),
     "capacity kinds": lambda: capacity("capacity-networks", "capacity-quantised", "capacity-junk"),
     "capacity bioD": lambda: capacity_terms("capacity-biod"),
+    "bench": bench,
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
     "cloze": cloze,

@@ -57,6 +57,26 @@ def test_a_batch_ends_as_its_problems_would_alone(share: float) -> None:
         assert steps[i] == taken[0]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_one_that_is_solved_as_it_stands_takes_no_step(share: float) -> None:
+    batch = Batch(GOALS, share)
+    found, steps = {}, {}
+    for end in solve(batch.state, batch.losses, None, batch.leave, share=share, enough=0.05):
+        found[end.problem], steps[end.problem] = batch.parameter.detach()[end.row].clone(), batch.state.step
+    for i, goal in enumerate(GOALS):  # by hand: Adam on one row, looked at before each step
+        alone, taken = nn.Parameter(torch.ones(2)), 0
+        adam = torch.optim.Adam([alone], lr=0.1)
+        while (loss := (alone - goal).square().sum()) >= 0.05:
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            taken += 1
+        torch.testing.assert_close(found[i], alone.detach(), rtol=1e-5, atol=1e-6)
+        assert steps[i] in (taken, taken + 1)  # others may step on while it is seen to be done
+    assert batch.state.step == max(steps.values())
+    assert len(batch.sizes) == batch.state.step + 1  # the last look is no step
+
+
 def test_how_much_must_have_ended_before_the_batch_is_narrowed() -> None:
     sizes = {}
     for share in (0.0, 0.5, 1.0):

@@ -23,8 +23,9 @@ from engramlab.base.interrupts import Interrupted
 from engramlab.core.text.batches import Mixed, Order, Packed, TokenRows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import checkpoints
-from engramlab.core.training.loop import NonFiniteLoss, Recipe, Step, TrainState
+from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Exploded, Stage, evaluation_steps, finished, refuse_explosion
+from engramlab.core.training.step import NonFiniteLoss, Step
 from engramlab.files import writing
 from engramlab.files.journal import read_rows
 

@@ -78,6 +78,31 @@ def test_hooks_act_and_gradients_flow(family: str, begin: int) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("begin", [0, 3])
+def test_what_lies_before_the_changed_module_is_computed_once(family: str, begin: int) -> None:
+    model = zoo.model(family).double().eval()
+    ids = torch.randint(0, 60, (4, 4 + begin), generator=torch.Generator().manual_seed(0))  # as many rows as positions
+    paths = module_paths(model)
+    path = f"{paths.layers}.0.{paths.mlp_down}"
+    mask = torch.ones_like(ids) if begin else None
+    keep = torch.zeros(4, 4, dtype=torch.bool)
+    keep[:, -1] = keep[0, 2] = True  # few: the last layer's MLP meets these alone
+    found = []
+    for first in (None, path):
+        tail = Tail(model, 0, ids, mask, begin=begin, first=first)
+        for chosen, kept in ((tail, keep), (tail.only(torch.tensor([1, 3])), keep[[1, 3]])):
+            weight = torch.zeros(model.config.hidden_size, dtype=torch.float64, requires_grad=True)
+            with grafting(model, {path: lambda x, y, weight=weight: y + (weight + 0.1) * x.mean(-1, keepdim=True)}):
+                logits = chosen.logits(kept)
+            logits.square().sum().backward()
+            found += [logits.detach(), weight.grad]
+    for plain, short in zip(found[:4], found[4:], strict=True):
+        torch.testing.assert_close(short, plain, rtol=1e-6, atol=1e-8)
+    assert tail.still.keys() >= {paths.mlp_down}
+    assert all("forward" not in module.__dict__ for module in model.modules())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("begin", [0, 3])
 def test_some_rows_of_a_tail(family: str, begin: int) -> None:
     model = precise(family)
     ids = torch.randint(0, 60, (4, 4 + begin), generator=torch.Generator().manual_seed(0))  # as many rows as positions

@@ -12,7 +12,8 @@ from engramlab.base.errors import UserError
 from engramlab.core.text.batches import IGNORE, Batch, OneEntryARow, Order, Packed, TokenRows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import schedules
-from engramlab.core.training.loop import NonFiniteLoss, Recipe, TrainState, train
+from engramlab.core.training.loop import Recipe, TrainState, train
+from engramlab.core.training.step import NonFiniteLoss
 
 FAMILIES = ["gpt_neox", "llama"]
 RECIPE = Recipe(steps=4, batch=6, learning_rate=1e-2, warmup=1, beta2=0.95, clip=0.5)

@@ -103,16 +103,17 @@ class OwnRows:
 
     def matmul(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """``x[R, T, in]`` times each row's own ``weights[count, out, in]`` -> ``[R, T, out]``; one batched product."""
+        # Weights first: their gradient then comes out as they lie, and is not copied once more.
         if self.one_each:
-            return torch.bmm(x, weights.transpose(1, 2))
+            return torch.bmm(weights, x.transpose(1, 2)).transpose(1, 2)
         if self.present is not None:
             weights = weights.index_select(0, self.present)
         rows, length, width = x.shape
         if self.parts == 1:
             return (x.reshape(rows * length, width) @ weights[0].T).view(rows, length, -1)
         table = x.new_zeros(self.parts * self.width, length, width).index_copy(0, self.place, x[self.order])
-        out = torch.bmm(table.view(self.parts, self.width * length, width), weights.transpose(1, 2))
-        return out.view(self.parts * self.width, length, -1).index_select(0, self.back)
+        out = torch.bmm(weights, table.view(self.parts, self.width * length, width).transpose(1, 2)).transpose(1, 2)
+        return out.reshape(self.parts * self.width, length, -1).index_select(0, self.back)
 
 
 class Together:

@@ -16,6 +16,7 @@ from torch import nn
 from engramlab.base.errors import UserError
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import output_logits, select_positions
+from engramlab.core.forward.shortcuts import mapped, only_at, recording, repeating
 from engramlab.core.models import module_paths
 
 
@@ -31,6 +32,8 @@ class Tail:
         input_ids: int64 ``[B, T]``. Rows padded at the right need no mask, as a causal model never looks ahead.
         attention_mask: ``[B, T]``, for rows padded at the left.
         begin: positions before this one are taken as unchanged: their keys and values serve every run.
+        first: path of the one module of layer ``start`` that is going to change: what that layer computes before it is
+            computed once.
 
     Raises:
         UserError: no such layer, or a model that is more than one layer after another and a norm.
@@ -44,12 +47,15 @@ class Tail:
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         begin: int = 0,
+        first: str | None = None,
     ) -> None:
         paths = module_paths(model)
         layers: Any = model.get_submodule(paths.layers)
         if not 0 <= start < len(layers):
             raise UserError(f"layer {start} does not exist: this model has layers 0 to {len(layers) - 1}")
         self.model, self.start, self.layers = model, start, list(layers[start:])
+        self.mlp = paths.mlp_down.rpartition(".")[0]
+        self.still: dict[str, Any] = {}  # what modules of the first layer always say
         self.norm = model.get_submodule(paths.final_norm) if paths.final_norm else nn.Identity()
         self.keys_values: list[tuple[torch.Tensor, torch.Tensor]] = []
         positions = None
@@ -58,9 +64,9 @@ class Tail:
         more: dict[str, Any] = {}
         with mode(model, False):
             if begin:
-                first = input_ids[:, :begin]
+                unchanged = input_ids[:, :begin]
                 out = self._silent(
-                    first,
+                    unchanged,
                     use_cache=True,
                     attention_mask=None if attention_mask is None else attention_mask[:, :begin],
                     position_ids=None if positions is None else positions[:, :begin],
@@ -74,6 +80,9 @@ class Tail:
             self._said: list[torch.Tensor] = []
             body = model.get_submodule(paths.layers.rpartition(".")[0])
             with contextlib.ExitStack() as hooks:
+                if first is not None:
+                    name = first.removeprefix(f"{paths.layers}.{start}.")
+                    self.still = hooks.enter_context(recording(self.layers[0], name))
                 for layer in self.layers:
                     hooks.enter_context(layer.register_forward_pre_hook(self._record, with_kwargs=True))
                     hooks.enter_context(layer.register_forward_hook(self._keep))
@@ -111,7 +120,15 @@ class Tail:
                 return value[rows] if of_rows else value
             return type(value)(cut(v) for v in value) if isinstance(value, (tuple, list)) else value
 
+        positions = self.entering.shape[1]
+
+        def cut_said(value: torch.Tensor) -> torch.Tensor:
+            if len(value) == count:
+                return value[rows]
+            return value.unflatten(0, (count, positions))[rows].flatten(0, 1)  # OPT lays rows end to end
+
         chosen = copy.copy(self)
+        chosen.still = {name: mapped(cut_said, value) for name, value in self.still.items()}
         chosen.entering = self.entering[rows]
         chosen.keys_values = [(keys[rows], values[rows]) for keys, values in self.keys_values]
         chosen.calls = [(cut(args), {name: cut(v, name) for name, v in kwargs.items()}) for args, kwargs in self.calls]
@@ -149,7 +166,7 @@ class Tail:
             return cache if isinstance(value, Cache) else value
 
         hidden = self.entering
-        with mode(self.model, False):
+        with mode(self.model, False), repeating(self.layers[0], self.still):
             for layer, (args, kwargs) in zip(self.layers, self.calls, strict=True):
                 more = {name: fresh(value) for name, value in kwargs.items() if name != "hidden_states"}
                 out = layer(hidden, *(fresh(value) for value in args[1:]), **more)
@@ -159,7 +176,10 @@ class Tail:
     def logits(self, keep: torch.Tensor) -> torch.Tensor:
         """Logits ``[n, V]`` where ``keep[B, T - begin]`` is true, in row-major order; see ``run``."""
         index = keep.flatten().nonzero().squeeze(1)
-        return output_logits(self.model, self.run().flatten(0, 1).index_select(0, index))
+        last = self.layers[-1].get_submodule(self.mlp) if self.mlp else None
+        with contextlib.nullcontext() if last is None else only_at(last, index, keep.numel()):
+            hidden = self.run()
+        return output_logits(self.model, hidden.flatten(0, 1).index_select(0, index))
 
 
 def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -29,6 +29,7 @@ from engramlab.core.forward.passes import target_seen
 from engramlab.core.models import mask_token
 from engramlab.core.text.batches import IGNORE, Batch, Stream
 from engramlab.core.training import losses, schedules, sharding
+from engramlab.core.training.step import NonFiniteLoss, Step
 
 
 @dataclass(frozen=True)
@@ -95,35 +96,6 @@ class Recipe:
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
         return self.learning_rate * schedules.parse(self.schedule)(step - warmup, steps - warmup, self.final)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one optimizer step did.
-
-    Attributes:
-        number: updates made so far (1 after the first).
-        loss: mean loss over the target tokens of the batch, before the update.
-        learning_rate: of this update.
-        gradient_norm: before clipping.
-        tokens: input tokens seen in this step, padding left out, over all devices.
-        targets: target tokens in this step, over all devices.
-        losses: the loss of each independent problem, before the update, where an objective gave one for each.
-        idle: bool, one for each of them: its gradient was exactly zero.
-    """
-
-    number: int
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    tokens: int
-    targets: int
-    losses: torch.Tensor | None = None
-    idle: torch.Tensor | None = None
-
-
-class NonFiniteLoss(UserError):
-    """The loss became NaN or infinite; the parameters are those before the bad step."""
 
 
 class TrainState:
@@ -222,7 +194,11 @@ Objective = Callable[[], torch.Tensor]
 
 
 def train(
-    state: TrainState, stream: Stream | None = None, objective: Objective | None = None, until: int | None = None
+    state: TrainState,
+    stream: Stream | None = None,
+    objective: Objective | None = None,
+    until: int | None = None,
+    enough: float | None = None,
 ) -> Generator[Step]:
     """Trains from ``state.step`` to ``state.recipe.steps``, or to step ``until`` before, yielding after each step.
 
@@ -234,6 +210,8 @@ def train(
         objective: minimised instead of a stream's loss; of several processes, the mean of what each gives. Where it gives a
             loss for each of several independent problems, one whose loss or gradient is not finite gets no gradient from
             then on and its row number stands in ``state.failed``; the others never notice.
+        enough: of independent problems, one whose loss is below this, or whose gradient is exactly zero, is solved as it
+            stands and does not move any more (momentum would carry it on); where all are, there is no step.
 
     Raises:
         NonFiniteLoss: at the first loss or gradient that is NaN or infinite, before it reaches the parameters.
@@ -241,14 +219,14 @@ def train(
     with state.only_trained():
         while state.step < (state.recipe.steps if until is None else until):
             if objective is not None:
-                yield _descend(state, objective)
+                yield _descend(state, objective, enough)
             elif stream is not None:
                 yield _step(state, stream)
             else:
                 raise ValueError("train needs a stream or an objective")
 
 
-def _descend(state: TrainState, objective: Objective) -> Step:
+def _descend(state: TrainState, objective: Objective, enough: float | None) -> Step:
     """One step on an objective."""
     losses_now = objective()
     if not losses_now.dim():
@@ -261,7 +239,13 @@ def _descend(state: TrainState, objective: Objective) -> Step:
         return _update(state, total, 0, 0)
     if state.world > 1:
         raise ValueError("independent problems are trained in one process")
-    finite = losses_now.isfinite()
+    finite, values = losses_now.isfinite(), losses_now.detach()
+    settled = torch.zeros_like(finite) if enough is None else values < enough
+    if bool((settled | ~finite).all()) and bool(settled.any()):
+        state.failed.update((~finite).nonzero().flatten().tolist())
+        return Step(
+            state.step, float(values[settled].sum()), 0.0, 0.0, 0, 0, values, torch.zeros_like(settled), settled
+        )
     losses_now.masked_fill(~finite, 0).sum().backward()
     # One pass over the gradients: their norm by row tells what failed, what stands still, and the norm of all.
     norms = torch.stack(
@@ -276,9 +260,15 @@ def _descend(state: TrainState, objective: Objective) -> Step:
             if parameter.grad is not None:
                 parameter.grad[bad] = 0
     norm = norms[:, ~bad].norm()
-    values = losses_now.detach()
+    if enough is not None:
+        settled = (settled | idle) & ~bad
+    still = settled.nonzero().flatten()
+    stood = [p.detach()[still] for p in state.trained]
     step = _update(state, values.masked_fill(bad, 0).sum(), 0, 0, norm)
-    return replace(step, losses=values, idle=idle)
+    with torch.no_grad():
+        for p, before in zip(state.trained, stood, strict=True):
+            p[still] = before
+    return replace(step, losses=values, idle=idle, settled=settled)
 
 
 def _step(state: TrainState, stream: Stream) -> Step:

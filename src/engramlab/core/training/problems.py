@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from engramlab.core.training.loop import NonFiniteLoss, Objective, TrainState, train
+from engramlab.core.training.loop import Objective, TrainState, train
+from engramlab.core.training.step import NonFiniteLoss
 
 
 @dataclass(frozen=True)
@@ -32,23 +33,26 @@ class Ended:
 def solve(
     state: TrainState,
     objective: Objective,
-    over: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    over: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None,
     leave: Callable[[torch.Tensor], None],
     *,
     share: float,
+    enough: float | None = None,
 ) -> Iterator[Ended]:
     """Trains until every problem has ended or the recipe's steps are taken, yielding each problem as it ends.
 
     One that has ended may stay in the batch for a while and its row go on changing: take what was found at once.
+    One that has ended by ``enough`` is as it was when its loss was seen.
 
     Args:
         state: local; row ``b`` of every trained parameter belongs to problem ``b``.
         objective: the loss of each problem in the batch, ``[B]``.
         over: called after each step with the losses before it and whether each gradient was exactly zero; bool ``[B]``, which
-            problems need no further one. It may put parameters back into bounds: gradients are off.
+            problems need no further one. It may put parameters back into bounds: gradients are off. None: ``enough`` says all.
         leave: called with the rows (int64, ascending) that alone go on; their parameters are narrowed already, and whatever
             else the objective reads must follow.
         share: of the batch; so much of it must have ended before it is narrowed, which costs something too. 0 for at once.
+        enough: a problem whose loss is below this, or whose gradient is exactly zero, ends as it stands, without a step.
     """
     device = state.trained[0].device
     alive = torch.arange(len(state.trained[0]))  # numbers of the problems in the batch
@@ -59,11 +63,12 @@ def solve(
             yield Ended(int(alive[row]), row, failed or row in state.failed)
 
     try:
-        for step in train(state, objective=objective):
+        for step in train(state, objective=objective, enough=enough):
             assert step.losses is not None
             assert step.idle is not None
+            assert step.settled is not None
             with torch.no_grad():
-                now = over(step.losses, step.idle).cpu()
+                now = step.settled.cpu() if over is None else (over(step.losses, step.idle) | step.settled).cpu()
             now[list(state.failed)] = True
             yield from ended(now & ~done)
             done |= now

@@ -33,7 +33,8 @@ from engramlab.base.interrupts import Interrupted, Request, heeded
 from engramlab.base.progress import ProgressBar
 from engramlab.core.text.batches import Resumable, Stream
 from engramlab.core.training import checkpoints
-from engramlab.core.training.loop import Objective, Step, TrainState, train
+from engramlab.core.training.loop import Objective, TrainState, train
+from engramlab.core.training.step import Step
 from engramlab.files import records, writing
 from engramlab.files.journal import Journal, read_rows
 

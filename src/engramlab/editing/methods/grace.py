@@ -166,7 +166,7 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
             change,
             plan,
             lambda step: rows.losses(loss, watch, step),
-            lambda losses, idle: (losses < config.stop_below) | idle,
+            enough=config.stop_below,
         )
     lost = {problems[problem][0] for problem in bad}
     for value, (number, entry) in zip(values, problems, strict=True):

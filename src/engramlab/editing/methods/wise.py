@@ -276,6 +276,8 @@ class _Training:
         chosen = [side for i in cases if (side := sides[i]) is not None]
         starts, masks = (torch.stack(parts) for parts in zip(*(side.open() for side in chosen), strict=True))
         parameter = nn.Parameter(starts.clone())
+        apart = self.apart
+        assert apart is not None
         bound, last = self.config.norm_constraint, torch.full((len(edits),), torch.inf, device=device)
         with TrainedRows(self.model, self.layer, self.path, requests) as rows:
             parameter.register_hook(lambda gradient: gradient * masks[rows.alive])
@@ -292,7 +294,8 @@ class _Training:
                 return (still & (losses <= self.config.stop_below)) | idle
 
             def losses(step: int) -> torch.Tensor:
-                return rows.losses(self.loss, self.watch, step) + self._margins(rows, parameter)
+                lost = margins(self.config, parameter, rows.read, rows.requests.owner, apart)
+                return rows.losses(self.loss, self.watch, step) + lost
 
             plan = recipe(self.config.steps, self.config.learning_rate, optimizer="sgd")
             values, bad = train_routed(rows, parameter, change, plan, losses, over)
@@ -302,21 +305,25 @@ class _Training:
             else:
                 side.close(values[i], keys[i])
 
-    def _margins(self, rows: TrainedRows, parameter: torch.Tensor) -> torch.Tensor:
-        """The routing loss of each problem (section 2.3): edits far from the main memory, other texts near it."""
-        c = self.config
-        assert self.apart is not None
-        inside = (
-            torch.bmm(rows.read.float()[:, None], parameter[rows.requests.owner].transpose(1, 2))
-            .squeeze(1)
-            .norm(dim=-1)
-        )
-        found = []
-        for g, update in enumerate(parameter):
-            own, far = inside[rows.requests.owner == g], activation(self.apart, update)
-            between = far[None, :] - own[:, None] + c.gamma
-            found.append(_mean_positive(far - c.alpha) + _mean_positive(c.beta - own) + _mean_positive(between))
-        return torch.stack(found)
+
+def margins(
+    config: Config, updates: torch.Tensor, read: torch.Tensor, owner: torch.Tensor, apart: torch.Tensor
+) -> torch.Tensor:
+    """The routing loss of each problem, ``[G]`` (section 2.3): edits far from the main memory, other texts near it.
+
+    Args:
+        updates: ``[G, out, in]``.
+        read: ``[R, in]``: what the module reads at the end of each row's prompt; row ``r`` is of problem ``owner[r]``.
+        apart: ``[n, in]``: what it reads in irrelevant texts.
+    """
+    inside = OwnRows(owner, len(updates)).matmul(read.float()[:, None], updates).squeeze(1).norm(dim=-1)
+    outside = torch.bmm(updates, apart.float().T.expand(len(updates), -1, -1)).norm(dim=1)
+    found = []
+    for g, far in enumerate(outside):
+        own = inside[owner == g]
+        between = far[None, :] - own[:, None] + config.gamma
+        found.append(_mean_positive(far - config.alpha) + _mean_positive(config.beta - own) + _mean_positive(between))
+    return torch.stack(found)
 
 
 def _mean_positive(violation: torch.Tensor) -> torch.Tensor:

@@ -118,7 +118,7 @@ class TrainedRows:
         # Deltas of other methods may be on the model; what they decide at the prompts' ends holds for all runs of the tail.
         self._routing.enter_context(deltas.routing(self.model, requests.prompt_ends))
         with reading(self.model, [self.path]) as seen:
-            self.tail = Tail(self.model, self.start, requests.ids, begin=self.begin)
+            self.tail = Tail(self.model, self.start, requests.ids, begin=self.begin, first=self.path)
         at = _at_ends(self.ends)  # of the latest pass
         self.read, self.wrote = seen[self.path].read[at], seen[self.path].said[at]
 
@@ -137,7 +137,8 @@ def train_routed(
     change: Graft,
     recipe: Recipe,
     objective: Callable[[int], torch.Tensor],
-    over: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    over: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    enough: float | None = None,
 ) -> tuple[torch.Tensor, set[int]]:
     """Minimises a loss of each problem over its own row of ``parameter``; a problem that is over does not change any more.
 
@@ -146,7 +147,7 @@ def train_routed(
             themselves.
         change: ``(x, y) -> new y`` of the module at ``rows.path``.
         objective: steps done -> losses of the problems in ``rows.alive``.
-        over: see ``solve``.
+        over, enough: see ``solve``.
 
     Returns:
         The parameter, each problem's row as it was when that problem ended; the problems whose loss or gradient became
@@ -159,7 +160,7 @@ def train_routed(
         with grafting(rows.model, {rows.path: change}):
             return objective(state.step)
 
-    for end in solve(state, losses, over, rows.keep, share=0.5):
+    for end in solve(state, losses, over, rows.keep, share=0.5, enough=enough):
         found[end.problem] = parameter.detach()[end.row]
         if end.failed:
             failed.add(end.problem)

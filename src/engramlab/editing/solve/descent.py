@@ -16,6 +16,7 @@ from engramlab.base.options import check_rules, meant
 from engramlab.core.deltas import Change, Dense, LowRank, OwnRows, WeightDelta, fingerprint, routing
 from engramlab.core.forward.hooks import Graft, frozen, grafting
 from engramlab.core.forward.tails import Tail
+from engramlab.core.models import module_paths
 from engramlab.core.models.geometry import down_projection, layer_at, matrix_shape
 from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.losses import Loss
@@ -102,8 +103,8 @@ def descend(
 ) -> list[WeightDelta | None]:
     """Minimises each group's loss of its target tokens over its own changes; the model is left as it was.
 
-    A group is done when its loss is below ``stop_below`` or its gradient is exactly zero (a loss that clips every token), and
-    leaves the batch when a quarter of it is done.
+    A group is done when its loss is below ``stop_below`` or its gradient is exactly zero (a loss that clips every token): it
+    ends with the changes that this was seen under. It leaves the batch when a quarter of it is done.
 
     Args:
         requests: rows of ``G`` groups.
@@ -127,7 +128,7 @@ def descend(
     )  # numbers of the groups in the batch
     rows = OwnRows(now.owner, len(alive))
     with routing(model, requests.prompt_ends):
-        tail = Tail(model, start, requests.ids)
+        tail = Tail(model, start, requests.ids, first=_first(model, start, updates))
 
     def graft(update: Update) -> Graft:
         return lambda x, y: y + update.apply(x, rows)
@@ -153,7 +154,7 @@ def descend(
     def over(losses: torch.Tensor, idle: torch.Tensor) -> torch.Tensor:
         if constrain is not None:
             constrain()
-        return (losses < stop_below) | idle
+        return torch.zeros_like(idle)  # whoever is done has been seen to be before the step
 
     def leave(left: torch.Tensor) -> None:
         nonlocal tail, now, alive, rows
@@ -162,11 +163,18 @@ def descend(
         rows = OwnRows(now.owner, len(alive))
 
     with frozen(model):
-        for end in solve(state, objective, over, leave, share=0.25):
+        for end in solve(state, objective, over, leave, share=0.25, enough=stop_below):
             if not end.failed:
                 changes = {path: update.change(end.row) for path, update in updates.items()}
                 found[end.problem] = WeightDelta(name, changes)
     return found
+
+
+def _first(model: nn.Module, start: int, updates: Mapping[str, Update]) -> str | None:
+    """The one module of layer ``start`` that changes, if it is but one; several are not put in the order they are called in."""
+    layer = f"{module_paths(model).layers}.{start}."
+    inside = [path for path in updates if path.startswith(layer)]
+    return inside[0] if len(inside) == 1 else None
 
 
 @dataclass(frozen=True)

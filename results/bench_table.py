@@ -1,0 +1,33 @@
+"""The table of speed, from what ``bench/run_all.py`` left in bench.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from kept import HERE, table
+
+
+def bench(file: Path = HERE / "bench.json") -> str:
+    """All rows, and the arithmetic of those that fall short of their aim; a line without figures where none are kept."""
+    if not file.exists():
+        return "Not measured with this version: `make bench`."
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    lines, notes = [], []
+    for one in kept["benches"]:
+        for row in one["rows"]:
+            aim = "" if row["aim"] is None else f"{row['aim']:g}×"
+            lines.append(
+                [row["what"], row["ours"], row["beside"], f"{row['ratio']:.1f}×", aim, f"`bench/{one['script']}`"]
+            )
+            if row["aim"] is not None and row["ratio"] < row["aim"] and row["why"]:
+                notes.append(f"- {row['what']}: {row['why']}")
+        if one["problem"]:
+            lines.append([f"({one['problem']})", "", "", "", "", f"`bench/{one['script']}`"])
+    took = sum(one["seconds"] for one in kept["benches"]) / 60
+    made = (
+        f"Measured at {kept['commit']} with {kept['threads']} thread on {kept['cores']} cores, torch {kept.get('torch', '?')}, "
+        f"in {took:.0f} minutes: `make bench`."
+    )
+    heads = ["what", "ours", "beside", "ratio", "aim", "script"]
+    return "\n".join([*table(heads, lines), "", made, *(["", "Short of their aim:", "", *notes] if notes else [])])

@@ -1,0 +1,50 @@
+"""All benches run one after another, each in its time, and their rows become the table."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GOOD = """
+import sys
+sys.path.insert(0, {bench!r})
+from _options import compared, options
+options(__doc__)
+compared("sums", "1 s", "by hand: 3 s", 3.0, aim=4, why="3 additions at 1 s")
+"""
+
+
+def test_each_bench_has_its_time_and_gives_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out = tmp_path / "benches", tmp_path / "bench.json"
+    folder.mkdir()
+    (folder / "bench_a.py").write_text(GOOD.format(bench=str(ROOT / "bench")))
+    (folder / "bench_b.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
+    (folder / "bench_c.py").write_text("raise SystemExit(3)\n")
+    command = [sys.executable, str(ROOT / "bench" / "run_all.py"), "--folder", str(folder), "--out", str(out)]
+    subprocess.run([*command, "--minutes", "0.15"], check=True, capture_output=True)
+    kept = json.loads(out.read_text())
+    assert [one["script"] for one in kept["benches"]] == ["bench_a.py", "bench_b.py", "bench_c.py"]
+    assert [one["problem"].partition(" after")[0] for one in kept["benches"]] == ["", "not at its end", "ended with 3"]
+    assert kept["benches"][1]["said"] == ["begun"]
+    monkeypatch.syspath_prepend(str(ROOT / "results"))
+    drawn = runpy.run_path(str(ROOT / "results" / "bench_table.py"))["bench"]
+    table = drawn(out)
+    assert "| sums | 1 s | by hand: 3 s | 3.0× | 4× | `bench/bench_a.py` |" in table
+    assert "- sums: 3 additions at 1 s" in table
+    assert "(ended with 3)" in table
+    assert drawn(tmp_path / "none.json") == "Not measured with this version: `make bench`."
+
+
+def test_every_plan_names_a_bench_and_options_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    plans = runpy.run_path(str(ROOT / "bench" / "run_all.py"))["PLANS"]
+    for name, (given, _) in plans.items():
+        text = (ROOT / "bench" / name).read_text()
+        for option in given[::2]:
+            assert f'"{option}"' in text or f"{option[2:].replace('-', '_')}=" in text, (name, option)
