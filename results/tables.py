@@ -15,8 +15,8 @@ import sys
 import decoding_tables as decoding
 import estimation_tables as estimation
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
-from cloze_tables import cloze
 from bench_table import bench
+from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE, if_kept
 from picture import FILE, picture
