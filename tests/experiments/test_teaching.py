@@ -17,7 +17,7 @@ from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import crossings, divide, only
 from engramlab.experiments import teaching
 from engramlab.experiments.teaching.config import ARMS
-from engramlab.experiments.teaching.work import School
+from engramlab.experiments.teaching.work import Teaching
 
 SUBJECTS = [f"{a}{b}" for a in ("Zor", "Mel", "Tav", "Quin") for b in ("ban", "lo", "ri", "dax", "pim", "gus")]
 COLOURS, CITIES = ("red", "blue", "green", "white"), ("Arlo", "Besk", "Cind", "Dorn", "Elva", "Fesk")
@@ -97,7 +97,7 @@ def test_what_crossings_say_is_in_the_table(facts: Path) -> None:
 
 def test_no_question_of_the_other_half_is_trained(model: str, facts: Path, tmp_path: Path) -> None:
     """Over the rows themselves: none asks about the other half, none holds a held-out wording."""
-    school = School(small(model, facts), tmp_path / "run", "", None)
+    school = Teaching(small(model, facts), tmp_path / "run", "", None)
     with school.run:
         asked, unasked = school.halves
         lesson = school.lesson(ARMS["augmented+questions"])

@@ -65,7 +65,9 @@ def divide(wordings: Wordings) -> Divided:
             )
         back = HELD if ends > 3 else 1
         held[relation], kept[relation] = lines[ends - back : ends], (*lines[: ends - back], *lines[ends:])
-    return Divided(_only(wordings, kept), _only(wordings, held))
+    trained, others = _only(wordings, kept), _only(wordings, held)
+    # What a source says its own way is in no text of ours: it stays among what is only asked with.
+    return Divided(replace(trained, said=replace(wordings.said, beginnings={})), others)
 
 
 def _only(wordings: Wordings, spoken: dict[str, tuple]) -> Wordings:
@@ -109,6 +111,8 @@ def only(table: FactTable, keep: Iterable[Fact], wordings: Wordings | None = Non
             questions={r: words.questions[r] for r in objects},
             called={r: words.called[r] for r in objects},
         ),
+        popularity={(s, r): value for (s, r), value in table.popularity.items() if (s, r) in kept},
+        wrong={(s, r): value for (s, r), value in table.wrong.items() if (s, r) in kept},
         pronouns=[table.pronouns[n] for n in numbers] if table.pronouns else (),
         places=[table.places[n] for n in numbers] if table.places else (),
     )

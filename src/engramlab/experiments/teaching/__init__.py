@@ -31,9 +31,9 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     Raises:
         UserError: anything about the options, the model, the facts or the folder, before anything is trained.
     """
-    from engramlab.experiments.teaching.work import School, seconds
+    from engramlab.experiments.teaching.work import Teaching, seconds
 
-    school = School(config, out, preset, console)
+    school = Teaching(config, out, preset, console)
     run = school.run
     school.plan()
     with run:

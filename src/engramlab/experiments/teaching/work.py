@@ -1,4 +1,4 @@
-"""A run of teaching: what the model knows before, each way of putting the facts in, and what came of it."""
+"""Each way of putting the facts in: what it trains, and what came of it."""
 
 from __future__ import annotations
 
@@ -13,28 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from engramlab.base.errors import UserError
-from engramlab.base.facts import Case, Edit, Fact
-from engramlab.base.progress import ProgressBar
+from engramlab.base.facts import Case, Edit
 from engramlab.base.random_access import key as random_key
-from engramlab.base.random_access import permute
 from engramlab.base.rows import Row
 from engramlab.core import models
-from engramlab.core.text.tokens import Sequences
-from engramlab.core.training.cost import like
 from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, finished
-from engramlab.corpora.facts import FactTable
-from engramlab.corpora.facts.teaching import divide, only
 from engramlab.editing.folders import precision
-from engramlab.editing.folders.opening import load_model, require_in_weights
-from engramlab.editing.keys.running_text import TextSource, source_texts
-from engramlab.experiments._run import Planned, Run
+from engramlab.editing.folders.opening import load_model
 from engramlab.experiments.teaching import asking
-from engramlab.experiments.teaching.config import ARMS, FEWEST, Arm, Config, check
-from engramlab.experiments.teaching.text import Lesson, lesson, texts_as_rows
+from engramlab.experiments.teaching.config import ARMS, Arm
+from engramlab.experiments.teaching.school import School
+from engramlab.experiments.teaching.text import Lesson, lesson
 from engramlab.files import records, writing
-from engramlab.files.documents import documents
 
 SLACK = 1.05  # steps that a lesson may take beyond those reckoned, as rows come by chance
 FINISH = 0.25  # of the steps, for the questions that were held back
@@ -42,213 +33,8 @@ STILL, ROSE = 3, 0.01  # measurements over which the share must rise so much
 TEXT_ROWS = 256  # of another text, that drift is measured on
 
 
-class School:
-    """What all arms of a run share: the facts in their groups, the replayed text, what the model said before.
-
-    Raises:
-        UserError: whatever can be found wrong before the model is loaded.
-    """
-
-    def __init__(self, config: Config, out: Path, preset: str, console: Any) -> None:
-        self.config, self.table = config, check(config)
-        require_in_weights("model", config.model)
-        self.words = divide(self.table.wordings)
-        self.run = Run("teaching", config, out, preset=preset, console=console)
-        self.about = models.about(config.model)
-        if self.about.from_scratch:
-            raise UserError(
-                f"model: {config.model!r} is a size; name a model that exists: facts are taught to what reads already"
-            )
-        if self.about.objective != "causal":
-            raise UserError(f"model: {config.model} is a masked language model; name a causal one")
-        self.tokenizer = models.load_tokenizer(config.model)
-        self.length = self.about.context(4096)
-        self.other = self._other_text()
-        self.replayed_file = self._replay_file()
-
-    # before anything is trained ---------------------------------------------------------------------------------------
-
-    def _other_text(self) -> Sequences | None:
-        if self.config.text is None:
-            return None
-        return self._rows(
-            documents(str(self.config.text), self.config.text_column, by_line=True), TEXT_ROWS, "text", self.config.text
-        )
-
-    def _replay_file(self) -> Sequences | None:
-        if self.config.replay in ("self", "none"):
-            return None
-        found = documents(self.config.replay, self.config.text_column, by_line=True)
-        return self._rows(found, self._replay_count, "replay", self.config.replay)
-
-    def _rows(self, texts: Any, count: int, option: str, name: Any) -> Sequences:
-        some: list[str] = []
-        for text in texts:
-            some.append(text)
-            if len(some) >= count:
-                break
-        rows = texts_as_rows(some, self.tokenizer, self.config.replay_tokens)
-        if not len(rows):
-            raise UserError(f"{option}: {name} holds no text of two tokens or more")
-        return rows
-
-    @property
-    def _replay_count(self) -> int:
-        return self.config.replay_texts + -(-self.config.replay_texts // 4)
-
-    def plan(self) -> None:
-        """Says what will be done, as far as it is known before the model is asked."""
-        config, subjects = self.config, len(self.table.subjects)
-        for name in config.trained:
-            arm = ARMS[name]
-            about = 1 - (config.question_share if arm.questions else 0) - config.replay_share
-            steps = math.ceil(config.encounters * subjects / (config.batch * about))
-            self.run.stages.append(Planned(name, steps, config.batch, 30.0 * len(self.table.relations), self._outline))
-
-    def _outline(self) -> nn.Module:
-        return like(self.config.model)
-
-    @cached_property
-    def before(self) -> dict[str, Any]:
-        """What the model said of everything before, the facts that it knew, and the replayed text; made once, then read."""
-        folder = self.run.folder / "before"
-        if not (folder / "done.json").exists() and self.run.main:
-            writing.write_folder(folder, self._look)
-        self.run.accelerator.wait_for_everyone()
-        again = f"remove {folder} to ask again"
-        needs = ("known", "contradicted", "replay", "precision", "drift", "seconds")
-        answers = records.read_rows(
-            folder / "answers.parquet", ("group", "subject", "relation", "prompt", "right"), again
-        )
-        return {**records.read_record(folder / "done.json", needs, again), "answers": answers}
-
-    def _look(self, path: Path) -> None:
-        began, model = time.monotonic(), self.fresh()
-        if self.config.audit:
-            groups = {"table": asking.Group(list(self.table), self.words)} | self._native()
-        else:
-            groups = self._groups([])
-        answers = self._asked(model, asking.Examiner(groups, self.tokenizer), "as it is")
-        known, contradicted = asking.known(answers, self.table.choices())
-        replay = self._sampled(model) if self.config.replay == "self" else []
-        found = {
-            "known": known if self.config.audit else [],
-            "contradicted": contradicted,
-            "replay": replay,
-            "precision": precision.chosen(model, self.config.model),
-            "drift": self.drift(model, self._replayed(replay)[1]),
-            "seconds": round(time.monotonic() - began, 2),
-        }
-        records.write_rows(path / "answers.parquet", answers)
-        records.write_record(path / "done.json", found)
-
-    def _sampled(self, model: nn.Module) -> list[str]:
-        wanted, found = self._replay_count, []
-        with ProgressBar("replayed text", wanted, console=self.run.console) as bar:
-            for text in source_texts(
-                model, self.tokenizer, TextSource(seed=random_key(self.config.seed, "replay") >> 1)
-            ):
-                found.append(text)
-                bar.update(len(found))
-                if len(found) >= wanted:
-                    return found
-        return found
-
-    # what is known then -----------------------------------------------------------------------------------------------
-
-    @cached_property
-    def taught(self) -> FactTable:
-        """The facts to be taught, in the wordings that are trained. Raises UserError where too few are left."""
-        return self._left(self.before["known"])
-
-    def _left(self, known: Sequence[Sequence[str]]) -> FactTable:
-        there = set(map(tuple, known))
-        left = [fact for fact in self.table if (fact.subject, fact.relation) not in there]
-        table = only(self.table, left, self.words.trained) if left else None
-        if table is None or len(table.subjects) < 2 * FEWEST:
-            count = 0 if table is None else len(table.subjects)
-            raise UserError(
-                f"facts: of {len(self.table.subjects)} subjects {count} have a fact that {self.config.model} does not know "
-                f"already; at least {2 * FEWEST} are needed: use engramlab edit for so few, or --no-audit to teach all of them"
-            )
-        return table
-
-    @cached_property
-    def halves(self) -> tuple[set[str], set[str]]:
-        """Subjects whose questions are trained, and the others."""
-        return self._halves(self.taught)
-
-    def _halves(self, taught: FactTable) -> tuple[set[str], set[str]]:
-        subjects, config = list(taught.subjects), self.config
-        order = permute(random_key(config.seed, "halves"), range(len(subjects)), len(subjects)).tolist()
-        asked = min(max(round(config.asked_share * len(subjects)), FEWEST), len(subjects) - FEWEST)
-        return {subjects[i] for i in order[:asked]}, {subjects[i] for i in order[asked:]}
-
-    def facts_of(self, half: set[str], taught: FactTable | None = None) -> list[Fact]:
-        """The taught facts about these subjects, in an order of the seed."""
-        found = [fact for fact in taught or self.taught if fact.subject in half]
-        order = permute(random_key(self.config.seed, "asked", len(found)), range(len(found)), len(found)).tolist()
-        return [found[i] for i in order]
-
-    @cached_property
-    def examiner(self) -> asking.Examiner:
-        """Who asks."""
-        return asking.Examiner(self._groups(self.before["known"]), self.tokenizer)
-
-    def _groups(self, known: Sequence[Sequence[str]]) -> dict[str, asking.Group]:
-        """The facts that are asked for in the end, where these are known."""
-        there, taught = set(map(tuple, known)), self._left(known)
-        a, b = self._halves(taught)
-        groups = {name: self.facts_of(half, taught) for name, half in (("asked", a), ("unasked", b))}
-        groups["known"] = [fact for fact in self.table if (fact.subject, fact.relation) in there]
-        most = self.config.asked_facts
-        return {n: asking.Group(facts[:most], self.words) for n, facts in groups.items() if facts} | self._native()
-
-    def _native(self) -> dict[str, asking.Group]:
-        if self.table.name == "countries" or not self.config.native_facts:
-            return {}
-        world = FactTable.read("countries", relations=("capital",))
-        own = set(self.table.subjects)
-        facts = [fact for fact in world if fact.subject not in own]
-        order = permute(random_key(self.config.seed, "native"), range(len(facts)), len(facts)).tolist()
-        return {"native": asking.Group([facts[i] for i in order[: self.config.native_facts]], divide(world.wordings))}
-
-    @cached_property
-    def untouched(self) -> list[Row]:
-        """What the model said before of what is asked in the end."""
-        groups = self.examiner.groups
-        of = {(f.subject, f.relation): name for name, group in groups.items() if name != "native" for f in group.facts}
-        found = []
-        for row in self.before["answers"]:
-            name = "native" if row["group"] == "native" else of.get((row["subject"], row["relation"]))
-            found += [{**row, "group": name}] if name else []
-        return found
-
-    @cached_property
-    def replay(self) -> tuple[Sequences | None, Sequences | None]:
-        """Rows that are replayed, and rows of the same kind that are not."""
-        return self._replayed(self.before["replay"])
-
-    def _replayed(self, sampled: Sequence[str]) -> tuple[Sequences | None, Sequences | None]:
-        if self.config.replay == "none":
-            return None, None
-        rows = self.replayed_file
-        if rows is None:
-            rows = texts_as_rows(sampled, self.tokenizer, self.config.replay_tokens)
-        cut = max(1, len(rows) - -(-len(rows) // 5))
-        parts = [[rows.row(i).tolist() for i in some] for some in (range(cut), range(cut, len(rows)))]
-        return Sequences.of(parts[0]), Sequences.of(parts[1]) if parts[1] else None
-
-    def drift(self, model: nn.Module, unseen: Sequences | None) -> dict[str, float]:
-        """Nats a token of text that was never trained on, by kind; ``unseen``: of the kind that is replayed."""
-        kinds = {"replayed kind": unseen, "other text": self.other}
-        return {name: asking.nats(model, rows, self.tokenizer) for name, rows in kinds.items() if rows is not None}
-
-    def fresh(self) -> nn.Module:
-        """The model as it was."""
-        return load_model(self.config.model)[0].to(self.run.accelerator.device)
-
-    # the arms ---------------------------------------------------------------------------------------------------------
+class Teaching(School):
+    """Each way of putting the facts in, and what came of it."""
 
     def lesson(self, arm: Arm, everybody: bool = False) -> Lesson:
         """The rows of an arm; ``everybody``: with the questions about all subjects."""
@@ -401,21 +187,11 @@ class School:
 
         records.write_sealed(folder, write)
 
-    # what came of it --------------------------------------------------------------------------------------------------
-
     def baseline(self) -> list[Row]:
         """The rows of the model as it is, unless an arm of the run is that."""
         if "untouched" in self.config.arms:
             return []
         return asking.shares(self.untouched, self.config.seed, arm="untouched")
-
-    def _asked(
-        self, model: nn.Module, examiner: asking.Examiner, label: str, passages: dict[str, str] | None = None
-    ) -> list[Row]:
-        with ProgressBar(f"asking, {label}", 100, console=self.run.console) as bar:
-            return examiner.ask(
-                model, passages=passages, progress=lambda done, total: bar.update(100 * done // max(total, 1))
-            )
 
     def _judged(self, model: nn.Module, name: str, passages: dict[str, str] | None) -> dict[str, Any]:
         """An arm's rows: shares, what was lost of what it said before, drift; all answers go beside them."""
