@@ -35,10 +35,7 @@ class CachedReader:
 
     Args:
         ids: int64 ``[rows, T]``, padded at the left; ``mask`` is 0 there.
-        cache: keys and values of a beginning that was read already.
-
-    Attributes:
-        text: int64 ``[rows, T]``: the rows as they were at first, with -1 for padding.
+        cache: keys and values of a beginning that was read already. ``text`` are the rows as they were, -1 for padding.
     """
 
     def __init__(self, model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, cache: Any = None) -> None:
