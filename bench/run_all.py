@@ -47,7 +47,7 @@ def run(bench: Path, given: list[str], seconds: float) -> dict[str, object]:
         try:
             done = subprocess.run(
                 [sys.executable, str(bench), *given],
-                env={**os.environ, "ENGRAMLAB_BENCH": str(rows), "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "ENGRAMLAB_BENCH": str(rows), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
