@@ -199,6 +199,7 @@ def test_the_objective_against_independent_numbers(objective: Any, tokenizer: An
     (gradient,) = torch.autograd.grad(through, given)
     gradient = gradient + 0.5 * (2 * change if objective == "paper" else change / norm) / size**2
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
+    assert searching.change.grad is not None
     torch.testing.assert_close(searching.change.grad[0], gradient, rtol=1e-3, atol=1e-5)
 
 
@@ -227,7 +228,8 @@ def test_each_step_is_one_pass_and_the_last_one_has_no_gradient(
     stop: float, passes: list[bool], tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The contexts and "{subject} is a" are read together, vocabulary only where it is looked at."""
-    model, seen, real = small("llama", tokenizer), [], Tail.logits
+    model, real = small("llama", tokenizer), Tail.logits
+    seen: list[tuple[bool, int]] = []
     asked = encode_edits(tokenizer, [EDITS[:1]], prefixes=CONTEXTS)
 
     def logits(self: Tail, keep: torch.Tensor) -> torch.Tensor:
