@@ -197,6 +197,17 @@ def test_quick_asks_less(models: tuple[str, str], facts: Path) -> None:
     assert (~np.isnan(evidence.scores)).sum(-1).max() <= 10 + 6
 
 
+def test_the_same_model_twice_is_a_diagonal() -> None:
+    rows = [
+        {"subject": f"s{i}", "relation": "r", "object": "o", "class": name, "guessable": i == 9}
+        for i, name in enumerate([*audit.CLASSES, *audit.CLASSES])
+    ]
+    found = comparison(rows, rows)
+    assert found["classes"] == [[(2 - (i == 4)) * (i == j) for j in range(5)] for i in range(5)]
+    assert found["won"] == found["lost"] == []
+    assert all((test["won"], test["lost"], test["p"]) == (0, 0, 1) for test in found["tests"])
+
+
 def test_two_models_asked_for_different_facts() -> None:
     row = {"subject": "a", "relation": "r", "object": "o", "class": "unknown", "guessable": False}
     with pytest.raises(UserError, match="different facts"):

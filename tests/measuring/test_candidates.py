@@ -103,6 +103,21 @@ def test_four_scores(tokenizer):
     )
 
 
+def test_options_of_one_token_are_the_softmax_of_one_row_of_logits(tokenizer):
+    model = model_of("llama", tokenizer)
+    single = [o for o in ("Japan", "He", "Italy", "capital", "No") if len(tokenizer(" " + o)["input_ids"]) == 1]
+    assert len(single) > 1
+    with torch.no_grad():
+        logits = model(**tokenizer(CONTEXTS[0], return_tensors="pt")).logits[0, -1]
+    expected = logits[[tokenizer(" " + o)["input_ids"][0] for o in single]].softmax(-1)
+    found = choose(model, tokenizer, CONTEXTS[:1], [single])
+    np.testing.assert_allclose(found.probabilities(), expected, rtol=1e-4)
+    wide = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=1024)
+    long = [" ".join([o] * 100) for o in ("Japan", "No A")]
+    assert choose(wide, tokenizer, ["He"], [long]).tokens.max() >= 200
+    assert choose(wide, tokenizer, ["He"], [long]).probabilities().sum() == pytest.approx(1, abs=1e-6)
+
+
 def test_a_decoder_scores_options_too(tokenizer):
     model = model_of("llama", tokenizer)
     how = dola.Config(candidates=(0, 1))

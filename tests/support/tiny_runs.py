@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from rich.console import Console
 from tests.support import zoo
@@ -20,13 +21,16 @@ from engramlab.corpora.people import Pools
 from engramlab.experiments import (
     cloze_questions,
     factual_decoding,
+    fact_audit,
     hidden_state_probing,
     knowledge_acquisition,
     knowledge_capacity,
     knowledge_editing,
+    knowledge_estimation,
     knowledge_extraction,
     token_overfitting,
 )
+from engramlab.probing import folds
 
 _POOLS = Pools(birth_years=2, birth_cities=3, universities=3, majors=3, companies=3)
 
@@ -175,6 +179,29 @@ def _decoding(inputs: Path, out: Path) -> Any:
 
 
 #: By name: runs it on the inputs, into a folder.
+def _audit(inputs: Path, out: Path) -> Any:
+    """With a relation that is probed, although it has eight subjects only."""
+    config = fact_audit.Config(
+        model=str(inputs / "model"),
+        facts=inputs / "facts.csv",
+        statement_wordings=1,
+        question_wordings=1,
+        draws=1,
+        read=False,
+        chat=False,
+    )
+    few = replace(folds.PROBE, recipe=replace(folds.PROBE.recipe, steps=2, batch=4))
+    with patch.multiple(folds, SUBJECTS=8, COMMON=3, PROBE=few):
+        return fact_audit.run(config, out, console=_quiet())
+
+
+def _estimation(inputs: Path, out: Path) -> Any:
+    config = knowledge_estimation.Config(
+        model=str(inputs / "model"), facts=inputs / "facts.csv", counts=(0, 2), draws=1, subjects=4, places=("end",)
+    )
+    return knowledge_estimation.run(config, out, console=_quiet())
+
+
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
     "acquisition": _acquisition,
@@ -186,6 +213,8 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "token overfitting": _overfitting,
     "cloze questions": _cloze,
     "factual decoding": _decoding,
+    "audit": _audit,
+    "estimation": _estimation,
 }
 
 
@@ -214,6 +243,8 @@ def made_inputs(folder: Path) -> Path:
         {"query": f"What is {one}?", "choices": ["Paris", "Edo"], "gold": 0} for one in ("Oslo", "the Seine", "Lund")
     ]
     (folder / "questions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
+    people = [f"Mr {i},{('Edo', 'Lund')[i % 2]},{('red', 'blue', 'red')[i % 3]}\n" for i in range(8)]
+    (folder / "facts.csv").write_text("name,home,colour\n" + "".join(people))
     (folder / "edits.json").write_text(json.dumps(edits))
     towns = "".join(f"Mr {i},{town}\n" for i, town in enumerate("ABCDEFGH"))
     (folder / "towns.csv").write_text("name,home\n" + towns)
