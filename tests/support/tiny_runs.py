@@ -20,8 +20,8 @@ from engramlab.core.training.loop import Recipe
 from engramlab.corpora.people import Pools
 from engramlab.experiments import (
     cloze_questions,
-    factual_decoding,
     fact_audit,
+    factual_decoding,
     hidden_state_probing,
     knowledge_acquisition,
     knowledge_capacity,
