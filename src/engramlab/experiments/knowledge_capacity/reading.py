@@ -19,7 +19,8 @@ from engramlab.core.text.batches import Entries, Order, Stream
 from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.biod import FIRST, NAME, REST, Biod
 from engramlab.corpora.layout import NAME as NAMED
-from engramlab.corpora.people import DAYS, MONTHS, People, Pools
+from engramlab.corpora.layout import Population
+from engramlab.corpora.people import DAYS, MONTHS, Pools
 from engramlab.corpora.sources.bios import BiosCorpus, bios
 from engramlab.corpora.sources.bios import Config as BiosConfig
 from engramlab.experiments.knowledge_capacity import bits
@@ -101,7 +102,7 @@ class Reading:
             raise UserError(f"context: {self.config.context} tokens are fewer than an entry has ({longest}); raise it")
 
 
-def facts(population: People, tokenizer: Any, pools: Pools) -> bits.Biographies:
+def facts(population: Population, tokenizer: Any, pools: Pools) -> bits.Biographies:
     """The sizes of the pools, and by attribute, and for names, the loss of a guesser who knows nothing else."""
 
     def rows(pieces: np.ndarray) -> list[tuple[int, ...]]:

@@ -52,13 +52,13 @@ class Written(Reading):
         pools = People(people, config.seed, config.pools)
         shown = "".join(pools.pieces)  # every name and value there could be, for whoever guesses
         every = np.arange(len(corpus))
-        self.tokenizer = tokenizer(lambda: chain((corpus.passage(i).text for i in every), [shown]))
+        self.tokenizer = tokenizer(lambda: chain((corpus.passage(i).text for i in range(len(corpus))), [shown]))
         self.end = tokens.end_token(self.tokenizer)
         self.table = TokenTable(corpus, self.tokenizer)
         self.attributes = corpus.attributes
         found = facts(pools, self.tokenizer, config.pools)
-        sizes, guesses = ({k: v for k, v in d.items() if k != GENDER} for d in (found.sizes, found.guesses))
-        self.facts = replace(found, sizes=sizes, guesses=guesses)
+        sizes = {name: size for name, size in found.sizes.items() if name != GENDER}
+        self.facts = replace(found, sizes=sizes, guesses={k: v for k, v in found.guesses.items() if k != GENDER})
         self.last = np.zeros(people, np.int64)
         self.last[corpus.subject(every)] = every  # texts are in the order of their numbers
         held = self.last[self.last != corpus.first_entry(np.arange(people))]
