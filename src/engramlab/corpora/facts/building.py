@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from engramlab.base.errors import UserError, at_places, listed, nearest, note, quoted
 from engramlab.base.facts import Fact
+from engramlab.corpora.facts.formats import as_number
 from engramlab.corpora.facts.wordings import Said
 from engramlab.corpora.layout import check_attributes
 from engramlab.corpora.templates import PRONOUNS
@@ -246,17 +246,6 @@ def _from_long(
                     (subjects[row], of[row]), as_number(told[row], table.where(row, POPULARITY))
                 )
     return built.finish()
-
-
-def as_number(text: str, where: str) -> float:
-    """A cell as a finite number. Raises UserError."""
-    try:
-        found = float(text)
-    except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
-        raise UserError(f"{where}: {quoted(text)} is no number")
-    return found
 
 
 def _check_filled(table: ColumnTable, column: str, cells: Sequence[str]) -> None:

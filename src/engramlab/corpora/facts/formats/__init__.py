@@ -8,6 +8,7 @@ A format is a module with
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -31,3 +32,14 @@ def filled(table: ColumnTable, column: str) -> Sequence[str]:
         row = cells.index("")
         raise UserError(f"{table.where(row, column)}: is empty; a fact needs {quoted(column)}")
     return cells
+
+
+def as_number(text: str, where: str) -> float:
+    """A cell as a finite number. Raises UserError."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"{where}: {quoted(text)} is no number")
+    return found

@@ -11,8 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from engramlab.base.errors import UserError, quoted
-from engramlab.corpora.facts.building import Builder, as_number, check_relations
-from engramlab.corpora.facts.formats import filled
+from engramlab.corpora.facts.building import Builder, check_relations
+from engramlab.corpora.facts.formats import as_number, filled
 from engramlab.corpora.facts.wordings import Said
 from engramlab.files.tables import ColumnTable, clean
 from engramlab.files.text import json_of
