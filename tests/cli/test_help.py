@@ -13,6 +13,7 @@ from engramlab import cli, experiments
 from engramlab.base import registry
 from engramlab.cli import _help
 from engramlab.cli._words import parse
+from engramlab.experiments import knowledge_extraction
 
 
 def helped(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -86,7 +87,9 @@ def test_plan_and_run_list_the_options_they_take_themselves(capsys: pytest.Captu
     assert "--out FILE" in helped(capsys, "plan", "--help")
     said = helped(capsys, "run", "knowledge-extraction", "--help")
     assert "--out DIR" in said
-    assert "--preset tiny|small|paper|paper-gbert" in said
+    assert "--preset NAME" in said
+    assert all(f" {name}" in said for name in knowledge_extraction.PRESETS)
+    assert all(len(line) <= 80 for line in said.splitlines())
 
 
 def test_list_takes_what_to_list_or_refuses_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ def test_a_line_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import cloze_tables
 
     monkeypatch.setattr(sys.modules["kept"], "HERE", tmp_path)
-    assert cloze_tables.cloze() == ""
+    assert cloze_tables.cloze() == cloze_tables.ABSENT
     write_run(tmp_path / "cloze-book")
     config = {
         "command": "engramlab run cloze-questions",

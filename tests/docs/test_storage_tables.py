@@ -24,7 +24,9 @@ def kept(tables: ModuleType, monkeypatch: pytest.MonkeyPatch, summary: dict[str,
 
 
 def test_what_is_not_there_is_said(tables: ModuleType) -> None:
-    assert tables.if_kept(tables.swept, "nowhere") == "Not measured yet."
+    import kept
+
+    assert kept.if_kept(tables.swept, "nowhere") == kept.ABSENT
 
 
 def test_a_sweep_over_qa_r(tables: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

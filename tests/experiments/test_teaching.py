@@ -173,6 +173,16 @@ def test_the_model_that_is_kept_loads_plainly_and_says_what_was_judged(model: st
     )
 
 
+def test_what_is_replayed_may_be_a_file_or_nothing(model: str, facts: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("The capital of France is Paris.\nIt's on the Seine.\n" * 8)
+    (tmp_path / "other.txt").write_text("Its old name was Edo.\n")
+    given = small(model, facts, replay=str(tmp_path / "text.txt"), text=tmp_path / "other.txt")
+    summary = teaching.run(given, tmp_path / "file")
+    assert {row["text"] for row in summary["drift"]} == {"replayed kind", "other text"}
+    summary = teaching.run(small(model, facts, replay="none"), tmp_path / "none")
+    assert summary["drift"] == []
+
+
 def test_finishing_trains_the_rest_and_leaves_the_verdict(model: str, facts: Path, tmp_path: Path) -> None:
     plain = teaching.run(small(model, facts), tmp_path / "plain")
     more = teaching.run(small(model, facts, finish=True), tmp_path / "more")

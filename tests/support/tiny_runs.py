@@ -28,6 +28,7 @@ from engramlab.experiments import (
     knowledge_editing,
     knowledge_estimation,
     knowledge_extraction,
+    teaching,
     token_overfitting,
 )
 from engramlab.probing import folds
@@ -202,6 +203,25 @@ def _estimation(inputs: Path, out: Path) -> Any:
     return knowledge_estimation.run(config, out, console=_quiet())
 
 
+def _teaching(inputs: Path, out: Path) -> Any:
+    config = teaching.Config(
+        model=str(inputs / "model"),
+        facts=inputs / "pupils.csv",
+        encounters=1,
+        replay_texts=2,
+        replay_tokens=8,
+        points=1,
+        watched_facts=1,
+        asked_facts=1,
+        native_facts=0,
+        audit=False,
+        rank=1,
+        finish=True,
+        checkpoint_minutes=0.0,
+    )
+    return teaching.run(config, out, console=_quiet())
+
+
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
     "acquisition": _acquisition,
@@ -215,6 +235,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "factual decoding": _decoding,
     "audit": _audit,
     "estimation": _estimation,
+    "teaching": _teaching,
 }
 
 
@@ -245,6 +266,8 @@ def made_inputs(folder: Path) -> Path:
     (folder / "questions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
     people = [f"Mr {i},{('Edo', 'Lund')[i % 2]},{('red', 'blue', 'red')[i % 3]}\n" for i in range(8)]
     (folder / "facts.csv").write_text("name,home,colour\n" + "".join(people))
+    pupils = "".join(f"Mr {i},{('Edo', 'Lund')[i % 2]}\n" for i in range(16))
+    (folder / "pupils.csv").write_text("name,home\n" + pupils)
     (folder / "edits.json").write_text(json.dumps(edits))
     towns = "".join(f"Mr {i},{town}\n" for i, town in enumerate("ABCDEFGH"))
     (folder / "towns.csv").write_text("name,home\n" + towns)

@@ -18,6 +18,7 @@ from engramlab.cli._words import no_name_yet, parse, show_help, starting, take, 
 from engramlab.files.locks import place
 
 GOES_ON = True
+_WIDE = 60  # letters of all presets' names beside the option
 
 
 def main(given: list[str]) -> None:
@@ -77,10 +78,15 @@ def start(
 def _also(module: Any, preset: str, out: str | None) -> Sequence[Option]:
     """The options of every run, for the help."""
     where = "Where the run is kept; the same command goes on there after an interruption."
-    presets = f"Values to start from; those of {preset} stand behind the options below."
+    presets, there = (
+        f"Values to start from; those of {preset} stand behind the options below.",
+        "|".join(module.PRESETS),
+    )
+    if len(there) > _WIDE:
+        presets, there = f"{presets} There are {', '.join(module.PRESETS)}.", "NAME"
     return (
         Option("--out", "DIR", f"{where} [{out}]" if out else f"{where} (needed)"),
-        Option("--preset", "|".join(module.PRESETS), presets),
+        Option("--preset", there, presets),
         Option(
             "--dry-run", "", "Checks all of it and says what would be done, how long it takes here; writes nothing."
         ),

@@ -22,7 +22,7 @@ class Config(FactOptions):
     READS = ("model", "truthfulqa", "factor", "cad_file", "micd_questions", "micd_passages")
     BASIC = (
         ("what is asked", ("model", "truthfulqa", "factor", "facts", "limit", "subjects", "shots", "parts")),
-        ("how", ("plausible", "divergence", "likelihood", "penalty", "alphas", "seed")),
+        ("how", ("divergence", "likelihood", "penalty", "alphas", "seed")),
     )
 
     model: str = ""

@@ -52,7 +52,7 @@ class Config(FactOptions):
     BASIC = (
         ("what is taught", ("model", "facts", "key", "attributes")),
         ("how", ("arms", "encounters", "weights", "learning_rate", "replay", "finish")),
-        ("how it is judged", ("watched_facts", "points", "text", "seed")),
+        ("how it is judged", ("watched_facts", "points", "seed")),
     )
 
     model: str = ""

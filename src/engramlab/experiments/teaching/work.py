@@ -63,6 +63,15 @@ class Teaching(School):
         if arm.way == "train":
             kept = self.taught_model if name == self.config.trained[0] else None
             return self._train(name, folder, arm, self.budget, self.fresh, kept=kept)
+        if self.run.main:
+            self._other(name, arm, folder)
+        self.run.accelerator.wait_for_everyone()
+        record = finished(folder)
+        assert record is not None
+        return record
+
+    def _other(self, name: str, arm: Arm, folder: Path) -> None:
+        """An arm that trains nothing."""
         began, model = time.monotonic(), self.fresh()
         passages = self._passages() if arm.way == "context" else None
         if arm.way == "edit":
@@ -70,7 +79,6 @@ class Teaching(School):
         record = {"steps": 0, "tokens": 0, "loss": None, **self._judged(model, name, passages)}
         record["seconds"] = round(time.monotonic() - began, 2)
         records.write_record(folder / "done.json", {**record, "metrics": 0})
-        return record
 
     @property
     def taught_model(self) -> Path:
