@@ -12,6 +12,8 @@
         ...
     eg.change(model, tokenizer, wish, out="edited/")           # the same for good; eg.undo("edited/") takes it off again
 
+    eg.teach("path/to/model", "facts.csv", "runs/taught")      # facts put in for good, judged by questions never trained
+
     eg.run("knowledge-extraction", "runs/demo", preset="tiny")  # an experiment; eg.write_report(["runs/demo"], "page.html")
 
 What is not here is in the rooms: `engramlab.editing`, `engramlab.corpora`, `engramlab.measuring` and so on.
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from engramlab.measuring.questions import score as score
     from engramlab.report.page import write_report as write_report
     from engramlab.running import run as run
+    from engramlab.running import teach as teach
 
     __version__: str
 
@@ -53,7 +56,7 @@ _WHERE = {
     "load_model": "editing.folders.opening",
     "undo": "editing.folders.saving",
     "applied": "editing.method",
-    "run": "running",
+    **dict.fromkeys(("run", "teach"), "running"),
     "audit": "measuring.audit",
     "choose": "measuring.candidates",
     **dict.fromkeys(("ask", "score"), "measuring.questions"),

@@ -1,4 +1,4 @@
-"""Runs an experiment and writes its page, as ``engramlab run`` does: what ``engramlab.run`` is."""
+"""Runs an experiment and writes its page, as ``engramlab run`` does: what ``engramlab.run`` and ``engramlab.teach`` are."""
 
 from __future__ import annotations
 
@@ -31,3 +31,25 @@ def run(
     if page and launched().is_main_process:
         write_report([Path(out)], Path(out) / "report.html")
     return found
+
+
+def teach(
+    model: str | Path, facts: str | Path, out: str | Path, *, preset: str | None = None, **options: Any
+) -> Summary:
+    """Puts the facts of a table into a model so that they can be asked for, as ``engramlab teach`` does.
+
+    Args:
+        model: a model folder, a .gguf file or a hub id; its files stay as they are.
+        facts: a table, as ``FactTable.read`` takes it from a file.
+        out: the folder of the run; the taught model is its ``model``, which ``load_model`` and plain transformers load. A run
+            that is there goes on.
+        preset, options: as of ``run("teaching", ...)``: ``arms``, ``encounters``, ``weights``, ...
+
+    Returns:
+        The summary: ``rows`` are shares of answers by arm, group of subjects, wordings and kind; ``kept`` what was lost of what
+        was right before, ``drift`` by how many nats unseen text has become less likely.
+
+    Raises:
+        UserError: whatever is wrong with the options, the model, the facts or the folder, before anything is trained.
+    """
+    return run("teaching", out, preset=preset, model=str(model), facts=Path(facts), **options)

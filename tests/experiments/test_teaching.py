@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.support import zoo
 
+import engramlab as eg
 from engramlab.base.errors import UserError
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import crossings, divide, only
@@ -181,6 +182,15 @@ def test_what_is_replayed_may_be_a_file_or_nothing(model: str, facts: Path, tmp_
     assert {row["text"] for row in summary["drift"]} == {"replayed kind", "other text"}
     summary = teaching.run(small(model, facts, replay="none"), tmp_path / "none")
     assert summary["drift"] == []
+
+
+def test_from_python(model: str, facts: Path, tmp_path: Path) -> None:
+    few = {"encounters": 1, "points": 1, "replay": "none", "audit": False, "native_facts": 0, "asked_facts": 2}
+    summary = eg.teach(model, facts, tmp_path / "run", **few)
+    assert {row["arm"] for row in summary["rows"]} == {"untouched", "augmented+questions"}
+    assert (tmp_path / "run" / "report.html").is_file()
+    taught, _ = eg.load_model(str(tmp_path / "run" / "model"))
+    assert taught.config.vocab_size
 
 
 def test_finishing_trains_the_rest_and_leaves_the_verdict(model: str, facts: Path, tmp_path: Path) -> None:
