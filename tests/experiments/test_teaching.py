@@ -193,6 +193,18 @@ def test_from_python(model: str, facts: Path, tmp_path: Path) -> None:
     assert taught.config.vocab_size
 
 
+def test_a_pilot_chooses_the_rate(model: str, facts: Path, tmp_path: Path) -> None:
+    given = small(model, facts, pilot=True, weights="full", learning_rate=1e-3, encounters=5, points=1)
+    summary = teaching.run(given, tmp_path / "run")
+    chosen = summary["chosen"]
+    assert [row["rate"] for row in chosen["tried"]] == pytest.approx([3e-4, 1e-3, 3e-3])
+    assert chosen["rate"] in [row["rate"] for row in chosen["tried"]]
+    assert chosen["encounters"] == 5 if chosen.get("why") else chosen["low"] <= chosen["encounters"] <= chosen["high"]
+    best = next(row for row in chosen["tried"] if row["rate"] == chosen["rate"])
+    harmless = [row for row in chosen["tried"] if row["drift"] <= given.drift_limit] or [best]
+    assert best["gain"] == max(row["gain"] for row in harmless)
+
+
 def test_finishing_trains_the_rest_and_leaves_the_verdict(model: str, facts: Path, tmp_path: Path) -> None:
     plain = teaching.run(small(model, facts), tmp_path / "plain")
     more = teaching.run(small(model, facts, finish=True), tmp_path / "more")

@@ -33,6 +33,13 @@ def write_run(path: Path, *, after: tuple[float, float, float] = (0.6, 0.5, 0.7)
             "seconds": 61.0,
             "kept_arm": "augmented+questions",
             "rows": rows,
+            "chosen": {
+                "rate": 1e-3,
+                "encounters": 40,
+                "low": 30,
+                "high": 60,
+                "tried": [{"rate": 1e-3, "gain": 2.0, "share": 0.2, "drift": 0.01}],
+            },
             "kept": [
                 {"arm": "augmented+questions", "group": "native", "right_before": 40, "lost": 3, "won": 1, "p": 0.625}
             ],
@@ -59,6 +66,7 @@ def test_the_headline_tells_the_result_its_control_and_its_cost(tmp_path: Path) 
         assert part in said
     page = write_report([tmp_path], tmp_path / "page.html").read_text()
     assert "subjects whose questions were never trained" in page
+    assert "40 texts a subject (30 to 60)" in page
 
 
 def test_what_noise_may_hide_is_not_called_more(tmp_path: Path) -> None:

@@ -217,6 +217,7 @@ def _teaching(inputs: Path, out: Path) -> Any:
         audit=False,
         rank=1,
         finish=True,
+        pilot=True,
         checkpoint_minutes=0.0,
     )
     return teaching.run(config, out, console=_quiet())

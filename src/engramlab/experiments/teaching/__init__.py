@@ -72,6 +72,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             asked_subjects=len(school.halves[0]),
             contradicted=school.before["contradicted"],
             budget=school.budget if config.trained else 0,
+            chosen=school.chosen,
             finished=finish is not None,
             kept_arm=config.trained[0] if config.trained else None,
         )

@@ -121,16 +121,25 @@ class Examiner:
             return self.chat.prompt(behind(text, one.said))
         return behind(text, one.prompt)
 
+    def _held(self, name: str, most: int | None) -> list[Asked]:
+        return [one for one in self.wordings(name, most) if one.part == "held-out" and one.kind != "chat"]
+
+    def chances(self, model: nn.Module, most: int | None = None) -> list[float]:
+        """Of every fact in every held-out wording (but the chat's), the object's mean log-probability a token, in nats."""
+        asked = [one for name in self.groups for one in self._held(name, most)]
+        seen = evidence_on(model, self.tokenizer, [Query(one.prompt, one.fact.object) for one in asked], None, None)
+        return [float(np.mean(one.logprobs)) for one in seen]
+
+    def held(self, model: nn.Module) -> list[bool]:
+        """Is the object written, of the same?"""
+        rows = self.ask(model)
+        return [bool(row["right"]) for row in rows if row["wordings"] == "held-out" and row["kind"] != "chat"]
+
     def gain(self, model: nn.Module, most: int) -> dict[str, float]:
-        """By group, the mean log-probability a token of the objects behind held-out wordings, in nats."""
-        found = {}
-        for name in self.groups:
-            asked = [one for one in self.wordings(name, most) if one.part == "held-out" and one.kind != "chat"]
-            if asked:
-                queries = [Query(one.prompt, one.fact.object) for one in asked]
-                seen = evidence_on(model, self.tokenizer, queries, None, None)
-                found[name] = float(np.mean([np.mean(one.logprobs) for one in seen]))
-        return found
+        """By group, the mean of ``chances``."""
+        found, counts = self.chances(model, most), [len(self._held(name, most)) for name in self.groups]
+        parts = np.split(np.array(found), np.cumsum(counts)[:-1])
+        return {name: float(part.mean()) for name, part in zip(self.groups, parts, strict=True) if len(part)}
 
 
 def shares(answers: Sequence[Row], seed: int, **about: Any) -> list[Row]:

@@ -64,6 +64,9 @@ class Config(FactOptions):
     """Share of the subjects whose questions are trained too; the result is how the others can be asked."""
     encounters: int = 50
     """Texts read about each subject."""
+    pilot: bool = False
+    """Try three learning rates around the one given on a few subjects first, and reckon from the best how many texts are
+    needed; `encounters` is what is read where that tells nothing."""
     batch: int = 16
     """Rows a step."""
     question_share: float = 0.3

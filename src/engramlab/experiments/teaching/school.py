@@ -26,7 +26,7 @@ from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model, require_in_weights
 from engramlab.editing.keys.running_text import TextSource, source_texts
 from engramlab.experiments._run import Planned, Run
-from engramlab.experiments.teaching import asking
+from engramlab.experiments.teaching import asking, pilot
 from engramlab.experiments.teaching.config import ARMS, FEWEST, Config, check
 from engramlab.experiments.teaching.text import texts_as_rows
 from engramlab.files import records, writing
@@ -95,6 +95,12 @@ class School:
     def plan(self) -> None:
         """Says what will be done, as far as it is known before the model is asked."""
         config, subjects = self.config, len(self.table.subjects)
+        if config.pilot:
+            steps = math.ceil(pilot.TEXTS * pilot.SUBJECTS / (config.batch * (1 - config.question_share)))
+            length = 30.0 * len(self.table.relations)
+            for factor in pilot.FASTER:
+                label = f"pilot, rate {config.rate * factor:g}"
+                self.run.stages.append(Planned(label, steps, config.batch, length, self._outline))
         for name in config.trained:
             arm = ARMS[name]
             about = 1 - (config.question_share if arm.questions else 0) - config.replay_share

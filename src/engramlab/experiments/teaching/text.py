@@ -70,6 +70,10 @@ class Lesson:
         """Tokens of a row, on the average of the mixture."""
         return sum(source.share * source.length(self.start) for source in self.sources)
 
+    def about(self) -> float:
+        """Share of the rows that state facts."""
+        return sum(source.share for source in self.sources if source.name in ("entries", "crossing"))
+
     def stream(self, seed: int, rank: int = 0, world: int = 1) -> batches.Stream:
         """Endless batches of it. Every source has an order of its own, so that arms see equal rows in equal order."""
         made: batches.Stream | None = None

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,9 +20,10 @@ from engramlab.base.rows import Row
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, finished
+from engramlab.corpora.facts.teaching import only
 from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model
-from engramlab.experiments.teaching import asking
+from engramlab.experiments.teaching import asking, pilot
 from engramlab.experiments.teaching.config import ARMS, Arm
 from engramlab.experiments.teaching.school import School
 from engramlab.experiments.teaching.text import Lesson, lesson
@@ -43,12 +45,100 @@ class Teaching(School):
         return lesson(arm, self.config, self.taught, self.words, asked, self.replay[0], self.tokenizer, self.length)
 
     @cached_property
+    def chosen(self) -> dict[str, Any]:
+        """The learning rate and the texts a subject, as given or as the pilot finds, and what it found."""
+        config = self.config
+        given = {"rate": config.rate, "encounters": config.encounters}
+        if not config.pilot or not config.trained:
+            return given
+        tried = [self._try(config.rate * factor) for factor in pilot.FASTER]
+        best = pilot.best_rate(tried, config.drift_limit)
+        gains, written = np.array(best["gains"]), np.array(best["written"], dtype=bool)
+        found = pilot.encounters(best["looks"], gains, written, config.seed)
+        rows = [{name: row[name] for name in ("rate", "gain", "drift", "share")} for row in tried]
+        texts = found.pop("encounters") or config.encounters
+        return {"rate": best["rate"], "encounters": texts, "tried": rows, **found}
+
+    def _try(self, rate: float) -> dict[str, Any]:
+        """One try of the pilot: ``gains`` and ``written`` of answers about subjects whose questions are not trained, at
+        each look."""
+        config, run = self.config, self.run
+        folder = run.folder / "pilot" / f"rate-{rate:g}"
+        if (record := finished(folder)) is not None:
+            return record
+        some = [sorted(half)[: -(-pilot_size(len(self.taught.subjects)) // 2)] for half in self.halves]
+        table = only(self.taught, [fact for fact in self.taught if fact.subject in {*some[0], *some[1]}])
+        arm, asked = ARMS[config.trained[0]], [fact for fact in table if fact.subject in some[0]]
+        rows = lesson(arm, config, table, self.words, asked, self.replay[0], self.tokenizer, self.length)
+        unasked = [fact for fact in table if fact.subject in some[1]][: config.watched_facts]
+        examiner = asking.Examiner({"unasked": asking.Group(unasked, self.words)}, self.tokenizer)
+        at = {look: max(1, math.ceil(look * len(table.subjects) / rows.about() / config.batch)) for look in pilot.LOOKS}
+        model = self._prepared(self.fresh())
+        steps = at[pilot.LOOKS[-1]]
+        recipe = self._recipe(steps, steps, rate, schedule="constant")
+        with self._stage(folder, model, recipe, rows, f"pilot, rate {rate:g}") as stage:
+            if stage.main and not stage.resumed:
+                stage.totals |= {"before": examiner.chances(model), "gains": [], "written": []}
+            for step in stage:
+                looks = sum(number == step.number for number in at.values())  # in a small table several fall together
+                if looks and stage.main:
+                    chances, written = examiner.chances(model), examiner.held(model)
+                    gains = [a - b for a, b in zip(chances, stage.totals["before"], strict=True)]
+                    stage.totals["gains"] += [gains] * looks
+                    stage.totals["written"] += [written] * looks
+            if stage.main:
+                drift = self.drift(model, self.replay[1]).get("replayed kind")
+                stage.record |= {
+                    "rate": rate,
+                    "looks": list(pilot.LOOKS),
+                    "gains": stage.totals["gains"],
+                    "written": stage.totals["written"],
+                    "gain": float(np.mean(stage.totals["gains"][-1])),
+                    "share": float(np.mean(stage.totals["written"][-1])),
+                    "drift": None if drift is None else drift - self.before["drift"]["replayed kind"],
+                }
+        return stage.record
+
+    def _prepared(self, model: nn.Module) -> nn.Module:
+        """The model with what is trained of it."""
+        if self.config.weights == "full":
+            return model
+        seed, rank = random_key(self.config.seed, "lora") >> 1, self.config.rank
+        return models.add_lora(model, rank=rank, alpha=2 * rank, projections="all", seed=seed)
+
+    def _recipe(self, steps: int, most: int, rate: float, schedule: str = "linear") -> Recipe:
+        """How a stage of about so many steps, and at most so many, trains."""
+        return Recipe(
+            steps=most,
+            schedule_steps=steps,
+            batch=self.config.batch,
+            learning_rate=rate,
+            weight_decay=self.config.weight_decay,
+            eps=1e-8,
+            warmup=max(1, steps // 20),
+            schedule=schedule,
+            final=0.0,
+        )
+
+    def _stage(self, folder: Path, model: nn.Module, recipe: Recipe, rows: Lesson, label: str) -> Stage:
+        config, accelerator = self.config, self.run.accelerator
+        stream = rows.stream(random_key(config.seed, "rows"), accelerator.process_index, accelerator.num_processes)
+        return Stage(
+            folder,
+            TrainState(model, recipe, accelerator=accelerator),
+            stream,
+            label=label,
+            minutes=config.checkpoint_minutes,
+            seed=random_key(config.seed, "dropout", accelerator.process_index),
+            console=self.run.console,
+        )
+
+    @cached_property
     def budget(self) -> int:
         """Tokens that every arm trains on."""
         config = self.config
         first = self.lesson(ARMS[config.trained[0]])
-        about = sum(source.share for source in first.sources if source.name in ("entries", "crossing"))
-        rows = config.encounters * len(self.taught.subjects) / about
+        rows = self.chosen["encounters"] * len(self.taught.subjects) / first.about()
         return round(math.ceil(rows / config.batch) * config.batch * first.mean())
 
     def folder(self, name: str) -> Path:
@@ -102,31 +192,10 @@ class Teaching(School):
         config, run = self.config, self.run
         rows = self.lesson(arm, everybody)
         steps = max(1, math.ceil(budget / (config.batch * rows.mean())))
-        model = make()
-        if config.weights == "lora":
-            seed = random_key(config.seed, "lora") >> 1
-            model = models.add_lora(model, rank=config.rank, alpha=2 * config.rank, projections="all", seed=seed)
-        recipe = Recipe(
-            steps=math.ceil(SLACK * steps) + 1,
-            schedule_steps=steps,
-            batch=config.batch,
-            learning_rate=config.rate,
-            weight_decay=config.weight_decay,
-            eps=1e-8,
-            warmup=max(1, steps // 20),
-            schedule="linear",
-            final=0.0,
-        )
+        model = self._prepared(make())
+        recipe = self._recipe(steps, math.ceil(SLACK * steps) + 1, self.chosen["rate"])
         world = run.accelerator.num_processes
-        with Stage(
-            folder,
-            TrainState(model, recipe, accelerator=run.accelerator),
-            rows.stream(random_key(config.seed, "rows"), run.accelerator.process_index, world),
-            label=name,
-            minutes=config.checkpoint_minutes,
-            seed=random_key(config.seed, "dropout", run.accelerator.process_index),
-            console=run.console,
-        ) as stage:
+        with self._stage(folder, model, recipe, rows, name) as stage:
             stage.totals.setdefault("points", 0)
             stage.totals.setdefault("course", [])
             for step in stage:
@@ -244,6 +313,11 @@ class Teaching(School):
         if self.run.main:
             writing.clear(taught)
         return record
+
+
+def pilot_size(subjects: int) -> int:
+    """Subjects of a pilot, half of whose questions are trained."""
+    return min(subjects, max(pilot.SUBJECTS, subjects // 10))
 
 
 def _unjudged(edit: Edit) -> Edit:

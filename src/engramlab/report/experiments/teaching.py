@@ -27,6 +27,7 @@ NEEDS = {
         [{"arm": str, "group": str, "wordings": str, "kind": str, "share": float, "low": float, "high": float}]
     ),
     "kept": Maybe([{"arm": str, "group": str, "right_before": float, "lost": float, "won": float, "p": float}]),
+    "chosen": Maybe({"rate": float, "tried": Maybe([{"rate": float, "gain": float, "share": float}])}),
     "drift": Maybe([{"arm": str, "text": str, "before": float, "nats": float}]),
 }
 
@@ -58,7 +59,7 @@ def headline(runs: Sequence[RunData]) -> str:
 
 def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
-    return [_arms(runs), _along(runs), _lost(runs), _all(runs)]
+    return [_arms(runs), _along(runs), _lost(runs), _pilot(runs), _all(runs)]
 
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
@@ -179,6 +180,33 @@ def _drift_cells(summary: Mapping[str, Any], run: str) -> list[list[str]]:
         [*([run] if run else []), row["arm"], row["text"], f"{row['before']:.3f}", signed(row["nats"])]
         for row in summary.get("drift") or []
     ]
+
+
+def _pilot(runs: Sequence[RunData]) -> Section:
+    several, cells, notes = ["run"] if len(runs) > 1 else [], [], []
+    for run in runs:
+        chosen = run.summary.get("chosen") or {}
+        for row in chosen.get("tried") or []:
+            taken = "taken" if row["rate"] == chosen["rate"] else ""
+            drift = signed(row.get("drift"))
+            cells.append(
+                [
+                    *([run.name] if several else []),
+                    f"{row['rate']:.2g}",
+                    signed(row["gain"]),
+                    percent(row["share"]),
+                    drift,
+                    taken,
+                ]
+            )
+        if chosen.get("tried"):
+            texts = count(chosen.get("encounters"))
+            why, low, high = chosen.get("why"), count(chosen.get("low")), count(chosen.get("high"))
+            notes.append(
+                f"{why}: {texts} texts a subject, as given." if why else f"{texts} texts a subject ({low} to {high})."
+            )
+    columns = [*several, "learning rate", "gain (nats a token)", "written", "drift", ""]
+    return Section("The pilot", [Table(columns, cells, " ".join(notes))] if cells else [], "There was no pilot.")
 
 
 def _all(runs: Sequence[RunData]) -> Section:

@@ -1,0 +1,96 @@
+"""A pilot: how fast, and how often must a text be read? Tried on a few of the subjects, from the model as it is.
+
+Three learning rates are tried with 8 texts a subject. The best raises the objects most behind held-out wordings, with drift in
+its limit. Then, of all that was measured with it: a logistic fit says from which gain on (in nats a token) nine answers of ten
+are written, and a line over the logarithm of the texts read when that gain is reached. Both are ours; that gain grows with the
+logarithm of encounters is what the curves of arXiv 2406.11813 look like, and the interval says how far it is to be trusted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from engramlab.base import bootstrap
+from engramlab.base.rows import Row
+
+TEXTS = 8  # read about each subject
+LOOKS = (1, 2, 4, 8)  # texts after which facts are asked for
+FASTER = (0.3, 1.0, 3.0)  # times the usual rate
+SUBJECTS = 16  # at least; a tenth of them where that is more
+FEWEST, MOST = 8, 400  # encounters that may come out
+SURE = 0.9  # of the answers shall be written
+SAMPLES = 200
+
+
+def best_rate(tried: Sequence[Row], limit: float) -> Row:
+    """The try with the largest gain among those whose drift is within the limit; the one that drifted least, where none is.
+
+    Args:
+        tried: with ``rate``, ``gain`` and ``drift`` (None where there is nothing to measure it on).
+    """
+    within = [row for row in tried if row["drift"] is None or row["drift"] <= limit]
+    return max(within, key=lambda row: row["gain"]) if within else min(tried, key=lambda row: row["drift"])
+
+
+def logistic(gains: np.ndarray, written: np.ndarray) -> tuple[float, float]:
+    """Intercept and slope of the probability that an answer is written, over its gain; a weak pull to 0 keeps them finite."""
+    from scipy.optimize import minimize
+
+    x, y = np.stack([np.ones_like(gains), gains]), written.astype(np.float64)
+
+    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+        z = w @ x
+        p = 1 / (1 + np.exp(-z))
+        pull = 1e-3 * np.array([w[0], w[1]])
+        return float(np.logaddexp(0, z).sum() - y @ z + 0.5e-3 * (w @ w)), x @ (p - y) + pull
+
+    found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B")
+    return float(found.x[0]), float(found.x[1])
+
+
+def encounters(looks: Sequence[int], gains: np.ndarray, written: np.ndarray, seed: int) -> dict[str, Any]:
+    """The fewest texts a subject after which nine answers of ten should be written.
+
+    Args:
+        looks: texts read so far, at each look.
+        gains: float ``[looks, answers]``, in nats a token over the model as it was.
+        written: bool ``[looks, answers]``.
+
+    Returns:
+        ``encounters`` (between 8 and 400) with ``low`` and ``high`` of a 95 % bootstrap over answers, ``gain`` that is needed;
+        or ``encounters`` None and ``why``, where what was measured does not tell.
+    """
+    if not written.any() or written.all():
+        said = "none" if not written.any() else "every one"
+        return {"encounters": None, "why": f"{said} of the answers was written in the pilot"}
+    whole = _needed(looks, gains, written)
+    if whole is None:
+        return {"encounters": None, "why": "likelier answers were not written more often, or nothing became likelier"}
+    found = [
+        _needed(looks, gains[:, drawn], written[:, drawn]) for drawn in bootstrap.draws(gains.shape[1], SAMPLES, seed)
+    ]
+    values = np.array([one[0] if one is not None else math.inf for one in found])
+    low, high = bootstrap.interval(np.minimum(values, MOST), observed=True)
+    return {"encounters": _within(whole[0]), "low": _within(low), "high": _within(high), "gain": whole[1]}
+
+
+def _within(texts: float) -> int:
+    return int(min(max(math.ceil(texts), FEWEST), MOST))
+
+
+def _needed(looks: Sequence[int], gains: np.ndarray, written: np.ndarray) -> tuple[float, float] | None:
+    """Texts needed and the gain they shall bring; None where the fits say nothing."""
+    if not written.any() or written.all():
+        return None
+    intercept, slope = logistic(gains.ravel(), written.ravel())
+    if slope <= 0:
+        return None
+    gain = (math.log(SURE / (1 - SURE)) - intercept) / slope
+    rise, start = np.polyfit(np.log(looks), gains.mean(axis=1), 1)
+    if rise <= 0:
+        return None
+    return math.exp(min((gain - start) / rise, 30.0)), gain
