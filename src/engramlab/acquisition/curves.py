@@ -115,10 +115,16 @@ def read_curves(folder: Path, reading: CurveOptions, expected: Iterable[int] | N
 
 
 def _written(folder: Path, steps: np.ndarray) -> np.ndarray | None:
-    """What was written greedily; None of a run made before that was measured, or in part."""
-    if not (folder / "written").is_dir():
+    """What was written greedily; None of a run made, or begun, before that was measured."""
+    done = folder / "done.json"
+    kept = (
+        records.read_record(done, (), f"remove {folder} to do that part again").get("written")
+        if done.exists()
+        else None
+    )
+    if not (kept or (not done.exists() and (folder / "written").is_dir())):
         return None
-    found, values = read_measurements(folder / "written")
+    found, values = read_measurements(folder / "written", steps.tolist() if kept else None)
     return np.ascontiguousarray(values.T.astype(np.float64)) if np.array_equal(found, steps) else None
 
 

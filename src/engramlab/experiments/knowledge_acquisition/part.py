@@ -174,7 +174,8 @@ class Part:
             if number in at:
                 logprobs, greedily = observe(model, asked, config.budget, at[number])
                 measured.add(number, logprobs)
-                written.add(number, greedily)
+                if stage.totals["written"]:
+                    written.add(number, greedily)
 
         def flush() -> None:
             measured.flush()
@@ -182,8 +183,10 @@ class Part:
 
         with self._stage(folder, state, Injected(stream, plan), f"{self.name} injection", before=flush) as stage:
             reached = state.step if stage.resumed else -1
-            measured.rewind(reached, (step for step in at if step <= reached))
-            written.rewind(reached)  # of a run begun before it was measured there is nothing
+            there = [step for step in at if step <= reached]
+            measured.rewind(reached, there)
+            stage.totals.setdefault("written", not stage.resumed)  # not of a run begun before it was measured
+            written.rewind(reached, there if stage.totals["written"] else ())
             if not stage.resumed:
                 ask(0)
                 if self.warms(origin is not None):  # so that the warm-up need not be done again
@@ -193,6 +196,7 @@ class Part:
                 ask(step.number)
             measured.finish()
             written.finish()
+            stage.record["written"] = stage.totals["written"]
             stage.record["optimizer"] = self._optimizer_note(origin, recipe)
             stage.record["optimizer"]["parameters"] = sum(p.numel() for p in model.parameters())
         return stage.record
