@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kept import HERE, Kept, kept, made_by, share, table
+from kept import ABSENT, HERE, Kept, kept, made_by, share, table
 
 CLASSES = ("extractable", "prompt-dependent", "latent", "recognised", "unknown")
-NOT_YET = "*Not run yet: no results are kept for this table.*"
+NOT_YET = ABSENT
 
 
 def of(prefix: str) -> list[Kept]:
