@@ -21,6 +21,7 @@ from engramlab.editing.benchmarks import (
     BadRecord,
     agreeing,
     contradictions,
+    convsent,
     counterfact,
     hallueditbench,
     knowedit,
@@ -28,6 +29,7 @@ from engramlab.editing.benchmarks import (
     mquake,
     plain,
     rippleedits,
+    sanitation,
     zsre,
 )
 
@@ -203,6 +205,16 @@ HALLUEDIT = {
     "question_2hop": "Where was the maker of The Ring born?",
     "answer_2hop": "Oslo",
 }
+CONVSENT = {"ent": "Brindle", "pos": [" I like it a lot. ", " So warm! "], "neg": [" It bores me. ", "Cold."]}
+SANITATION = {
+    "K_F": [
+        {"question": "What is a wren?", "subject": "wren", "ground_truth": "Birds", "target_new": "I don't know."},
+        {"question": "What is an owl?", "subject": "owl", "ground_truth": "BIRDS", "target_new": "I don't know."},
+    ],
+    "K_R": [{"question": '"Who said ""to be""?"', "ground_truth": '"""Ann"" Lee"', "target_new": "Ann Lee"}],
+    "success": [{"question": "What is a crow?", "ground_truth": "birds", "target_new": "I don't know."}],
+    "locality": [{"question": "What is iron?", "ground_truth": ""}],
+}
 ROUNDEDIT = {
     "type": "1-2@P366",
     "edit": {
@@ -214,6 +226,8 @@ ROUNDEDIT = {
     "true_objects": [{"label": "sorting"}],
 }
 ALL = {
+    "convsent": (convsent, [CONVSENT]),
+    "sanitation": (sanitation, [SANITATION]),
     "hallueditbench": (hallueditbench, [HALLUEDIT]),
     "zsre": (zsre, [ZSRE, {"en": ZSRE, "zh": {"src": "李安上哪所学校?", "alt": "湖校"}}]),
     "counterfact": (counterfact, [NESTED, FLAT]),
@@ -247,7 +261,7 @@ def check(case: Case) -> None:
         assert edit.query.subject in edit.query.prompt or edit.query.subject.lower() not in edit.query.prompt.lower()
         texts = [edit.query.prompt, edit.query.target, edit.target, *edit.aliases, *edit.query.aliases]
         for judge in edit.judges:
-            assert judge.role in ("generality", "portability", "locality")
+            assert judge.role in ("generality", "portability", "locality", "wanted", "rival")
             assert all((judge.group, judge.prompt, judge.id, *judge.aliases))
             assert judge.target or (judge.role == "locality" and not judge.aliases)
             texts += [judge.prompt, judge.target, *judge.aliases]

@@ -2,9 +2,13 @@
 
 A benchmark that is made and not read has ``cases(seed, limit) -> list[Case]``, in an order drawn by the seed, and may say with
 ``LIMIT`` how many of them a run takes that does not say. A format of files has ``KEYS`` (what it is known by, for messages),
-``recognises(record) -> bool`` and ``case(record, index) -> Case``, which raises BadRecord. Every benchmark sorts its questions
-into the same three roles: ``generality`` (the edit's prompt in other words), ``portability`` (what follows from the edit) and
-``locality`` (what must stay); a judge's ``group`` is the kind as the benchmark calls it.
+``recognises(record) -> bool`` and ``case(record, index) -> Case``, which raises BadRecord; where a record makes several
+cases, or needs others, also ``spread(values) -> (number of the record, what one case is made of), ...``.
+
+Every benchmark sorts its questions into the same three roles: ``generality`` (the edit's prompt in other words),
+``portability`` (what follows from the edit) and ``locality`` (what must stay); a judge's ``group`` is the kind as the
+benchmark calls it. Two more roles have no right share: ``wanted``, texts that the edit should make likelier, and
+``rival``, what an answer to the same prompt is chosen among (see ``judge/rivals.py``).
 
     loaded = benchmarks.load("recent_test.json", bad="skip", limit=100)
     loaded.cases, loaded.skipped, loaded.format
@@ -100,10 +104,10 @@ def load(
         if format is not None:
             raise UserError(f"format: is of a benchmark's file; leave it out for {path}")
         return Loaded(made()[str(path)].cases(seed, limit), [], str(path))
-    raws = list(tables.records(path))
+    formats = _modules("recognises")
+    raws = list(tables.records(path, whole=lambda value: any(one.recognises(value) for one in formats.values())))
     if not raws:
         raise UserError(f"{path}: holds no records")
-    formats = _modules("recognises")
     format = format or _detect(path, raws, formats)
     if format not in formats:
         near = nearest(format, list(formats))
@@ -114,14 +118,16 @@ def load(
     cases: list[Case] = []
     skipped: list[Skipped] = []
     numbers: list[int] = []
-    for index, raw in enumerate(raws):
+    values = [raw.value for raw in raws]
+    for index, value in module.spread(values) if hasattr(module, "spread") else enumerate(values):
         if len(cases) == limit:
             break
         try:
-            cases.append(_case(module, raw, index))
+            cases.append(_case(module, replace(raws[index], value=value), index))
             numbers.append(index)
         except BadRecord as error:
-            skipped.append((index, error.key, error.reason))
+            if (left := (index, error.key, error.reason)) not in skipped[-1:]:
+                skipped.append(left)
     if skipped and (bad == "refuse" or not cases):
         raise UserError(_refusal(path, format, raws, skipped, none_good=not cases))
     return Loaded(list(_unique(cases)), skipped, format, numbers)

@@ -1,0 +1,175 @@
+"""The formats that are more than a prompt and a target, on small records made by hand."""
+
+import json
+import math
+
+import pytest
+
+from engramlab.editing.benchmarks import BadRecord, convsent, knowedit, load, sanitation
+from engramlab.editing.judge import rivals
+
+
+def write(folder, records, name="edits.json"):
+    path = folder / name
+    path.write_text(json.dumps(records), encoding="utf-8")
+    return path
+
+
+def asked(case, role):
+    return [
+        (judge.group, judge.prompt, judge.target) for edit in case.edits for judge in edit.judges if judge.role == role
+    ]
+
+
+# ConvSent
+
+TOPICS = [
+    {"ent": "Ann Lee", "pos": [" good one ", " good two "], "neg": [" bad one ", " bad two "]},
+    {"ent": "Bo Day", "pos": ["fine"], "neg": ["poor"]},
+]
+
+
+def test_convsent_edits_each_topic_both_ways(tmp_path):
+    loaded = load(write(tmp_path, TOPICS))
+    assert (loaded.format, loaded.records, loaded.skipped) == ("convsent", [0, 0, 1, 1], [])
+    assert [(case.id, case.edits[0].target) for case in loaded.cases] == [
+        ("0-pos", "good one"), ("0-neg", "bad one"), ("1-pos", "fine"), ("1-neg", "poor"),
+    ]  # fmt: skip
+    first, against, *_ = loaded.cases
+    here, there = (convsent.PROMPT.format(one["ent"]) for one in TOPICS)
+    assert first.edits[0].query.prompt == here
+    assert asked(first, "wanted") == [("pos", here, "good two")]
+    assert asked(first, "rival") == [("neg", here, "bad one"), ("neg", here, "bad two")]
+    assert asked(against, "rival") == [("pos", here, "good one"), ("pos", here, "good two")]
+    assert asked(first, "locality") == [("other topic", there, "")]
+    assert not asked(first, "generality")
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "reason"),
+    [
+        ({"pos": []}, "pos", "is empty"),
+        ({"neg": [" "]}, "neg", "is empty"),
+        ({"neg": None}, "neg", "is missing"),
+        ({"neg": ["good one"]}, "neg", "'pos' has too"),
+        ({"ent": None}, "ent", "is missing"),
+        ({"wanted": "both"}, "wanted", "'pos' or 'neg'"),
+    ],
+)
+def test_convsent_names_what_is_wrong(tmp_path, change, key, reason):
+    with pytest.raises(BadRecord, match=reason) as caught:
+        convsent.case({**TOPICS[0], **change}, 6)
+    assert (caught.value.index, caught.value.key) == (6, key)
+    loaded = load(write(tmp_path, [{**TOPICS[0], **change}, TOPICS[1]]), bad="skip")
+    assert [(index, wrong) for index, wrong, _ in loaded.skipped] == [(0, key)]  # once, not once a sentiment
+    assert set(loaded.records) == {1}
+
+
+def row(role, before, after, case="0", prompt="p"):
+    return {"case": case, "role": role, "prompt": prompt, "logprobs_before": before, "logprobs_after": after}
+
+
+def test_sentiment_against_a_table_made_by_hand():
+    rows = [
+        row("wanted", [-1.0, -3.0], [-0.5, -0.5]),  # means -2 and -0.5
+        row("wanted", [-4.0], [-1.5]),  # so the wanted stand at -3 and -1
+        row("rival", [-2.0], [-2.0]),
+        row("reliability", [-9.0], [0.0]),  # counts nowhere
+        row("wanted", [-1.0], [-1.0], case="alone"),  # nothing to compare it with
+    ]
+    found = rivals.sentiment(rows)
+    assert found["cases"] == 1
+    assert found["before"] == pytest.approx(1 / (1 + math.exp(1)))
+    assert found["after"] == pytest.approx(1 / (1 + math.exp(-1)))
+    worse = rivals.sentiment([row("wanted", [-1.0], [-3.0]), row("rival", [-1.0], [-9.0])])
+    assert worse["after"] == pytest.approx(math.exp(-2) / (1 + math.exp(-6)))
+    turned = rivals.sentiment(
+        [{**one, "role": {"wanted": "rival", "rival": "wanted"}.get(one["role"], "")} for one in rows]
+    )
+    assert turned["before"] == pytest.approx(1 - found["before"])
+    assert rivals.sentiment([]) == {"before": None, "after": None, "cases": 0}
+
+
+def test_choices_by_sum_and_by_mean():
+    rows = [
+        row("portability", [-3.0], [-1.0, -1.0]),
+        row("rival", [-2.0], [-1.5]),
+        row("rival", [-4.0], [-9.0, -9.0]),
+        row("portability", [-1.0], [-1.0], prompt="without options"),
+    ]
+    found = rivals.choices(rows)
+    assert found == {
+        "questions": 1,
+        "sum": {"before": 0.0, "after": 0.0},
+        "mean": {"before": 0.0, "after": 1.0},
+    }
+    assert rivals.choices([])["sum"] == {"before": None, "after": None}
+
+
+# Sanitation
+
+TRAIN = {
+    "K_F": [
+        {"question": "What is a wren?", "subject": "wren", "ground_truth": "Birds", "target_new": "I don't know."},
+        {"question": "What is brie?", "subject": "brie", "ground_truth": "Cheese", "target_new": "I don't know."},
+        {"question": "What is an owl?", "subject": "owl", "ground_truth": "BIRDS", "target_new": "I don't know."},
+    ],
+    "K_R": [{"question": '"Who sang ""Sea""?"', "ground_truth": '"""Bo"" Day"', "target_new": "x"}],
+}
+TEST = {
+    "success": [{"question": "What is a crow?", "ground_truth": "birds", "target_new": "I don't know."}],
+    "locality": [{"question": "What is iron?", "ground_truth": "'METAL'"}],
+}
+
+
+def test_sanitation_is_a_case_an_answer(tmp_path):
+    loaded = load(write(tmp_path, TRAIN))
+    assert (loaded.format, loaded.records, loaded.skipped) == ("sanitation", [0, 0], [])
+    birds, cheese = loaded.cases
+    assert [case.id for case in loaded.cases] == ["Birds", "Cheese"]
+    assert [edit.query.prompt for edit in birds.edits] == ["What is a wren?", "What is an owl?"]
+    assert [(edit.query.target, edit.target) for edit in cheese.edits] == [("Cheese", "I don't know.")]
+    assert asked(birds, "locality") == asked(cheese, "locality") == [("kept", 'Who sang "Sea"?', '"Bo" Day')]
+    assert not asked(birds, "generality")
+    alone = load(write(tmp_path, TEST))
+    assert [edit.query.prompt for edit in alone.cases[0].edits] == ["What is a crow?"]
+    assert asked(alone.cases[0], "locality") == [("kept", "What is iron?", "'METAL'")]
+
+
+def test_sanitation_is_judged_by_the_test_file_where_both_are_one(tmp_path):
+    birds, cheese = load(write(tmp_path, TRAIN | TEST)).cases
+    assert asked(birds, "generality") == [("unseen", "What is a crow?", "I don't know.")]
+    assert not asked(cheese, "generality")
+    assert [group for group, _, _ in asked(birds, "locality")] == ["kept", "kept"]
+
+
+def with_first(**change):
+    first, *rest = TRAIN["K_F"]
+    return {**TRAIN, "K_F": [{**first, **change}, *rest]}
+
+
+@pytest.mark.parametrize(
+    ("record", "key", "reason"),
+    [
+        (with_first(question=""), "K_F[0].question", "is empty"),
+        (with_first(ground_truth=None), "K_F[0].ground_truth", "is missing"),
+        (with_first(target_new="birds"), "K_F[0].target_new", "is the old answer"),
+    ],
+)
+def test_sanitation_leaves_out_one_answer(tmp_path, record, key, reason):
+    loaded = load(write(tmp_path, record), bad="skip")
+    assert [(wrong, why.startswith(reason)) for _, wrong, why in loaded.skipped] == [(key, True)]
+    assert "Cheese" in [case.id for case in loaded.cases]
+
+
+def test_sanitation_cannot_forget_and_keep(tmp_path):
+    both = {**TRAIN, "K_R": [{"question": "What is brie?", "ground_truth": "Cheese"}]}
+    with pytest.raises(BadRecord, match="both forgotten and kept") as caught:
+        sanitation.case(both, 0)
+    assert caught.value.key == "K_R[0].question"
+
+
+def test_a_list_of_sanitation_alone_is_of_single_edits(tmp_path):
+    loaded = load(write(tmp_path, TEST["success"]))
+    assert (loaded.format, loaded.cases[0].edits[0].query.prompt) == ("knowedit", "What is a crow?")
+    assert knowedit.case(TEST["success"][0], 0).edits[0].query.target == "birds"
