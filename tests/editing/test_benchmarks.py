@@ -20,6 +20,7 @@ from engramlab.editing import benchmarks
 from engramlab.editing.benchmarks import (
     BadRecord,
     agreeing,
+    conflictedit,
     contradictions,
     convsent,
     counterfact,
@@ -29,12 +30,12 @@ from engramlab.editing.benchmarks import (
     mquake,
     plain,
     rippleedits,
+    roundedit,
     sanitation,
     zsre,
 )
 
 SAMPLES = Path(__file__).resolve().parents[2].parent / "shared/data/samples"
-REAL = SAMPLES.parent / "benchmarks"
 
 # Hand-made records in the shape of each file.
 ZSRE = {
@@ -223,10 +224,34 @@ ROUNDEDIT = {
         "object": {"label": "sorting"},
         "new_object": {"label": "baking"},
     },
-    "true_objects": [{"label": "sorting"}],
+    "true_objects": [{"label": "sorting"}, {"label": "storage"}],
+}
+CONFLICT = {
+    "type": "composite",
+    "rule": "P39&P1001>P27",
+    "edits": [
+        {
+            "relation": {"id": "P1", "prompt": "The land of {} is", "query": "Where is {}?"},
+            "subject": {"label": "Guild"},
+            "object": {"label": "Norway"},
+            "new_object": {"label": "Peru"},
+        },
+        {
+            "relation": {"id": "P2", "prompt": "{} is a citizen of", "query": "Where is {} from?"},
+            "subject": {"label": "Ann Lee"},
+            "object": {"label": "Norway"},
+            "new_object": {"label": "Chad"},
+        },
+    ],
+    "triples": [
+        {"relation": {"prompt": "{} leads the"}, "subject": {"label": "Ann Lee"}, "object": {"label": "Guild"}},
+    ],
+    "prerequisites": [0],
 }
 ALL = {
+    "conflictedit": (conflictedit, [CONFLICT]),
     "convsent": (convsent, [CONVSENT]),
+    "roundedit": (roundedit, [ROUNDEDIT]),
     "sanitation": (sanitation, [SANITATION]),
     "hallueditbench": (hallueditbench, [HALLUEDIT]),
     "zsre": (zsre, [ZSRE, {"en": ZSRE, "zh": {"src": "李安上哪所学校?", "alt": "湖校"}}]),
@@ -718,11 +743,6 @@ def test_neighbours_of_the_formats():
     assert judges(mzsre, "portability")[-1] == ("zh", "李安上哪所学校?", "湖校")
 
 
-def test_roundedit_is_no_rippleedits(tmp_path):
-    with pytest.raises(UserError, match=r"\(keys: type, edit, true_objects\) are of no known format"):
-        load(write(tmp_path, [ROUNDEDIT]))
-
-
 def test_nothing_takes_the_square_of_what_a_file_holds():
     """Each of these took minutes."""
     words = [f"w{i}" for i in range(30_000)]
@@ -823,39 +843,6 @@ def test_contradicting_cases_are_all_named_or_left_out(tmp_path):
     kept, notes = agreeing(loaded.cases, places, path, "skip")
     assert [case.id for case in kept] == ["0", "2", "4"]
     assert notes == [f"left out record {n}: it contradicts record 0 about 'A is'" for n in (1, 3)]
-
-
-@pytest.mark.skipif(not REAL.exists(), reason=f"needs the benchmarks' files in {REAL}")
-def test_the_real_file_that_contradicts_itself():
-    loaded = load(REAL / "knowedit/ZsRE-test-all.json")
-    kept, notes = agreeing(loaded.cases, [f"record {n}" for n in loaded.records], "", "skip")
-    assert (len(loaded.cases), len(kept), len(notes)) == (1304, 1294, 10)
-
-
-@pytest.mark.skipif(not REAL.exists(), reason=f"needs the benchmarks' files in {REAL}")
-@pytest.mark.parametrize(
-    ("file", "format", "count"),
-    [
-        ("counterfact/counterfact-edit.json.gz", "counterfact", 10_000),
-        ("counterfact/counterfact_with_story_prompts.json.gz", "counterfact", 275),
-        ("knowedit/wiki_recent_train.json", "knowedit", 570),
-        ("knowedit/wikibio-test-all.json", "knowedit", 306),
-        ("mquake/MQuAKE-hard.json", "mquake", 429),
-        ("zsre/zsre_mend_edit.json", "zsre", 1037),
-    ],
-)
-def test_real_files(file, format, count):
-    loaded = load(REAL / file)
-    assert (loaded.format, len(loaded.cases), loaded.skipped) == (format, count, [])
-
-
-@pytest.mark.skipif(not REAL.exists(), reason=f"needs the benchmarks' files in {REAL}")
-@pytest.mark.parametrize(
-    "file", ["pitfalls/GPT-J/easy.json", "pitfalls/GPT-J/reverse_edit.json.gz", "factor/expert_factor.csv"]
-)
-def test_real_files_of_other_kinds_are_of_no_known_format(file):
-    with pytest.raises(UserError, match=r"are of no known format"):
-        load(REAL / file)
 
 
 def test_contradictions_name_both():

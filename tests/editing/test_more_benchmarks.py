@@ -5,8 +5,11 @@ import math
 
 import pytest
 
-from engramlab.editing.benchmarks import BadRecord, convsent, knowedit, load, sanitation
+from engramlab.base.errors import UserError
+from engramlab.editing.benchmarks import BadRecord, conflictedit, convsent, knowedit, load, roundedit, sanitation
+from engramlab.editing.cases import cases, judged_together
 from engramlab.editing.judge import rivals
+from engramlab.editing.judge.evaluation import queries_of
 
 
 def write(folder, records, name="edits.json"):
@@ -173,3 +176,101 @@ def test_a_list_of_sanitation_alone_is_of_single_edits(tmp_path):
     loaded = load(write(tmp_path, TEST["success"]))
     assert (loaded.format, loaded.cases[0].edits[0].query.prompt) == ("knowedit", "What is a crow?")
     assert knowedit.case(TEST["success"][0], 0).edits[0].query.target == "birds"
+
+
+# RoundEdit and ConflictEdit
+
+
+def fact(subject, old, new=None, prompt="{} is used for", **more):
+    made = {"relation": {"id": "P366", "prompt": prompt, "query": "What of {}?"}, "subject": {"label": subject}}
+    return made | {"object": {"label": old}} | ({"new_object": {"label": new}} if new else {}) | more
+
+
+ROUND = {"type": "1-2@P366", "edit": fact("Brindle", "sorting", "baking"), "true_objects": [{"label": "storage"}]}
+ROUND["true_objects"].append({"label": "sorting"})
+
+
+def test_roundedit_knows_every_right_answer(tmp_path):
+    loaded = load(write(tmp_path, [ROUND]))
+    (edit,) = loaded.cases[0].edits
+    assert loaded.format == "roundedit"
+    assert (edit.query.prompt, edit.target, edit.query.relation) == ("Brindle is used for", "baking", "P366")
+    assert (edit.query.target, edit.query.aliases) == ("sorting", ("storage",))
+    assert asked(loaded.cases[0], "generality") == [("question", "What of Brindle?", "baking")]
+
+
+@pytest.mark.parametrize(
+    ("objects", "reason"),
+    [
+        (["storage", "toys"], "must hold the edit's object, 'sorting'"),
+        (["sorting"], "alone"),
+        (["sorting", "baking"], "holds the new object, 'baking'"),
+        ([], "must hold"),
+    ],
+)
+def test_roundedit_refuses_true_objects_that_cannot_be(objects, reason):
+    with pytest.raises(BadRecord, match=reason) as caught:
+        roundedit.case({**ROUND, "true_objects": [{"label": one} for one in objects]}, 3)
+    assert (caught.value.index, caught.value.key) == (3, "true_objects")
+
+
+WORK, MAKER, LAND, FROM = "The work of {} is", "The maker of {} is", "The land of {} is", "{} comes from"
+REVERSE = {
+    "type": "reverse",
+    "edits": [fact("Ann", "Sea", "Hill", WORK), fact("Hill", "Ann", "Bo", MAKER)],
+    "triples": [fact("Ann", "Sea", prompt=WORK), fact("Sea", "Ann", prompt=MAKER)],
+    "prerequisites": [],
+}
+COMPOSITE = {
+    "type": "composite",
+    "edits": [fact("Guild", "Norway", "Peru", LAND), fact("Ann", "Norway", "Chad", FROM)],
+    "triples": [fact("Ann", "Guild", prompt="{} leads the"), fact("Guild", "Norway", prompt=LAND)],
+    "prerequisites": [0],
+}
+COVERAGE = {
+    "type": "coverage",
+    "edits": [fact("Ann", "Sea", "Hill", WORK), fact("Ann", "Hill", "Lake", WORK)],
+    "triples": [fact("Ann", "Sea", prompt=WORK)],
+    "prerequisites": [],
+}
+
+
+def test_conflictedit_is_two_edits_in_a_row(tmp_path):
+    loaded = load(write(tmp_path, [REVERSE, COMPOSITE, COVERAGE]))
+    assert (loaded.format, loaded.skipped) == ("conflictedit", [])
+    reverse, composite, coverage = loaded.cases
+    assert all(case.ordered for case in loaded.cases)
+    assert [edit.target for edit in reverse.edits] == ["Hill", "Bo"]
+    assert asked(reverse, "portability") == [("implied", "The work of Bo is", "Hill")]
+    assert asked(composite, "portability") == [("implied", "The land of Guild is", "Chad")]
+    assert asked(composite, "locality") == [("tied fact", "Ann leads the", "Guild")]
+    assert not asked(coverage, "portability")
+    roles = [query.role for query in queries_of(coverage)]
+    assert roles == ["overruled", "reliability", "generality"]
+
+
+@pytest.mark.parametrize(
+    ("record", "change", "key", "reason"),
+    [
+        (REVERSE, {"type": "other"}, "type", "one of reverse, composite, coverage"),
+        (REVERSE, {"edits": REVERSE["edits"][:1]}, "edits", "holds 1"),
+        (COVERAGE, {"edits": COVERAGE["edits"][:1] * 2}, "edits", "the same twice"),
+        (REVERSE, {"edits": COVERAGE["edits"]}, "edits", "one prompt"),
+        (COMPOSITE, {"prerequisites": [2]}, "prerequisites", "of which there are 2"),
+        (REVERSE, {"edits": [fact("Ann", "Sea"), *REVERSE["edits"][1:]]}, "edits[0].new_object.label", "is missing"),
+        (REVERSE, {"edits": [fact("Ann", "Sea", "Hill", "Her work is"), *REVERSE["edits"][1:]]},
+         "edits[0].relation.prompt", "has no {}"),
+    ],
+)  # fmt: skip
+def test_conflictedit_names_what_is_wrong(record, change, key, reason):
+    with pytest.raises(BadRecord, match=reason) as caught:
+        conflictedit.case({**record, **change}, 3)
+    assert (caught.value.index, caught.value.key) == (3, key)
+
+
+def test_edits_in_a_row_are_never_made_together(tmp_path):
+    path = write(tmp_path, [REVERSE])
+    with pytest.raises(UserError, match=r"edits.json: the edits of case 0 .*'Hill', then -> 'Bo'.* one after another"):
+        cases(path)
+    assert cases(path, ordered=True).cases[0].ordered
+    assert judged_together(load(path).cases)[0].ordered

@@ -92,7 +92,11 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A record of an editing benchmark: the edits that are made together (mostly one) and judged together."""
+    """A record of an editing benchmark: the edits that are made together (mostly one) and judged together.
+
+    Those of a case that is ``ordered`` are made one after another instead, and only the last one is to hold in the end.
+    """
 
     id: str
     edits: tuple[Edit, ...]
+    ordered: bool = False

@@ -31,7 +31,18 @@ from engramlab.editing.benchmarks._fields import BadRecord
 from engramlab.files import tables
 from engramlab.files.tables import Record
 
-__all__ = ["BadRecord", "Loaded", "Skipped", "agreeing", "check", "contradictions", "load", "made", "names"]
+__all__ = [
+    "BadRecord",
+    "Loaded",
+    "Skipped",
+    "agreeing",
+    "check",
+    "check_joint",
+    "contradictions",
+    "load",
+    "made",
+    "names",
+]
 
 #: A record left out: its index in the file (from 0), the key that is wrong ("" if the record itself is), and why.
 Skipped = tuple[int, str, str]
@@ -146,6 +157,16 @@ def contradictions(edits: Sequence[Edit]) -> list[tuple[int, int]]:
             found.append((i, j))
         known.add(edit, j)
     return found
+
+
+def check_joint(cases: Sequence[Case], name: str | Path) -> None:
+    """Raises UserError for a case whose edits cannot be made together, as they must be made one after another."""
+    if (first := next((case for case in cases if case.ordered), None)) is not None:
+        raise UserError(
+            f"{name}: the edits of case {first.id} (-> {quoted(first.edits[0].target)}, then -> "
+            f"{quoted(first.edits[-1].target)}) are made one after another, the last one overruling what came before; here "
+            "the edits of a case are made together, so take another file, or make them in order in Python"
+        )
 
 
 def agreeing(

@@ -48,7 +48,7 @@ _FRINGE = frozenset(
 
 
 def recognises(record: Mapping[str, object]) -> bool:
-    change = record.get("edit")  # RoundEdit has an edit, too, of which the relation is an object and the prompt is its
+    change = record.get("edit")  # RoundEdit has one, too, with a relation that is an object
     return isinstance(change, dict) and not isinstance(change.get("relation"), dict)
 
 

@@ -1,0 +1,72 @@
+"""The files that users bring: what becomes of each, and of everything that is wrong in it."""
+
+from pathlib import Path
+
+import pytest
+
+from engramlab.base.errors import UserError
+from engramlab.editing.benchmarks import agreeing, load
+
+REAL = Path(__file__).resolve().parents[2].parent / "shared/data/benchmarks"
+pytestmark = pytest.mark.skipif(not REAL.exists(), reason=f"needs the benchmarks' files in {REAL}")
+
+#: file, format, records taken, cases made of them
+TAKEN = [
+    ("counterfact/counterfact-edit.json.gz", "counterfact", 10_000, 10_000),
+    ("counterfact/counterfact_with_story_prompts.json.gz", "counterfact", 275, 275),
+    ("counterfact/counterfact_with_dependancies_sample.json", "counterfact", 100, 100),
+    ("knowedit/wiki_recent_train.json", "knowedit", 570, 570),
+    ("knowedit/wiki_counterfact_train.json", "knowedit", 1428, 1428),
+    ("knowedit/ZsRE-test-all.json", "knowedit", 1304, 1304),
+    ("knowedit/wikibio-test-all.json", "knowedit", 306, 306),
+    ("knowedit/wikibio-train-all.json", "knowedit", 464, 464),
+    ("knowedit/convsent_blender_test.json", "convsent", 800, 1600),
+    ("knowedit/sanitation_trivia_qa_test.json", "sanitation", 1, 5),
+    ("knowedit/sanitation_trivia_qa_train.json", "sanitation", 1, 5),
+    ("mquake/MQuAKE-CF_first_500.json", "mquake", 500, 500),
+    ("mquake/MQuAKE-CF_sample_300.json", "mquake", 300, 300),
+    ("mquake/MQuAKE-T_first_50.json", "mquake", 50, 50),
+    ("mquake/MQuAKE-hard.json", "mquake", 429, 429),
+    ("pitfalls/GPT-J/easy.json", "roundedit", 2500, 2500),
+    ("pitfalls/GPT-J/hard.json", "roundedit", 2500, 2500),
+    ("pitfalls/GPT-J/reverse_edit.json.gz", "conflictedit", 2500, 2500),
+    ("pitfalls/GPT-J/composite_edit.json.gz", "conflictedit", 2500, 2500),
+    ("pitfalls/GPT-J/coverage_edit.json.gz", "conflictedit", 2500, 2500),
+    ("zsre/zsre_mend_edit.json", "zsre", 1037, 1037),
+]
+
+
+@pytest.mark.parametrize(("file", "format", "records", "cases"), TAKEN)
+def test_taken_whole(file, format, records, cases):
+    loaded = load(REAL / file)
+    assert (loaded.format, len(set(loaded.records)), len(loaded.cases)) == (format, records, cases)
+    assert loaded.skipped == []
+    texts = [
+        text
+        for case in loaded.cases
+        for edit in case.edits
+        for one in (edit.query, *edit.judges)
+        for text in (one.prompt, one.target, edit.target)
+    ]
+    assert all(text == text.strip() for text in texts)
+
+
+def test_sanitation_has_sixteen_questions_an_answer():
+    for half in ("train", "test"):
+        loaded = load(REAL / f"knowedit/sanitation_trivia_qa_{half}.json")
+        assert [len(case.edits) for case in loaded.cases] == [16] * 5
+        questions = [edit.query.prompt for case in loaded.cases for edit in case.edits]
+        questions += [judge.prompt for judge in loaded.cases[0].edits[-1].judges]
+        assert not [one for one in questions if '""' in one]
+
+
+def test_the_file_that_contradicts_itself():
+    loaded = load(REAL / "knowedit/ZsRE-test-all.json")
+    kept, notes = agreeing(loaded.cases, [f"record {n}" for n in loaded.records], "", "skip")
+    assert (len(loaded.cases), len(kept), len(notes)) == (1304, 1294, 10)
+
+
+@pytest.mark.parametrize("file", ["factor/expert_factor.csv", "truthfulqa/mc_task.json"])
+def test_what_is_no_benchmark_of_edits_is_refused(file):
+    with pytest.raises(UserError, match="of no known format"):
+        load(REAL / file)
