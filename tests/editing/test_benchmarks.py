@@ -24,6 +24,9 @@ from engramlab.editing.benchmarks import (
     contradictions,
     convsent,
     counterfact,
+    ecbd,
+    entity_inferences,
+    eren,
     hallueditbench,
     knowedit,
     load,
@@ -248,9 +251,43 @@ CONFLICT = {
     ],
     "prerequisites": [0],
 }
+EREN = {
+    "id": 0,
+    "edit_statement": "The home of Ann Lee is Rome.",
+    "subject_name": "Ann Lee",
+    "edit_scope": [["Where does Ann Lee live?", "Rome"], ["In what city does Ann Lee live?", "Rome"]],
+    "edit_scope_true_ans": ["Paris", "Paris"],
+    "unrelated": {"neighbor_subj": ["Where does Bo Day live?"], "same_subj": ["What is the job of Ann Lee?"]},
+    "unrelated_true_ans": {"neighbor_subj": ["Paris"], "same_subj": ["baker", "cook"]},
+}
+ENTITY = {
+    "ex_id": "e1",
+    "definition": "Brindle is a <extra_id_0> of wool.",
+    "def_target": "<extra_id_0> breed <extra_id_1>",
+    "ent_str": "Brindle",
+    "probe_sentences": {
+        "template_0": {
+            "probe_sentence": "A Brindle gives <extra_id_0> all year.",
+            "label": "<extra_id_0> wool <extra_id_1>",
+        }
+    },
+}
+INFERENCE = {
+    **ENTITY,
+    "probe_sentences": {
+        "template_0": {
+            "probe_sentence": "A Brindle is <extra_id_0>.",
+            "labels": ["<extra_id_0> warm <extra_id_1>", "<extra_id_0> cold <extra_id_1>"],
+        }
+    },
+    "label": "warm",
+}
 ALL = {
     "conflictedit": (conflictedit, [CONFLICT]),
     "convsent": (convsent, [CONVSENT]),
+    "ecbd": (ecbd, [ENTITY]),
+    "entity-inferences": (entity_inferences, [INFERENCE]),
+    "eren": (eren, [EREN]),
     "roundedit": (roundedit, [ROUNDEDIT]),
     "sanitation": (sanitation, [SANITATION]),
     "hallueditbench": (hallueditbench, [HALLUEDIT]),

@@ -6,7 +6,19 @@ import math
 import pytest
 
 from engramlab.base.errors import UserError
-from engramlab.editing.benchmarks import BadRecord, conflictedit, convsent, knowedit, load, roundedit, sanitation
+from engramlab.base.joining import join
+from engramlab.editing.benchmarks import (
+    BadRecord,
+    conflictedit,
+    convsent,
+    ecbd,
+    entity_inferences,
+    eren,
+    knowedit,
+    load,
+    roundedit,
+    sanitation,
+)
 from engramlab.editing.cases import cases, judged_together
 from engramlab.editing.judge import rivals
 from engramlab.editing.judge.evaluation import queries_of
@@ -274,3 +286,117 @@ def test_edits_in_a_row_are_never_made_together(tmp_path):
         cases(path)
     assert cases(path, ordered=True).cases[0].ordered
     assert judged_together(load(path).cases)[0].ordered
+
+
+# EREN
+
+NOTE = {
+    "id": 7,
+    "edit_statement": "Ann Lee lives in Rome.",
+    "subject_name": "Ann Lee",
+    "edit_scope": [["Where does Ann Lee live?", "Rome"], ["Where is the home of Ann Lee?", "Rome"]],
+    "edit_scope_true_ans": ["Paris", "Paris"],
+    "unrelated": {"neighbor_subj": ["Where is Bo?", "Where is Bo?"], "same_subj": ["What is the job of Ann Lee?"]},
+    "unrelated_true_ans": {"neighbor_subj": ["Oslo", "Bern"], "same_subj": ["baker", "cook"]},
+}
+
+
+def test_eren():
+    case = eren.case(NOTE, 0)
+    (edit,) = case.edits
+    assert (case.id, edit.query.prompt, edit.query.target, edit.target) == (
+        "7",
+        "Where does Ann Lee live?",
+        "Paris",
+        "Rome",
+    )
+    assert (edit.statement, edit.query.subject) == ("Ann Lee lives in Rome.", "Ann Lee")
+    assert asked(case, "generality") == [("scope", "Where is the home of Ann Lee?", "Rome")]
+    assert asked(case, "locality") == [
+        ("neighbor_subj", "Where is Bo?", "Oslo"),
+        ("same_subj", "What is the job of Ann Lee?", ""),  # two answers to one question: nobody knows whose
+    ]
+
+
+def test_eren_of_claims_and_of_two_notes():
+    claims = [["Ann Lee is a baker.", "yes"], ["Ann Lee is a cook.", "no"]]
+    (edit,) = eren.case({"edit_statement": "x", "edit_scope": claims, "edit_scope_true_ans": ["no"]}, 0).edits
+    assert (edit.query.prompt, edit.target, edit.query.target) == (
+        "Ann Lee is a baker. Is that true? Answer:",
+        "yes",
+        "",
+    )
+    assert [judge.target for judge in edit.judges] == ["no"]
+    (edit,) = eren.case({"edit_statement": ["One.", "Two."], "edit_scope": [["Who?", "Bo"]]}, 0).edits
+    assert edit.statement == "One.\nTwo."
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "reason"),
+    [
+        ({"edit_statement": " "}, "edit_statement", "is empty"),
+        ({"edit_statement": None}, "edit_statement", "is missing"),
+        ({"edit_scope": []}, "edit_scope", "hold one at least"),
+        ({"edit_scope": [["Who?"]]}, "edit_scope[0]", r"must be \[question, answer\]"),
+        ({"edit_scope": [["Who?", "a"], ["Who else?", ""]]}, "edit_scope[1]", "has no answer"),
+    ],
+)
+def test_eren_names_what_is_wrong(change, key, reason):
+    with pytest.raises(BadRecord, match=reason) as caught:
+        eren.case({**NOTE, **change}, 3)
+    assert (caught.value.index, caught.value.key) == (3, key)
+
+
+# Entities
+
+
+def entity(definition="Brindle is a <extra_id_0> of wool.", span="breed", name="Brindle", **probe):
+    given = {"probe_sentence": "A Brindle has <extra_id_0> all year.", "label": "<extra_id_0> wool <extra_id_1>"}
+    marked = f"<extra_id_0> {span} <extra_id_1>"
+    return {
+        "definition": definition,
+        "def_target": marked,
+        "ent_str": name,
+        "probe_sentences": {"template_0": {**given, **probe}},
+    }
+
+
+def test_ecbd_is_a_definition_and_a_probe():
+    (edit,) = ecbd.case(entity(), 0).edits
+    assert (edit.query.prompt, edit.target, edit.query.subject) == ("Brindle is a", "breed", "Brindle")
+    assert edit.statement == "Brindle is a breed of wool."
+    assert [(q.role, q.prompt, q.target) for q in edit.judges] == [("portability", "A Brindle has", "wool")]
+    (edit,) = ecbd.case(entity("Brindle (wool<extra_id_0> yarn) is", "en"), 0).edits
+    assert join(edit.query.prompt, edit.target)[0] == "Brindle (woolen"
+    (edit,) = ecbd.case(entity("Brindle is <extra_id_0> of", "as if it were made"), 0).edits
+    assert edit.target == "as if it were made"  # and no letter of the mark's is taken off it
+
+
+OPTIONS = {"labels": ["<extra_id_0> wool <extra_id_1>", "<extra_id_0> scales <extra_id_1>"]}
+
+
+def test_entity_inferences_choose_among_options(tmp_path):
+    record = {**entity(label=None, **OPTIONS), "label": "wool"}
+    (edit,) = entity_inferences.case(record, 0).edits
+    assert [(q.role, q.target) for q in edit.judges] == [("portability", "wool"), ("rival", "scales")]
+    assert load(write(tmp_path, [record])).format == "entity-inferences"
+    assert load(write(tmp_path, [entity()])).format == "ecbd"
+
+
+@pytest.mark.parametrize(
+    ("record", "key", "reason"),
+    [
+        (entity("Brindle is a breed."), "definition", "one gap, .* has 0 marks"),
+        (entity("Brindle <extra_id_0> a <extra_id_0>."), "definition", "one gap, .* has 2 marks"),
+        (entity("<extra_id_0> is a breed."), "definition", "at the very start"),
+        (entity(span=""), "def_target", "one span of text"),
+        (entity(name=None), "ent_str", "is missing"),
+        (entity(probe_sentence="It has <extra_id_0>."), "probe_sentences.template_0.probe_sentence", "does not name"),
+        (entity(label="silk", **OPTIONS), "probe_sentences.template_0.label", "'silk' is none of the 2 labels"),
+        ({**entity(), "probe_sentences": {}}, "probe_sentences", "is missing"),
+    ],
+)
+def test_entities_name_what_is_wrong(record, key, reason):
+    with pytest.raises(BadRecord, match=reason) as caught:
+        ecbd.case(record, 3)
+    assert (caught.value.index, caught.value.key) == (3, key)
