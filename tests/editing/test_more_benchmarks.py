@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 
 import pytest
 
@@ -318,6 +319,10 @@ def test_eren():
     ]
 
 
+def test_eren_without_questions_of_a_kind():
+    assert not asked(eren.case({**NOTE, "unrelated": {"neighbor_subj": [], "same_subj": []}}, 0), "locality")
+
+
 def test_eren_of_claims_and_of_two_notes():
     claims = [["Ann Lee is a baker.", "yes"], ["Ann Lee is a cook.", "no"]]
     (edit,) = eren.case({"edit_statement": "x", "edit_scope": claims, "edit_scope_true_ans": ["no"]}, 0).edits
@@ -400,3 +405,40 @@ def test_entities_name_what_is_wrong(record, key, reason):
     with pytest.raises(BadRecord, match=reason) as caught:
         ecbd.case(record, 3)
     assert (caught.value.index, caught.value.key) == (3, key)
+
+
+# Sentences alone, and what is told of a file
+
+
+def test_a_list_of_sentences_is_rippleedits(tmp_path):
+    texts = ["The name of the mother of Ann is Eve.", "The home of Ann is .", "Sea is followed by Hill.", 7]
+    loaded = load(write(tmp_path, texts), bad="skip")
+    assert (loaded.format, loaded.records) == ("rippleedits", [0, 2])
+    assert [(case.edits[0].query.prompt, case.edits[0].target) for case in loaded.cases] == [
+        ("The name of the mother of Ann is", "Eve"), ("Sea is followed by", "Hill"),
+    ]  # fmt: skip
+    assert [(index, key, reason[:13]) for index, key, reason in loaded.skipped] == [
+        (1, "", "cannot be cut"),
+        (3, "", "is 7; it must"),
+    ]
+    with pytest.raises(UserError, match=r"record 1: cannot be cut .*read as rippleedits"):
+        load(write(tmp_path, texts))
+    with pytest.raises(UserError, match="they are no objects"):
+        load(write(tmp_path, ["what", "else", "Ann is here."]))
+
+
+def test_edits_that_change_nothing_and_contradict_are_counted_and_named(tmp_path):
+    answers = [("Rome", "rome "), ("Oslo", "Rome"), ("Rome", None), ("Bern", " BERN")]
+    records = [{"prompt": "A is", "target": new, "old": old} for new, old in answers]
+    with pytest.warns(UserWarning, match="edits.json: ") as told:
+        load(write(tmp_path, records))
+    same, against = (str(one.message) for one in told)
+    assert same.endswith("edits.json: edits whose new answer is the old one: 2 (record 0, record 3)")
+    assert against.endswith(
+        "pairs of edits that give one prompt different answers: 3 "
+        "(record 0 and record 1, record 1 and record 2, record 0 and record 3)"
+    )
+    with warnings.catch_warnings(record=True) as told:
+        load(write(tmp_path, [COVERAGE, REVERSE]))  # which are to contradict each other
+        load(write(tmp_path, TOPICS))  # as are opinions for and against
+    assert not told

@@ -1,5 +1,6 @@
 """The files that users bring: what becomes of each, and of everything that is wrong in it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ from engramlab.base.errors import UserError
 from engramlab.editing.benchmarks import agreeing, load
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared/data/benchmarks"
-pytestmark = pytest.mark.skipif(not REAL.exists(), reason=f"needs the benchmarks' files in {REAL}")
+pytestmark = [
+    pytest.mark.skipif(not REAL.exists(), reason=f"needs the benchmarks' files in {REAL}"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
 
 #: file, format, records taken, cases made of them
 TAKEN = [
@@ -58,6 +62,36 @@ def test_sanitation_has_sixteen_questions_an_answer():
         questions = [edit.query.prompt for case in loaded.cases for edit in case.edits]
         questions += [judge.prompt for judge in loaded.cases[0].edits[-1].judges]
         assert not [one for one in questions if '""' in one]
+
+
+#: What is told of files: edits that change nothing, pairs that contradict each other.
+TOLD = {
+    "knowedit/wiki_counterfact_train.json": (6, 0),
+    "knowedit/ZsRE-test-all.json": (43, 10),
+    "zsre/zsre_mend_edit.json": (29, 0),
+    "mquake/MQuAKE-hard.json": (0, 2),
+    "counterfact/counterfact-edit.json.gz": (0, 80),
+    "pitfalls/GPT-J/composite_edit.json.gz": (56, 0),
+    "pitfalls/GPT-J/coverage_edit.json.gz": (1, 0),
+}
+
+
+@pytest.mark.parametrize(("file", "counts"), TOLD.items())
+def test_what_is_told_of_a_file(file, counts):
+    with pytest.warns(UserWarning, match=file) as told:
+        load(REAL / file)
+    said = " ".join(str(one.message) for one in told)
+    found = [re.search(rf"{what}: (\d+) \(record ", said) for what in ("is the old one", "different answers")]
+    assert tuple(int(one[1]) if one else 0 for one in found) == counts
+
+
+@pytest.mark.parametrize(("file", "taken", "cannot"), [("popular", 884, 1), ("random", 1917, 5)])
+def test_sentences_of_rippleedits(file, taken, cannot):
+    path = REAL / f"rippleedits/{file}_prompts.json"
+    loaded = load(path, bad="skip")
+    assert (loaded.format, len(loaded.cases), len(loaded.skipped)) == ("rippleedits", taken, cannot)
+    with pytest.raises(UserError, match=r"record \d+: cannot be cut"):
+        load(path)
 
 
 def test_the_file_that_contradicts_itself():

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.arrays import brief
-from engramlab.base.errors import UserError, listed, nearest, quoted
+from engramlab.base.errors import UserError, listed, nearest, note, quoted
 from engramlab.files import hub, parquet
 from engramlab.files.parquet import Unreadable
 from engramlab.files.text import json_of, kind_of, lines, read_text, wrong_with
@@ -163,9 +163,14 @@ def _of_csv(path: Path, delimiter: str | None) -> Iterator[Record]:
     try:
         header = _header(path, before + 1, next(reader, []))
         line = before + reader.line_num + 1  # a record can take several lines: name the one it starts on
+        nameless = [number for number, name in enumerate(header) if _NO_NAME.fullmatch(name)]
         for row in reader:
             if any(map(str.strip, row)):
-                yield _row(path, header, row, line)
+                record = _row(path, header, row, line)
+                if any(number < len(row) and row[number].strip() for number in nameless):
+                    note(f"{path}: a column without a name, which numbers the rows, is passed over")
+                    nameless = []
+                yield record
             line = before + reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{path}, line {before + reader.line_num}: {error}") from None

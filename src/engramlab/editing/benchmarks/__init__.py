@@ -3,7 +3,8 @@
 A benchmark that is made and not read has ``cases(seed, limit) -> list[Case]``, in an order drawn by the seed, and may say with
 ``LIMIT`` how many of them a run takes that does not say. A format of files has ``KEYS`` (what it is known by, for messages),
 ``recognises(record) -> bool`` and ``case(record, index) -> Case``, which raises BadRecord; where a record makes several
-cases, or needs others, also ``spread(values) -> (number of the record, what one case is made of), ...``.
+cases, or needs others, also ``spread(values) -> (number of the record, what one case is made of), ...``; where a list of
+texts is of the format too, ``is_text(text) -> bool`` and ``of_text(text, index) -> Case``.
 
 Every benchmark sorts its questions into the same three roles: ``generality`` (the edit's prompt in other words),
 ``portability`` (what follows from the edit) and ``locality`` (what must stay); a judge's ``group`` is the kind as the
@@ -25,7 +26,7 @@ from typing import Literal
 
 from engramlab.base import registry
 from engramlab.base.arrays import brief
-from engramlab.base.errors import UserError, at_places, listed, nearest, quoted
+from engramlab.base.errors import UserError, at_places, listed, nearest, note, quoted
 from engramlab.base.facts import Case, Edit
 from engramlab.editing.benchmarks._fields import BadRecord
 from engramlab.files import tables
@@ -42,6 +43,7 @@ __all__ = [
     "load",
     "made",
     "names",
+    "no_ops",
 ]
 
 #: A record left out: its index in the file (from 0), the key that is wrong ("" if the record itself is), and why.
@@ -103,6 +105,9 @@ def load(
         limit: stop after this many cases; later records are not looked at.
         seed: of a benchmark that is made.
 
+    What is wrong with no record, but good to know, is told as a note: edits that change nothing, and such as contradict
+    each other.
+
     Raises:
         UserError: no such file, not readable, no format or several formats fit, no usable record; with "refuse" a bad
         record: the first one's index, key and reason, and how many others there are.
@@ -130,18 +135,38 @@ def load(
     skipped: list[Skipped] = []
     numbers: list[int] = []
     values = [raw.value for raw in raws]
+    texts = hasattr(module, "of_text") and not any(isinstance(value, dict) for value in values)
     for index, value in module.spread(values) if hasattr(module, "spread") else enumerate(values):
         if len(cases) == limit:
             break
         try:
-            cases.append(_case(module, replace(raws[index], value=value), index))
+            cases.append(_case(module, replace(raws[index], value=value), index, texts))
             numbers.append(index)
         except BadRecord as error:
             if (left := (index, error.key, error.reason)) not in skipped[-1:]:
                 skipped.append(left)
     if skipped and (bad == "refuse" or not cases):
         raise UserError(_refusal(path, format, raws, skipped, none_good=not cases))
+    for text in _oddities(cases, [f"record {number}" for number in numbers]):
+        note(f"{path}: {text}")
     return Loaded(list(_unique(cases)), skipped, format, numbers)
+
+
+def no_ops(edits: Sequence[Edit]) -> list[int]:
+    """The edits, by number, that change nothing: the new answer is the old one, without regard to capitals and white space."""
+    return [i for i, one in enumerate(edits) if one.query.target and _normal(one.target) == _normal(one.query.target)]
+
+
+def _oddities(cases: Sequence[Case], places: Sequence[str]) -> Iterator[str]:
+    """What is wrong with no record, but good to know."""
+    whole = [(place, edit) for place, case in zip(places, cases, strict=True) for edit in case.edits]
+    if same := no_ops([edit for _, edit in whole]):
+        yield f"edits whose new answer is the old one: {len(same)} ({at_places([whole[i][0] for i in same])})"
+    # Cases in an order of their own are never on one model.
+    free = [(p, edit) for p, case in zip(places, cases, strict=True) if not case.ordered for edit in case.edits]
+    found = [(free[i][0], free[j][0]) for i, j in contradictions([edit for _, edit in free])]
+    if pairs := [f"{first} and {second}" for first, second in found if first != second]:
+        yield f"pairs of edits that give one prompt different answers: {len(pairs)} ({at_places(pairs)})"
 
 
 def contradictions(edits: Sequence[Edit]) -> list[tuple[int, int]]:
@@ -240,6 +265,9 @@ def _detect(path: str | Path, raws: list[Record], formats: dict[str, ModuleType]
     """The format that recognises most records: bad ones may lack the keys that tell."""
     records = [raw.value for raw in raws if isinstance(raw.value, dict)]
     votes = {name: sum(map(module.recognises, records)) for name, module in formats.items()}
+    if not records and (texts := [raw.value for raw in raws if isinstance(raw.value, str)]):
+        fits = {name: sum(map(module.is_text, texts)) for name, module in _modules("is_text").items()}
+        votes |= {name: count for name, count in fits.items() if 2 * count > len(texts)}
     best = [name for name, count in votes.items() if count and count == max(votes.values())]
     if len(best) == 1:
         return best[0]
@@ -250,9 +278,11 @@ def _detect(path: str | Path, raws: list[Record], formats: dict[str, ModuleType]
     raise UserError(f"{path}: its records (keys: {keys}) are of no known format: {known}")
 
 
-def _case(module: ModuleType, raw: Record, index: int) -> Case:
+def _case(module: ModuleType, raw: Record, index: int, texts: bool) -> Case:
     if raw.broken:
         raise BadRecord(index, "", raw.broken)
+    if texts and isinstance(raw.value, str):
+        return module.of_text(raw.value, index)
     if not isinstance(raw.value, dict):
         raise BadRecord(index, "", f"is {quoted(raw.value)}; it must be an object")
     return module.case(raw.value, index)

@@ -38,8 +38,8 @@ def case(record: Mapping[str, object], index: int) -> Case:
     made = replace(edit(prompt, subject, target, so_far[0]), statement="\n".join(notes))
     judges = [judging("generality", "scope", one, answer) for one, answer in others if one != prompt]
     unrelated, right = fields.inner("unrelated"), fields.inner("unrelated_true_ans")
-    for kind in unrelated.values:
-        prompts = unrelated.prompts(kind)
+    for kind, given in unrelated.values.items():
+        prompts = unrelated.prompts(kind) if given != [] else ()
         judges += _judges(kind, prompts, _answers(right, kind, len(prompts)))
     return put_together(case_id(fields, "id"), [made], judges)
 
