@@ -3,11 +3,15 @@
 import json
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
+from tests.support import zoo
+from tests.support.small import quick
 
 from engramlab.base.errors import UserError
 from engramlab.base.joining import join
+from engramlab.editing import method
 from engramlab.editing.benchmarks import (
     BadRecord,
     conflictedit,
@@ -21,7 +25,7 @@ from engramlab.editing.benchmarks import (
     sanitation,
 )
 from engramlab.editing.cases import cases, judged_together
-from engramlab.editing.judge import rivals
+from engramlab.editing.judge import evaluation, rivals
 from engramlab.editing.judge.evaluation import queries_of
 
 
@@ -442,3 +446,44 @@ def test_edits_that_change_nothing_and_contradict_are_counted_and_named(tmp_path
         load(write(tmp_path, [COVERAGE, REVERSE]))  # which are to contradict each other
         load(write(tmp_path, TOPICS))  # as are opinions for and against
     assert not told
+
+
+@pytest.mark.parametrize(
+    ("record", "what"),
+    [
+        (
+            {"subj": "A", "prop": "b", "obj": "C", "question": "?", "possible_answers": '["C"]', "s_pop": 3},
+            "they are facts",
+        ),
+        ({"Question": "?", "Correct Answers": "a; b", "Incorrect Answers": "c"}, "true and false answers"),
+        ({"query": "?", "choices": ["a", "b", "c", "d"], "gold": 1}, "multiple-choice questions"),
+        ({"P22": ["The father of {} is"], "P27": ["{} is from"]}, "wordings of relations"),
+    ],
+)
+def test_files_without_edits_are_called_what_they_are(tmp_path, record, what):
+    with pytest.raises(UserError, match=f"edits.json: holds no edits: .*{what}"):
+        load(write(tmp_path, record))
+
+
+# Edited and judged
+
+
+def test_all_of_them_are_edited_and_judged(tmp_path):
+    tokenizer = zoo.ZOO["llama3"](zoo.SENTENCES)
+    model = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256).eval()
+    inference = {**entity(label=None, **OPTIONS), "label": "wool"}
+    files = enumerate(([TOPICS[0]], TRAIN | TEST, [ROUND], [NOTE], [inference]))
+    found = [case for n, records in files for case in load(write(tmp_path, records, f"{n}.json")).cases]
+    found = [replace(case, id=str(n)) for n, case in enumerate(found)]
+    before = evaluation.before(model, tokenizer, found, new_tokens=4)
+    unedited = evaluation.judge(model, tokenizer, found, before)
+    said = rivals.sentiment(unedited)
+    assert said["cases"] == 2
+    assert said["before"] == pytest.approx(said["after"], abs=1e-6)
+    assert rivals.choices(unedited)["questions"] == 1
+    deltas = method.make_each(model, tokenizer, [case.edits for case in found], method="ft-m", config=quick("ft-m"))
+    rows = evaluation.judge(model, tokenizer, found, before, deltas=deltas)
+    shares = evaluation.metrics(rows)
+    assert shares["teacher_forced"]["reliability"] > evaluation.metrics(unedited)["teacher_forced"]["reliability"]
+    assert set(shares["counts"]) == {"reliability", "generality", "portability", "locality"}
+    assert shares["counts"]["portability"]["queries"] == 1  # and neither wanted texts nor rivals

@@ -100,7 +100,34 @@ def test_the_file_that_contradicts_itself():
     assert (len(loaded.cases), len(kept), len(notes)) == (1304, 1294, 10)
 
 
-@pytest.mark.parametrize("file", ["factor/expert_factor.csv", "truthfulqa/mc_task.json"])
-def test_what_is_no_benchmark_of_edits_is_refused(file):
-    with pytest.raises(UserError, match="of no known format"):
-        load(REAL / file)
+#: Files without edits, and what they are said to be.
+REFUSED = {
+    "commonsense/commonsenseqa_dev.src": "ends in '.src'",
+    "commonsense/commonsenseqa_dev.tgt": "ends in '.tgt'",
+    "commonsense/commonsenseqa_dev_rand_split.jsonl": "holds no edits: .* multiple-choice .*commonsenseqa",
+    "commonsense/openbook_qa.jsonl": "holds no edits: .* multiple-choice .*openbookqa",
+    "factor/expert_factor.csv": "holds no edits: .* true and false answers .*factor",
+    "factor/news_factor.csv.gz": "holds no edits: .* true and false answers .*factor",
+    "pararel/pararel_patterns.jsonl": "of no known format",
+    "pitfalls/GPT-J/conflict_prompts.json": "holds no edits: they are wordings of relations",
+    "pitfalls/GPT-J/round_prompts.json": "holds no edits: they are wordings of relations",
+    "popqa/popqa_first_1000.tsv": "holds no edits: they are facts, which --facts takes .*popqa",
+    "popqa/popqa_sample_2000.json": r"several lists of records \(dev, test\)",
+    "reasoning/ProntoQA_dev.json": "of no known format",
+    "reasoning/ProofWriter_dev.json": "of no known format",
+    "truthfulqa/TruthfulQA.csv": "holds no edits: .* true and false answers .*truthfulqa",
+    "truthfulqa/mc_task.json": "of no known format",
+}
+
+
+@pytest.mark.parametrize(("file", "reason"), REFUSED.items())
+def test_what_holds_no_edits_is_refused(file, reason):
+    with pytest.raises(UserError, match=f"{file}.*{reason}"):
+        load(REAL / file, bad="skip")
+
+
+def test_every_file_there_is_looked_at():
+    sentences = {f"rippleedits/{one}_prompts.json" for one in ("popular", "random")}
+    files = {str(path.relative_to(REAL)) for path in REAL.rglob("*") if path.is_file()}
+    known = {file for file, *_ in TAKEN} | REFUSED.keys() | sentences | {"README.md"}
+    assert {file for file in files if not file.startswith("licences/")} == known

@@ -17,8 +17,9 @@ benchmark calls it. Two more roles have no right share: ``wanted``, texts that t
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -273,9 +274,30 @@ def _detect(path: str | Path, raws: list[Record], formats: dict[str, ModuleType]
         return best[0]
     if best:
         raise UserError(f"{path}: its records fit several formats ({', '.join(best)}); say which with format=")
+    if records and (other := _other(records[0])):
+        raise UserError(f"{path}: holds no edits: {other}")
     keys = listed(records[0]) if records else "none: they are no objects"
     known = "; ".join(f"{name} has {module.KEYS}" for name, module in formats.items())
     raise UserError(f"{path}: its records (keys: {keys}) are of no known format: {known}")
+
+
+def _other(record: Mapping[str, object]) -> str:
+    """What a record without an edit is, if another of our instruments reads it, or one of these formats goes with it."""
+    from engramlab.corpora.facts import formats as facts
+    from engramlab.reading import choices, completions
+
+    for package, what in (
+        (facts, "they are facts, which --facts takes"),
+        (completions, "they are true and false answers to choose among"),
+        (choices, "they are multiple-choice questions"),
+    ):
+        for name in registry.names(package):
+            form = registry.load(package, name, "format")
+            if form.recognises(record) if hasattr(form, "recognises") else record.keys() >= set(form.KEYS):
+                return f"{what} (read as {name})"
+    if record and all(isinstance(value, list) and re.fullmatch(r"P\d+", key) for key, value in record.items()):
+        return "they are wordings of relations, which go with the edits of ConflictEdit and RoundEdit"
+    return ""
 
 
 def _case(module: ModuleType, raw: Record, index: int, texts: bool) -> Case:
