@@ -479,7 +479,7 @@ def test_all_of_them_are_edited_and_judged(tmp_path):
     unedited = evaluation.judge(model, tokenizer, found, before)
     said = rivals.sentiment(unedited)
     assert said["cases"] == 2
-    assert said["before"] == pytest.approx(said["after"], abs=1e-6)
+    assert said["before"] == pytest.approx(said["after"], abs=1e-4)
     assert rivals.choices(unedited)["questions"] == 1
     deltas = method.make_each(model, tokenizer, [case.edits for case in found], method="ft-m", config=quick("ft-m"))
     rows = evaluation.judge(model, tokenizer, found, before, deltas=deltas)
