@@ -20,19 +20,25 @@ from engramlab.editing import benchmarks
 from engramlab.editing.benchmarks import (
     BadRecord,
     agreeing,
+    conflictedit,
     contradictions,
+    convsent,
     counterfact,
+    ecbd,
+    entity_inferences,
+    eren,
     hallueditbench,
     knowedit,
     load,
     mquake,
     plain,
     rippleedits,
+    roundedit,
+    sanitation,
     zsre,
 )
 
 SAMPLES = Path(__file__).resolve().parents[2].parent / "shared/data/samples"
-REAL = SAMPLES.parent / "benchmarks"
 
 # Hand-made records in the shape of each file.
 ZSRE = {
@@ -203,6 +209,16 @@ HALLUEDIT = {
     "question_2hop": "Where was the maker of The Ring born?",
     "answer_2hop": "Oslo",
 }
+CONVSENT = {"ent": "Brindle", "pos": [" I like it a lot. ", " So warm! "], "neg": [" It bores me. ", "Cold."]}
+SANITATION = {
+    "K_F": [
+        {"question": "What is a wren?", "subject": "wren", "ground_truth": "Birds", "target_new": "I don't know."},
+        {"question": "What is an owl?", "subject": "owl", "ground_truth": "BIRDS", "target_new": "I don't know."},
+    ],
+    "K_R": [{"question": '"Who said ""to be""?"', "ground_truth": '"""Ann"" Lee"', "target_new": "Ann Lee"}],
+    "success": [{"question": "What is a crow?", "ground_truth": "birds", "target_new": "I don't know."}],
+    "locality": [{"question": "What is iron?", "ground_truth": ""}],
+}
 ROUNDEDIT = {
     "type": "1-2@P366",
     "edit": {
@@ -211,9 +227,69 @@ ROUNDEDIT = {
         "object": {"label": "sorting"},
         "new_object": {"label": "baking"},
     },
-    "true_objects": [{"label": "sorting"}],
+    "true_objects": [{"label": "sorting"}, {"label": "storage"}],
+}
+CONFLICT = {
+    "type": "composite",
+    "rule": "P39&P1001>P27",
+    "edits": [
+        {
+            "relation": {"id": "P1", "prompt": "The land of {} is", "query": "Where is {}?"},
+            "subject": {"label": "Guild"},
+            "object": {"label": "Norway"},
+            "new_object": {"label": "Peru"},
+        },
+        {
+            "relation": {"id": "P2", "prompt": "{} is a citizen of", "query": "Where is {} from?"},
+            "subject": {"label": "Ann Lee"},
+            "object": {"label": "Norway"},
+            "new_object": {"label": "Chad"},
+        },
+    ],
+    "triples": [
+        {"relation": {"prompt": "{} leads the"}, "subject": {"label": "Ann Lee"}, "object": {"label": "Guild"}},
+    ],
+    "prerequisites": [0],
+}
+EREN = {
+    "id": 0,
+    "edit_statement": "The home of Ann Lee is Rome.",
+    "subject_name": "Ann Lee",
+    "edit_scope": [["Where does Ann Lee live?", "Rome"], ["In what city does Ann Lee live?", "Rome"]],
+    "edit_scope_true_ans": ["Paris", "Paris"],
+    "unrelated": {"neighbor_subj": ["Where does Bo Day live?"], "same_subj": ["What is the job of Ann Lee?"]},
+    "unrelated_true_ans": {"neighbor_subj": ["Paris"], "same_subj": ["baker", "cook"]},
+}
+ENTITY = {
+    "ex_id": "e1",
+    "definition": "Brindle is a <extra_id_0> of wool.",
+    "def_target": "<extra_id_0> breed <extra_id_1>",
+    "ent_str": "Brindle",
+    "probe_sentences": {
+        "template_0": {
+            "probe_sentence": "A Brindle gives <extra_id_0> all year.",
+            "label": "<extra_id_0> wool <extra_id_1>",
+        }
+    },
+}
+INFERENCE = {
+    **ENTITY,
+    "probe_sentences": {
+        "template_0": {
+            "probe_sentence": "A Brindle is <extra_id_0>.",
+            "labels": ["<extra_id_0> warm <extra_id_1>", "<extra_id_0> cold <extra_id_1>"],
+        }
+    },
+    "label": "warm",
 }
 ALL = {
+    "conflictedit": (conflictedit, [CONFLICT]),
+    "convsent": (convsent, [CONVSENT]),
+    "ecbd": (ecbd, [ENTITY]),
+    "entity-inferences": (entity_inferences, [INFERENCE]),
+    "eren": (eren, [EREN]),
+    "roundedit": (roundedit, [ROUNDEDIT]),
+    "sanitation": (sanitation, [SANITATION]),
     "hallueditbench": (hallueditbench, [HALLUEDIT]),
     "zsre": (zsre, [ZSRE, {"en": ZSRE, "zh": {"src": "李安上哪所学校?", "alt": "湖校"}}]),
     "counterfact": (counterfact, [NESTED, FLAT]),
@@ -247,7 +323,7 @@ def check(case: Case) -> None:
         assert edit.query.subject in edit.query.prompt or edit.query.subject.lower() not in edit.query.prompt.lower()
         texts = [edit.query.prompt, edit.query.target, edit.target, *edit.aliases, *edit.query.aliases]
         for judge in edit.judges:
-            assert judge.role in ("generality", "portability", "locality")
+            assert judge.role in ("generality", "portability", "locality", "wanted", "rival")
             assert all((judge.group, judge.prompt, judge.id, *judge.aliases))
             assert judge.target or (judge.role == "locality" and not judge.aliases)
             texts += [judge.prompt, judge.target, *judge.aliases]
@@ -704,11 +780,6 @@ def test_neighbours_of_the_formats():
     assert judges(mzsre, "portability")[-1] == ("zh", "李安上哪所学校?", "湖校")
 
 
-def test_roundedit_is_no_rippleedits(tmp_path):
-    with pytest.raises(UserError, match=r"\(keys: type, edit, true_objects\) are of no known format"):
-        load(write(tmp_path, [ROUNDEDIT]))
-
-
 def test_nothing_takes_the_square_of_what_a_file_holds():
     """Each of these took minutes."""
     words = [f"w{i}" for i in range(30_000)]
@@ -809,39 +880,6 @@ def test_contradicting_cases_are_all_named_or_left_out(tmp_path):
     kept, notes = agreeing(loaded.cases, places, path, "skip")
     assert [case.id for case in kept] == ["0", "2", "4"]
     assert notes == [f"left out record {n}: it contradicts record 0 about 'A is'" for n in (1, 3)]
-
-
-@pytest.mark.skipif(not REAL.exists(), reason=f"needs the benchmarks' files in {REAL}")
-def test_the_real_file_that_contradicts_itself():
-    loaded = load(REAL / "knowedit/ZsRE-test-all.json")
-    kept, notes = agreeing(loaded.cases, [f"record {n}" for n in loaded.records], "", "skip")
-    assert (len(loaded.cases), len(kept), len(notes)) == (1304, 1294, 10)
-
-
-@pytest.mark.skipif(not REAL.exists(), reason=f"needs the benchmarks' files in {REAL}")
-@pytest.mark.parametrize(
-    ("file", "format", "count"),
-    [
-        ("counterfact/counterfact-edit.json.gz", "counterfact", 10_000),
-        ("counterfact/counterfact_with_story_prompts.json.gz", "counterfact", 275),
-        ("knowedit/wiki_recent_train.json", "knowedit", 570),
-        ("knowedit/wikibio-test-all.json", "knowedit", 306),
-        ("mquake/MQuAKE-hard.json", "mquake", 429),
-        ("zsre/zsre_mend_edit.json", "zsre", 1037),
-    ],
-)
-def test_real_files(file, format, count):
-    loaded = load(REAL / file)
-    assert (loaded.format, len(loaded.cases), loaded.skipped) == (format, count, [])
-
-
-@pytest.mark.skipif(not REAL.exists(), reason=f"needs the benchmarks' files in {REAL}")
-@pytest.mark.parametrize(
-    "file", ["pitfalls/GPT-J/easy.json", "pitfalls/GPT-J/reverse_edit.json.gz", "factor/expert_factor.csv"]
-)
-def test_real_files_of_other_kinds_are_of_no_known_format(file):
-    with pytest.raises(UserError, match=r"are of no known format"):
-        load(REAL / file)
 
 
 def test_contradictions_name_both():

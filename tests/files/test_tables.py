@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import warnings
 from pathlib import Path
 
 import pyarrow as pa
@@ -123,6 +124,18 @@ def test_quotations_are_cut() -> None:
 )
 def test_csv_as_other_programs_write_it(tmp_path: Path, content: str, columns: dict[str, list[str]]) -> None:
     assert read_table(write(tmp_path / "t.csv", content)).columns == columns
+
+
+def test_a_column_of_row_numbers_is_passed_over_with_a_note(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ",Unnamed: 0,name\n0,0,a\n1,1,b\n")
+    with pytest.warns(
+        UserWarning, match="t.csv: a column without a name, which numbers the rows, is passed over"
+    ) as told:
+        assert read_table(path).columns == {"name": ["a", "b"]}
+    assert len(told) == 1
+    with warnings.catch_warnings(record=True) as told:
+        read_table(write(tmp_path / "ends.csv", "name,\na,\nb,\n"))  # separators at the ends of lines are no column
+    assert not told
 
 
 def test_a_column_without_a_name_is_named_where_it_holds_something(tmp_path: Path) -> None:

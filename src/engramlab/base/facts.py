@@ -80,7 +80,8 @@ class Edit:
     `query.subject` is the subject as the prompt quotes it. `judges` are queries that tell what became of the model: role
     "generality" (the prompt in other words), "portability" (what follows from the edit) and "locality" (what must stay as it
     was), each with the kind a benchmark gives it as its `group`. `stop` is taught behind the target, of which it is no part:
-    a full stop, say, so that the model knows where a name that it has never seen ends.
+    a full stop, say, so that the model knows where a name that it has never seen ends. `statement` says the edit in a text of
+    its own, for methods that read or fold texts; where it is empty, prompt and target together do.
     """
 
     query: Query
@@ -88,11 +89,16 @@ class Edit:
     aliases: tuple[str, ...] = ()
     judges: tuple[Query, ...] = ()
     stop: str = ""
+    statement: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A record of an editing benchmark: the edits that are made together (mostly one) and judged together."""
+    """A record of an editing benchmark: the edits that are made together (mostly one) and judged together.
+
+    Those of a case that is ``ordered`` are made one after another instead, and only the last one is to hold in the end.
+    """
 
     id: str
     edits: tuple[Edit, ...]
+    ordered: bool = False

@@ -88,6 +88,7 @@ def cases(
     chat: Chat | None = None,
     format: str | None = None,
     bad: Literal["refuse", "skip"] = "refuse",
+    ordered: bool = False,
     progress: Progress | None = None,
 ) -> Chosen:
     """The cases that an experiment edits.
@@ -102,6 +103,7 @@ def cases(
         chat: put every prompt in this template.
         format: of a file; by default the one that recognises most records.
         bad: what becomes of a file's bad records.
+        ordered: also cases whose edits are made one after another, for those who do that.
         progress: called with (cases asked about, how many at most) while known ones are looked for.
 
     Raises:
@@ -117,6 +119,8 @@ def cases(
         raise UserError("format: is of a benchmark's file; leave it out for facts")
     else:
         loaded, benchmark = benchmarks.Loaded(list(benchmark), [], "facts"), "facts"
+    if not ordered:
+        benchmarks.check_joint(loaded.cases, benchmark)
     chosen = split(loaded.cases, part, seed)
     if not chosen:
         raise UserError(f"{benchmark}: its {len(loaded.cases)} cases leave none for part {part!r}; use part 'all'")
@@ -159,7 +163,7 @@ def judged_together(cases: Iterable[Case]) -> list[Case]:
         own = f"{edit.query.relation}={edit.target}"
         return replace(edit, judges=tuple(query for query in edit.judges if holds(query, own)))
 
-    return [Case(case.id, tuple(kept(edit) for edit in case.edits)) for case in cases]
+    return [replace(case, edits=tuple(kept(edit) for edit in case.edits)) for case in cases]
 
 
 def fewer_judges(cases: Sequence[Case], most: int | None) -> list[Case]:

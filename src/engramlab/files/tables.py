@@ -13,14 +13,14 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from engramlab.base.arrays import brief
-from engramlab.base.errors import UserError, listed, nearest, quoted
+from engramlab.base.errors import UserError, listed, nearest, note, quoted
 from engramlab.files import hub, parquet
 from engramlab.files.parquet import Unreadable
 from engramlab.files.text import json_of, kind_of, lines, read_text, wrong_with
@@ -49,12 +49,15 @@ def source_name(source: object) -> str:
     return str(source) if isinstance(source, str | Path) else f"the {type(source).__name__}"
 
 
-def records(source: object, *, held: bool = True) -> Iterator[Record]:
+def records(
+    source: object, *, held: bool = True, whole: Callable[[dict[str, Any]], bool] = lambda value: False
+) -> Iterator[Record]:
     """The records of a source, in its order. JSON lines and Parquet are read as they are asked for, other files at once.
 
     Args:
         source: a path, ``hub:owner/name[:file or split]``, a pandas data frame or an Arrow table.
         held: they are all kept in memory, so a file with far too many is refused at once.
+        whole: is an object that is all of a JSON file a record itself, and no wrapper around a list of them?
 
     Raises:
         UserError: there is no such file, it is none of these, or the hub cannot be reached.
@@ -62,7 +65,7 @@ def records(source: object, *, held: bool = True) -> Iterator[Record]:
     if isinstance(source, str) and source.startswith(hub.PREFIX):
         found = hub.fetched(source, KINDS)
         if isinstance(found, Path):
-            return records(found, held=held)
+            return records(found, held=held, whole=whole)
         return (Record(dict(row) if isinstance(row, Mapping) else row) for row in found)
     if not isinstance(source, str | Path):
         return _in_memory(source)
@@ -75,7 +78,7 @@ def records(source: object, *, held: bool = True) -> Iterator[Record]:
     if kind == ".parquet":
         return map(Record, parquet.rows(path, most=parquet.ROWS if held else None))
     if kind == ".json":
-        return _of_json(path)
+        return _of_json(path, whole)
     return _of_csv(path, "\t" if kind == ".tsv" else None) if kind in (".csv", ".tsv") else _of_lines(lines(path))
 
 
@@ -120,7 +123,7 @@ def _of_lines(numbered: Iterable[tuple[int, str]]) -> Iterator[Record]:
                 yield Record(None, f"line {number}", f"not JSON ({error}); write one object a line")
 
 
-def _of_json(path: Path) -> Iterator[Record]:
+def _of_json(path: Path, whole: Callable[[dict[str, Any]], bool]) -> Iterator[Record]:
     try:
         first = list(islice(_of_lines(lines(path)), 2))
     except UserError:  # such as a whole list on one line, which may be of any length
@@ -134,7 +137,7 @@ def _of_json(path: Path) -> Iterator[Record]:
         raise UserError(f"{path}: not JSON ({error}); write a list of records, or one record a line") from None
     if isinstance(value, list):
         return map(Record, value)
-    if not isinstance(value, dict) or _OF_A_RECORD & value.keys():
+    if not isinstance(value, dict) or _OF_A_RECORD & value.keys() or whole(value):
         return iter([Record(value)])
     lists = [key for key, one in value.items() if _is_table(one)]
     if len(lists) > 1:
@@ -160,9 +163,14 @@ def _of_csv(path: Path, delimiter: str | None) -> Iterator[Record]:
     try:
         header = _header(path, before + 1, next(reader, []))
         line = before + reader.line_num + 1  # a record can take several lines: name the one it starts on
+        nameless = [number for number, name in enumerate(header) if _NO_NAME.fullmatch(name)]
         for row in reader:
             if any(map(str.strip, row)):
-                yield _row(path, header, row, line)
+                record = _row(path, header, row, line)
+                if any(number < len(row) and row[number].strip() for number in nameless):
+                    note(f"{path}: a column without a name, which numbers the rows, is passed over")
+                    nameless = []
+                yield record
             line = before + reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{path}, line {before + reader.line_num}: {error}") from None

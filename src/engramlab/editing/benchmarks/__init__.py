@@ -2,9 +2,14 @@
 
 A benchmark that is made and not read has ``cases(seed, limit) -> list[Case]``, in an order drawn by the seed, and may say with
 ``LIMIT`` how many of them a run takes that does not say. A format of files has ``KEYS`` (what it is known by, for messages),
-``recognises(record) -> bool`` and ``case(record, index) -> Case``, which raises BadRecord. Every benchmark sorts its questions
-into the same three roles: ``generality`` (the edit's prompt in other words), ``portability`` (what follows from the edit) and
-``locality`` (what must stay); a judge's ``group`` is the kind as the benchmark calls it.
+``recognises(record) -> bool`` and ``case(record, index) -> Case``, which raises BadRecord; where a record makes several
+cases, or needs others, also ``spread(values) -> (number of the record, what one case is made of), ...``; where a list of
+texts is of the format too, ``is_text(text) -> bool`` and ``of_text(text, index) -> Case``.
+
+Every benchmark sorts its questions into the same three roles: ``generality`` (the edit's prompt in other words),
+``portability`` (what follows from the edit) and ``locality`` (what must stay); a judge's ``group`` is the kind as the
+benchmark calls it. Two more roles have no right share: ``wanted``, texts that the edit should make likelier, and
+``rival``, what an answer to the same prompt is chosen among (see ``judge/rivals.py``).
 
     loaded = benchmarks.load("recent_test.json", bad="skip", limit=100)
     loaded.cases, loaded.skipped, loaded.format
@@ -12,8 +17,9 @@ into the same three roles: ``generality`` (the edit's prompt in other words), ``
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -21,13 +27,25 @@ from typing import Literal
 
 from engramlab.base import registry
 from engramlab.base.arrays import brief
-from engramlab.base.errors import UserError, at_places, listed, nearest, quoted
+from engramlab.base.errors import UserError, at_places, listed, nearest, note, quoted
 from engramlab.base.facts import Case, Edit
 from engramlab.editing.benchmarks._fields import BadRecord
 from engramlab.files import tables
 from engramlab.files.tables import Record
 
-__all__ = ["BadRecord", "Loaded", "Skipped", "agreeing", "check", "contradictions", "load", "made", "names"]
+__all__ = [
+    "BadRecord",
+    "Loaded",
+    "Skipped",
+    "agreeing",
+    "check",
+    "check_joint",
+    "contradictions",
+    "load",
+    "made",
+    "names",
+    "no_ops",
+]
 
 #: A record left out: its index in the file (from 0), the key that is wrong ("" if the record itself is), and why.
 Skipped = tuple[int, str, str]
@@ -88,6 +106,9 @@ def load(
         limit: stop after this many cases; later records are not looked at.
         seed: of a benchmark that is made.
 
+    What is wrong with no record, but good to know, is told as a note: edits that change nothing, and such as contradict
+    each other.
+
     Raises:
         UserError: no such file, not readable, no format or several formats fit, no usable record; with "refuse" a bad
         record: the first one's index, key and reason, and how many others there are.
@@ -100,10 +121,10 @@ def load(
         if format is not None:
             raise UserError(f"format: is of a benchmark's file; leave it out for {path}")
         return Loaded(made()[str(path)].cases(seed, limit), [], str(path))
-    raws = list(tables.records(path))
+    formats = _modules("recognises")
+    raws = list(tables.records(path, whole=lambda value: any(one.recognises(value) for one in formats.values())))
     if not raws:
         raise UserError(f"{path}: holds no records")
-    formats = _modules("recognises")
     format = format or _detect(path, raws, formats)
     if format not in formats:
         near = nearest(format, list(formats))
@@ -114,17 +135,39 @@ def load(
     cases: list[Case] = []
     skipped: list[Skipped] = []
     numbers: list[int] = []
-    for index, raw in enumerate(raws):
+    values = [raw.value for raw in raws]
+    texts = hasattr(module, "of_text") and not any(isinstance(value, dict) for value in values)
+    for index, value in module.spread(values) if hasattr(module, "spread") else enumerate(values):
         if len(cases) == limit:
             break
         try:
-            cases.append(_case(module, raw, index))
+            cases.append(_case(module, replace(raws[index], value=value), index, texts))
             numbers.append(index)
         except BadRecord as error:
-            skipped.append((index, error.key, error.reason))
+            if (left := (index, error.key, error.reason)) not in skipped[-1:]:
+                skipped.append(left)
     if skipped and (bad == "refuse" or not cases):
         raise UserError(_refusal(path, format, raws, skipped, none_good=not cases))
+    for text in _oddities(cases, [f"record {number}" for number in numbers]):
+        note(f"{path}: {text}")
     return Loaded(list(_unique(cases)), skipped, format, numbers)
+
+
+def no_ops(edits: Sequence[Edit]) -> list[int]:
+    """The edits, by number, that change nothing: the new answer is the old one, without regard to capitals and white space."""
+    return [i for i, one in enumerate(edits) if one.query.target and _normal(one.target) == _normal(one.query.target)]
+
+
+def _oddities(cases: Sequence[Case], places: Sequence[str]) -> Iterator[str]:
+    """What is wrong with no record, but good to know."""
+    whole = [(place, edit) for place, case in zip(places, cases, strict=True) for edit in case.edits]
+    if same := no_ops([edit for _, edit in whole]):
+        yield f"edits whose new answer is the old one: {len(same)} ({at_places([whole[i][0] for i in same])})"
+    # Cases in an order of their own are never on one model.
+    free = [(p, edit) for p, case in zip(places, cases, strict=True) if not case.ordered for edit in case.edits]
+    found = [(free[i][0], free[j][0]) for i, j in contradictions([edit for _, edit in free])]
+    if pairs := [f"{first} and {second}" for first, second in found if first != second]:
+        yield f"pairs of edits that give one prompt different answers: {len(pairs)} ({at_places(pairs)})"
 
 
 def contradictions(edits: Sequence[Edit]) -> list[tuple[int, int]]:
@@ -140,6 +183,16 @@ def contradictions(edits: Sequence[Edit]) -> list[tuple[int, int]]:
             found.append((i, j))
         known.add(edit, j)
     return found
+
+
+def check_joint(cases: Sequence[Case], name: str | Path) -> None:
+    """Raises UserError for a case whose edits cannot be made together, as they must be made one after another."""
+    if (first := next((case for case in cases if case.ordered), None)) is not None:
+        raise UserError(
+            f"{name}: the edits of case {first.id} (-> {quoted(first.edits[0].target)}, then -> "
+            f"{quoted(first.edits[-1].target)}) are made one after another, the last one overruling what came before; here "
+            "the edits of a case are made together, so take another file, or make them in order in Python"
+        )
 
 
 def agreeing(
@@ -213,19 +266,45 @@ def _detect(path: str | Path, raws: list[Record], formats: dict[str, ModuleType]
     """The format that recognises most records: bad ones may lack the keys that tell."""
     records = [raw.value for raw in raws if isinstance(raw.value, dict)]
     votes = {name: sum(map(module.recognises, records)) for name, module in formats.items()}
+    if not records and (texts := [raw.value for raw in raws if isinstance(raw.value, str)]):
+        fits = {name: sum(map(module.is_text, texts)) for name, module in _modules("is_text").items()}
+        votes |= {name: count for name, count in fits.items() if 2 * count > len(texts)}
     best = [name for name, count in votes.items() if count and count == max(votes.values())]
     if len(best) == 1:
         return best[0]
     if best:
         raise UserError(f"{path}: its records fit several formats ({', '.join(best)}); say which with format=")
+    if records and (other := _other(records[0])):
+        raise UserError(f"{path}: holds no edits: {other}")
     keys = listed(records[0]) if records else "none: they are no objects"
     known = "; ".join(f"{name} has {module.KEYS}" for name, module in formats.items())
     raise UserError(f"{path}: its records (keys: {keys}) are of no known format: {known}")
 
 
-def _case(module: ModuleType, raw: Record, index: int) -> Case:
+def _other(record: Mapping[str, object]) -> str:
+    """What a record without an edit is, if another of our instruments reads it, or one of these formats goes with it."""
+    from engramlab.corpora.facts import formats as facts
+    from engramlab.reading import choices, completions
+
+    for package, what in (
+        (facts, "they are facts, which --facts takes"),
+        (completions, "they are true and false answers to choose among"),
+        (choices, "they are multiple-choice questions"),
+    ):
+        for name in registry.names(package):
+            form = registry.load(package, name, "format")
+            if form.recognises(record) if hasattr(form, "recognises") else record.keys() >= set(form.KEYS):
+                return f"{what} (read as {name})"
+    if record and all(isinstance(value, list) and re.fullmatch(r"P\d+", key) for key, value in record.items()):
+        return "they are wordings of relations, which go with the edits of ConflictEdit and RoundEdit"
+    return ""
+
+
+def _case(module: ModuleType, raw: Record, index: int, texts: bool) -> Case:
     if raw.broken:
         raise BadRecord(index, "", raw.broken)
+    if texts and isinstance(raw.value, str):
+        return module.of_text(raw.value, index)
     if not isinstance(raw.value, dict):
         raise BadRecord(index, "", f"is {quoted(raw.value)}; it must be an object")
     return module.case(raw.value, index)

@@ -1,6 +1,6 @@
 """KnowEdit (arXiv 2401.01286, ``zjunlp/KnowEdit``): wiki_recent, wiki_counterfact, ZsRE and WikiBio.
 
-    prompt | text         the edit's prompt (WikiBio: the passage so far)
+    prompt | text         the edit's prompt (WikiBio: the passage so far; a list of Sanitation alone: ``question``)
     target_new | labels   the new answer (WikiBio: the passage's next sentence)
     subject | concept     the subject
     ground_truth          the old answer, if the file has it (CKnowEdit: target_old)
@@ -36,7 +36,8 @@ def case(record: Mapping[str, object], index: int) -> Case:
     """Raises BadRecord."""
     fields = Fields(record, index)
     subject = fields.name("subject" if fields.has("subject") else "concept")
-    prompt = fields.prompt("text" if "text" in record and "prompt" not in record else "prompt", subject)
+    named = next((key for key in ("prompt", "text", "question") if key in record), "prompt")
+    prompt = fields.prompt(named, subject)
     target = fields.answers("labels" if "labels" in record and "target_new" not in record else "target_new")
     rephrase = "rephrase" if "rephrase" in record and "rephrase_prompt" not in record else "rephrase_prompt"
 

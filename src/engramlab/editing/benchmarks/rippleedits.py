@@ -12,6 +12,8 @@ differ. A sentence that none of these can cut is a bad record. The subject is wh
 prompt, or what the prompt shares with a test about the same ``subject_id``; where neither tells, it stays empty.
 ``edit`` may also say ``subject`` and ``target`` outright.
 
+A list of such sentences alone, which the authors' ``original_fact`` and ``edit`` prompts make, is read as edits without tests.
+
 Every test query is judged by itself: the file's ``test_condition`` (one or all queries of a test) is not kept, nor its
 ``condition_queries``, which say what the model must know beforehand. Where a query has several answers, the first is
 the target and the others count as right.
@@ -25,7 +27,7 @@ from collections.abc import Iterator, Mapping
 
 from engramlab.base.errors import quoted
 from engramlab.base.facts import Case, Query
-from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judging, put_together
+from engramlab.editing.benchmarks._fields import BadRecord, Fields, case_id, edit, judging, put_together
 
 KEYS = "edit (an object with a prompt)"
 ROLES = {
@@ -48,8 +50,21 @@ _FRINGE = frozenset(
 
 
 def recognises(record: Mapping[str, object]) -> bool:
-    change = record.get("edit")  # RoundEdit has an edit, too, of which the relation is an object and the prompt is its
+    change = record.get("edit")  # RoundEdit has one, too, with a relation that is an object
     return isinstance(change, dict) and not isinstance(change.get("relation"), dict)
+
+
+def is_text(text: str) -> bool:
+    """Is it a sentence that an edit can be cut out of?"""
+    return _VERB.search(text) is not None
+
+
+def of_text(text: str, index: int) -> Case:
+    """The case of a sentence alone; raises BadRecord."""
+    try:
+        return case({"edit": {"prompt": text}}, index)
+    except BadRecord as error:
+        raise BadRecord(index, "", error.reason) from None
 
 
 def case(record: Mapping[str, object], index: int) -> Case:

@@ -338,4 +338,5 @@ def _edit(values: Mapping[str, Any]) -> Edit:
         return Query(**{**given, "aliases": tuple(given["aliases"])})
 
     judges = tuple(map(query, values["judges"]))
-    return Edit(query(values["query"]), values["target"], tuple(values["aliases"]), judges, values.get("stop", ""))
+    later = {name: values.get(name, "") for name in ("stop", "statement")}  # which older folders do not have
+    return Edit(query(values["query"]), values["target"], tuple(values["aliases"]), judges, **later)

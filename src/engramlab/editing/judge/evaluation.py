@@ -118,7 +118,8 @@ class Before:
 
 
 def queries_of(case: Case) -> list[Query]:
-    """Everything a case is judged by: one reliability query an edit (its prompt and new answer), then its judges."""
+    """Everything a case is judged by: one reliability query an edit that is to hold (its prompt and new answer), then its
+    judges. An edit that a later one overrules is asked as ``overruled``, which is in no share."""
     made = [
         Query(
             edit.query.prompt,
@@ -127,7 +128,7 @@ def queries_of(case: Case) -> list[Query]:
             id=edit.query.id,
             subject=edit.query.subject,
             relation=edit.query.relation,
-            role="reliability",
+            role="overruled" if case.ordered and edit is not case.edits[-1] else "reliability",
             said=edit.query.said,
         )
         for edit in case.edits

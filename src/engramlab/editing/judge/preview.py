@@ -125,7 +125,7 @@ def with_unrelated(cases: Sequence[Case]) -> list[Case]:
     judges = tuple(Query(prompt, "", role="locality", group="unrelated") for prompt in free[:SHOWN])
     first, *others = cases
     last = first.edits[-1]
-    return [Case(first.id, (*first.edits[:-1], replace(last, judges=last.judges + judges))), *others]
+    return [replace(first, edits=(*first.edits[:-1], replace(last, judges=last.judges + judges))), *others]
 
 
 def holds(row: Row) -> bool:

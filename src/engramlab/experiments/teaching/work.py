@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from engramlab.base.facts import Case, Edit
+from engramlab.base.facts import Edit
 from engramlab.base.random_access import key as random_key
 from engramlab.base.rows import Row
 from engramlab.core import models
@@ -183,7 +183,7 @@ class Teaching(School):
         from engramlab.editing.changing import change
 
         cases = self.taught.edits("own", locality=0, seed=self.config.seed)
-        bare = [Case(c.id, tuple(_unjudged(edit) for edit in c.edits)) for c in cases]
+        bare = [replace(c, edits=tuple(_unjudged(edit) for edit in c.edits)) for c in cases]
         change(model, self.tokenizer, bare, method=self.config.edit_method)
 
     def _train(
