@@ -27,7 +27,18 @@ from engramlab.editing.benchmarks._fields import BadRecord
 from engramlab.files import tables
 from engramlab.files.tables import Record
 
-__all__ = ["BadRecord", "Loaded", "Skipped", "agreeing", "check", "contradictions", "load", "made", "names"]
+__all__ = [
+    "BadRecord",
+    "Loaded",
+    "Skipped",
+    "agreeing",
+    "check",
+    "contradictions",
+    "load",
+    "made",
+    "names",
+    "overwritten",
+]
 
 #: A record left out: its index in the file (from 0), the key that is wrong ("" if the record itself is), and why.
 Skipped = tuple[int, str, str]
@@ -139,6 +150,18 @@ def contradictions(edits: Sequence[Edit]) -> list[tuple[int, int]]:
         if (i := known.against(edit)) is not None:
             found.append((i, j))
         known.add(edit, j)
+    return found
+
+
+def overwritten(edits: Sequence[Edit]) -> dict[int, int]:
+    """Of edits made one after another: the number of each that no longer holds, and that of the last one with its prompt, which
+    took its place by another answer (see ``contradictions``)."""
+    last: dict[str, int] = {}
+    found = {}
+    for i in reversed(range(len(edits))):
+        j = last.setdefault(_normal(edits[i].query.prompt), i)
+        if not _Answers._of(edits[i]) & _Answers._of(edits[j]):
+            found[i] = j
     return found
 
 
