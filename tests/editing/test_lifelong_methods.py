@@ -63,7 +63,11 @@ def by_definition(
         seen.append(torch.cat([h, g], 1))
         everything = torch.cat(seen)
         z = (seen[-1] - everything.mean(0)) / everything.std(0)
-        v = -config.size(h.shape[1]) * z[:, : h.shape[1]].square().sum(1, keepdim=True) * z[:, h.shape[1] :]
+        v = (
+            -config.size((g.shape[1], h.shape[1]), float("nan"))
+            * z[:, : h.shape[1]].square().sum(1, keepdim=True)
+            * z[:, h.shape[1] :]
+        )
         change = torch.linalg.solve(h.T @ h + config.ridge * torch.eye(h.shape[1]).double(), h.T @ v).T
         changes.append(change.float())
         with torch.no_grad():
@@ -95,7 +99,7 @@ def test_ultraedits_moments_are_those_of_all_positions_however_they_came() -> No
 
 def test_one_position_in_the_first_turn_gives_no_nan() -> None:
     h, g = torch.randn(1, 6), torch.randn(1, 4)
-    change, _ = turn(h, g, None, ultraedit.Config())
+    change, _ = turn(h, g, None, ultraedit.Config(), 1.0)
     assert change is not None
     assert change.matrix().isfinite().all()
     assert float(((change.matrix() @ h[0]) * g[0]).sum()) < 0  # downhill

@@ -22,7 +22,6 @@ _FEWER: dict[str, Any] = {
     "null_space": 1.0,  # random keys fill the whole space,
     "covariance_weight": 10.0,  # and are short, so that little would outweigh them
     "ridge": 0.1,
-    "eta": 0.05,  # short keys again: the moves that a real model makes would be lost in bfloat16
 }
 
 

@@ -31,17 +31,24 @@ from engramlab.editing.requests import Requests, encode_edits
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, True, False
 _MOMENTS = "ultraedit:"  # under this name, and the module's path, a delta carries the moments of its own turn
 _LAYERS = (29, 30)  # of 32
+Read = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Config:
-    """The down-projections that the authors edit in Mistral-7B (29 and 30 of 32), and their eta of 1e-6 in proportion to the
-    width: ``|h'|^2`` is the width on average, so that the same eta would hardly move a narrower model."""
+    """The layers are the down-projections that the authors edit in Mistral-7B (29 and 30 of 32).
+
+    Standardised, a position's move is about ``eta * in * sqrt(out)`` long, whatever the scale of the model: the authors' eta of
+    1e-6 for models of 7 billion parameters moves nothing in SmolLM2-135M, whose down-projections put out vectors of length 200.
+    By default eta is therefore such that this length is ``reach`` times what the matrix puts out on average at the positions.
+    """
 
     layers: tuple[int, ...] | None = None
     """Layers whose down-projection changes; None for 29 and 30 of 32, as fractions of the depth."""
     eta: float | None = None
-    """Size of a position's move, see above; None for 1e-6 in an MLP 14,336 wide (Mistral-7B), and more in narrower ones."""
+    """Size of a position's move, see above; 1e-6 is the authors'; None to go by ``reach``."""
+    reach: float = 0.3
+    """Without an eta: about how long a position's move is, in lengths of the matrix's output there."""
     ridge: float = 1.0
     """Weight of the update's squared size."""
     at_once: int = 32
@@ -53,14 +60,15 @@ class Config:
             self,
             (
                 ("eta", self.eta is None or self.eta > 0, "above 0, or none"),
+                ("reach", self.reach > 0, "above 0"),
                 ("ridge", self.ridge > 0, "above 0"),
                 ("at_once", self.at_once >= 1, "at least 1"),
             ),
         )
 
-    def size(self, width: int) -> float:
-        """Eta for an MLP of this width."""
-        return 1e-6 * 14_336 / width if self.eta is None else self.eta
+    def size(self, shape: tuple[int, int], length: float) -> float:
+        """Eta for a matrix of shape (out, in) whose outputs are so long."""
+        return self.reach * length / (shape[1] * shape[0] ** 0.5) if self.eta is None else self.eta
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
     )
     paths = [down_projection(model, layer) for layer in layers]
     flat = [(c, edit) for c, edits in enumerate(cases) for edit in edits]
-    found: list[dict[str, tuple[torch.Tensor, torch.Tensor]]] = []
+    found: list[dict[str, Read]] = []
     owners: list[torch.Tensor] = []
     for start in range(0, len(flat), config.at_once):
         some = flat[start : start + config.at_once]
@@ -122,10 +130,10 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
         mine = (of == c).nonzero().squeeze(1)
         delta = WeightDelta(deltas.fingerprint(model), {})
         for path in paths:
-            h, g = (torch.cat([part[path][i] for part in found])[mine] for i in (0, 1))
+            h, g, lengths = (torch.cat(parts)[mine] for parts in zip(*(part[path] for part in found), strict=True))
             if not (h.isfinite().all() and g.isfinite().all()):
                 break
-            change, moments = turn(h, g, earlier(model, path), config)
+            change, moments = turn(h, g, earlier(model, path), config, float(lengths.mean()))
             if change is not None and moments is not None:
                 delta.changes[path], delta.extras[_MOMENTS + path] = change, moments.row()
         else:
@@ -135,10 +143,9 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
     return made
 
 
-def _read(
-    model: nn.Module, requests: Requests, start: int, paths: Sequence[str], loss: Loss
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """By path, inputs ``[n, in]`` and gradients by the output ``[n, out]`` at the positions that predict targets.
+def _read(model: nn.Module, requests: Requests, start: int, paths: Sequence[str], loss: Loss) -> dict[str, Read]:
+    """By path, of the positions that predict targets: inputs ``[n, in]``, gradients by the output ``[n, out]``, and lengths of
+    the output ``[n]``.
 
     The loss is the mean over an edit's tokens, summed over edits: what stands in the same pass changes nothing."""
     keep, rows = requests.keep, requests.ids.shape
@@ -147,10 +154,11 @@ def _read(
         path: torch.zeros(*rows, matrix_shape(model, path)[0], device=device, requires_grad=True) for path in paths
     }
     inputs: dict[str, torch.Tensor] = {}
+    lengths: dict[str, torch.Tensor] = {}
 
     def graft(path: str) -> Graft:
         def act(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            inputs[path] = x.detach()[keep].float()
+            inputs[path], lengths[path] = x.detach()[keep].float(), y.detach()[keep].float().norm(dim=-1)
             return y + moves[path].to(y.dtype)
 
         return act
@@ -160,7 +168,8 @@ def _read(
         with torch.enable_grad(), grafting(model, {path: graft(path) for path in paths}):
             whole = requests.mean(loss(tail.logits(keep), requests.targets)).sum()
             gradients = torch.autograd.grad(whole, list(moves.values()))
-    return {path: (inputs[path], gradient[keep].float()) for path, gradient in zip(paths, gradients, strict=True)}
+    said = zip(moves, gradients, strict=True)
+    return {path: (inputs[path], gradient[keep].float(), lengths[path]) for path, gradient in said}
 
 
 def earlier(model: nn.Module, path: str) -> Moments | None:
@@ -174,7 +183,7 @@ def earlier(model: nn.Module, path: str) -> Moments | None:
 
 
 def turn(
-    h: torch.Tensor, g: torch.Tensor, before: Moments | None, config: Config
+    h: torch.Tensor, g: torch.Tensor, before: Moments | None, config: Config, length: float
 ) -> tuple[Change | None, Moments | None]:
     """The change of a matrix by one turn, and the moments of the turn alone; None where no position asks for anything.
 
@@ -182,6 +191,7 @@ def turn(
         h: inputs ``[n, in]``.
         g: gradients by the output ``[n, out]``.
         before: of all earlier turns.
+        length: of the matrix's output on average.
     """
     asks = (g != 0).any(1)
     if not bool(asks.any()):
@@ -191,7 +201,7 @@ def turn(
     own = Moments.of(z)
     all_so_far = own if before is None else _on(before, z.device) + own
     h_hat, g_hat = all_so_far.standardised(z).split([h.shape[1], g.shape[1]], 1)
-    v = -config.size(h.shape[1]) * h_hat.square().sum(1, keepdim=True) * g_hat
+    v = -config.size((g.shape[1], h.shape[1]), length) * h_hat.square().sum(1, keepdim=True) * g_hat
     gram = h @ h.T + config.ridge * torch.eye(len(h), dtype=h.dtype, device=h.device)
     change = LowRank(v.T.float().contiguous(), torch.linalg.solve(gram, h).float().contiguous())
     # Dense where that is the shorter form.
