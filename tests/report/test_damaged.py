@@ -54,7 +54,7 @@ RUNS = {
     "knowledge-acquisition": test_acquisition_report.write_run,
     "knowledge-popularity": test_acquisition_report.write_popularity,
     "hidden-state-probing": lambda path: test_probing_report.write(path, datasets={"couple2": 0.4}),
-    "knowledge-editing": lambda path: test_editing_report.write_run(path, test_editing_report.BOTH),
+    "knowledge-editing": lambda path: test_editing_report.write_turns(path, test_editing_report.BOTH),
     "token-overfitting": test_editing_report.write_course,
     "knowledge-capacity": lambda path: kept(path, "capacity"),
     "fact-audit": test_estimation_reports.write_audit,

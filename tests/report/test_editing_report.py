@@ -86,6 +86,40 @@ def write_run(
     return path
 
 
+def write_turns(path: Path, methods: Mapping[str, Sequence[str]]) -> Path:
+    """A run of edits in turns: what holds falls with age, and the model suffers with the number of edits."""
+    write_run(path, methods, counts=(100, 1000))
+    for name in ("config.json", "summary.json"):
+        path.joinpath(name).write_text(path.joinpath(name).read_text().replace('"continual"', '"turns"'))
+    summary = json.loads((path / "summary.json").read_text())
+    units = [{"method": method, "loss": loss} for method, losses in methods.items() for loss in losses]
+    summary["ages"] = [
+        {**unit, "edits": edits, "age": age, "role": role, "protocol": protocol, "share": 1 - age / 20, "before": 0.05}
+        for unit in units
+        for edits in (100, 1000)
+        for age in (1, 5, 10)
+        for role in ("reliability", "generality")
+        for protocol in ("teacher_forced", "generated")
+    ]
+    summary["damage"] = [
+        {
+            **unit,
+            "edits": edits,
+            "seconds_per_edit": 0.125,
+            "statistics_seconds": 60.0,
+            "nats_before": 2.5,
+            "norm": 1.25,
+        }
+        | {"nats_more": edits / 1000, "twins": 7, "twins_same": 0.75, "twins_right": 0.0, "twins_right_before": 0.0}
+        | {f"{what}_{when}": 0.2 for what in ("empty", "endless", "repeated") for when in ("before", "after")}
+        | {"overwritten": 3, "overwritten_old": 0.25, "overwritten_newest": 0.5}
+        for unit in units
+        for edits in (100, 1000)
+    ]
+    write_json(path / "summary.json", summary)
+    return path
+
+
 BOTH = {"ft-m": ("cross-entropy", "overtone"), "ike": ("none",)}
 
 
@@ -121,6 +155,19 @@ def test_runs_from_before_the_two_spellings_became_one_give_the_same_page(tmp_pa
     assert pages[0] == pages[1]
     assert pages[2] == pages[3]
     assert all("teacher-forced (%)" in shown for _, shown in pages)
+
+
+def test_edits_in_turns_by_age_and_what_became_of_the_model(tmp_path: Path) -> None:
+    page = render(tmp_path, write_turns(tmp_path / "turns", BOTH))
+    assert "Edits in turns, T = 1,000" in page.text
+    assert "reliability after 1,000 edits, generated" in page.text
+    assert "FT-M cross-entropy 1,000 8 60 2.5 1 1.25 20.0 → 20.0" in page.text
+    assert "FT-M cross-entropy 100 7 75.0 0.0 → 0.0 3 25.0 50.0" in page.text
+
+
+def test_a_run_without_turns_shows_no_ages(demo: Page) -> None:
+    assert "by the age of the edit" not in demo.text
+    assert "What became of the model" not in demo.text
 
 
 def test_failures_and_skipped_records_have_their_reasons(demo: Page) -> None:

@@ -98,10 +98,11 @@ def _editing(setting: str) -> Callable[[Path, Path], Any]:
         config = knowledge_editing.Config(
             model=str(inputs / "model"),
             benchmark=str(inputs / "edits.json"),
-            methods=("ft-m,grace",) if setting == "single" else ("grace",),
+            methods=({"single": "ft-m,grace", "turns": "ultraedit"}.get(setting, "grace"),),
             losses=("cross-entropy",),
             setting=setting,  # type: ignore[arg-type]
-            counts=(1, 3),
+            counts=(2, 3) if setting == "turns" else (1, 3),
+            **({"turn": 1, "natives": 2, "text_rows": 2} if setting == "turns" else {}),
             at_once=2,
             new_tokens=2,
             checkpoint_minutes=0.0,
@@ -229,6 +230,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "acquisition of a checkpoint": _own_checkpoint,
     "single edits": _editing("single"),
     "continual edits": _editing("continual"),
+    "edits in turns": _editing("turns"),
     "probing": _probing,
     "capacity": _capacity,
     "token overfitting": _overfitting,

@@ -128,7 +128,7 @@ def cases(
     asked = unknown = 0
     if known_to is not None:
         kept: list[Case] = []
-        for group, good in _known_groups(*known_to, chosen, limit):
+        for group, good in known_groups(*known_to, chosen, limit):
             kept += good
             asked += len(group)
             unknown += len(group) - len(good)
@@ -223,10 +223,10 @@ def known(model: nn.Module, tokenizer: Any, cases: Sequence[Case]) -> list[Case]
     return [case for case in cases if knows(case)]
 
 
-def _known_groups(
+def known_groups(
     model: nn.Module, tokenizer: Any, cases: Sequence[Case], limit: int | None
 ) -> Iterator[tuple[Sequence[Case], list[Case]]]:
-    """Groups of cases and which of each are known, until ``limit`` known ones were found."""
+    """Groups of cases and which of each are known (see ``known``), until ``limit`` known ones were found."""
     size = len(cases) if limit is None else max(64, 2 * limit)
     found = 0
     for start in range(0, len(cases), size):

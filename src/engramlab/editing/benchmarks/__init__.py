@@ -45,6 +45,7 @@ __all__ = [
     "made",
     "names",
     "no_ops",
+    "overwritten",
 ]
 
 #: A record left out: its index in the file (from 0), the key that is wrong ("" if the record itself is), and why.
@@ -193,6 +194,18 @@ def check_joint(cases: Sequence[Case], name: str | Path) -> None:
             f"{quoted(first.edits[-1].target)}) are made one after another, the last one overruling what came before; here "
             "the edits of a case are made together, so take another file, or make them in order in Python"
         )
+
+
+def overwritten(edits: Sequence[Edit]) -> dict[int, int]:
+    """Of edits made one after another: the number of each that no longer holds, and that of the last one with its prompt, which
+    took its place by another answer (see ``contradictions``)."""
+    last: dict[str, int] = {}
+    found = {}
+    for i in reversed(range(len(edits))):
+        j = last.setdefault(_normal(edits[i].query.prompt), i)
+        if not _Answers._of(edits[i]) & _Answers._of(edits[j]):
+            found[i] = j
+    return found
 
 
 def agreeing(

@@ -26,11 +26,13 @@ from engramlab.base.random_access import key as stream_key
 from engramlab.core import deltas
 from engramlab.core.forward.hooks import grafting, mode, reading
 from engramlab.core.models.geometry import down_projection, layer_path
-from engramlab.editing.keys.running_text import TextSource, continuations, keep
+from engramlab.core.text.tokens import start_tokens
+from engramlab.editing.keys.running_text import OPENINGS, TextSource, continuations, keep
 from engramlab.editing.requests import Requests
 
 #: How the texts before the prompt begin (as MEMIT's code has it), in turn.
 _OPENINGS = ("The", "Therefore", "Because", "I", "You")
+_ANCHOR_TOKENS = 24  # of each text that the anchor is measured on
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ class Search:
     """Whose loss is searched: that of the paper's equation 4, or that of its authors' code; see Search."""
     stop: float = 0.05
     """An edit's search ends when its whole loss is below this."""
+    norm_anchor: float | None = None
+    """A new value longer than so many times the mean length that values have in the unedited model is shortened to that mean
+    (norm-anchor scaling, arXiv 2602.02543, with 2), so that thousands of edits do not make it grow; None for no bound."""
     context_lengths: tuple[tuple[int, int], ...] = ((10, 5),)
     """Texts that the model writes itself, put before the prompt so that the edit holds in any context: (tokens, how many)."""
     at_once: int = 16
@@ -91,6 +96,7 @@ class Search:
             ("weight_decay", self.weight_decay >= 0, "at least 0"),
             ("clamp", self.clamp > 0, "above 0"),
             ("kl", self.kl >= 0, "at least 0"),
+            ("norm_anchor", self.norm_anchor is None or self.norm_anchor >= 1, "at least 1, or none"),
             ("objective", self.objective in ("paper", "code"), "paper or code"),
             (
                 "context_lengths",
@@ -131,6 +137,40 @@ def prefixes(model: nn.Module, tokenizer: Any, search: Search) -> tuple[str, ...
     if not deltas.installed(model):
         keep(path, json.dumps({"of": about, "contexts": texts}, indent=2).encode())
     return ("", *texts)
+
+
+@torch.no_grad()
+def mean_length(
+    model: nn.Module, tokenizer: Any, layer: int, site: Literal["value", "output"], search: Search
+) -> float:
+    """The mean length of a layer's values (or outputs) in ordinary text that the unedited model writes: the anchor of
+    ``Search.norm_anchor``. A text's first token, whose state is a giant in many models, does not count.
+
+    Kept in the cache folder like the contexts, and like them the edited model's where deltas are on it and none is kept.
+    """
+    about = json.dumps([deltas.fingerprint(model), layer, site, search.seed])
+    path: Path = search.source.folder / f"length-{hashlib.blake2b(about.encode(), digest_size=10).hexdigest()}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return float(json.loads(path.read_text(encoding="utf-8"))["length"])
+    seeds = [stream_key(search.seed, "anchor", i) for i in range(len(OPENINGS))]
+    at = down_projection(model, layer) if site == "value" else layer_path(model, layer)
+    total, count = 0.0, 0
+    for text in continuations(model, tokenizer, OPENINGS, seeds, _ANCHOR_TOKENS):
+        ids = torch.tensor([start_tokens(tokenizer) + tokenizer(text, add_special_tokens=False)["input_ids"]])
+        with mode(model, False), reading(model, (at,), until=at) as seen:
+            model(input_ids=ids.to(next(model.parameters()).device), use_cache=False)
+        lengths = seen[at].said[0, 1:].float().norm(dim=-1)
+        total, count = total + float(lengths.sum()), count + len(lengths)
+    length = total / max(1, count)
+    if not deltas.installed(model):
+        keep(path, json.dumps({"of": about, "length": length}, indent=2).encode())
+    return length
+
+
+def anchored(values: torch.Tensor, length: float, anchor: float) -> torch.Tensor:
+    """``[B, D]``: values longer than ``anchor`` times ``length`` are shortened to ``length``, the others left bit for bit."""
+    norms = values.norm(dim=-1, keepdim=True)
+    return torch.where(norms > anchor * length, values * (length / norms), values)
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from engramlab.core.forward.hooks import reading
 from engramlab.core.forward.tails import Tail
 from engramlab.core.models.geometry import down_projection, layer_at, layer_path
 from engramlab.core.training.losses import Loss
-from engramlab.editing.keys.keyvalue import AlignedRows, Search, key_weights, prefixes, value_share
+from engramlab.editing.keys.keyvalue import AlignedRows, Search, key_weights, mean_length, prefixes, value_share
 from engramlab.editing.keys.moments import second_moments
 from engramlab.editing.method import Cases, Made, failed
 from engramlab.editing.requests import encode_edits, name_of, sharing
@@ -54,8 +54,12 @@ def chosen_layers(model: nn.Module, layers: tuple[int, ...] | None) -> list[int]
 
 def prepare(model: nn.Module, tokenizer: Any, config: SpreadSearch) -> None:
     """Computes and keeps what every edit of this model needs: statistics and contexts."""
-    second_moments(model, tokenizer, chosen_layers(model, config.layers), config.source)
+    layers = chosen_layers(model, config.layers)
+    second_moments(model, tokenizer, layers, config.source)
     prefixes(model, tokenizer, config)
+    if config.norm_anchor is not None:
+        site: Literal["value", "output"] = "value" if value_share(model, layers[-1]) is None else "output"
+        mean_length(model, tokenizer, layers[-1], site, config)
 
 
 def spread_over_layers(

@@ -15,7 +15,7 @@ from engramlab.core import deltas
 from engramlab.core.deltas import Delta, LowRank, WeightDelta
 from engramlab.core.models.geometry import down_projection, layer_at
 from engramlab.core.training.losses import Loss
-from engramlab.editing.keys.keyvalue import Search, key_weights, prefixes
+from engramlab.editing.keys.keyvalue import Search, key_weights, mean_length, prefixes
 from engramlab.editing.keys.moments import SecondMoment, second_moments
 from engramlab.editing.method import Cases, EditFailed, Made, failed
 from engramlab.editing.requests import sharing
@@ -117,6 +117,9 @@ def _single(
 
 def prepare(model: nn.Module, tokenizer: Any, config: Config) -> None:
     """Computes and keeps what every edit of this model needs: statistics and contexts."""
+    layer = layer_at(model, config.layer, 5 / 32)
     if config.covariance:
-        second_moments(model, tokenizer, [layer_at(model, config.layer, 5 / 32)], config.source)
+        second_moments(model, tokenizer, [layer], config.source)
     prefixes(model, tokenizer, config)
+    if config.norm_anchor is not None:
+        mean_length(model, tokenizer, layer, "value", config)

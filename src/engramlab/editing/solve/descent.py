@@ -130,17 +130,12 @@ def descend(
     with routing(model, requests.prompt_ends):
         tail = Tail(model, start, requests.ids, first=_first(model, start, updates))
 
-    def graft(update: Update) -> Graft:
-        return lambda x, y: y + update.apply(x, rows)
-
-    grafts = {path: graft(update) for path, update in updates.items()}
-
     def objective() -> torch.Tensor:
         keep = now.keep
         if at_prompt_end:
             keep = torch.zeros_like(keep).scatter(1, now.prompt_ends[:, None], True)
         with (
-            grafting(model, grafts),
+            grafting(model, grafts_of(updates, rows)),
             routing(model, now.prompt_ends),
         ):  # anew: what is trained may lie below what decides
             logits = tail.logits(keep)
@@ -168,6 +163,15 @@ def descend(
                 changes = {path: update.change(end.row) for path, update in updates.items()}
                 found[end.problem] = WeightDelta(name, changes)
     return found
+
+
+def grafts_of(updates: Mapping[str, Update], rows: OwnRows) -> dict[str, Graft]:
+    """What puts updates on the modules of a pass, by path: each of the batch's ``rows`` under its own."""
+
+    def graft(update: Update) -> Graft:
+        return lambda x, y: y + update.apply(x, rows)
+
+    return {path: graft(update) for path, update in updates.items()}
 
 
 def _first(model: nn.Module, start: int, updates: Mapping[str, Update]) -> str | None:

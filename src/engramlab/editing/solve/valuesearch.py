@@ -21,7 +21,7 @@ from engramlab.core.models.geometry import down_projection, layer_path
 from engramlab.core.training.loop import TrainState
 from engramlab.core.training.losses import Loss
 from engramlab.core.training.problems import solve
-from engramlab.editing.keys.keyvalue import AlignedRows, Search, stacked
+from engramlab.editing.keys.keyvalue import AlignedRows, Search, anchored, mean_length, stacked, value_share
 from engramlab.editing.method import recipe
 from engramlab.editing.requests import encode_edits
 
@@ -135,7 +135,7 @@ class _Searching:
     contexts: Sequence[str]
     search: Search
     loss: Loss
-    site: str
+    site: Literal["value", "output"]
 
     def __post_init__(self) -> None:
         model, tokenizer, groups, layer, contexts = self.model, self.tokenizer, self.groups, self.layer, self.contexts
@@ -160,9 +160,8 @@ class _Searching:
         first = torch.tensor([0, *map(len, groups)][:-1], device=device).cumsum(0) * len(contexts)
         self.keys = seen[self.path].read.float()[first[:, None] + torch.arange(len(contexts), device=device)]
         self.outputs = seen[whole].said.float()[first]
-        self.length = (seen[self.path].said.float() if self.site == "value" else seen[whole].said.float())[first].norm(
-            dim=-1
-        )
+        self.site_values = (seen[self.path] if self.site == "value" else seen[whole]).said.float()[first]
+        self.length = self.site_values.norm(dim=-1)
         self.before: torch.Tensor | None = None
         self.change = nn.Parameter(torch.zeros_like(self.outputs))
         plan = recipe(self.search.steps, self.search.learning_rate)
@@ -220,6 +219,16 @@ class _Searching:
         if self.before is not None:
             self.before = self.before[left]
 
+    def within_anchor(self, change: torch.Tensor) -> torch.Tensor:
+        """The changes ``[B, D]`` so that no value they lead to is longer than ``Search.norm_anchor`` has it."""
+        if self.search.norm_anchor is None:
+            return change
+        share = (value_share(self.model, self.layer) if self.site == "output" else None) or 1.0
+        length = mean_length(self.model, self.tokenizer, self.layer, self.site, self.search)
+        wanted = self.site_values + share * change
+        short = anchored(wanted, length, self.search.norm_anchor)
+        return torch.where((short == wanted).all(-1, keepdim=True), change, (short - self.site_values) / share)
+
     def run(self) -> Values:
         count = len(self.change)
         found, steps = torch.zeros_like(self.outputs), torch.zeros(count, dtype=torch.int64)
@@ -228,4 +237,4 @@ class _Searching:
             for end in solve(self.state, self.losses, self.over, self.leave, share=0.0):
                 found[end.problem], steps[end.problem] = self.best[end.row], self.state.step
                 failed[end.problem], idle[end.problem] = end.failed, not self.moved[end.row]
-        return Values(found, self.keys, self.outputs, failed, idle, steps)
+        return Values(self.within_anchor(found), self.keys, self.outputs, failed, idle, steps)

@@ -14,6 +14,7 @@ from engramlab.corpora.facts import FactOptions
 from engramlab.editing import benchmarks, method
 from engramlab.editing import cases as editing_cases
 
+_TWIN_ROOM = 12  # cases read for each twin: of some the subject is edited
 #: Every method's hyperparameters, a field a method: the file of a method is its registration here too.
 Hyperparameters: Any = dataclasses.make_dataclass(
     "Hyperparameters",
@@ -31,10 +32,10 @@ Hyperparameters: Any = dataclasses.make_dataclass(
 class Config(FactOptions):
     """Everything that decides the numbers of a run."""
 
-    READS = ("model", "benchmark")
+    READS = ("model", "benchmark", "text")
     BASIC = (
         ("what is edited", ("model", "facts", "benchmark", "known_only", "limit")),
-        ("how", ("methods", "losses", "setting", "counts")),
+        ("how", ("methods", "losses", "setting", "counts", "turn")),
         ("numbers", ("dtype", "device", "seed")),
     )
 
@@ -45,7 +46,8 @@ class Config(FactOptions):
     losses: tuple[str, ...] = ("cross-entropy", "overtone")
     """Losses by name, with settings if you like: overtone:mixing=0.3:clip=0. Methods without a loss run once."""
     benchmark: str = "world"
-    """`world` (facts about countries, built in), a file of edits in any of the known formats, or hub:owner/name."""
+    """`world` (facts about countries, built in), `people` (made-up people, up to 30,000 facts to be learnt), a file of edits in
+    any of the known formats, or hub:owner/name."""
     learn: bool = False
     """Of your own facts: the model shall learn the table's objects. By default each edit puts another object of the same
     relation in the place of the table's."""
@@ -58,16 +60,30 @@ class Config(FactOptions):
     part: Literal["all", "tune", "test"] = "all"
     """All cases, or a part: `tune` (a quarter of the subjects, to choose settings on) or `test` (the others, to report)."""
     limit: int | None = None
-    """At most so many cases; None for all of a file, and for 100 of world."""
+    """At most so many cases; None for all of a file, for 100 of world and 1,000 of people; of turns, for as many as the largest
+    of `counts`."""
     judges: int | None = None
     """At most so many queries of each role and kind judge a case; None for all the benchmark has."""
     chat: bool = False
     """Put every prompt as a message of a user, in the model's chat template: to edit, and to ask. A right answer may then say
     the question again first."""
-    setting: Literal["single", "continual", "batch"] = "single"
-    """`single`: each case on the unedited model. `continual`: one after another. `batch`: all at once."""
+    setting: Literal["single", "continual", "batch", "turns"] = "single"
+    """`single`: each case on the unedited model. `continual`: one after another. `batch`: all at once. `turns`: turn after turn
+    on one model, for thousands: a sample of all ages is judged, beside what was never edited and what was lost."""
     counts: tuple[int, ...] = (1, 10, 100)
-    """Continual: after so many edits, everything edited so far is judged."""
+    """Continual: after so many edits, everything edited so far is judged. Turns: a sample of it."""
+    turn: int = 100
+    """Turns: so many cases are edited together."""
+    sample: int = 500
+    """Turns: so many cases are judged after each count, evenly over tenths of age; drawn before the run, by the seed."""
+    twins: int = 100
+    """Turns: so many cases of the same relations, about other subjects, are asked and never edited."""
+    natives: int = 200
+    """Turns: at most so many facts about countries, which the unedited model writes, judge locality beside the benchmark."""
+    text: str = "sampled"
+    """Turns: text on which nats a token are measured: `sampled` (the unedited model's own), a file, or hub:owner/name."""
+    text_rows: int = 64
+    """Turns: so many of its passages, of at most 128 tokens."""
     at_once: int = 16
     """Single: cases edited and judged together in one batch, each under its own delta. Results are the same for any number."""
     new_tokens: int | None = None
@@ -88,8 +104,18 @@ class Config(FactOptions):
     @property
     def most(self) -> int | None:
         """How many cases at most."""
+        if self.setting == "turns":
+            return max(self.counts) if self.limit is None else min(self.limit, max(self.counts))
         made = benchmarks.made().get(self.benchmark) if self.facts is None else None
         return getattr(made, "LIMIT", None) if self.limit is None else self.limit
+
+    @property
+    def read(self) -> int | None:
+        """How many cases to read of a benchmark that is made; None for all, and always of a file."""
+        if self.facts is not None or self.benchmark not in benchmarks.made() or self.known_only or self.part != "all":
+            return None
+        more = _TWIN_ROOM * self.twins if self.setting == "turns" else 0
+        return None if self.most is None else self.most + more
 
     def chosen(self) -> list[tuple[str, str]]:
         """Every (method, loss) to run; loss "none" for a method that takes none."""
@@ -112,13 +138,17 @@ def folder_of(out: Path, unit: tuple[str, str]) -> Path:
     return out / name / loss.replace(":", "_").replace("=", "-")
 
 
-TINY = Config(limit=16, judges=1, counts=(1, 4, 16))
+TINY = Config(limit=16, judges=1, counts=(1, 4, 16), turn=1, sample=20, twins=8, natives=8, text_rows=8)
+LIFELONG = Config(
+    benchmark="people", setting="turns", counts=(100, 1000), judges=1, methods=("ultraedit", "locft", "ft-m", "memit")
+)
 PAPER = Config(methods=("ft-m", "lora", "melo", "wise"), at_once=8)
 PRESETS = {
     "default": Config(),
     "tiny": TINY,
     "world": Config(known_only=True, part="test", judges=1),
     "paper": PAPER,
+    "lifelong": dataclasses.replace(LIFELONG, losses=("cross-entropy",)),
 }
 
 
@@ -137,9 +167,14 @@ def check(config: Config) -> None:
         losses.parse(loss)
     for option in ("methods", "losses"):
         once(option, comma_separated(getattr(config, option)))
-    at_least(config, 1, "limit", "judges", "at_once", "new_tokens")
+    at_least(config, 1, "limit", "judges", "at_once", "new_tokens", "turn", "sample", "text_rows")
+    at_least(config, 0, "twins", "natives")
     if not config.counts or min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {config.counts}")
+    if config.setting == "turns" and (odd := [n for n in config.counts if n % config.turn and n != config.limit]):
+        raise UserError(
+            f"counts: {odd[0]} edits do not fill turns of {config.turn}; give multiples of --turn, or that many as --limit"
+        )
     if config.setting == "batch":
         for name, _ in config.chosen():
             if not method.load(name).TOGETHER:

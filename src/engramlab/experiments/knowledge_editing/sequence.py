@@ -1,9 +1,9 @@
-"""The three settings of a method under a loss: each case by itself, one after another, all at once."""
+"""The settings of a method under a loss: each case by itself, one after another (or turn after turn), all at once."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ from engramlab.core import deltas
 from engramlab.core.deltas import Delta
 from engramlab.core.deltas import files as deltafiles
 from engramlab.core.training.losses import Loss
-from engramlab.editing import method
+from engramlab.editing import benchmarks, method
 from engramlab.editing.cases import judged_together
 from engramlab.editing.judge import evaluation
 from engramlab.editing.judge.evaluation import Before, Row
 from engramlab.files import records, writing
 
 Failures = list[dict[str, str]]
+#: From a number of cases edited to rows, and what else there is to keep.
+Judge = Callable[[int], tuple[list[Row], Row]]
 
 
 @dataclass
@@ -97,11 +99,18 @@ class Part:
         rows = [{"edits": len(edits), **row} for row in rows]
         return {"seconds": seconds, "edits": len(edits), "failed": failed, "rows": rows}
 
-    def continual(self, label: str, counts: Sequence[int], minutes: float) -> dict[str, Any]:
-        """One case after another on the same model; after each of ``counts`` cases all cases so far are judged.
+    def continual(
+        self, label: str, counts: Sequence[int], minutes: float, turn: int = 1, judge: Judge | None = None
+    ) -> dict[str, Any]:
+        """Turns of cases, of one by default, one after another on the same model; after each of ``counts`` cases it is judged.
 
         The model is as it was afterwards. An interrupted sequence goes on from its last checkpoint to the same numbers; Ctrl-C
-        and SIGTERM end it behind the edit it is at, with a checkpoint.
+        and SIGTERM end it behind the turn it is at, with a checkpoint.
+
+        Args:
+            turn: cases edited together; of those that give one prompt different answers, the last.
+            judge: from the number of cases edited to the rows, and what else is to be kept of the model; None to judge all
+                cases so far.
         """
         counts = sorted({min(count, len(self.cases)) for count in counts})
         state = self._resume()
@@ -110,20 +119,24 @@ class Part:
         saved = time.monotonic()
         try:
             with heeded() as asked, ProgressBar(label, counts[-1], done=state["done"], console=self.console) as bar:
-                for i in range(state["done"], counts[-1]):
+                for start in range(state["done"], counts[-1], turn):
+                    cases = self.cases[start : min(start + turn, counts[-1])]
+                    edits = [edit for case in cases for edit in case.edits]
+                    gone = benchmarks.overwritten(edits) if len(cases) > 1 else {}
                     started = time.monotonic()
                     try:
-                        delta = self.edit(self.cases[i].edits)
+                        delta = self.edit([edit for i, edit in enumerate(edits) if i not in gone])
                         deltas.install(self.model, delta, undo=False)
                     except method.EditFailed as error:
-                        state["failed"].append({"case": self.cases[i].id, "reason": str(error)})
+                        state["failed"] += [{"case": case.id, "reason": str(error)} for case in cases]
                     state["seconds"] += time.monotonic() - started
-                    state["done"] = i + 1
+                    state["done"] = start + len(cases)
                     if state["done"] in counts:
-                        judged = judged_together(self.cases[: state["done"]])
-                        rows = evaluation.judge(self.model, self.tokenizer, judged, self.before)
+                        rows, more = (judge or self._all)(state["done"])
                         found[state["done"]] = [{"edits": state["done"], **row} for row in rows]
                         records.write_rows(self._part(state["done"]), found[state["done"]])
+                        if more:
+                            state.setdefault("damage", []).append({**more, "seconds": state["seconds"]})
                     if state["done"] in counts or time.monotonic() - saved > 60 * minutes or asked:
                         self._save(state)
                         saved = time.monotonic()
@@ -134,7 +147,12 @@ class Part:
             deltas.remove_all(self.model)
         rows = [row for count in counts for row in found[count]]
         about = {"seconds": state["seconds"], "edits": state["done"], "failed": state["failed"]}
+        about |= {"damage": state["damage"]} if "damage" in state else {}
         return {**about, "counts": counts, "rows": rows}
+
+    def _all(self, count: int) -> tuple[list[Row], Row]:
+        """Every case so far, judged."""
+        return evaluation.judge(self.model, self.tokenizer, judged_together(self.cases[:count]), self.before), {}
 
     def _part(self, count: int) -> Path:
         return self.folder / f"part-{count:06d}.parquet"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engramlab.base.rows import PLAIN_LOSS, PROTOCOLS, ROLES
+from engramlab.base.rows import PLAIN_LOSS, PROTOCOLS, ROLES, Row
 from engramlab.editing.judge.metrics import BY_KIND, difference, metrics
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
 from engramlab.files import records
@@ -17,6 +17,9 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
     by_unit: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = {}
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
+    ages: list[Row] = []
+    damage: list[Row] = []
+    asked = records.read_record(out / "asked.json", ("nats",)) if config.setting == "turns" else {}
     for name, loss in units:
         folder = folder_of(out, (name, loss))
         done = records.read_record(folder / "done.json", ("seconds", "edits", "failed"))
@@ -24,6 +27,11 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
         of_counts: dict[int, list[dict[str, Any]]] = {}
         for row in records.read_rows(folder / "rows.parquet", ("edits", "case")):
             of_counts.setdefault(row["edits"], []).append(row)
+        if config.setting == "turns":
+            unit: Row = {"method": name, "loss": loss}
+            ages += [unit | row for count, judged in sorted(of_counts.items()) for row in by_age(judged, count)]
+            damage += [unit | lost(row, done, of_counts[row["edits"]], asked["nats"]) for row in done["damage"]]
+            of_counts = {n: [row for row in judged if row["part"] == "edited"] for n, judged in of_counts.items()}
         by_unit[name, loss] = of_counts
         for count, judged in sorted(of_counts.items()):
             found = metrics(judged)
@@ -43,16 +51,65 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
                 }
                 shares = {role: found[protocol][role] for role in (*ROLES, "mean")}
                 rows.append({**about, "protocol": protocol, **shares, **kinds})
+    turns = {"turn": config.turn, "ages": ages, "damage": damage} if config.setting == "turns" else {}
     return {
         "model": config.model,
         "benchmark": str(config.facts or config.benchmark),
         "setting": config.setting,
         "new_tokens": _new_tokens(out),
         "rows": rows,
+        **turns,
         "differences": _differences(by_unit, config.seed),
         "failed": failed,
         "skipped": [{"index": i, "key": key, "reason": reason} for i, key, reason in loaded.skipped],
     }
+
+
+def by_age(judged: Sequence[Row], count: int) -> list[Row]:
+    """A row a tenth of age, role and protocol: shares after ``count`` edits over the cases that still hold, and beside them how
+    many of the same questions the unedited model answered right (written freely)."""
+    found = []
+    edited = [row for row in judged if row["part"] == "edited"]
+    for age in sorted({row["age"] for row in edited}):
+        of_age = [row for row in edited if row["age"] == age]
+        numbers = metrics(of_age)
+        for role in ("reliability", "generality"):
+            before = _mean([row["right_before"] for row in of_age if row["role"] == role])
+            about = {
+                "edits": count,
+                "age": age,
+                "role": role,
+                "cases": numbers["counts"][role]["cases"],
+                "before": before,
+            }
+            found += [{**about, "protocol": p, "share": numbers[p][role]} for p in PROTOCOLS]
+    return found
+
+
+def lost(row: Row, done: Row, judged: Sequence[Row], nats: float | None) -> Row:
+    """What became of the model after some edits: as measured then, and from the rows of what is not to be right any more."""
+    twins, old = ([one for one in judged if one["part"] == part] for part in ("twin", "overwritten"))
+    after = row["nats"]
+    return {
+        "edits": row["edits"],
+        "seconds_per_edit": row["seconds"] / row["edits"],
+        "statistics_seconds": done.get("statistics_seconds"),
+        "nats_before": nats,
+        "nats_more": None if after is None or nats is None else after - nats,
+        "norm": row["norm"],
+        **{f"{what}_{when}": row[when][what] for when in ("before", "after") for what in row[when]},
+        "twins": len(twins),
+        "twins_same": _mean([one["same"] for one in twins]),
+        "twins_right_before": _mean([one["right_before"] for one in twins]),
+        "twins_right": _mean([one["generated"] for one in twins if one["generated"] is not None]),
+        "overwritten": len(old),
+        "overwritten_old": _mean([one["generated"] for one in old if one["generated"] is not None]),
+        "overwritten_newest": _mean([one["newest"] for one in old if one["newest"] is not None]),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _differences(by_unit: dict[tuple[str, str], dict[int, list[dict[str, Any]]]], seed: int) -> list[dict[str, Any]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engramlab.base.facts import Case
+from engramlab.base.facts import Case, Query
 from engramlab.base.interrupts import kept
 from engramlab.base.progress import ProgressBar
 from engramlab.base.terminal import Console
@@ -18,7 +20,7 @@ from engramlab.editing.judge import evaluation
 from engramlab.editing.judge.evaluation import Before, Row
 from engramlab.editing.requests import encode_edits
 from engramlab.experiments import _run
-from engramlab.experiments.knowledge_editing import sequence
+from engramlab.experiments.knowledge_editing import sequence, turns
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
 from engramlab.experiments.knowledge_editing.summary import summarise
 from engramlab.files import records, writing
@@ -44,7 +46,7 @@ class Run(_run.Run):
             config.benchmark if facts is None else facts.edits("own" if config.learn else "other", seed=config.seed)
         )
         # Everything there is, read before the model is loaded: a bad file is refused in a second.
-        self.loaded = self._read(limit=None)
+        self.loaded = self._read(limit=config.read)
         cases = min(len(self.loaded.cases), config.most or len(self.loaded.cases))
         self.stages = [
             _run.Planned(f"{name} ({loss})", cases, weight=getattr(self._hyper(name), "steps", 1))
@@ -101,16 +103,20 @@ class Run(_run.Run):
             self.cases, left = benchmarks.agreeing(self.cases, places, config.benchmark, config.bad)
             for line in left:
                 self.say(line)
+        if config.setting == "turns":
+            self.plan = self._plan()
         self.before = self._before()
+        self.prepared = dict[str, float]()  # seconds
         for name, _ in self.parts:  # statistics and the like, so that they are on nobody's clock
-            module = method.load(name)
+            module, started = method.load(name), time.monotonic()
             if hasattr(module, "prepare"):
                 module.prepare(self.model, self.tokenizer, self._hyper(name))
+            self.prepared[name] = time.monotonic() - started
 
     def _cases(self) -> list[Case]:
         """The cases of this run; which ones the model knows is found out once."""
         config, path = self.config, self.folder / "cases.json"
-        found = self.loaded.cases if self.chat is None else list(map(self.chat.case, self.loaded.cases))
+        found = self._in_chat(self.loaded.cases)
         if path.exists():
             ids = writing.read_json(path)
             if not isinstance(ids, list):  # as it was once
@@ -128,6 +134,33 @@ class Run(_run.Run):
         records.write_record(path, {"cases": [case.id for case in found[: config.most]]})
         return editing_cases.fewer_judges(found[: config.most], config.judges)
 
+    def _plan(self) -> turns.Plan:
+        """What turns are asked about beside themselves, and how likely running text is before; found out once."""
+        config, path = self.config, self.folder / "asked.json"
+        spare = turns.twins(self.cases, self._in_chat(self.loaded.cases), config.twins)
+        if not path.exists():
+            about = self.model, self.tokenizer
+            texts = turns.passages(*about, config.text, config.text_rows, config.seed)
+            known = turns.natives(*about, config.natives, config.seed, self.chat)
+            found = {"texts": texts, "natives": [asdict(query) for query in known], "nats": turns.nats(*about, texts)}
+            records.write_record(path, found)
+            if len(spare) < config.twins or len(known) < config.natives:
+                self.say(
+                    f"beside the edits, {len(spare)} cases that are never edited and {len(known)} known facts are asked"
+                )
+        kept = records.read_record(path, ("texts", "natives", "nats"))
+        known = [Query(**{**query, "aliases": tuple(query["aliases"])}) for query in kept["natives"]]
+        return turns.Plan(self.cases, config.sample, config.seed, spare, known, kept["texts"])
+
+    def _in_chat(self, found: list[Case]) -> list[Case]:
+        return found if self.chat is None else list(map(self.chat.case, found))
+
+    def _asked(self) -> list[Case]:
+        """All cases that are judged at some time."""
+        if self.config.setting != "turns":
+            return self.cases
+        return self.plan.everything(sorted({min(count, len(self.cases)) for count in self.config.counts}))
+
     def _before(self) -> Before:
         """What the unedited model says to every query, asked once a run."""
         path = self.folder / "before.parquet"
@@ -138,7 +171,7 @@ class Run(_run.Run):
             return Before.of(rows)
         with ProgressBar("answers before", 1, console=self.console) as bar:
             found = evaluation.before(
-                self.model, self.tokenizer, self.cases, new_tokens=self.config.new_tokens, progress=bar.to
+                self.model, self.tokenizer, self._asked(), new_tokens=self.config.new_tokens, progress=bar.to
             )
         records.write_rows(path, found.rows())
         return found
@@ -161,6 +194,15 @@ class Run(_run.Run):
             done = self._single(work, label)
         elif self.config.setting == "batch":
             done = work.batch(label)
+        elif self.config.setting == "turns":
+            done = work.continual(
+                label,
+                self.config.counts,
+                self.config.checkpoint_minutes,
+                self.config.turn,
+                partial(self.plan.judge, self.model, self.tokenizer, self.before),
+            )
+            done["statistics_seconds"] = self.prepared[name]
         else:
             done = work.continual(label, self.config.counts, self.config.checkpoint_minutes)
         records.write_rows(folder / "rows.parquet", [about | row for row in done.pop("rows")])

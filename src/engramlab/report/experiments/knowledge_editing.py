@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engramlab.base.rows import NO_LOSS, PLAIN_LOSS, PROTOCOLS, protocol_of
+from engramlab.report.parts import lifelong
 from engramlab.report.parts.blocks import Block, EditedCases, Figures, Section, Table, Text
 from engramlab.report.parts.cases import leaves
 from engramlab.report.parts.edited_rows import EditingRows, Regime, Unit
@@ -22,7 +23,7 @@ from engramlab.report.rows import Row, RunData, distinct, number, words
 from engramlab.report.shapes import Maybe
 
 #: Of a summary.
-NEEDS = {"differences": Maybe([{"method": Maybe(str)}])}
+NEEDS = {"differences": Maybe([{"method": Maybe(str)}]), **lifelong.NEEDS}
 _MOST_RECORDS, _MOST_SAID = 200, 4
 READING = (
     "An edit holds where the model gives the new answer to the edit's own prompt (reliability) and to other wordings "
@@ -78,6 +79,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
         *(_results(runs, measured, protocol) for protocol in PROTOCOLS),
         _trade(runs, measured),
         _continual(runs, measured),
+        *filter(None, (lifelong.by_age(runs, measured), lifelong.damage(runs))),
         _kinds(runs, measured),
         _costs(runs, measured),
         _cases(runs),
@@ -181,7 +183,7 @@ def _trade(runs: Sequence[RunData], measured: EditingRows) -> Section:
 
 def _continual(runs: Sequence[RunData], measured: EditingRows) -> Section:
     title = "Along a sequence of edits"
-    regimes = [regime for regime in measured.regimes if regime.setting == "continual"]
+    regimes = [regime for regime in measured.regimes if regime.setting in ("continual", "turns")]
     if len(regimes) < 2:
         return Section(title, [], "These runs make no sequence of edits." if measured.rows else missing(runs))
     blocks: list[Block] = []

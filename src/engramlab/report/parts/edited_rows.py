@@ -10,7 +10,12 @@ from engramlab.report.parts.figures import PALETTE
 from engramlab.report.parts.judged import rows_at
 from engramlab.report.rows import Row, RunData, distinct, number
 
-_SETTINGS = {"single": "Each edit by itself", "continual": "One edit after another", "batch": "All edits at once"}
+_SETTINGS = {
+    "single": "Each edit by itself",
+    "continual": "One edit after another",
+    "batch": "All edits at once",
+    "turns": "Edits in turns",
+}
 
 
 class Regime(NamedTuple):

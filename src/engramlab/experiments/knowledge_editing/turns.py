@@ -1,0 +1,202 @@
+"""Judging a long sequence of edits honestly: a sample of all ages, what was never edited, and what became of the model.
+
+Everything that is asked is chosen before the run by the seed, so that no method and no count decides it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from engramlab.base.facts import Case, Query
+from engramlab.base.random_access import key, random_words
+from engramlab.base.rows import Row
+from engramlab.core import deltas
+from engramlab.core.models import context_limit
+from engramlab.core.text.tokens import Sequences, encode, start_tokens
+from engramlab.editing import benchmarks
+from engramlab.editing.cases import judged_together, known_groups
+from engramlab.editing.judge import evaluation
+from engramlab.editing.judge.evaluation import Before
+from engramlab.editing.keys.running_text import TextSource, source_texts
+from engramlab.measuring.answers import is_answer, same_answer
+from engramlab.measuring.scoring import score
+
+AGES = 10
+_TOKENS = 128  # of a passage of running text
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked after some edits: cases, and of each (by id) what it is: the columns that its rows get."""
+
+    cases: list[Case]
+    about: dict[str, Row]
+    newest: dict[str, tuple[str, ...]]
+    """Of an edit that a later one took the place of, by case: the answers that hold now."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the sequence is asked about.
+
+    Attributes:
+        cases: all that are edited, in their order.
+        sample: how many of them are judged at a time.
+        twins: cases that are never edited, without judges.
+        natives: questions of role "locality" that the unedited model answers right.
+        texts: running text.
+    """
+
+    cases: Sequence[Case]
+    sample: int
+    seed: int
+    twins: Sequence[Case] = ()
+    natives: Sequence[Query] = ()
+    texts: Sequence[str] = ()
+
+    def chosen(self, count: int) -> list[int]:
+        """The cases judged after ``count`` edits, evenly over tenths of age: those first in an order that no count changes."""
+        order = random_words(key(self.seed, "turns sample"), np.arange(count)).argsort(kind="stable")
+        ages = Counter[int]()
+        size = max(1, math.ceil(self.sample / min(AGES, count)))
+        found: list[int] = []
+        for i in order.tolist():
+            if len(found) < self.sample and ages[age_of(i, count)] < size:
+                ages[age_of(i, count)] += 1
+                found.append(i)
+        return sorted(found)
+
+    def asked(self, count: int) -> Asked:
+        """What is asked after ``count`` edits."""
+        made = judged_together(self.cases[:count])
+        flat = [(c, edit) for c, case in enumerate(made) for edit in case.edits]
+        later = benchmarks.overwritten([edit for _, edit in flat])
+        gone = {flat[i][0]: (flat[j][1].target, *flat[j][1].aliases) for i, j in later.items()}
+        about: dict[str, Row] = {}
+        live: list[Case] = []
+        old: list[Case] = []
+        for i in self.chosen(count):
+            case = made[i]
+            about[case.id] = {"part": "overwritten" if i in gone else "edited", "age": age_of(i, count)}
+            (old if i in gone else live).append(unjudged(case) if i in gone else case)
+        edited = {edit.query.id for _, edit in flat} | {edit.query.prompt for _, edit in flat}
+        natives = [q for q in self.natives if q.id not in edited and q.prompt not in edited]
+        for k in range(min(len(live), len(natives))):
+            first, *rest = live[k].edits
+            mine = tuple(islice(natives, k, None, len(live)))
+            live[k] = replace(live[k], edits=(replace(first, judges=(*first.judges, *mine)), *rest))
+        about |= {case.id: {"part": "twin", "age": 0} for case in self.twins}
+        return Asked([*live, *old, *self.twins], about, {made[i].id: answers for i, answers in gone.items()})
+
+    def everything(self, counts: Sequence[int]) -> list[Case]:
+        """What is asked at all: of the unedited model too."""
+        return [case for count in counts for case in self.asked(count).cases]
+
+    def judge(self, model: nn.Module, tokenizer: Any, before: Before, count: int) -> tuple[list[Row], Row]:
+        """The rows after ``count`` edits, and what became of the model."""
+        asked = self.asked(count)
+        rows = evaluation.judge(model, tokenizer, asked.cases, before)
+        for row in rows:
+            row |= asked.about[row["case"]]
+            said = row.get("said", "")
+            row["right_before"] = float(is_answer(row["written_before"], (row["target"], *row["aliases"]), said))
+            row["same"] = float(same_answer(row["written_before"], row["written_after"]))
+            answers = asked.newest.get(row["case"])
+            row["newest"] = None if answers is None else float(is_answer(row["written_after"], answers, said))
+        norms = grown(model)
+        room = {q.prompt: before.room(q).tokens for case in asked.cases for q in evaluation.queries_of(case)}
+        return rows, {
+            "edits": count,
+            "nats": nats(model, tokenizer, self.texts),
+            "norm": max(norms.values(), default=None),
+            "norms": norms,
+            **{when: outputs(tokenizer, rows, f"written_{when}", room) for when in ("before", "after")},
+        }
+
+
+def age_of(i: int, count: int) -> int:
+    """In which tenth of age the edit at place ``i`` of ``count`` is: 1 for the youngest."""
+    return 1 + AGES * (count - 1 - i) // count
+
+
+def unjudged(case: Case) -> Case:
+    """The case with its own prompts alone."""
+    return replace(case, edits=tuple(replace(edit, judges=()) for edit in case.edits))
+
+
+def twins(cases: Sequence[Case], spare: Sequence[Case], most: int) -> list[Case]:
+    """Cases that are not edited, about subjects that are not, of the relations that are; without judges."""
+    queries = [edit.query for case in cases for edit in case.edits]
+    subjects, relations, prompts = ({getattr(q, name) for q in queries} for name in ("subject", "relation", "prompt"))
+
+    def fits(case: Case) -> bool:
+        own = [edit.query for edit in case.edits]
+        return all(
+            q.relation in relations and q.prompt not in prompts and (not q.subject or q.subject not in subjects)
+            for q in own
+        )
+
+    ids = {case.id for case in cases}
+    return list(islice((unjudged(case) for case in spare if case.id not in ids and fits(case)), most))
+
+
+def natives(model: nn.Module, tokenizer: Any, most: int, seed: int, chat: Any) -> list[Query]:
+    """At most so many facts about countries that the model writes right, as questions whose answers must stay."""
+    if not most:
+        return []
+    found = benchmarks.made()["world"].cases(seed, None)
+    found = found if chat is None else list(map(chat.case, found))
+    right = [case for _, good in known_groups(model, tokenizer, found, most) for case in good][:most]
+    return [replace(case.edits[0].query, role="locality", group="known facts") for case in right]
+
+
+def passages(model: nn.Module, tokenizer: Any, text: str, rows: int, seed: int) -> list[str]:
+    """The first passages of a running text."""
+    return list(islice(filter(str.strip, source_texts(model, tokenizer, TextSource(text, seed=seed))), rows))
+
+
+def nats(model: nn.Module, tokenizer: Any, texts: Sequence[str]) -> float | None:
+    """Mean negative log-probability of a token of the texts, in nats; None where there is none, or it is no number."""
+    start, most = start_tokens(tokenizer), min(_TOKENS, context_limit(model) or _TOKENS)
+    ids = [(start + row)[:most] for row in encode(tokenizer, texts)[0]]
+    ids = [row for row in ids if len(row) > 1]
+    if not ids:
+        return None
+    found = -float(score(model, Sequences.of(ids, [[0] + [1] * (len(row) - 1) for row in ids])).logprobs.mean())
+    return found if math.isfinite(found) else None
+
+
+def grown(model: nn.Module) -> dict[str, float]:
+    """By module path, the norm of each matrix that was changed in place over what it was."""
+    stack = deltas.stack_of(model)
+    first = stack.originals if stack else {}
+
+    def norm(weight: torch.Tensor) -> float:
+        return float(torch.linalg.vector_norm(weight.float()))
+
+    return {path: norm(weight) / norm(first[path]) for path, weight in deltas.changed(model).items()}
+
+
+def outputs(tokenizer: Any, rows: Sequence[Row], column: str, room: dict[str, int]) -> Row:
+    """What is wrong with what was written, whatever it says: shares of texts (one a prompt) that are empty, that the end of the
+    room cut off, and that say the same few words again."""
+    texts = {row["prompt"]: row[column] for row in rows}
+    lengths = {prompt: len(tokenizer(text, add_special_tokens=False)["input_ids"]) for prompt, text in texts.items()}
+    found = [(not text.strip(), lengths[prompt] >= room[prompt], repeats(text)) for prompt, text in texts.items()]
+    shares = [float(np.mean(column)) if found else None for column in zip(*found, strict=True)] or [None] * 3
+    return dict(zip(("empty", "endless", "repeated"), shares, strict=True))
+
+
+def repeats(text: str) -> bool:
+    """Are at least six words said, and fewer than half of them for the first time?"""
+    words = text.casefold().split()
+    return len(words) >= 6 and 2 * len(set(words)) < len(words)

@@ -1,0 +1,220 @@
+"""Edits in turns: the same model however it is judged, the same numbers as single and batch edits where they are the same, and
+what is asked beside the edits."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.support import zoo
+from tests.support.small import quick
+
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Case, Edit, Query
+from engramlab.core import deltas
+from engramlab.editing import benchmarks
+from engramlab.experiments import knowledge_editing
+from engramlab.experiments.knowledge_editing import Config, sequence
+from engramlab.experiments.knowledge_editing.turns import Plan, age_of, outputs, repeats, twins
+
+COUNTRIES = ["France", "Japan", "Seine", "Edo", "Paris", "Washington"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = zoo.ZOO["llama3"](zoo.SENTENCES)
+    zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> str:
+    """Six countries, of which the first is edited again by the fourth record."""
+    path = tmp_path / "edits.json"
+    cases = []
+    for i, country in enumerate(["France", "Japan", "Seine", "France", "Edo", "Washington"]):
+        target = ["Edo", "Paris", "Washington", "Japan", "Seine", "Paris"][i]
+        case = {"id": str(i), "prompt": f"The capital of {country} is", "subject": country, "target": target}
+        cases.append({**case, "rephrase": [f"{country} has its capital in"], "relation": "capital"})
+    path.write_text(json.dumps(cases), encoding="utf-8")
+    return str(path)
+
+
+def config(model: str, benchmark: str, *, name: str = "ft-m", **more: Any) -> Config:
+    plain: dict[str, Any] = {
+        "setting": "turns",
+        "counts": (2, 4),
+        "turn": 2,
+        "sample": 20,
+        "natives": 3,
+        "text_rows": 2,
+    }
+    plain |= {"methods": (name,), "losses": ("cross-entropy",), "checkpoint_minutes": 0.0, "new_tokens": 4}
+    made = Config(model=model, benchmark=benchmark, **plain | more)
+    own = quick(name)
+    fewer = {"steps": 5, "epochs": 5}
+    own = dataclasses.replace(own, **{k: v for k, v in fewer.items() if hasattr(own, k)})
+    return dataclasses.replace(made, hyper=dataclasses.replace(made.hyper, **{name.replace("-", "_"): own}))
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    (path,) = out.rglob("rows.parquet")
+    found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return found
+
+
+def told(found: list[dict[str, Any]], *columns: str) -> list[Any]:
+    return [
+        [row[c] for c in ("case", "query", "teacher_forced", "generated", "written_after", *columns)] for row in found
+    ]
+
+
+def test_turns_end_to_end(model: str, benchmark: str, tmp_path: Path) -> None:
+    made = knowledge_editing.run(config(model, benchmark), tmp_path / "run")
+    found = rows(tmp_path / "run")
+    last = [row for row in found if row["edits"] == 4]
+    assert {row["case"] for row in last if row["part"] == "edited"} == {"1", "2", "3"}
+    assert {row["case"] for row in last if row["part"] == "overwritten"} == {"0"}
+    assert {row["case"] for row in last if row["part"] == "twin"} == {"4", "5"}
+    assert {row["case"]: row["age"] for row in last if row["part"] == "edited"} == {"1": 6, "2": 3, "3": 1}
+    assert all((row["newest"] is None) == (row["part"] != "overwritten") for row in last)
+    assert {row["edits"] for row in made["rows"]} == {2, 4}
+    assert {row["cases"] for row in made["rows"] if row["edits"] == 4} == {3}
+    assert {(row["edits"], row["age"]) for row in made["ages"]} == {(2, 1), (2, 6), (4, 1), (4, 3), (4, 6)}
+    two, four = made["damage"]
+    assert (two["overwritten"], four["overwritten"], four["twins"]) == (0, 1, 2)
+    assert four["norm"] != 1.0
+    assert four["nats_before"] > 0
+    assert four["nats_more"] is not None
+
+
+def test_counts_do_not_change_the_model(
+    model: str, benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[Any] = []
+    plain = sequence.deltas.remove_all
+
+    def watched(model: Any) -> None:
+        ends.append(deltas.changed(model))
+        plain(model)
+
+    monkeypatch.setattr(sequence.deltas, "remove_all", watched)
+    for counts in ((6,), (2, 6)):
+        knowledge_editing.run(config(model, benchmark, counts=counts), tmp_path / str(len(counts)))
+    one, other = (end for end in ends if end)
+    assert {path: weight.tolist() for path, weight in one.items()} == {p: w.tolist() for p, w in other.items()}
+    last = [[row for row in rows(tmp_path / str(n)) if row["edits"] == 6] for n in (1, 2)]
+    assert told(last[0], "part", "age") == told(last[1], "part", "age")
+
+
+def test_one_edit_in_turns_is_one_single_edit(model: str, benchmark: str, tmp_path: Path) -> None:
+    asked = config(model, benchmark, counts=(1,), turn=1, natives=0, twins=0)
+    knowledge_editing.run(asked, tmp_path / "turns")
+    knowledge_editing.run(dataclasses.replace(asked, setting="single", limit=1), tmp_path / "single")
+    assert told(rows(tmp_path / "turns")) == told(rows(tmp_path / "single"))
+
+
+def test_one_turn_of_all_is_a_batch(model: str, benchmark: str, tmp_path: Path) -> None:
+    asked = config(model, benchmark, name="memit", counts=(3,), turn=3, natives=0, twins=0)
+    knowledge_editing.run(asked, tmp_path / "turns")
+    knowledge_editing.run(dataclasses.replace(asked, setting="batch", limit=3), tmp_path / "batch")
+    assert told(rows(tmp_path / "turns")) == told(rows(tmp_path / "batch"))
+
+
+@pytest.mark.parametrize("name", ["ultraedit", "locft", "alphaedit"])
+def test_killed_at_any_turn_and_started_again(
+    name: str, model: str, benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config(model, benchmark, name=name, counts=(2, 6), natives=0)
+    whole = knowledge_editing.run(asked, tmp_path / "whole")
+    plain = sequence.Part._save
+
+    class Killed(BaseException):
+        pass
+
+    for _ in range(3):
+
+        def save(self: Any, state: dict[str, Any]) -> None:
+            plain(self, state)
+            raise Killed
+
+        monkeypatch.setattr(sequence.Part, "_save", save)
+        with pytest.raises(Killed):
+            knowledge_editing.run(asked, tmp_path / "broken")
+    monkeypatch.setattr(sequence.Part, "_save", plain)
+    again = knowledge_editing.run(asked, tmp_path / "broken")
+    assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
+    untimed = [[{k: v for k, v in row.items() if "second" not in k} for row in of["damage"]] for of in (again, whole)]
+    assert untimed[0] == untimed[1]
+    assert again["ages"] == whole["ages"]
+
+
+def test_counts_that_do_not_fill_turns_are_refused(model: str, benchmark: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"counts: 3 edits do not fill turns of 2"):
+        knowledge_editing.run(config(model, benchmark, counts=(2, 3)), tmp_path / "run")
+
+
+def test_a_sample_is_even_over_ages_and_drawn_before_the_run() -> None:
+    plan = Plan([], 50, 7)
+    for count in (10, 100, 999):
+        chosen = plan.chosen(count)
+        ages = [age_of(i, count) for i in chosen]
+        assert len(chosen) == len(set(chosen)) == min(50, count)
+        assert {age: ages.count(age) for age in set(ages)} == dict.fromkeys(range(1, 11), min(50, count) // 10)
+        assert chosen == Plan([], 50, 7).chosen(count)
+    assert plan.chosen(999) != Plan([], 50, 8).chosen(999)
+
+
+def made_case(i: int, subject: str, target: str, relation: str = "capital") -> Case:
+    query = Query(f"The {relation} of {subject} is", "", (), str(i), subject, relation)
+    return Case(str(i), (Edit(query, target),))
+
+
+def test_twins_are_of_the_relations_and_of_other_subjects() -> None:
+    cases = [made_case(0, "France", "Rome"), made_case(1, "Japan", "Oslo")]
+    spare = [
+        *cases,
+        made_case(2, "France", "Euro", "currency"),
+        made_case(3, "Chad", "Lima"),
+        made_case(4, "Peru", "Rome"),
+    ]
+    assert [case.id for case in twins(cases, spare, 9)] == ["3", "4"]
+    assert [case.id for case in twins(cases, spare, 1)] == ["3"]
+
+
+def test_the_latest_edit_holds() -> None:
+    edits = [
+        made_case(i, *one).edits[0]
+        for i, one in enumerate([("A", "x"), ("B", "y"), ("A", "z"), ("A", "x"), ("B", "Y")])
+    ]
+    assert benchmarks.overwritten(edits) == {2: 3}
+    assert benchmarks.overwritten(edits[:3]) == {0: 2}
+
+
+def test_made_up_people_come_in_one_order_and_some_come_again() -> None:
+    few, more = (benchmarks.load("people", limit=limit, seed=3).cases for limit in (20, 40))
+    assert more[:20] == few
+    assert len({case.id for case in more}) == 40
+    again = [case for case in more if "again" in case.id]
+    assert len(again) == 4
+    edits = [case.edits[0] for case in more]
+    assert len(benchmarks.overwritten(edits)) == 4
+    assert all(judge.target == edit.target for edit in edits for judge in edit.judges)
+
+
+def test_what_is_wrong_with_outputs() -> None:
+    tokenizer = zoo.ZOO["llama3"](zoo.SENTENCES)
+    assert repeats("the sea the sea the sea the sea")
+    assert not repeats("the sea")
+    texts = ["", "Paris", "Paris Paris Paris Paris Paris Paris Paris"]
+    made = [{"prompt": str(i), "written": text} for i, text in enumerate(texts)]
+    room = {"0": 4, "1": 20, "2": 4}
+    assert outputs(tokenizer, made, "written", room) == pytest.approx(
+        {"empty": 1 / 3, "endless": 1 / 3, "repeated": 1 / 3}
+    )
