@@ -144,7 +144,7 @@ def cases_of(given: EditOptions, name: str, needs_subject: bool) -> tuple[list[C
     for option in ("prompt", "target", "subject", "aliases", "rephrase", "no-space"):
         if not given.space if option == "no-space" else getattr(given, option):
             raise UserError(f"--{option} cannot be given with --file: it belongs into the file, a record an edit")
-    loaded = benchmarks.load(given.file, format=given.format or None, bad=given.bad, limit=given.limit)
+    loaded = benchmarks.load(given.file, format=given.format or None, bad=given.bad, limit=given.limit, apart=False)
     benchmarks.check_joint(loaded.cases, given.file)
     notes = [
         f"left out record {i}{f', key {quoted(key)}' if key else ''}: {reason}" for i, key, reason in loaded.skipped

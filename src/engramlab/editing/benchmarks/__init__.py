@@ -93,6 +93,7 @@ def load(
     bad: Literal["refuse", "skip"] = "refuse",
     limit: int | None = None,
     seed: int = 0,
+    apart: bool = True,
 ) -> Loaded:
     """The cases of a benchmark: of a file in its order, of one that is made in the order of its seed.
 
@@ -106,6 +107,7 @@ def load(
         bad: what to do about bad records: refuse the file, or skip them and list them in ``skipped``.
         limit: stop after this many cases; later records are not looked at.
         seed: of a benchmark that is made.
+        apart: will the cases stand on models of their own? Who makes them together refuses such as contradict each other.
 
     What is wrong with no record, but good to know, is told as a note: edits that change nothing, and such as contradict
     each other.
@@ -149,7 +151,7 @@ def load(
                 skipped.append(left)
     if skipped and (bad == "refuse" or not cases):
         raise UserError(_refusal(path, format, raws, skipped, none_good=not cases))
-    for text in _oddities(cases, [f"record {number}" for number in numbers]):
+    for text in _oddities(cases, [f"record {number}" for number in numbers], apart):
         note(f"{path}: {text}")
     return Loaded(list(_unique(cases)), skipped, format, numbers)
 
@@ -159,11 +161,13 @@ def no_ops(edits: Sequence[Edit]) -> list[int]:
     return [i for i, one in enumerate(edits) if one.query.target and _normal(one.target) == _normal(one.query.target)]
 
 
-def _oddities(cases: Sequence[Case], places: Sequence[str]) -> Iterator[str]:
+def _oddities(cases: Sequence[Case], places: Sequence[str], apart: bool) -> Iterator[str]:
     """What is wrong with no record, but good to know."""
     whole = [(place, edit) for place, case in zip(places, cases, strict=True) for edit in case.edits]
     if same := no_ops([edit for _, edit in whole]):
         yield f"edits whose new answer is the old one: {len(same)} ({at_places([whole[i][0] for i in same])})"
+    if not apart:
+        return
     # Cases in an order of their own are never on one model.
     free = [(p, edit) for p, case in zip(places, cases, strict=True) if not case.ordered for edit in case.edits]
     found = [(free[i][0], free[j][0]) for i, j in contradictions([edit for _, edit in free])]

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The runs behind the tables of docs/estimation.md, on one core; hours in all, any line can be left out, killed and run again.
+# Run from the checkout, in its environment: results/estimation.sh MODELS DATA [FOLDER FOR THE RUNS]; then python results/tables.py --write
+# MODELS holds the .gguf files of SmolLM2-135M, Gemma-3-270M and Qwen2.5-Coder-0.5B, DATA the files of PopQA, TruthfulQA and FACTOR.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd) models=$1 data=$2 runs=${3:-runs}
+export OMP_NUM_THREADS=1
+
+made() { # made NAME COMMAND...: a run, of which the small files are kept
+  engramlab "${@:2}" --out "$runs/$1"
+  mkdir -p "$here/$1"
+  cp "$runs/$1/config.json" "$runs/$1/summary.json" "$here/$1/"
+}
+
+for pair in smollm2=SmolLM2-135M-Instruct.Q4_1 gemma=gemma-3-270m.Q4_K_M qwen=Qwen2.5-Coder-0.5B-Instruct.Q4; do
+  name=${pair%%=*} model=$models/${pair#*=}.gguf
+  made "audit-countries-$name" audit --quick --model "$model" --facts countries                          # 16, 24, 60 minutes
+  made "estimation-countries-$name" run knowledge-estimation --preset tiny --model "$model" --facts countries \
+    --counts 0 1 2 5 10 20 50 --subjects 60                                                              # 30, 60, 110
+  made "audit-popqa-$name" audit --quick --model "$model" --facts "$data/popqa_first_1000.tsv" --limit 1000  # 20, 40, 75
+done
+model=$models/SmolLM2-135M-Instruct.Q4_1.gguf
+made decoding-truthfulqa run factual-decoding --parts choices --truthfulqa "$data/TruthfulQA.csv" --bad skip --limit 80 --model "$model"  # 12
+made decoding-factor run factual-decoding --parts choices --factor "$data/news_factor.csv.gz" --limit 60 --model "$model"              # 13
+made decoding-passages run factual-decoding --parts spans passages speed --subjects 80 --model "$model"                                # 8
+made cloze-countries run cloze-questions --limit 200 --model "$model"                                                                  # 25
