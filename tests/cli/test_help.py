@@ -83,7 +83,10 @@ def test_probe_speaks_of_the_user_s_table(capsys: pytest.CaptureFixture[str]) ->
     assert "table" in said.split("options")[0] or "TABLE" in said
 
 
-def test_plan_and_run_list_the_options_they_take_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_and_run_list_the_options_they_take_themselves(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert "--out FILE" in helped(capsys, "plan", "--help")
     said = helped(capsys, "run", "knowledge-extraction", "--help")
     assert "--out DIR" in said
