@@ -12,7 +12,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Fact
 from engramlab.corpora.facts import FactTable, formats
 
-POPQA = Path("/work/shared/data/benchmarks/popqa/popqa_first_1000.tsv")
+POPQA = Path(__file__).parents[3] / "shared/data/benchmarks/popqa/popqa_first_1000.tsv"
 QUESTIONS = [
     ("Ann", "occupation", "poet", "What is Ann's occupation?", ["critic", "poet", "bard"], 7),
     ("Bob", "occupation", "critic", "What is Bob's occupation?", ["critic"], 90),

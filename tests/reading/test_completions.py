@@ -14,7 +14,7 @@ from engramlab.reading import completions
 from engramlab.reading.completions import factor, truthfulqa
 from engramlab.reading.contexts import cad, micd
 
-BENCHMARKS = Path("/work/shared/data/benchmarks")
+BENCHMARKS = Path(__file__).parents[3] / "shared/data/benchmarks"
 TRUTH = {
     "Question": "What is red?",
     "Best Answer": "A rose",
