@@ -41,7 +41,7 @@ class Divided:
 
     def questions(self, relation: str, subject: str, part: str) -> list[str]:
         """The forms of the question of one part."""
-        words, called = self.trained, self.trained.called.get(relation, relation.replace("_", " "))
+        words, called = self.trained, self.trained.called[relation]
         if part == "trained":
             forms = [words.question(relation, subject), f"Question: {words.plain(relation, subject)}\nAnswer:"]
         else:
@@ -121,9 +121,9 @@ def only(table: FactTable, keep: Iterable[Fact], wordings: Wordings | None = Non
 def crossings(table: FactTable, texts: int, seed: int) -> list[str]:
     """Texts that state a subject's facts from another side: the object first, with what others share, beside another subject.
 
-    Subject by subject, ``texts`` each, in three kinds by turns: *reversed* ("Paris is the capital of France."), *shared* ("The
-    capital of both ... is ...", where another subject has the same object, else reversed), and *beside* (a sentence about this
-    subject, one about another, one about this again). What one sentence says is a fact of the table, always.
+    Subject by subject, ``texts`` each, in three kinds by turns: *reversed* ("Paris is the capital of France."), *shared* ("...
+    and ... have the same capital: ...", where another subject has the same object, else reversed), and *beside* (sentences about
+    this subject and another by turns). What one sentence says is a fact of the table, always.
 
     Source: pairs of entities as in EntiGraph (arXiv 2409.07431), by templates of ours.
     """
@@ -156,12 +156,12 @@ def _turned(facts: Sequence[Fact], first: Fact) -> list[Fact]:
 
 
 def _reversed(wordings: Wordings, fact: Fact) -> str:
-    called = wordings.called.get(fact.relation, fact.relation.replace("_", " "))
+    called = wordings.called[fact.relation]
     return f"{fact.object} is the {called} of {fact.subject}."
 
 
 def _shared(wordings: Wordings, fact: Fact, other: str) -> str:
-    called = wordings.called.get(fact.relation, fact.relation.replace("_", " "))
+    called = wordings.called[fact.relation]
     return f"{fact.subject} and {other} have the same {called}: {fact.object}. " + _reversed(wordings, fact)
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,7 @@ class School:
         return self._rows(found, self._replay_count, "replay", self.config.replay)
 
     def _rows(self, texts: Any, count: int, option: str, name: Any) -> Sequences:
-        some: list[str] = []
-        for text in texts:
-            some.append(text)
-            if len(some) >= count:
-                break
-        rows = texts_as_rows(some, self.tokenizer, self.config.replay_tokens)
+        rows = texts_as_rows(list(islice(texts, count)), self.tokenizer, self.config.replay_tokens)
         if not len(rows):
             raise UserError(f"{option}: {name} holds no text of two tokens or more")
         return rows

@@ -198,12 +198,12 @@ class Teaching(School):
         with self._stage(folder, model, recipe, rows, name) as stage:
             stage.totals.setdefault("points", 0)
             stage.totals.setdefault("course", [])
-            for step in stage:
+            for _ in stage:
                 done = stage.totals["tokens"] / budget
                 if done >= (stage.totals["points"] + 1) / config.points and stage.totals["points"] < config.points:
                     stage.totals["points"] += 1
                     if stage.main:
-                        stage.add(self._along(model, step.tokens, stage.totals))
+                        stage.add(self._along(model, stage.totals))
                     if self._enough(stage.totals, everybody, world):
                         break
                 if done >= 1:
@@ -217,7 +217,7 @@ class Teaching(School):
                 stage.record |= judged
         return stage.record
 
-    def _along(self, model: nn.Module, tokens: int, totals: dict[str, Any]) -> list[Row]:
+    def _along(self, model: nn.Module, totals: dict[str, Any]) -> list[Row]:
         """What is asked along the way; the share that decides and the drift are kept in the totals."""
         answers = self.examiner.ask(model, groups=("asked", "unasked"), most=self.config.watched_facts)
         rows = [
