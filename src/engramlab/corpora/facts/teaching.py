@@ -122,8 +122,8 @@ def crossings(table: FactTable, texts: int, seed: int) -> list[str]:
     """Texts that state a subject's facts from another side: the object first, with what others share, beside another subject.
 
     Subject by subject, ``texts`` each, in three kinds by turns: *reversed* ("Paris is the capital of France."), *shared* ("...
-    and ... have the same capital: ...", where another subject has the same object, else reversed), and *beside* (sentences about
-    this subject and another by turns). What one sentence says is a fact of the table, always.
+    and ... have the same capital: ...", where another subject has the same object, else reversed), and *beside* (sentences
+    about this subject and another by turns). What one sentence says is a fact of the table, always.
 
     Source: pairs of entities as in EntiGraph (arXiv 2409.07431), by templates of ours.
     """
