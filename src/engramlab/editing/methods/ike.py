@@ -3,9 +3,6 @@ the prompt (arXiv 2305.12740)."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +13,7 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
+from engramlab.base.likeness import WordIndex
 from engramlab.base.options import check_rules, meant
 from engramlab.core.deltas import Delta, Modifier, fingerprint, installed
 from engramlab.core.models import context_limit
@@ -105,12 +103,11 @@ class IkeDelta(Delta):
     ) -> None:
         self.model, self.continues, self.most = model, continues, most
         self.prompts, self.facts, self.shown = tuple(prompts), tuple(facts), tuple(shown)
-        self._words = _Words(self.prompts)
+        self._words = WordIndex(self.prompts)
 
     def context(self, prompt: str) -> str:
         """Demonstrations, the facts nearest to the prompt (the nearest last), and the prompt."""
-        order = sorted(range(len(self.facts)), key=lambda i: (self._words.likeness(prompt, self.prompts[i]), i))
-        facts = [self.facts[i] for i in order[-self.most :]]
+        facts = [self.facts[i] for i in reversed(self._words.nearest(prompt, self.most))]
         return "\n\n".join([*self.shown, _block(facts, prompt)])
 
     def modifiers(self, model: nn.Module) -> dict[str, Modifier]:
@@ -125,27 +122,6 @@ class IkeDelta(Delta):
     @classmethod
     def restore(cls, model: str, tensors: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> IkeDelta:
         return cls(model, settings["prompts"], settings["facts"], settings["shown"], settings["most"])
-
-
-class _Words:
-    """How alike texts are: the cosine of their word counts, a word counting less the more of the texts have it."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.texts = len(texts)
-        self.having = Counter(word for text in texts for word in set(_words(text)))
-
-    def _weights(self, text: str) -> dict[str, float]:
-        return {w: n * math.log((self.texts + 1) / (self.having[w] + 0.5)) for w, n in Counter(_words(text)).items()}
-
-    def likeness(self, a: str, b: str) -> float:
-        """0 (no word in common) to 1."""
-        one, other = self._weights(a), self._weights(b)
-        length = math.hypot(*one.values()) * math.hypot(*other.values())
-        return sum(one[w] * other.get(w, 0.0) for w in one) / length if length else 0.0
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
 
 
 def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss) -> Made:
@@ -185,7 +161,7 @@ def _edit(
 
 def _choose(pool: Sequence[Demonstration], prompts: Sequence[str], count: int) -> list[str]:
     """``count`` demonstrations, one copy, three updates and four retains in turn, those most like the edits last."""
-    words = _Words([d.prompt for d in pool])
+    words = WordIndex([d.prompt for d in pool])
     order = sorted(pool, key=lambda d: -max(words.likeness(d.prompt, p) for p in prompts))
     kinds = ("retain", "update", "retain", "update", "retain", "update", "retain", "copy")
     shown: dict[str, None] = {}
