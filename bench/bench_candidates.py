@@ -72,7 +72,7 @@ def main() -> None:
     rows = encode_queries(tokenizer, [Query(c, v) for c in contexts for v in values]).sequences
     of = np.repeat(np.arange(len(contexts)), len(values))
     trees = branches.trees(rows, of)
-    tree_tokens = branches.tokens_read(rows, trees) - sum(t.trunk for t in trees[1:])  # the list once, for all
+    tree_tokens = branches.tokens_read(trees) - sum(t.trunk for t in trees[1:])  # the list once, for all
 
     def one_row_an_option() -> None:
         with torch.inference_mode():

@@ -10,7 +10,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.core.forward import branches
 from engramlab.core.forward.decoding import dola, greedy
-from engramlab.core.text.tokens import encode_queries, join
+from engramlab.core.text.tokens import Sequences, encode_queries, join
 from engramlab.measuring.candidates import Choices, choose
 
 SHOTS = "Edo : Japan , Rome : Italy , "
@@ -54,10 +54,20 @@ def test_a_tree_scores_as_a_pass_an_option(family, tokenizer, budget):
     ).sequences
     of = np.repeat(np.arange(len(OPTIONS)), [len(listed) for listed in OPTIONS])
     trees = branches.trees(encoded, of)
-    assert 2 * branches.tokens_read(encoded, trees) < len(encoded.ids)
+    assert 2 * branches.tokens_read(trees) < len(encoded.ids)
     assert branches.takes_branches(model, encoded, trees, greedy.Config())  # or the shared road is not tested
     got = choose(model, tokenizer, CONTEXTS, OPTIONS, budget=budget)
     np.testing.assert_allclose(got.scores, naive(model, tokenizer, CONTEXTS, OPTIONS), rtol=0, atol=1e-3)
+
+
+def test_what_options_begin_with_is_read_once_and_no_last_token():
+    rows = [[1, 2, 3, 4, 5], [1, 2, 3, 6, 5], [1, 2, 7], [1, 2, 3, 4, 8, 9], [1, 2, 3]]
+    marks = [[0, 0, *[1] * (len(row) - 2)] for row in rows]
+    (tree,) = branches.trees(Sequences.of(rows, marks), np.zeros(5, dtype=np.int64))
+    assert (tree.trunk, list(tree.ids), list(tree.before)) == (2, [3, 4, 6, 8], [-1, 0, 0, 1])
+    assert [list(path) for path in tree.paths] == [[0, 1], [0, 2], [], [0, 1, 3], []]
+    assert tree.depths().tolist() == [0, 1, 1, 2]
+    assert tree.tokens == 6
 
 
 def test_a_network_that_takes_no_tree_is_read_row_by_row(tokenizer, monkeypatch):

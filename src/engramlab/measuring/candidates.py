@@ -143,7 +143,7 @@ def _sums(
         first_scored(model, rows)  # do they fit?
         trees = branches.trees(rows, of)
         # Worth it where most of what is read would be read again and again.
-        if 2 * branches.tokens_read(rows, trees) < len(rows.ids) and branches.takes_branches(model, rows, trees, how):
+        if 2 * branches.tokens_read(trees) < len(rows.ids) and branches.takes_branches(model, rows, trees, how):
             found = branches.logprobs(model, rows, trees, how, budget=budget, progress=progress)
             return np.bincount(np.repeat(np.arange(len(rows)), wanted), found.astype(np.float64), len(rows)), wanted
     return score(model, rows, decoding=how, budget=budget, progress=progress).sum_logprob(), wanted

@@ -1,8 +1,8 @@
 """Rows that go apart, read as a tree: what many rows begin with once, and their ends side by side in one row.
 
 A hundred options behind one question, behind fifty demonstrations that all questions share: the demonstrations are read once a
-group, the question once, and only the options' tokens are charged. The ends stand in one row under a four-dimensional mask, in
-which an end sees its beginning and itself, and every end's positions go on from where its beginning stops.
+group, the question once, what several options begin with once, and no option's last token. All of it stands in one row under a
+four-dimensional mask, in which a token sees those before it in its own rows, and positions go on as they would in a row alone.
 
 Not every network takes such a mask (ALiBi, windows shorter than the row, attention of its own): ``takes_branches`` finds out by
 comparing, once a call, one row read both ways.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,15 +33,39 @@ _COPIES = 1 << 28  # bytes of keys and values copied for a batch
 
 @dataclass(frozen=True)
 class Tree:
-    """Rows of one beginning.
+    """Rows of one beginning, and the tokens behind it that are read: each row's up to its last one to be scored, which predicts
+    nothing that is asked for.
 
     Attributes:
         rows: int64: which rows.
         trunk: how many tokens all of them begin with; none of them is to be scored.
+        ids: the tokens behind the trunk, ``[nodes]``, those before a token before it.
+        before: for each of them the token before it, as a number into ``ids``; -1 for the trunk's last.
+        paths: for each row its tokens as numbers into ``ids``; of an option of one token there is none.
     """
 
     rows: np.ndarray
     trunk: int
+    ids: Sequence[int] = ()
+    before: Sequence[int] = ()
+    paths: Sequence[Sequence[int]] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are read."""
+        return self.trunk + len(self.ids)
+
+    def sees(self) -> np.ndarray:
+        """bool ``[nodes, nodes]``: which tokens behind the trunk each of them follows, itself among them."""
+        seen = np.eye(len(self.ids), dtype=bool)
+        for node, before in enumerate(self.before):
+            if before >= 0:
+                seen[node] |= seen[before]
+        return seen
+
+    def depths(self) -> np.ndarray:
+        """int64 ``[nodes]``: how many tokens stand between each and the trunk."""
+        return self.sees().sum(1) - 1
 
 
 def trees(sequences: Sequences, of: np.ndarray) -> list[Tree]:
@@ -51,18 +75,45 @@ def trees(sequences: Sequences, of: np.ndarray) -> list[Tree]:
         of: int64 ``[rows]``: what each row belongs to; equal ones are neighbours.
     """
     found = []
+    stops = _stops(sequences)
     for rows in np.split(np.arange(len(sequences)), np.flatnonzero(np.diff(of)) + 1):
         trunk = _trunk(sequences, rows)
-        parts: list[list[int]] = [[]]
-        room = _LONGEST
-        for row in rows:
-            room -= int(sequences.lengths[row]) - trunk
-            if parts[-1] and (room < 0 or not trunk):
-                parts.append([])
-                room = _LONGEST - (int(sequences.lengths[row]) - trunk)
-            parts[-1].append(int(row))
-        found += [Tree(np.array(part), trunk) for part in parts]
+        ends = [sequences.row(row)[trunk : stops[row]].tolist() for row in rows]
+        start = 0
+        while start < len(rows):
+            tree, start = _grown(rows, trunk, ends, start)
+            found.append(tree)
     return found
+
+
+def _grown(rows: np.ndarray, trunk: int, ends: Sequence[Sequence[int]], start: int) -> tuple[Tree, int]:
+    """A tree of the rows from ``start`` on, as many as go into one, and the row that the next begins with."""
+    ids: list[int] = []
+    before: list[int] = []
+    paths: list[list[int]] = []
+    known: dict[tuple[int, int], int] = {}
+    for end in ends[start:]:
+        if paths and (len(ids) + len(end) > _LONGEST or not trunk):
+            break
+        path = [-1]
+        for token in end:
+            node = known.setdefault((path[-1], token), len(ids))
+            if node == len(ids):
+                ids.append(token)
+                before.append(path[-1])
+            path.append(node)
+        paths.append(path[1:])
+    stop = start + len(paths)
+    return Tree(rows[start:stop], trunk, ids, before, paths), stop
+
+
+def _stops(sequences: Sequences) -> np.ndarray:
+    """int64 ``[rows]``: where each row's last token to be scored stands; 0 where there is none."""
+    stops = np.zeros(len(sequences), dtype=np.int64)
+    scored = np.flatnonzero(sequences.marks > 0)
+    of = np.searchsorted(sequences.offsets, scored, side="right") - 1
+    np.maximum.at(stops, of, scored - sequences.offsets[of])
+    return stops
 
 
 def _trunk(sequences: Sequences, rows: np.ndarray) -> int:
@@ -78,9 +129,9 @@ def _trunk(sequences: Sequences, rows: np.ndarray) -> int:
     return len(begin)
 
 
-def tokens_read(sequences: Sequences, of: Sequence[Tree]) -> int:
+def tokens_read(of: Sequence[Tree]) -> int:
     """How many tokens the trees have, each beginning counted once a tree."""
-    return sum(tree.trunk + int((sequences.lengths[tree.rows] - tree.trunk).sum()) for tree in of)
+    return sum(tree.tokens for tree in of)
 
 
 @torch.inference_mode()
@@ -111,9 +162,7 @@ def logprobs(
         if shared:
             begin = torch.from_numpy(trunks.row(chosen[0])[:shared].astype(np.int64))[None]
             cache = shared_cache(model, begin.to(next(model.parameters()).device), 1)
-        for trees_now in _batches(
-            sequences, [of[i] for i in chosen], shared if cache is not None else 0, budget, cache
-        ):
+        for trees_now in _batches([of[i] for i in chosen], shared if cache is not None else 0, budget, cache):
             tokens, values = _pass(model, sequences, trees_now, decoding, cache)
             found[into[tokens]] = values.cpu().numpy()
             done += sum(len(tree.rows) for tree in trees_now)
@@ -125,8 +174,8 @@ def logprobs(
 def takes_branches(model: nn.Module, sequences: Sequences, of: Sequence[Tree], decoding: Decoding) -> bool:
     """Does this network read a tree as it reads its rows one by one?
 
-    Tried on one tree, with the end of its beginning only: two long rows and the last one are read by themselves too. The first
-    row stands where it would stand alone and tells nothing; nor does one of a single token, which the beginning predicts.
+    Tried on one tree, with the end of its beginning only: the last row, and long ones that stand elsewhere than they would
+    alone, are read by themselves too. The others tell nothing.
     """
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     windows = [getattr(config, name, None) for name in ("sliding_window", "window_size", "attention_chunk_size")]
@@ -135,16 +184,17 @@ def takes_branches(model: nn.Module, sequences: Sequences, of: Sequence[Tree], d
     several = [tree for tree in of if tree.trunk and len(tree.rows) > 1]
     if not several or not {"position_ids", "attention_mask"} <= set(inspect.signature(model.forward).parameters):
         return False
-    tree = max(several, key=lambda tree: int(sequences.lengths[tree.rows[1:]].max()) - tree.trunk)
+    tree = max(several, key=lambda tree: max(map(len, _moved(tree)), default=0))
     cut = max(0, tree.trunk - _TRIED)
     rows = [sequences.row(row)[cut:].tolist() for row in tree.rows]
     marks = [sequences.marks[sequences.offsets[r] + cut : sequences.offsets[r + 1]].tolist() for r in tree.rows]
     short = Sequences.of(rows, marks)
-    every = np.arange(len(rows))
-    tried = np.unique([*(1 + np.argsort([-len(row) for row in rows[1:]], kind="stable")[:2]), len(rows) - 1])
+    longest = sorted(_moved(tree), key=len)[-2:]
+    tried = sorted({len(rows) - 1, *(row for row, path in enumerate(tree.paths) if path in longest)})[-4:]
     try:
         with torch.inference_mode():
-            at, together = _pass(model, short, [Tree(every, tree.trunk - cut)], decoding, None)
+            whole = replace(tree, rows=np.arange(len(rows)), trunk=tree.trunk - cut)
+            at, together = _pass(model, short, [whole], decoding, None)
             known = dict(_valued(at, together))
             apart = [value - known[i] for row in tried for i, value in _valued(*_plain(model, short, row, decoding))]
     except Exception:  # a network that takes no such mask says so in its own words
@@ -153,17 +203,22 @@ def takes_branches(model: nn.Module, sequences: Sequences, of: Sequence[Tree], d
     return bool(np.abs(apart).max() < (2e-3 if exact else 0.2))
 
 
-def _batches(sequences: Sequences, of: Sequence[Tree], shared: int, budget: int, cache: Any) -> Iterator[list[Tree]]:
+def _moved(tree: Tree) -> list[Sequence[int]]:
+    """The rows' ends that do not follow their beginning at once."""
+    return [path for path in tree.paths if list(path) != list(range(len(path)))]
+
+
+def _batches(of: Sequence[Tree], shared: int, budget: int, cache: Any) -> Iterator[list[Tree]]:
     """Trees that are read together, longest first."""
-    size = {id(t): t.trunk - shared + int((sequences.lengths[t.rows] - t.trunk).sum()) for t in of}
-    queue = sorted(of, key=lambda tree: -size[id(tree)])
+    queue = sorted(of, key=lambda tree: -tree.tokens)
     most = len(queue)
     if cache is not None:
         copied = sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
         most = max(1, _COPIES // max(copied, 1))
     start = 0
     while start < len(queue):
-        stop = start + min(most, max(1, budget // size[id(queue[start])]))
+        stop = start + min(most, max(1, budget // (queue[start].tokens - shared)))
+        stop = start + prefixes.even(np.array([tree.tokens for tree in queue[start:stop]]))
         yield queue[start:stop]
         start = stop
 
@@ -173,37 +228,34 @@ def _pass(
 ) -> tuple[np.ndarray, torch.Tensor]:
     """Where the trees' scored tokens stand in ``sequences.ids``, and the log-probability of each."""
     shared = 0 if cache is None else cache.get_seq_length()
-    width = max(t.trunk - shared + int((sequences.lengths[t.rows] - t.trunk).sum()) for t in of)
+    width = max(tree.tokens for tree in of) - shared
     ids = np.zeros((len(of), width), dtype=np.int64)
     places = np.zeros((len(of), width), dtype=np.int64)
-    branch = np.full((len(of), width), -1)  # 0: the trunk; -1: padding
+    sees = np.broadcast_to(np.eye(width, dtype=bool), (len(of), width, width)).copy()  # padding: itself
     targets, sources, rows = [], [], []  # in sequences.ids; which place of which tree predicts them
     for r, tree in enumerate(of):
         begin = sequences.row(tree.rows[0])[shared : tree.trunk]
-        end = len(begin)
-        ids[r, :end], places[r, :end], branch[r, :end] = begin, np.arange(shared, tree.trunk), 0
-        for b, row in enumerate(tree.rows):
-            tail = sequences.row(row)[tree.trunk :]
-            at = sequences.offsets[row] + tree.trunk + np.arange(len(tail))
-            into = end + np.arange(len(tail))
-            ids[r, into], places[r, into], branch[r, into] = tail, tree.trunk + np.arange(len(tail)), b + 1
-            wanted = sequences.marks[at] > 0
-            targets.append(at[wanted])
-            before = np.where(np.arange(len(tail)) > 0, into - 1, tree.trunk - shared - 1)
-            sources.append(before[wanted])
-            rows.append(np.full(int(wanted.sum()), r))
-            end += len(tail)
+        trunk, end = len(begin), len(begin) + len(tree.ids)
+        ids[r, :trunk], places[r, :trunk] = begin, np.arange(shared, tree.trunk)
+        ids[r, trunk:end], places[r, trunk:end] = tree.ids, tree.trunk + tree.depths()
+        sees[r, :trunk, :trunk] = np.tri(trunk, dtype=bool)
+        sees[r, trunk:end, :trunk] = True
+        sees[r, trunk:end, trunk:end] = tree.sees()
+        for row, path in zip(tree.rows, tree.paths, strict=True):
+            first = sequences.offsets[row] + tree.trunk
+            wanted = np.flatnonzero(sequences.marks[first : sequences.offsets[row + 1]] > 0)
+            targets.append(first + wanted)
+            sources.append(trunk + np.array([-1, *path])[wanted])
+            rows.append(np.full(len(wanted), r))
     target, source = np.concatenate(targets), np.concatenate(rows) * width + np.concatenate(sources)
     looked, which = np.unique(source, return_inverse=True)
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     keep = np.zeros(len(of) * width, dtype=bool)
     keep[looked] = True
-    mask = torch.from_numpy(branch).to(device)
-    sees = (mask[:, None, :] == 0) | (mask[:, None, :] == mask[:, :, None])
-    sees = sees.tril() & (mask[:, None, :] >= 0) | torch.eye(width, dtype=torch.bool, device=device)
+    allowed = torch.from_numpy(sees).to(device)
     if shared:
-        sees = torch.cat([sees.new_ones(len(of), width, shared), sees], dim=2)
-    seen = torch.zeros(sees.shape, dtype=dtype, device=device).masked_fill(~sees, torch.finfo(dtype).min)[:, None]
+        allowed = torch.cat([allowed.new_ones(len(of), width, shared), allowed], dim=2)
+    seen = torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
     past = None
     if cache is not None:
         past = copy.deepcopy(cache)

@@ -125,5 +125,22 @@ def batches(
         while start < len(rows):
             fitting = max(1, budget // max(1, int(lengths[rows[start]])))
             stop = start + (fitting if most is None else min(fitting, most))
-            yield rows[start:stop], shared if min(stop, len(rows)) - start > 1 else 0
+            stop = start + even(lengths[rows[start:stop]])
+            yield rows[start:stop], shared if stop - start > 1 else 0
             start = stop
+
+
+def even(lengths: np.ndarray) -> int:
+    """How many of these rows, longest first, are read in one pass: the shorter ones go into another where that spares more
+    padding than a pass costs.
+
+    Args:
+        lengths: descending, ``[rows]``, at least one.
+    """
+    stop = len(lengths)
+    while True:
+        spared = (lengths[0] - lengths[:stop]) * (stop - np.arange(stop))
+        cut = int(spared.argmax())
+        if spared[cut] <= A_PASS:
+            return stop
+        stop = cut

@@ -93,7 +93,7 @@ def objective(model: nn.Module, seen: Unlabelled, order: Order, batch: int, by: 
 
 
 def _size(rows: Sequences, tree: Tree) -> int:
-    return tree.trunk + int((rows.lengths[tree.rows] - tree.trunk).sum())
+    return tree.tokens if tree.trunk else int(rows.lengths[tree.rows[0]])
 
 
 def _parts(trees: Sequence[Tree], sizes: Sequence[int], most: int) -> list[Sequence[Tree]]:
