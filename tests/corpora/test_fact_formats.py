@@ -62,6 +62,18 @@ def test_trex_mc(tmp_path: Path) -> None:
     assert table.wrong == {("Ann", "home"): ("Paris", "Oslo"), ("Bob", "home"): ("Rome", "N'Djamena")}
 
 
+def test_trex_mc_in_its_older_revision(tmp_path: Path) -> None:
+    rows = [dict(zip(("Head", "Fact", "Alternate Facts"), row[2:5], strict=True)) for row in CHOICES]
+    file = tmp_path / "place_of_birth.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    table = FactTable.read(file)
+    assert list(table) == [Fact("Ann", "place of birth", "Rome"), Fact("Bob", "place of birth", "Oslo")]
+    assert table.wrong["Bob", "place of birth"] == ("Rome", "N'Djamena")
+    with pytest.raises(UserError, match="no list of texts"):
+        file.write_text(json.dumps({"Head": "Ann", "Fact": "Rome", "Alternate Facts": "Paris"}))
+        FactTable.read(file)
+
+
 @pytest.mark.parametrize(
     ("made", "more", "words"),
     [

@@ -49,6 +49,7 @@ def config(name: str, facts: Path, **more: Any) -> decoded.Config:
 
 def test_every_part(model: str, facts: Path, tmp_path: Path) -> None:
     tsv, passage = micd_files(tmp_path)
+    tsv.write_text(tsv.read_text() + "Who?\t['y']\ty\n" * 2)  # two of the three are shown
     files = {
         "truthfulqa": table(tmp_path / "t.csv", *[TRUTH] * 3, TRUTH | {"Best Answer": "x"}),
         "factor": table(tmp_path / "f.csv", *[FACT] * 3),

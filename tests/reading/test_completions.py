@@ -147,6 +147,21 @@ def test_files_of_micd(tmp_path: Path) -> None:
     assert micd.read(*files, which="gold")[0].prompt.startswith("Gold: x.\n\n")
 
 
+def test_shown_questions_of_micd_are_the_same_in_each_context_and_not_asked(tmp_path: Path) -> None:
+    tsv, passages = micd_files(tmp_path)
+    tsv.write_text(tsv.read_text() + "Who?\t['y']\ty\n")
+    (one,) = micd.read(tsv, passages, shots=1)
+    shown, asked = ("Who", "What") if "What?\nAnswer:" in one.prompt[-20:] else ("What", "Who")
+    own = {"What": "It is x.", "Who": "She is."}
+    answer = {"What": "x", "Who": "y"}[shown]
+    before = f"{own[shown]}\n\nQuestion: {shown}?\nAnswer: {answer}\n\n"
+    assert one.prompt == f"{before}{own[asked]}\n\nQuestion: {asked}?\nAnswer:"
+    assert one.irrelevant == f"{before}{own[shown]}\n\nQuestion: {asked}?\nAnswer:"
+    assert one.bare == f"Question: {shown}?\nAnswer: {answer}\n\nQuestion: {asked}?\nAnswer:"
+    with pytest.raises(UserError, match="has 2 questions, 2 of which would be shown"):
+        micd.read(tsv, passages, shots=2)
+
+
 @pytest.mark.parametrize(
     ("answers", "change", "words"),
     [

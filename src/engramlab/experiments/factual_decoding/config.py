@@ -42,7 +42,7 @@ class Config(FactOptions):
     options: int = 5
     """Objects to choose from when facts are asked for, the right one among them."""
     shots: int = 5
-    """Other facts of the relation, with their answers, that stand before a question."""
+    """Other facts of the relation, with their answers, that stand before a question; of MICD's file other questions."""
     subjects: int = 100
     """Facts that are asked for behind passages, and sentences that are looked at layer by layer."""
     candidates: tuple[int, ...] = ()

@@ -141,7 +141,9 @@ def files(config: Config) -> dict[str, list[Reading]]:
     if config.cad_file is not None:
         found["cad"] = contexts.load("cad").read(config.cad_file)
     if config.micd_questions is not None and config.micd_passages is not None:
-        found["micd"] = contexts.load("micd").read(config.micd_questions, config.micd_passages)
+        found["micd"] = contexts.load("micd").read(
+            config.micd_questions, config.micd_passages, shots=config.shots, seed=config.seed
+        )
     return found
 
 

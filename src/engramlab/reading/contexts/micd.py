@@ -2,17 +2,22 @@
 
 Source: arXiv 2405.02750 and its released code. TSV: `question`, `answers` (a Python list as text), `ans`. JSON lines:
 `question`, `ctxs` [{`id`, `text`, `hasanswer`}], `gold_ctx`, `question_irr`: the question whose first passage is the
-irrelevant one.
+irrelevant one. Questions shown before are taken out of what is asked, the same for each context (the released code draws them
+anew for each, from what it asks); behind a context with passages each stands behind its own relevant one.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from engramlab.base.errors import UserError, quoted
+from engramlab.base.random_access import key, permute
 from engramlab.files import tables
 from engramlab.reading import fields
 from engramlab.reading.contexts import Reading
@@ -21,16 +26,22 @@ PROMPT = "Question: {question}\nAnswer:"
 
 
 def read(
-    questions: str | Path, passages: str | Path, *, which: Literal["gold", "retrieved"] = "retrieved"
+    questions: str | Path,
+    passages: str | Path,
+    *,
+    which: Literal["gold", "retrieved"] = "retrieved",
+    shots: int = 0,
+    seed: int = 0,
 ) -> list[Reading]:
     """The questions of a TSV file with the passages of a JSON-lines file, in the order of the former.
 
     Args:
         which: the relevant passage: `gold_ctx`, or the first of `ctxs`.
+        shots: how many questions, with their first answers, stand before each; drawn by the seed, not asked themselves.
 
     Raises:
         UserError: a question without a passage, a blank one, a ``question_irr`` that is nowhere in the file, answers that are
-            no list of texts. Names file, line and key.
+            no list of texts, no questions beside those shown. Names file, line and key.
     """
     found: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for place, record in tables.objects(passages):
@@ -53,7 +64,20 @@ def read(
         made.append(Reading(str(number), *both, _answers(record, where)))
     if not made:
         raise UserError(f"{questions}: has no questions")
-    return made
+    if len(made) <= shots:
+        raise UserError(
+            f"{questions}: has {len(made)} questions, {shots} of which would be shown and not asked: fewer shots"
+        )
+    chosen = permute(key(seed, "shots"), np.arange(len(made)), len(made))[:shots].tolist()
+    before, alone = (
+        "".join(f"{text} {one.answers[0]}\n\n" for text, one in shown)
+        for shown in ([(made[i].prompt, made[i]) for i in chosen], [(made[i].bare, made[i]) for i in chosen])
+    )
+    return [
+        replace(one, prompt=before + one.prompt, bare=alone + one.bare, irrelevant=before + one.irrelevant)
+        for i, one in enumerate(made)
+        if i not in chosen
+    ]
 
 
 def _first(record: Mapping[str, Any], where: str) -> str:

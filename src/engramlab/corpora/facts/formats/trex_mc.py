@@ -1,7 +1,8 @@
 """T-REx-MC (arXiv 2404.12957): facts of 50 relations, each with a list of wrong objects to choose from.
 
 A row is ``Relation Name``, ``Subject``, ``Object`` and ``Multiple Choices``, a Python list written as text; other columns are
-not looked at. The lists leave out every right object; of several right ones of a subject the first stands.
+not looked at. The lists leave out every right object; of several right ones of a subject the first stands. Files of an older
+revision (``trex_mc_older.py``) are read alike.
 """
 
 from __future__ import annotations
@@ -19,16 +20,21 @@ KEYS = ("Relation Name", "Subject", "Object", "Multiple Choices")
 
 def read(table: ColumnTable, relations: Sequence[str] | None) -> Builder:
     """The facts, with the wrong objects that each is chosen from."""
-    of, subjects, objects = (filled(table, name) for name in KEYS[:3])
-    cells = table.cells(KEYS[3])
+    return built(table, relations, filled(table, KEYS[0]), KEYS[1:])
+
+
+def built(table: ColumnTable, relations: Sequence[str] | None, of: Sequence[str], columns: tuple[str, ...]) -> Builder:
+    """The facts, by what each row's relation is and the columns of subject, object and list."""
+    subjects, objects = (filled(table, name) for name in columns[:2])
+    cells = table.cells(columns[2])
     check_relations(relations, list(dict.fromkeys(of)), table.name)
-    built = Builder(table.name, relations or (), "first")
+    found = Builder(table.name, relations or (), "first")
     for row, (relation, subject, right) in enumerate(zip(of, subjects, objects, strict=True)):
         if relations is None or relation in relations:
-            built.add(built.subject(subject, table.places[row]), relation, right, table.places[row])
-            wrong = tuple(one for one in _choices(cells[row], table.where(row, KEYS[3])) if one != right)
-            built.wrong.setdefault((subject, relation), wrong)
-    return built.finish()
+            found.add(found.subject(subject, table.places[row]), relation, right, table.places[row])
+            wrong = tuple(one for one in _choices(cells[row], table.where(row, columns[2])) if one != right)
+            found.wrong.setdefault((subject, relation), wrong)
+    return found.finish()
 
 
 def _choices(cell: object, where: str) -> Sequence[str]:
