@@ -19,7 +19,7 @@ from engramlab.base.facts import Edit, Query
 from engramlab.core import deltas
 from engramlab.core.text.tokens import encode_queries
 from engramlab.core.training import losses
-from engramlab.editing.judge.course import Course, loss_spread
+from engramlab.editing.judge.course import Course, loss_spread, spread_by_length
 from engramlab.editing.methods import ft_m
 from engramlab.experiments import token_overfitting as overfitting
 from engramlab.files import records
@@ -69,6 +69,13 @@ def test_every_setting_is_followed_and_judged(model: str, edits: str, tmp_path: 
     assert {row["setting"] for row in summary["differences"]} == set(names) - {"full"}
     assert all(row["cases"] == 3 and row["failed"] == 0 for row in summary["rows"])
     assert records.read_record(out / "summary.json") == summary
+    by_length = [row for row in summary["lengths"] if row["setting"] == "cross-entropy"]
+    assert sum(row["edits"] for row in by_length) == 3
+    whole = next(row for row in summary["rows"] if row["setting"] == "cross-entropy")["final_loss_spread"]
+    several = [row for row in by_length if row["shortest"] > 1]
+    assert sum(row["final_loss_spread"] * row["edits"] for row in several) / sum(row["edits"] for row in several) == (
+        pytest.approx(whole)
+    )
     for name in names:
         course = pq.read_table(out / name.replace(" ", "-") / "course.parquet").to_pylist()
         assert {row["case"] for row in course} == {row["case"] for row in read_rows(out, name)}
@@ -143,6 +150,24 @@ def test_the_spread_is_over_the_tokens_of_an_edit() -> None:
     rows = [row("a", -1.0), row("a", -4.0), row("a", -9.0, final=False), row("b", -2.0)]
     assert loss_spread(rows) == {"final_loss_spread": 3.0, "final_loss": pytest.approx(7 / 3)}
     assert loss_spread([]) == {"final_loss_spread": None, "final_loss": None}
+
+
+def test_the_spread_by_length_is_that_of_the_edits_of_that_length() -> None:
+    def rows(case: str, ends: list[float], edit: int = 0) -> list[dict[str, Any]]:
+        about = {"case": case, "edit": edit}
+        starts = [{**about, "step": 0, "logprob": 3 * end, "final": False} for end in ends]
+        return starts + [{**about, "step": 5, "logprob": end, "final": True} for end in ends]
+
+    found = spread_by_length(
+        [*rows("a", [-1.0, -3.0]), *rows("b", [-2.0, -6.0]), *rows("c", [-1.0]), *rows("d", [-1.0] * 3)]
+    )
+    assert [(row["shortest"], row["longest"], row["edits"], row["cases"]) for row in found] == [
+        (1, 1, 1, ["c"]),
+        (2, 2, 2, ["a", "b"]),
+        (3, 3, 1, ["d"]),
+    ]
+    assert [(row["start_spread"], row["final_loss_spread"]) for row in found] == [(0, 0), (9, 3), (0, 0)]
+    assert (found[1]["low"], found[1]["high"], found[1]["final_loss"]) == (2, 4, 3)
 
 
 def test_settings_are_the_losses_they_say() -> None:

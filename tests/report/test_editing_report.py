@@ -296,13 +296,23 @@ def write_course(path: Path, *, text: str = "Wash", finished: bool = True) -> Pa
                 interval = {"difference": -0.1, "low": -0.2, "high": -0.05}
                 differences += [{**row, "role": role, **interval} for role in (*ROLES, "mean")]
     if finished:
+        of = {"edits": 4, "cases": 4, "start_spread": 2.0, "low": 0.1, "high": 0.4, "final_loss": 0.2}
+        lengths = [
+            {"setting": name, "shortest": a, "longest": b, "final_loss_spread": spread, "to_full": interval, **of}
+            for name, spread in (("cross-entropy", 0.3), ("full", 0.0))
+            for a, b in ((1, 1), (3, 4))
+        ]
         summary = {"experiment": "token-overfitting", "rows": rows, "differences": differences, "method": "ft-m"}
+        summary["lengths"] = lengths
         write_json(path / "summary.json", summary)
     return path
 
 
 def test_the_picture_of_overfitting(tmp_path: Path) -> None:
     page = render(tmp_path, write_course(tmp_path / "course"))
+    assert [list(trace["y"]) for trace in page.figures[5]["data"]] == [[0.3, 0.3], [0, 0]]
+    assert "3 to 4" in page.text
+    assert "0.3 [0.1, 0.4]" in page.text
     assert "cross-entropy: the tokens of an edit end 1 nats apart" in page.text
     along, maps, picked = page.figures[:3], page.figures[3], page.figures[4]
     likely, unlikely = along[0]["data"]

@@ -194,7 +194,7 @@ def _results(run: Run, model: Any, tokenizer: Any, chosen: editing_cases.Chosen)
         records.check_sealed(folder, again)
         done[setting] = records.read_record(folder / "done.json", ("failed", "seconds", "seconds_per_edit"), again)
         judged[setting] = records.read_rows(folder / "rows.parquet", (), again)
-    rows, differences = [], []
+    rows, differences, lengths = [], [], []
     for setting in config.settings:
         name, about = SETTINGS[setting][0], done[setting]
         found = metrics.metrics(judged[setting])
@@ -204,6 +204,11 @@ def _results(run: Run, model: Any, tokenizer: Any, chosen: editing_cases.Chosen)
             spread = {key: about[key] for key in ("final_loss_spread", "final_loss", "seconds_per_edit")}
             counts = {"cases": found["cases"], "failed": len(about["failed"])}
             rows.append({**common, "protocol": protocol, **shares, **spread, **counts})
+        for of in about.get("lengths", []):  # none in runs of older versions
+            cases_of = set(of["cases"])
+            mine, full = ([r for r in judged.get(s) or [] if r["case"] in cases_of] for s in (setting, "full"))
+            gains = metrics.difference(mine, full, seed=config.seed)["generated"] if mine and full else {}
+            lengths.append({**common, **of, "cases": len(cases_of), "to_full": gains.get("portability")})
         if setting != "full" and judged[setting] and judged.get("full"):
             compared = metrics.difference(judged[setting], judged["full"], seed=config.seed)
             for protocol, by_role in compared.items():
@@ -219,6 +224,7 @@ def _results(run: Run, model: Any, tokenizer: Any, chosen: editing_cases.Chosen)
         method=config.method,
         rows=rows,
         differences=differences,
+        lengths=lengths,
         failed=[
             {"setting": setting, "loss": SETTINGS[setting][0], "method": config.method, **failure}
             for setting, about in done.items()
@@ -270,6 +276,7 @@ def _one_setting(
         "cases": len(cases),
         "failed": failed,
         **course.loss_spread(made),
+        "lengths": course.spread_by_length(made, config.seed),
         "seconds": round(time.monotonic() - began, 2),
         "seconds_per_edit": round(editing / len(cases), 4),
     }

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from engramlab.base import bootstrap
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit
 from engramlab.core.deltas import Delta, routing, together
@@ -167,3 +168,51 @@ def loss_spread(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
         "final_loss_spread": float(np.mean(spreads)) if spreads else None,
         "final_loss": float(np.mean(every)) if every else None,
     }
+
+
+#: Target lengths that are told apart, in tokens: the first and the last of each.
+LENGTHS = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 10**9))
+
+
+def spread_by_length(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
+    """``loss_spread`` by how many tokens an edit's target has: only where they end unevenly can a loss do something about it.
+
+    Args:
+        rows: of ``Course.rows``.
+        seed: of the bootstrap over edits.
+
+    Returns:
+        A row for each of ``LENGTHS`` that has edits: ``shortest``, ``longest``, ``edits``, ``cases`` (their ids),
+        ``start_spread`` (before the first step), ``final_loss_spread`` with ``low`` and ``high`` (95 %), ``final_loss``; nats.
+    """
+    ends: dict[tuple[str, int], list[float]] = {}
+    starts: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        edit = (row["case"], row["edit"])
+        if row["final"]:
+            ends.setdefault(edit, []).append(-row["logprob"])
+        elif row["step"] == 0:
+            starts.setdefault(edit, []).append(-row["logprob"])
+    found = []
+    for shortest, longest in LENGTHS:
+        edits = [edit for edit, values in ends.items() if shortest <= len(values) <= longest]
+        if not edits:
+            continue
+        spreads = np.array([max(ends[edit]) - min(ends[edit]) for edit in edits])
+        cloud = bootstrap.times(bootstrap.draws(len(edits), 2000, seed)) @ spreads / len(edits)
+        low, high = bootstrap.interval(cloud)
+        begun = [max(starts[edit]) - min(starts[edit]) for edit in edits if edit in starts]
+        found.append(
+            {
+                "shortest": shortest,
+                "longest": max(len(ends[edit]) for edit in edits),
+                "edits": len(edits),
+                "cases": sorted({case for case, _ in edits}),
+                "start_spread": float(np.mean(begun)) if begun else None,
+                "final_loss_spread": float(spreads.mean()),
+                "low": low,
+                "high": high,
+                "final_loss": float(np.mean([value for edit in edits for value in ends[edit]])),
+            }
+        )
+    return found

@@ -17,6 +17,7 @@ from engramlab.base.rows import PLAIN_LOSS, PROTOCOLS
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
 from engramlab.report.parts.figures import Line, curves
 from engramlab.report.parts.judged import ABOUT, HEADS, gain, method_name, of_protocol, rows_at, said, share, table_rows
+from engramlab.report.parts.lengths import by_length
 from engramlab.report.parts.maps import Map, Scale, heat, pick
 from engramlab.report.parts.training import missing, table_by_run
 from engramlab.report.parts.verdicts import NOISE, interval, more
@@ -83,6 +84,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
         _along(runs, courses, several),
         _maps(runs, courses, several),
         _pick(runs, courses, several),
+        by_length(runs, _name),
         _ablation(runs),
         _left_out(runs),
     ]
