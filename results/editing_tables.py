@@ -84,3 +84,87 @@ def ablation() -> str:
         "tokens."
     )
     return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
+
+
+def overfitting() -> str:
+    """How far the tokens of a target end apart, by its length, over real benchmarks and models."""
+    found = kept("overfitting-")
+    lines = []
+    for summary, config in found:
+        model, file = (str(config["config"][key]).rpartition("/")[2] for key in ("model", "benchmark"))
+        at = {(row["setting"], row["shortest"]): row for row in summary["lengths"]}
+        for (setting, shortest), row in at.items():
+            full = at.get(("full", shortest))
+            if setting == "cross-entropy" and full is not None:
+                longest = row["longest"]
+                apart = row["to_full"] or {}
+                lines.append(
+                    [
+                        model.partition("-")[0],
+                        file.partition(".")[0],
+                        str(shortest) if shortest == longest else f"{shortest} to {longest}",
+                        str(row["edits"]),
+                        *(
+                            f"{one['final_loss_spread']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+                            for one in (row, full)
+                        ),
+                        _points(apart),
+                    ]
+                )
+    heads = ["model", "benchmark", "target tokens", "edits", "apart under cross-entropy", "under OVERTONE"]
+    note = "Nats between the best and the worst learnt token of a target after the last step, with 95 % intervals over edits."
+    return "\n".join([*table([*heads, "portability, CE − OVERTONE"], lines), "", f"{note} {made_by(found)}"])
+
+
+def _points(row: dict[str, Any]) -> str:
+    """A difference of shares in points, with its interval."""
+    if row.get("difference") is None:
+        return "–"
+    return f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+
+
+def lifelong() -> str:
+    """Hundreds of edits in turns: what the oldest and the newest tenth still say, beside the unedited model, and damage."""
+    found = kept("lifelong-")
+    lines = []
+    for summary, config in found:
+        anchored = "norm-anchor" in config["command"]
+        units = dict.fromkeys((row["method"], row["loss"]) for row in summary["rows"])
+        for method, loss in units:
+            of = [row for row in summary["ages"] if (row["method"], row["loss"]) == (method, loss)]
+            for hurt in summary["damage"]:
+                if (hurt["method"], hurt["loss"]) != (method, loss):
+                    continue
+                count = hurt["edits"]
+                cells = []
+                for protocol in ("generated", "teacher-forced"):
+                    rows = [
+                        row
+                        for row in of
+                        if (row["edits"], row["protocol"], row["role"]) == (count, protocol, "reliability")
+                    ]
+                    new, old = (min(rows, key=_age), max(rows, key=_age)) if rows else ({}, {})
+                    cells.append(" / ".join(percent(row.get("share")) for row in (new, old)))
+                more = hurt["nats_more"]
+                lines.append(
+                    [
+                        summary["benchmark"].rpartition("/")[2].partition(".")[0],
+                        f"{method}, anchored" if anchored else method,
+                        str(count),
+                        *cells,
+                        percent(hurt["twins_same"]),
+                        "–" if more is None else f"{more:+.2f}",
+                        f"{1 / max(hurt['seconds_per_edit'], 1e-9):.2g}",
+                    ]
+                )
+    heads = ["edits of", "method", "edits", "written, newest / oldest tenth", "teacher-forced, likewise"]
+    heads += ["untouched answers", "nats more", "edits a second"]
+    note = (
+        "Per cent of the edits that still hold; *untouched answers*: share of answers about never-edited twins that are as "
+        "before; *nats more*: how much less likely a token of unseen text is."
+    )
+    return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
+
+
+def _age(row: dict[str, Any]) -> int:
+    return int(row["age"])

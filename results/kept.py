@@ -26,6 +26,11 @@ def if_kept(draw: Callable[..., str], *names: str) -> str:
     return draw(*names) if all((HERE / name / "summary.json").exists() for name in names) else ABSENT
 
 
+def if_any(draw: Callable[[], str], prefix: str) -> str:
+    """A table of runs of which there may be none yet."""
+    return draw() if kept(prefix) else ABSENT
+
+
 def share(value: float) -> str:
     return f"{100 * value:.0f} %"
 

@@ -17,8 +17,8 @@ import estimation_tables as estimation
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
 from bench_table import bench
 from cloze_tables import cloze
-from editing_tables import ablation, continual, editing, sweep
-from kept import HERE, if_kept
+from editing_tables import ablation, continual, editing, lifelong, overfitting, sweep
+from kept import HERE, if_any, if_kept
 from picture import FILE, picture
 from storage_tables import (
     asked,
@@ -43,6 +43,8 @@ TABLES = {
     "editing continual generated": lambda: continual("generated"),
     "editing sweep": sweep,
     "editing ablation": ablation,
+    "editing overfitting": lambda: if_any(overfitting, "overfitting-"),
+    "editing lifelong": lambda: if_any(lifelong, "lifelong-"),
     "acquisition tiny": lambda: acquisition("acquisition-tiny"),
     "acquisition again": lambda: acquisition("acquisition-tiny-1"),
     "acquisition batches": lambda: acquisition("acquisition-batches"),

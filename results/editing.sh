@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Runs behind two tables of docs/editing.md (token overfitting by target length; thousands of edits), on one core; hours in all, any
+# line can be left out, killed and run again.
+# Run from the checkout, in its environment: results/editing.sh MODELS DATA [FOLDER FOR THE RUNS]; then python results/tables.py --write
+# MODELS holds the .gguf files of SmolLM2-135M and Gemma-3-270M, DATA the files of KnowEdit and MEND's ZsRE.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd) models=$1 data=$2 runs=${3:-runs}
+export OMP_NUM_THREADS=1
+
+made() { # made NAME COMMAND...: a run, of which the small files are kept
+  engramlab "${@:2}" --out "$runs/$1"
+  mkdir -p "$here/$1"
+  cp "$runs/$1/config.json" "$runs/$1/summary.json" "$here/$1/"
+}
+
+for pair in smollm2=SmolLM2-135M-Instruct.Q4_1 gemma=gemma-3-270m.Q4_K_M; do
+  for file in ZsRE-test-all wiki_recent_train wikibio-test-all; do
+    made "overfitting-${pair%%=*}-$file" run token-overfitting --model "$models/${pair#*=}.gguf" --benchmark "$data/$file.json" \
+      --part all --no-known-only --bad skip --limit 100 --settings cross-entropy full                    # 12, 25 minutes
+  done
+done
+common=(run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --sample 200 --counts 100 1000)
+made lifelong-plain "${common[@]}" --methods ultraedit,locft                            # 25
+made lifelong-finetuning "${common[@]}" --methods ft-m,lora                             # 30
+made lifelong-memit "${common[@]}" --methods memit,alphaedit                            # 110
+made lifelong-memit-anchor "${common[@]}" --methods memit --hyper.memit.norm-anchor 2   # 75
+made lifelong-zsre "${common[@]}" --benchmark "$data/zsre_mend_edit.json" --methods ultraedit,locft  # 30
