@@ -19,6 +19,14 @@ for pair in smollm2=SmolLM2-135M-Instruct.Q4_1 gemma=gemma-3-270m.Q4_K_M; do
       --part all --no-known-only --bad skip --limit 100 --settings cross-entropy full                    # 12, 25 minutes
   done
 done
+for pair in smollm2=SmolLM2-135M-Instruct.Q4_1 gemma=gemma-3-270m.Q4_K_M; do
+  for file in ZsRE-test-all wiki_recent_train wiki_counterfact_train wikibio-test-all; do
+    made "overtone-${pair%%=*}-$file" run knowledge-editing --model "$models/${pair#*=}.gguf" --benchmark "$data/$file.json" \
+      --bad skip --limit 100 --methods ft-m,lora --losses cross-entropy,overtone                          # 40, 80 minutes
+    made "overtone-routed-${pair%%=*}-$file" run knowledge-editing --model "$models/${pair#*=}.gguf" \
+      --benchmark "$data/$file.json" --bad skip --limit 100 --methods melo,wise --losses cross-entropy,overtone  # 60, 120
+  done
+done
 common=(run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --sample 200 --counts 100 1000)
 made lifelong-plain "${common[@]}" --methods ultraedit,locft                            # 25
 made lifelong-finetuning "${common[@]}" --methods ft-m,lora                             # 30

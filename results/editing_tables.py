@@ -86,12 +86,33 @@ def ablation() -> str:
     return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
 
 
+def overtone(protocol: str) -> str:
+    """OVERTONE against cross-entropy over real benchmarks, models and methods, single edits."""
+    found = kept("overtone-")
+    lines = []
+    for summary, config in found:
+        of = [_name(config, "model").partition("-")[0], _name(config, "benchmark").partition(".")[0]]
+        for row in summary["rows"]:
+            if row["protocol"] == protocol:
+                shares = [percent(row.get(role)) for role in ROLES]
+                gains = [gain([(summary, config)], row, role) for role in ("generality", "portability", "locality")]
+                lines.append([*of, row["method"], row["loss"], str(row["edits"]), str(row["cases"]), *shares, *gains])
+    heads = ["model", "benchmark", "method", "loss", "edits", "cases", *(SHORT[role] for role in ROLES)]
+    heads += [f"{SHORT[role]} − CE" for role in ("generality", "portability", "locality")]
+    note = f"Per cent, {protocol}; intervals are 95 % bootstrap over cases."
+    return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
+
+
+def _name(config: dict[str, Any], option: str) -> str:
+    return str(config["config"][option]).rpartition("/")[2]
+
+
 def overfitting() -> str:
     """How far the tokens of a target end apart, by its length, over real benchmarks and models."""
     found = kept("overfitting-")
     lines = []
     for summary, config in found:
-        model, file = (str(config["config"][key]).rpartition("/")[2] for key in ("model", "benchmark"))
+        model, file = _name(config, "model"), _name(config, "benchmark")
         at = {(row["setting"], row["shortest"]): row for row in summary["lengths"]}
         for (setting, shortest), row in at.items():
             full = at.get(("full", shortest))

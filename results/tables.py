@@ -17,7 +17,7 @@ import estimation_tables as estimation
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
 from bench_table import bench
 from cloze_tables import cloze
-from editing_tables import ablation, continual, editing, lifelong, overfitting, sweep
+from editing_tables import ablation, continual, editing, lifelong, overfitting, overtone, sweep
 from kept import HERE, if_any, if_kept
 from picture import FILE, picture
 from storage_tables import (
@@ -44,6 +44,8 @@ TABLES = {
     "editing sweep": sweep,
     "editing ablation": ablation,
     "editing overfitting": lambda: if_any(overfitting, "overfitting-"),
+    "editing overtone teacher-forced": lambda: if_any(lambda: overtone("teacher-forced"), "overtone-"),
+    "editing overtone generated": lambda: if_any(lambda: overtone("generated"), "overtone-"),
     "editing lifelong": lambda: if_any(lifelong, "lifelong-"),
     "acquisition tiny": lambda: acquisition("acquisition-tiny"),
     "acquisition again": lambda: acquisition("acquisition-tiny-1"),
