@@ -150,6 +150,8 @@ def _loaded(name: str, dtype: torch.dtype, *, packed: bool = False) -> nn.Module
     try:
         with quiet():
             model, info = AutoModelForCausalLM.from_pretrained(at, dtype=dtype, output_loading_info=True, **extra)
+    except UserError:  # of a family of ours
+        raise
     except Exception as error:
         raise refused("model", name, error) from error
     if missing := sorted(info["missing_keys"]):
