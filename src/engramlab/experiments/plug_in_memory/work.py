@@ -29,7 +29,7 @@ from engramlab.experiments.plug_in_memory.asking import Answers, Asked
 from engramlab.experiments.plug_in_memory.config import Config
 from engramlab.experiments.plug_in_memory.exchanging import Exchange, exchange
 from engramlab.experiments.plug_in_memory.shared import Run
-from engramlab.files import records
+from engramlab.files import writing
 from engramlab.measuring import extraction
 
 
@@ -181,7 +181,7 @@ class Part:
                     stage.add(self._along(model, few))
             model.memory.encode(embedding)
             model.eval()
-            records.write_sealed(self.folder / "model", lambda path: run.save(model, path))
+            writing.write_folder(self.folder / "model", lambda path: run.save(model, path))
             stage.record |= self._asked(model)
         return stage.record
 
