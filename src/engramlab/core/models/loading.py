@@ -151,7 +151,9 @@ def _loaded(name: str, dtype: torch.dtype, *, packed: bool = False, **own: Any) 
         extra["use_safetensors"] = True
     try:
         with quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(at, dtype=dtype, output_loading_info=True, **extra, **own)
+            model, info = AutoModelForCausalLM.from_pretrained(
+                at, dtype=dtype, output_loading_info=True, **extra, **own
+            )
     except UserError:  # of a family of ours
         raise
     except Exception as error:

@@ -89,13 +89,13 @@ class PlugMemory(nn.Module):
         """
         if not documents:
             raise UserError("a memory is filled with documents: give at least one (clear() empties it)")
-        _check(documents, embedding.num_embeddings, ())
+        self._check(documents, embedding.num_embeddings, range(0))
         self.tokens, self.offsets = self._laid(documents)
         self.encode(embedding)
 
     def add(self, documents: Sequence[Sequence[int]], embedding: nn.Embedding) -> None:
         """More documents, behind those there are, which stay as they are bit for bit. Raises UserError as ``fill`` does."""
-        _check(documents, embedding.num_embeddings, [self.document(i) for i in range(len(self))])
+        self._check(documents, embedding.num_embeddings, range(len(self)))
         if not len(self):
             self.encoder = self.digest(embedding)
         if len(documents):
@@ -104,16 +104,18 @@ class PlugMemory(nn.Module):
             self.tokens = torch.cat([self.tokens, tokens])
             self.keys, self.values = torch.cat([self.keys, keys]), torch.cat([self.values, values])
 
+    @torch.no_grad()
     def swap(self, number: int, document: Sequence[int], embedding: nn.Embedding) -> None:
         """Another document in the place of one; all others stay bit for bit. Raises UserError as ``fill`` does."""
         self._there([number])
-        _check([document], embedding.num_embeddings, [self.document(i) for i in range(len(self)) if i != number])
+        self._check([document], embedding.num_embeddings, [i for i in range(len(self)) if i != number])
         tokens, _, keys, values = self._made([document], embedding)
         begin, end = self.offsets[number : number + 2].tolist()
-        offsets = self.offsets.clone()
-        offsets[number + 1 :] += len(tokens) - (end - begin)
-        self.tokens = torch.cat([self.tokens[:begin], tokens, self.tokens[end:]])
-        self.offsets, self.keys, self.values = offsets, self.keys.clone(), self.values.clone()
+        if len(tokens) == end - begin:
+            self.tokens[begin:end] = tokens
+        else:
+            self.tokens = torch.cat([self.tokens[:begin], tokens, self.tokens[end:]])
+            self.offsets[number + 1 :] += len(tokens) - (end - begin)
         self.keys[number], self.values[number] = keys[0], values[0]
 
     def remove(self, numbers: Sequence[int]) -> None:
@@ -153,6 +155,26 @@ class PlugMemory(nn.Module):
         for number in numbers:
             if not 0 <= number < len(self):
                 raise UserError(f"document {number} is not in the memory: it holds {len(self)}, numbered from 0")
+
+    def _check(self, documents: Sequence[Sequence[int]], vocabulary: int, beside: Sequence[int]) -> None:
+        """Refuses documents that cannot be, or are there already: among themselves, or as one of those ``beside``."""
+        seen: dict[tuple[int, ...], int] = {}
+        lengths, starts = self.offsets.diff()[list(beside)].cpu(), self.offsets[:-1][list(beside)].cpu()
+        tokens = self.tokens.cpu()
+        for number, document in enumerate(documents):
+            if not len(document):
+                raise UserError(f"document {number} has no token; leave it out")
+            wrong = next((token for token in document if not 0 <= token < vocabulary), None)
+            if wrong is not None:
+                raise UserError(
+                    f"document {number} holds token {wrong}, but the vocabulary has {vocabulary}; it is another tokenizer's"
+                )
+            if (first := seen.setdefault(tuple(document), number)) != number:
+                raise UserError(f"document {number} is document {first} again; leave it out")
+            alike = starts[lengths == len(document)]
+            words = torch.tensor(document, dtype=tokens.dtype)
+            if len(alike) and bool((tokens[alike[:, None] + torch.arange(len(words))] == words).all(1).any()):
+                raise UserError(f"document {number} is in the memory already; leave it out")
 
     # reading it ------------------------------------------------------------------------------------------------------
 
@@ -281,18 +303,3 @@ class PlugMemory(nn.Module):
             self.require(embedding)
         except UserError as error:
             raise UserError(f"memory {path}: {error}") from None
-
-
-def _check(documents: Sequence[Sequence[int]], vocabulary: int, before: Sequence[Sequence[int]]) -> None:
-    known = {tuple(document): "in the memory already" for document in before}
-    for number, document in enumerate(documents):
-        if not len(document):
-            raise UserError(f"document {number} has no token; leave it out")
-        wrong = next((token for token in document if not 0 <= token < vocabulary), None)
-        if wrong is not None:
-            raise UserError(
-                f"document {number} holds token {wrong}, but the vocabulary has {vocabulary}; it is another tokenizer's"
-            )
-        if said := known.get(tuple(document)):
-            raise UserError(f"document {number} is {said}; leave it out")
-        known[tuple(document)] = f"document {number} again"
