@@ -133,6 +133,7 @@ def test_the_causal_variant_runs(tmp_path: Path) -> None:
         ({"unseen": 1.0}, "unseen must be between 0 and 1"),
         ({"people": 3, "unseen": 0.01}, "unseen: nobody is left for the group unseen"),
         ({"model": plug.Model("2x16", context=20)}, "model.context: 20 tokens are fewer than a row has"),
+        ({"variant": "single+CEL"}, r"variant: single\+CEL has others beside the people"),
         ({"model": plug.Model("owner/name")}, "owner/name is no size"),
     ],
 )

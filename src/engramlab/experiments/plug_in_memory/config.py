@@ -101,11 +101,12 @@ _FEW = Pools(
 )
 PRESETS = {
     "tiny": Config(
-        people=300,
-        first_templates=5,
+        people=200,
+        variant="multi3+permute+fullname",
+        first_templates=3,
         pools=_FEW,
-        model=Model("tiny", context=160),
-        recipe=Recipe(steps=1500, batch=32, learning_rate=2e-3, weight_decay=0.03, beta2=0.98, warmup=100),
+        model=Model("3x128", context=200),
+        recipe=Recipe(steps=1500, batch=32, learning_rate=3e-3, weight_decay=0.03, beta2=0.98, warmup=100),
     ),
     "small": Config(
         people=3_000,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from engramlab.base.errors import UserError
 from engramlab.base.terminal import Console
 from engramlab.core import models
 from engramlab.core.text import tokenizers, tokens
@@ -26,7 +27,9 @@ class Run(_run.Run):
 
     def __init__(self, config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> None:
         super().__init__("plug-in-memory", config, out, preset=preset, console=console)
-        parse_variants(config, [config.variant])
+        (written,) = parse_variants(config, [config.variant])
+        if written.celebrities or written.text:
+            raise UserError(f"variant: {config.variant} has others beside the people; leave +CEL and +TEXT out")
         self.data = dataset(config, config.variant)
         self.tokenizer = self.scratch_tokenizer(self._texts, config.vocabulary, chosen=config.tokenizer)
         if self.masked:

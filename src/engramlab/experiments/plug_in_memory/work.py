@@ -149,7 +149,7 @@ class Part:
 
     def __init__(self, run: Run, texts: Texts, name: str) -> None:
         self.run, self.texts, self.name, self.config = run, texts, name, run.config
-        self.folder: Path = run.folder / name
+        self.folder: Path = run.folder / name / "training"
 
     def results(self) -> dict[str, Any]:
         """Its record, from the folder or made now."""
@@ -181,7 +181,7 @@ class Part:
                     stage.add(self._along(model, few))
             model.memory.encode(embedding)
             model.eval()
-            writing.write_folder(self.folder / "model", lambda path: run.save(model, path))
+            writing.write_folder(run.folder / self.name / "model", lambda path: run.save(model, path))
             stage.record |= self._asked(model)
         return stage.record
 

@@ -2,8 +2,8 @@
 
 Source: PlugLM (arXiv 2305.11564; abstract and released code): attentive pooling, keys and values of documents, a query a
 sequence behind a BatchNorm, documents by inner product, weights by cosine, the small FFN. Ours: it stands in the networks
-of `gpt-neox` (whose embeddings know no positions, so a document is a bag of its words), Q begins as K (so that what shares
-words is found from the first step on), one layer looks up by default, and there is a causal variant, which decides once, where
+of `gpt-neox` (whose embeddings know no positions, so a document is a bag of its words), Q begins as K and
+embeddings begin wide (so that what shares words is found from the first step on), one layer looks up by default, and there is a causal variant, which decides once, where
 the prompt ends. Heads and positions are not scrambled, as they are in the released code.
 """
 
@@ -201,6 +201,8 @@ class PlugLMForCausalLM(GPTNeoXForCausalLM):
             init.orthogonal_(module.key.weight)
             for layer in self.looking():
                 init.copy_(layer.query.weight, module.key.weight)
+            # Wider than usual, or what layers add to a word at random would drown what it shares with documents.
+            init.normal_(self.gpt_neox.embed_in.weight, std=self.config.hidden_size**-0.5)
 
     def looking(self) -> list[MemoryAttention]:
         """What looks up, from the lowest layer on."""
