@@ -1,4 +1,4 @@
-"""memory add|remove|swap|list|encode MODEL_FOLDER    the documents of a network with a plug-in memory
+"""memory add|remove|list DIR    the documents that a network with a plug-in memory looks up
 
 Changes what a network trained by `engramlab run plug-in-memory` looks up, without training. Documents are a text on the command
 line, the texts of files or a folder (plain text, JSON lines, CSV, Parquet), or the passages of a table of facts, one a subject.
