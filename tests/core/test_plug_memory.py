@@ -26,7 +26,13 @@ def tokenizer():
 def made(tokenizer, masked=True, documents=12, seed=0):
     """A network of two layers whose preferences are clear, with some documents, in evaluation mode."""
     model = models.build(
-        "2x32", tokenizer, family="pluglm", masked=masked, context=32, seed=seed, own={"memory_top": TOP}
+        "2x32",
+        tokenizer,
+        family="pluglm",
+        masked=masked,
+        context=32,
+        seed=seed,
+        own={"memory_top": TOP, "num_attention_heads": 4},
     )
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():

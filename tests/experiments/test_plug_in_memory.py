@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from tests.support.tiny_runs import RUNS, made_inputs
+from tests.support.tiny_runs import RUNS
 
 from engramlab.base.errors import UserError
 from engramlab.core import models
@@ -41,7 +41,7 @@ def started(tmp_path: Path) -> tuple[Run, Texts]:
 
 
 def test_what_is_reported(tmp_path: Path) -> None:
-    summary = RUNS["plug-in memory"](made_inputs(tmp_path), tmp_path / "run")
+    summary = RUNS["plug-in memory"](tmp_path, tmp_path / "run")
     means = [row for row in summary["rows"] if row["attribute"] == "mean"]
     seen = {(row["network"], row["when"], row["group"]) for row in means}
     assert {(n, w) for n, w, _ in seen} == {("memory", w) for w in ("as trained", "added", "emptied")} | {

@@ -263,7 +263,7 @@ class PlugMemory(nn.Module):
             return
         held = {name: getattr(self, name).detach().cpu().contiguous() for name in _TENSORS}
         with replacing(path) as partial:
-            save_file(held, partial, metadata={"kind": "pluglm memory", "encoder": self.encoder})
+            save_file(held, partial, metadata={"encoder": self.encoder})  # of several keys the order is drawn
 
     def restore(self, path: Path, embedding: nn.Embedding, *, stale: bool = False) -> None:
         """What ``save`` has written.
