@@ -98,8 +98,8 @@ def main() -> None:
     print(f"a changed fact: {1000 * changed:.1f} ms in memory, {1000 * saved:.1f} ms to write the file")
     if args.edits:
         rome = method.load("rome")
-        small = models.build(args.size, tokenizer, context=args.length).eval()
-        config = replace(rome.Config(), covariance=False)  # no moments, which would take longer still
+        small = models.build(args.size, tokenizer, context=256).eval()
+        config = replace(rome.Config(), covariance=False, norm_anchor=None)  # no moments, which would take longer still
         name, city = corpus.population.name(0), corpus.population.value(1, 1)
         edit = Edit(Query(f"{name} was born in", corpus.population.value(0, 1), subject=name, id="edit"), city)
         loss = losses.parse("cross-entropy")
