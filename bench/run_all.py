@@ -28,6 +28,7 @@ PLANS: dict[str, tuple[list[str], float]] = {
     "bench_editing.py": (["--cases", "4", "--seconds", "210"], 5.0),
     "bench_extraction.py": (["--rounds", "1", "--steps", "100"], 2.5),
     "bench_measuring.py": (["--queries", "450", "--rounds", "1"], 1.5),
+    "bench_plug_memory.py": (["--rounds", "3"], 1.0),
     "bench_probing.py": (["--rounds", "1", "--linear-steps", "100"], 1.5),
     "bench_training.py": (["--sizes", "tiny", "--steps", "15", "--rounds", "2"], 1.5),
 }

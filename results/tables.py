@@ -20,6 +20,7 @@ from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, lifelong, overfitting, overtone, sweep
 from kept import HERE, if_any, if_kept
 from picture import FILE, picture
+from plug_tables import plug
 from storage_tables import (
     asked,
     before_attributes,
@@ -85,6 +86,7 @@ TABLES = {
     "decoding choices": decoding.choices,
     "decoding passages": decoding.passages,
     "decoding speed": decoding.speed,
+    "plug-in memory": plug,
 }
 
 

@@ -17,6 +17,7 @@ from tests.report import (
     test_decoding_report,
     test_editing_report,
     test_estimation_reports,
+    test_plug_report,
     test_probing_report,
     test_teaching_report,
 )
@@ -61,6 +62,7 @@ RUNS = {
     "knowledge-estimation": test_estimation_reports.write_estimation,
     "cloze-questions": test_cloze_report.write_run,
     "factual-decoding": test_decoding_report.write_decoding,
+    "plug-in-memory": test_plug_report.write_run,
     "teaching": test_teaching_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
 }

@@ -28,6 +28,7 @@ from engramlab.experiments import (
     knowledge_editing,
     knowledge_estimation,
     knowledge_extraction,
+    plug_in_memory,
     teaching,
     token_overfitting,
 )
@@ -224,6 +225,25 @@ def _teaching(inputs: Path, out: Path) -> Any:
     return teaching.run(config, out, console=_quiet())
 
 
+def _plug(inputs: Path, out: Path) -> Any:
+    tiny = plug_in_memory.PRESETS["tiny"]
+    config = replace(
+        tiny,
+        people=12,
+        pools=_POOLS,
+        variant="multi2+permute",
+        first_templates=2,
+        exchanged=2,
+        model=plug_in_memory.Model("2x16", context=160),
+        memory=plug_in_memory.Memory(top=2, refresh=2),
+        recipe=Recipe(steps=3, batch=4, learning_rate=1e-3),
+        evaluations=1,
+        evaluated=1,
+        checkpoint_minutes=0.0,
+    )
+    return plug_in_memory.run(config, out, console=_quiet())
+
+
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
     "acquisition": _acquisition,
@@ -238,6 +258,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "factual decoding": _decoding,
     "audit": _audit,
     "estimation": _estimation,
+    "plug-in memory": _plug,
     "teaching": _teaching,
 }
 

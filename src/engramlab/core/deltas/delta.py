@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from engramlab.base.arrays import brief
 from engramlab.core.deltas.changes import Change, Dense, LowRank, add
-
-T = TypeVar("T")
-
-
-class Route:
-    """Where the prompts of the rows at hand end, and what was decided there.
-
-    Attributes:
-        ends: int64 ``[R]``: index of each row's last prompt token in the input of the pass that decides.
-    """
-
-    def __init__(self, ends: torch.Tensor) -> None:
-        self.ends = ends
-        self._decided: dict[Hashable, Any] = {}
-
-    def decide(self, key: Hashable, compute: Callable[[torch.Tensor], T]) -> T:
-        """``compute(ends)`` the first time it is asked for ``key``; the same answer ever after (in later decode steps, say)."""
-        if key not in self._decided:
-            self._decided[key] = compute(self.ends)
-        return self._decided[key]
-
-    def decided(self, key: Hashable) -> Any:
-        """What was decided for ``key``, or None."""
-        return self._decided.get(key)
-
+from engramlab.core.text.prompts import Route as Route
 
 #: ``(x, y, route) -> new y``: the module's input ``[R, T, in]`` and output ``[R, T, out]``, of the rows under this delta.
 Modifier = Callable[[torch.Tensor, torch.Tensor, Route], torch.Tensor]

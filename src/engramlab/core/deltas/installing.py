@@ -17,7 +17,17 @@ from torch import nn
 from engramlab.base.errors import UserError
 from engramlab.core.deltas.changes import Change, OwnRows, Together
 from engramlab.core.deltas.delta import Delta, Modifier, WeightDelta
-from engramlab.core.deltas.stack import Installed, fingerprint, hook, listen, push, put_back, stack_of, withdraw
+from engramlab.core.deltas.stack import (
+    Installed,
+    decides,
+    fingerprint,
+    hook,
+    listen,
+    push,
+    put_back,
+    stack_of,
+    withdraw,
+)
 from engramlab.core.models.geometry import weight_of
 
 
@@ -121,8 +131,8 @@ def installed(model: nn.Module) -> tuple[Delta, ...]:
 def routed(model: nn.Module) -> bool:
     """Does what the model computes now depend on where a prompt ends?"""
     stack = stack_of(model)
-    if stack is None:
-        return False
+    if decides(model) or stack is None:
+        return decides(model)
     deltas = [d for e in stack.entries for d in (e.many if isinstance(e, _Many) else (e.delta,))]
     return any(d.routed for d in deltas if d is not None)
 

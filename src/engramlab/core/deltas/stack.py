@@ -17,6 +17,7 @@ from torch import nn
 from engramlab.base.arrays import brief
 from engramlab.core.deltas.changes import OwnRows
 from engramlab.core.deltas.delta import Delta, Modifier, Route
+from engramlab.core.text.prompts import free_route
 
 _KEY = "_engramlab_deltas"
 
@@ -102,18 +103,7 @@ class Stack:
         given = args[0] if args else kwargs.get("input_ids")
         if given is None:
             given = kwargs.get("inputs_embeds")
-        if given is None:
-            return
-        rows, length = given.shape[:2]
-        cache = kwargs.get("past_key_values")
-        going_on = cache is not None and hasattr(cache, "get_seq_length") and cache.get_seq_length() > 0
-        if length == 1 and going_on and self.free is not None and len(self.free.ends) == rows:
-            return
-        ends = torch.full((rows,), length - 1, device=given.device)
-        mask = kwargs.get("attention_mask")
-        if isinstance(mask, torch.Tensor) and mask.dim() == 2 and mask.shape[1] == length:
-            ends = length - 1 - mask.flip(1).long().argmax(1)
-        self.free = Route(ends)
+        self.free = free_route(self.free, given, kwargs)
 
     def route(self, entry: int, delta: int = 0, rows: torch.Tensor | None = None) -> Route:
         """Where the prompts of these rows end, and what this delta of this entry has decided there."""
@@ -220,22 +210,29 @@ def routing(model: nn.Module, ends: torch.Tensor, owner: torch.Tensor | None = N
     """Around one forward pass, or one whole generation: where prompts end and under whose delta each row runs.
 
     What a routed delta decides at a prompt's end in the first pass holds for the passes that follow inside the block, so a
-    target that is read along, or a word just written, never plays a part. Without deltas on the model it does nothing.
+    target that is read along, or a word just written, never plays a part. Without deltas on the model it does nothing,
+    unless the network itself decides something there.
 
     Args:
         ends: int64 ``[R]``: index of each row's last prompt token in the input of the first pass.
         owner: int64 ``[R]``: index into the deltas of ``together``.
     """
     stack = stack_of(model)
-    if stack is None:
-        yield
-        return
-    before = stack.ends, stack.owner, stack.routes, stack.rows
-    stack.ends, stack.owner, stack.routes, stack.rows = ends, owner, {}, None
-    try:
-        yield
-    finally:
-        stack.ends, stack.owner, stack.routes, stack.rows = before
+    with model.routed_at(Route(ends)) if decides(model) else contextlib.nullcontext():  # type: ignore[operator]
+        if stack is None:
+            yield
+            return
+        before = stack.ends, stack.owner, stack.routes, stack.rows
+        stack.ends, stack.owner, stack.routes, stack.rows = ends, owner, {}, None
+        try:
+            yield
+        finally:
+            stack.ends, stack.owner, stack.routes, stack.rows = before
+
+
+def decides(model: nn.Module) -> bool:
+    """Does the network itself decide something where a prompt ends, with no delta on it?"""
+    return bool(getattr(model, "decides", False))
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ def build(
     seed: int = 0,
     masked: bool = False,
     tied: bool = True,
+    own: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A randomly initialised LM of a named size, in float32 on the CPU.
 
@@ -33,6 +35,7 @@ def build(
         seed: of the initial weights; the global generator is left as it was.
         masked: a masked LM (GBERT): the same network and weights with full attention; the tokenizer must have a mask token.
         tied: the matrix that gives the logits is the token embedding.
+        own: fields of the family's config that are to be other than it says, by name.
 
     Raises:
         UserError: unknown size or family.
@@ -53,6 +56,8 @@ def build(
         "use_cache": True,
     }
     config = paths.family(family).config(form, common, dropout)
+    for name, value in (own or {}).items():
+        setattr(config, name, value)
     if masked:
         config.is_causal, config.mask_token_id, config.use_cache = False, int(tokenizer.mask_token_id), False
     with torch.random.fork_rng(devices=[]):

@@ -103,6 +103,7 @@ def load(
     device: str | torch.device | None = None,
     tokenizer: str | None = None,
     base: str | None = None,
+    stale: bool = False,
 ) -> tuple[nn.Module, Any]:
     """A causal LM (or a masked one, see ``mask_token``) and its tokenizer from a folder, a GGUF file or a hub id, in evaluation
     mode.
@@ -115,6 +116,7 @@ def load(
     Args:
         tokenizer: where to take the tokenizer from, if not from there.
         base: of an adapter: where its base is, if not where the adapter says.
+        stale: of a network with a plug-in memory: keys of other encoder weights are made anew, not refused.
 
     Raises:
         UserError: nothing there, no network for a hub id, pickled, damaged or missing weights or such as are no numbers, more
@@ -131,7 +133,7 @@ def load(
         check_size(name, bare, dtype)
         _unpack(name, bare)
         words = load_tokenizer(tokenizer or name)
-        model = _loaded(name, dtype)
+        model = _loaded(name, dtype, **({"stale": True} if stale else {}))
     check_finite(name, model)
     check_vocabulary(tokenizer or name, words, model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
     if device is not None:
@@ -140,8 +142,8 @@ def load(
     return model, words
 
 
-def _loaded(name: str, dtype: torch.dtype, *, packed: bool = False) -> nn.Module:
-    """The model, ``packed`` from the GGUF file itself and not from what it was unpacked to."""
+def _loaded(name: str, dtype: torch.dtype, *, packed: bool = False, **own: Any) -> nn.Module:
+    """The model, ``packed`` from the GGUF file itself and not from what it was unpacked to; ``own`` is for its class."""
     from transformers import AutoModelForCausalLM
 
     at, extra = source(name if packed else _unpacked(name))
@@ -149,7 +151,11 @@ def _loaded(name: str, dtype: torch.dtype, *, packed: bool = False) -> nn.Module
         extra["use_safetensors"] = True
     try:
         with quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(at, dtype=dtype, output_loading_info=True, **extra)
+            model, info = AutoModelForCausalLM.from_pretrained(
+                at, dtype=dtype, output_loading_info=True, **extra, **own
+            )
+    except UserError:  # of a family of ours
+        raise
     except Exception as error:
         raise refused("model", name, error) from error
     if missing := sorted(info["missing_keys"]):

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.core.text.batches import Resumable
@@ -22,7 +23,7 @@ from engramlab.core.training import sharding
 from engramlab.core.training.loop import TrainState
 from engramlab.files import records, writing
 
-_STATE = "state.json"
+_STATE, _BUFFERS = "state.json", "buffers.safetensors"
 
 
 def _folders(root: Path) -> list[Path]:
@@ -52,12 +53,26 @@ def save(root: Path, state: TrainState, stream: Resumable, extra: dict[str, Any]
     def write(folder: Path) -> None:
         save_file(parameters, folder / "parameters.safetensors")
         save_file(moments, folder / "optimizer.safetensors")
+        if buffers := _buffers(state.bare):
+            save_file({name: value.contiguous() for name, value in buffers.items()}, folder / _BUFFERS)
         (folder / _STATE).write_text(json.dumps(record))
 
     records.write_sealed(root / f"step-{state.step:08d}", write)
     writing.clear(*_folders(root)[:-keep])
     if state.world > 1:
         state.accelerator.wait_for_everyone()
+
+
+def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What training changes beside parameters: buffers that are saved with the model, and those that their module names as
+    ``changing``."""
+    found = {}
+    for path, module in model.named_modules():
+        for name, value in module.named_buffers(path, recurse=False):
+            own = name.rpartition(".")[2]
+            if own not in module._non_persistent_buffers_set or own in getattr(module, "changing", ()):
+                found[name] = value
+    return found
 
 
 def _flatten(state: TrainState) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
@@ -150,6 +165,11 @@ def _restore(folder: Path, record: dict[str, Any], state: TrainState, stream: Re
             named[name].copy_(value)
             if state.own is not state.bare:
                 trained[name].copy_(sharding.like(value, trained[name]))
+    if (folder / _BUFFERS).exists():
+        for name, value in load_file(folder / _BUFFERS).items():
+            path, _, own = name.rpartition(".")
+            there = state.bare.get_buffer(name)
+            setattr(state.bare.get_submodule(path), own, value.to(there.device, there.dtype))
     moments = load_file(folder / "optimizer.safetensors")
     state.optimizer.state.clear()
     for name, value in moments.items():
