@@ -18,6 +18,7 @@ from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
 from bench_table import bench
 from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, sweep
+from folding_tables import folding
 from kept import HERE, if_kept
 from picture import FILE, picture
 from storage_tables import (
@@ -78,6 +79,7 @@ TABLES = {
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
     "cloze": cloze,
+    "folding": folding,
     "decoding choices": decoding.choices,
     "decoding passages": decoding.passages,
     "decoding speed": decoding.speed,

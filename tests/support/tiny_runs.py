@@ -28,6 +28,7 @@ from engramlab.experiments import (
     knowledge_editing,
     knowledge_estimation,
     knowledge_extraction,
+    knowledge_folding,
     teaching,
     token_overfitting,
 )
@@ -224,6 +225,21 @@ def _teaching(inputs: Path, out: Path) -> Any:
     return teaching.run(config, out, console=_quiet())
 
 
+def _folding(inputs: Path, out: Path) -> Any:
+    config = knowledge_folding.Config(
+        model="1x8",
+        worlds=6,
+        tests=4,
+        distractors=(0, 1),
+        arms=("multi-task", "in-context", "no-facts"),
+        steps=2,
+        batch=3,
+        at_once=2,
+        checkpoint_minutes=0.0,
+    )
+    return knowledge_folding.run(config, out, console=_quiet())
+
+
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
     "acquisition": _acquisition,
@@ -239,6 +255,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "audit": _audit,
     "estimation": _estimation,
     "teaching": _teaching,
+    "folding": _folding,
 }
 
 
