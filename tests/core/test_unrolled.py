@@ -215,6 +215,8 @@ def test_rates_are_those_of_a_layer_or_a_matrix() -> None:
     assert rates.table().shape == (2, 2)
     by_matrix = unrolled.Rates(unrolled.matrices(model), 3, 0.1, each="matrix")
     assert by_matrix.table().shape == (3, len(unrolled.matrices(model)))
+    again = unrolled.Rates.given(unrolled.matrices(model), rates.table().tolist())
+    torch.testing.assert_close(again.table().double(), rates.table(), rtol=1e-5, atol=1e-8)
     assert by_matrix.learnt.dim() == 1  # what no weight decay pulls at
 
 

@@ -80,6 +80,16 @@ class Rates(nn.Module):
         self.steps, self.first, self.pace = steps, first, pace
         self.learnt = nn.Parameter(torch.zeros(steps * len(self.groups)))  # a vector, which no weight decay pulls at
 
+    @classmethod
+    def given(
+        cls, paths: Sequence[str], table: Sequence[Sequence[float]], each: Literal["layer", "matrix"] = "layer"
+    ) -> Rates:
+        """Rates that were learnt before: ``table[steps][groups]``, as ``table()`` gave it."""
+        made = cls(paths, len(table), 1.0, each=each)
+        with torch.no_grad():
+            made.learnt.copy_(torch.tensor(table).log().flatten())
+        return made
+
     def table(self) -> torch.Tensor:
         """``[steps, groups]``."""
         return (self.first * (self.pace * self.learnt).exp()).view(self.steps, -1)

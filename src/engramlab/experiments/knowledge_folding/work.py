@@ -195,12 +195,14 @@ class School:
 
     def _save(self, learner: Learner, folder: Path) -> None:
         """The model, and the rates of its steps, for whoever wants to fold facts of their own."""
+        config: Config = self.run.config
 
         def write(path: Path) -> None:
             with models.quiet():
                 learner.model.save_pretrained(path)  # type: ignore[operator]
                 self.writer.tokenizer.save_pretrained(path)
-            records.write_record(path / "rates.json", {"rates": learner.rates.table().tolist()})
+            about = {"rates": learner.rates.table().tolist(), "each": config.rates, "inner": config.inner}
+            records.write_record(path / "rates.json", about)
 
         records.write_sealed(folder / "model", write)
 
