@@ -133,3 +133,11 @@ def test_refusals(change: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         experiment.run(replace(SMALL, **change), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_no_world_that_is_asked_is_trained_on() -> None:
+    """Of two people and two colours there are so few worlds that some would be."""
+    train, test = text.episodes_of(replace(SMALL, people=2, colours=2, worlds=2000, tests=50))
+    worlds_of = [{frozenset((*one.facts, *one.distractors)) for one in part} for part in (train, test)]
+    assert 0 < len(train) < 2000
+    assert not worlds_of[0] & worlds_of[1]

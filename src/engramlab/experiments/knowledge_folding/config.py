@@ -50,8 +50,8 @@ class Config:
         ("how", ("arms", "inner_steps", "inner_rate", "inner", "steps", "batch", "learning_rate", "seed")),
     )
 
-    model: str = "2x64"
-    """What is taught: a size from scratch (2x64), a model folder, a .gguf file or a hub id."""
+    model: str = "2x32"
+    """What is taught: a size from scratch (2x32), a model folder, a .gguf file or a hub id."""
     tokenizer: str = "compact"
     """Of a model from scratch: `compact` trains one on the texts; or a folder or hub id."""
     context: int = 256
@@ -91,13 +91,13 @@ class Config:
     numbered: bool = False
     """Facts stand behind "Fact 3:", which is read without a loss."""
 
-    steps: int = 2000
+    steps: int = 600
     """Optimizer steps of the outer loop."""
     batch: int = 32
     """Questions of one."""
     at_once: int = 32
     """Of them, how many are folded at once; fewer take less memory."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     """Of the outer AdamW, highest; cosine, 3 % warm-up."""
     weight_decay: float = 0.1
     """Of the outer AdamW."""
@@ -111,7 +111,9 @@ class Config:
 
 PRESETS = {
     "tiny": Config(),
-    "small": Config(model="4x128", hops=3, people=5, distractors=(0, 2, 7), inner_steps=2, steps=10_000),
+    "small": Config(
+        model="4x128", hops=3, people=5, distractors=(0, 2, 7), inner_steps=2, steps=10_000, learning_rate=2e-3
+    ),
     "paper": Config(
         model="openai-community/gpt2",
         hops=4,
@@ -149,7 +151,7 @@ def check(config: Config) -> None:
     if not config.arms:
         raise UserError(f"arms: name at least one of {', '.join(ARMS)}")
     if not config.model.strip():
-        raise UserError("model: say what is taught: a size such as 2x64, a model folder, a .gguf file or a hub id")
+        raise UserError("model: say what is taught: a size such as 2x32, a model folder, a .gguf file or a hub id")
     models.check(config.model, "gpt-neox")
     if config.data == "worlds" and config.test_data:
         raise UserError("test_data: worlds that are asked are made by the seed; give a file as data too")
