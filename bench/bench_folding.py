@@ -2,7 +2,7 @@
 
     python bench/bench_folding.py [--size 4x256] [--inner-steps 4] [--facts 16] [--words 16] [--questions 300] [--rounds 3]
 
-A plain step is the same model's forward and backward pass over as many rows as hold the facts. N unrolled steps and the
+A plain step is the same model's over as many rows as hold the facts. N unrolled steps and the
 outer one are N + 1 passes: at most 3 (N + 1) plain steps, and 1.3 (N + 1) where steps are not differentiated through, is what
 is aimed at. All sides take turns in each round; random weights and tokens.
 """
@@ -55,28 +55,34 @@ def main() -> None:
     rates = unrolled.Rates(unrolled.matrices(model), args.inner_steps, 1e-3)
     n = args.inner_steps + 1
 
+    learnt = [*model.parameters(), rates.learnt]
+    optimizer = torch.optim.AdamW(learnt, lr=0.0, fused=True)
+
     def plain(batch: Batch) -> None:
-        model.zero_grad()
         logits = model(input_ids=batch.input_ids, use_cache=False).logits
         F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE).backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
-    def meta(batch: Batch, owner: torch.Tensor, first_order: bool) -> None:
-        model.zero_grad()
-        weights = unrolled.folded(model, rates, batch, owner, first_order=first_order)
+    def meta(batch: Batch, owner: torch.Tensor, rule: unrolled.Rule, first_order: bool) -> None:
+        weights = unrolled.folded(model, rates, batch, owner, rule=rule, first_order=first_order)
         unrolled.losses_under(model, weights, batch, owner).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
     for episodes in dict.fromkeys((1, args.episodes)):
         batch = rows(generator, episodes * args.facts, args.words, len(tokenizer))
         owner = torch.arange(episodes).repeat_interleave(args.facts)
-        sides: dict[str, Callable[[], object]] = {
-            "plain": lambda batch=batch: plain(batch),
-            "unrolled": lambda batch=batch, owner=owner: meta(batch, owner, False),
-            "first-order": lambda batch=batch, owner=owner: meta(batch, owner, True),
-        }
+        sides: dict[str, Callable[[], object]] = {"plain": lambda batch=batch: plain(batch)}
+        for rule in ("adam", "sgd"):
+            for name, constant in (("unrolled", False), ("first-order", True)):
+                sides[f"{name}, {rule}"] = lambda batch=batch, owner=owner, how=(rule, constant): meta(
+                    batch, owner, *how
+                )
         found = timed(sides, args.rounds + 1)
         print(f"{episodes} episodes of {args.facts} facts, N = {args.inner_steps}:")
-        for name, most in (("unrolled", 3.0), ("first-order", 1.3)):
-            times, limit = found[name] / found["plain"], most * n
+        for name in list(sides)[1:]:
+            times, limit = found[name] / found["plain"], (3.0 if name.startswith("unrolled") else 1.3) * n
             print(
                 f"  {name}: {found[name]:.3f} s, {times:.1f} plain steps ({found['plain']:.3f} s); at most {limit:.1f}"
             )

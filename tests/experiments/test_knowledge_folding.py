@@ -124,7 +124,7 @@ def test_files_are_trained_and_asked(tmp_path: Path) -> None:
         ({"distractors": (1, 1)}, "distractors: 1 is there twice"),
         ({"hops": 9}, "hops must be from 1 to 4"),
         ({"test_data": "x.json"}, "test_data: worlds that are asked are made by the seed"),
-        ({"context": 4}, "has 8 tokens, but the window is 4"),
+        ({"context": 4}, "fact 0: has 6 tokens, but the window is 4"),
         ({"data": "nowhere.json"}, "nowhere.json"),
         ({"model": " "}, "model: say what is taught"),
     ],

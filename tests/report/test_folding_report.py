@@ -16,7 +16,7 @@ from engramlab.report import print_summary, write_report
 def row(arm: str, asked: str, accuracy: float, distractors: int = 0, hops: int = 0) -> dict[str, Any]:
     ends = {"accuracy": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05}
     about = {"arm": arm, "asked": asked, "distractors": distractors, "hops": hops, "questions": 40}
-    return {**about, **ends, "label": 1.0, "recited": 0.5}
+    return {**about, **ends, "labelled": 1.0, "recited": 0.5}
 
 
 def write_run(path: Path, folded: float = 0.8) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engramlab.base.arrays import Integers
 from engramlab.base.errors import UserError, listed, quoted
-from engramlab.base.random_access import draw, key, permute
+from engramlab.base.random_access import draw, key, random_words
 
 NAMES = (
     *("Ada", "Ben", "Cid", "Dan", "Eva", "Fay", "Gus", "Hal", "Ida", "Jon", "Kim", "Lea", "Max", "Ned", "Ona", "Pia"),
@@ -75,17 +76,26 @@ def worlds(count: int, seed: int, part: str, *, hops: int = 2, people: int = 4, 
     ):
         if not least <= value <= most:
             raise UserError(f"{name} must be from {least} to {most}, not {value}")
-    return [_world(n, key(seed, "world", part, n), hops, people, colours) for n in range(count)]
+    names, colour, order = (key(seed, "world", part, what) for what in ("names", "colours", "order"))
+    who = _shuffled(names, count, len(NAMES))[:, :people].tolist()
+    has = draw(colour, np.arange(count * people), colours).reshape(count, people).tolist()
+    others = _shuffled(order, count, 2 * people).tolist()
+    return [_world(n, 1 + n % hops, *of, COLOURS[:colours]) for n, of in enumerate(zip(who, has, others, strict=True))]
 
 
-def _world(number: int, of: int, hops: int, people: int, colours: int) -> Episode:
-    who = [NAMES[i] for i in permute(of, np.arange(people), len(NAMES))]
-    colour = [COLOURS[i] for i in draw(of + 1, np.arange(people), colours)]
-    leads = [f"{one}'s leader is {who[(i + 1) % people]}." for i, one in enumerate(who)]
-    has = [f"{one}'s colour is {colour[i]}." for i, one in enumerate(who)]
-    deep = 1 + number % hops
-    facts = (*leads[: deep - 1], has[deep - 1])
-    rest = [fact for fact in (*leads, *has) if fact not in facts]
-    others = tuple(rest[i] for i in permute(of + 2, np.arange(len(rest)), len(rest)))
-    question = f"{who[0]}'s" + " leader's" * (deep - 1) + " colour is"
-    return Episode(f"world {number}", facts, question, colour[deep - 1], COLOURS[:colours], others, deep)
+def _shuffled(of: int, rows: int, n: int) -> Integers:
+    """int64 ``[rows, n]``: each row 0 to n - 1 in an order of its own."""
+    found: Integers = random_words(of, np.arange(rows * n)).reshape(rows, n).argsort(axis=1, kind="stable")
+    return found
+
+
+def _world(
+    number: int, hops: int, who: list[int], colour: list[int], order: list[int], labels: tuple[str, ...]
+) -> Episode:
+    names, last = [NAMES[i] for i in who], hops - 1
+    leads = [f"{one}'s leader is {names[(i + 1) % len(names)]}." for i, one in enumerate(names)]
+    has = [f"{one}'s colour is {labels[colour[i]]}." for i, one in enumerate(names)]
+    facts, every = (*leads[:last], has[last]), [*leads, *has]
+    rest = tuple(every[i] for i in order if every[i] not in facts)
+    question = f"{names[0]}'s" + " leader's" * last + " colour is"
+    return Episode(f"world {number}", facts, question, labels[colour[last]], labels, rest, hops)

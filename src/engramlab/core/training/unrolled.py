@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -105,24 +105,35 @@ def _layer(path: str) -> str:
     return found[1] if found else path
 
 
-class _Moments:
-    """Adam's direction of each gradient, as a function that can be differentiated at gradients of zero too."""
+class _Adam(torch.autograd.Function):
+    """Adam's direction and moments behind one more gradient: ``(gradient, mean, square, steps) -> (way, mean, square)``.
 
-    def __init__(self) -> None:
-        self.mean: list[torch.Tensor] | None = None
-        self.square: list[torch.Tensor] = []
-        self.steps = 0
+    By hand, because every pass over all weights counts; epsilon stands under the root, so that a gradient of zero has a slope.
+    """
 
-    def __call__(self, gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    @staticmethod
+    def forward(
+        ctx: Any, gradient: torch.Tensor, mean: torch.Tensor, square: torch.Tensor, steps: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         first, second = BETAS
-        if self.mean is None:
-            self.mean, self.square = [(1 - first) * g for g in gradients], [(1 - second) * g * g for g in gradients]
-        else:
-            self.mean = [first * m + (1 - first) * g for m, g in zip(self.mean, gradients, strict=True)]
-            self.square = [second * v + (1 - second) * g * g for v, g in zip(self.square, gradients, strict=True)]
-        self.steps += 1
-        a, b = 1 - first**self.steps, 1 - second**self.steps
-        return [m / a / (v / b + EPS**2).sqrt() for m, v in zip(self.mean, self.square, strict=True)]
+        left = 1 - second**steps
+        mean = torch.lerp(mean, gradient, 1 - first)
+        square = (square * second).addcmul_(gradient, gradient, value=1 - second)
+        root = torch.add(square, left * EPS**2).rsqrt_()
+        ctx.scale = math.sqrt(left) / (1 - first**steps)
+        ctx.save_for_backward(gradient, mean, root)
+        return torch.mul(mean, root).mul_(ctx.scale), mean, square
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+        gradient, mean, root = ctx.saved_tensors
+        way, of_mean, of_square = upstream
+        first, second = BETAS
+        of_mean = torch.addcmul(of_mean, way, root, value=ctx.scale)
+        of_square = torch.addcmul(of_square, way * mean, root**3, value=-ctx.scale / 2)
+        back = (of_mean * (1 - first)).addcmul_(gradient, of_square, value=2 * (1 - second))
+        return back, of_mean.mul_(first), of_square.mul_(second), None
 
 
 def unroll(
@@ -143,14 +154,20 @@ def unroll(
         rule: ``adam`` (betas 0.9 and 0.95 as in the released code, no decay), or ``sgd``.
         first_order: take the steps' gradients for constants: cheaper, and nothing is known of how a step would change.
     """
-    weights, moments = dict(start), _Moments()
+    weights = dict(start)
+    mean = square = [torch.zeros_like(weight) for weight in weights.values()] if rule == "adam" else []
     for step in range(steps):
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
             here = {name: w.detach().requires_grad_() for name, w in weights.items()} if first_order else weights
             found = torch.autograd.grad(loss(here).sum(), list(here.values()), create_graph=not first_order)
-        ways = moments(found) if rule == "adam" else found
+        if rule == "adam":
+            every = [_Adam.apply(*of, step + 1) for of in zip(found, mean, square, strict=True)]
+            found, mean, square = zip(*every, strict=True)
         rate = rates(step)
-        weights = {name: w - rate[name] * way for (name, w), way in zip(weights.items(), ways, strict=True)}
+        weights = {
+            name: torch.addcmul(w, rate[name], way, value=-1)
+            for (name, w), way in zip(weights.items(), found, strict=True)
+        }
     return weights
 
 

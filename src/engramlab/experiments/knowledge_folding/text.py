@@ -26,9 +26,9 @@ def episodes_of(config: Config) -> tuple[list[Episode], list[Episode]]:
     if config.data == "worlds":
         shape = {"hops": config.hops, "people": config.people, "colours": config.colours}
         test = worlds(config.tests, config.seed, "test", **shape)
-        asked = {frozenset((*one.facts, *one.distractors)) for one in test}
+        held = {frozenset((*one.facts, *one.distractors)) for one in test}
         train = worlds(config.worlds, config.seed, "train", **shape)
-        return [one for one in train if frozenset((*one.facts, *one.distractors)) not in asked], test
+        return [one for one in train if frozenset((*one.facts, *one.distractors)) not in held], test
     train = _drawn(read_episodes(config.data), config.seed)
     if config.test_data:
         return train[: config.worlds], _drawn(read_episodes(config.test_data), config.seed)[: config.tests]

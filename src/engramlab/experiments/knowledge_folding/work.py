@@ -254,7 +254,7 @@ class School:
             "hops": episode.hops,
             "written": text,
             "right": answer == episode.answer.casefold(),
-            "label": answer in [label.casefold() for label in episode.labels],
+            "labelled": answer in [label.casefold() for label in episode.labels],
             "recited": recited,
         }
 
@@ -266,7 +266,7 @@ def _rows(judged: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
         right = np.array([one["right"] for one in some], dtype=float)
         weights = bootstrap.times(bootstrap.draws(len(right), SAMPLES, seed)) / len(right)
         low, high = bootstrap.interval(weights @ right)
-        shares = {name: float(np.mean([one[name] for one in some])) for name in ("label", "recited")}
+        shares = {name: float(np.mean([one[name] for one in some])) for name in ("labelled", "recited")}
         found.append({
             "hops": hops, "questions": len(some), "accuracy": float(right.mean()), "low": low, "high": high, **shares
         })  # fmt: skip

@@ -23,7 +23,7 @@ NEEDS = {
             {
                 **dict.fromkeys(("arm", "asked"), str),
                 **dict.fromkeys(
-                    ("distractors", "hops", "questions", "accuracy", "low", "high", "label", "recited"), float
+                    ("distractors", "hops", "questions", "accuracy", "low", "high", "labelled", "recited"), float
                 ),
             }
         ]
@@ -66,7 +66,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """The table for the terminal: all hops together."""
     cells = [
-        [row["arm"], row["asked"], count(row["distractors"]), _ranged(row), percent(row["label"])]
+        [row["arm"], row["asked"], count(row["distractors"]), _ranged(row), percent(row["labelled"])]
         for row in summary.get("rows") or []
         if row["hops"] == 0
     ]
@@ -130,7 +130,7 @@ def _hops(runs: Sequence[RunData]) -> Section:
             "all" if row["hops"] == 0 else count(row["hops"]),
             count(row["questions"]),
             _ranged(row),
-            percent(row["label"]),
+            percent(row["labelled"]),
             percent(row["recited"]) if row["arm"] in FOLDING and row["arm"] != "single-task" else "–",
         ]
         for run in runs
