@@ -155,7 +155,8 @@ def unroll(
         first_order: take the steps' gradients for constants: cheaper, and nothing is known of how a step would change.
     """
     weights = dict(start)
-    mean = square = [torch.zeros_like(weight) for weight in weights.values()] if rule == "adam" else []
+    mean: Sequence[torch.Tensor] = [torch.zeros_like(weight) for weight in weights.values()]
+    square, found = mean, mean
     for step in range(steps):
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
             here = {name: w.detach().requires_grad_() for name, w in weights.items()} if first_order else weights
@@ -190,7 +191,8 @@ def _each_its_own(model: nn.Module, paths: Sequence[str], rows: OwnRows) -> Iter
         def forward(x: torch.Tensor) -> torch.Tensor:
             by_row = x.reshape(len(rows.owner), -1, x.shape[-1])  # some layers flatten rows and positions
             y = rows.matmul(by_row, module.weight).reshape(*x.shape[:-1], -1)  # type: ignore[arg-type]
-            return y if getattr(module, "bias", None) is None else y + module.bias
+            bias = getattr(module, "bias", None)
+            return y if bias is None else y + bias
 
         return forward
 
@@ -198,13 +200,13 @@ def _each_its_own(model: nn.Module, paths: Sequence[str], rows: OwnRows) -> Iter
     before = [module.__dict__.get("forward") for module in modules]
     try:
         for module in modules:
-            module.forward = product(module)  # type: ignore[method-assign]
+            module.forward = product(module)
         yield
     finally:
         for module, own in zip(modules, before, strict=True):
             module.__dict__.pop("forward", None)
             if own is not None:
-                module.forward = own  # type: ignore[method-assign]
+                module.forward = own
 
 
 def losses_under(model: nn.Module, weights: Weights, batch: Batch, owner: torch.Tensor) -> torch.Tensor:
