@@ -27,6 +27,7 @@ PLANS: dict[str, tuple[list[str], float]] = {
     "bench_candidates.py": (["--subjects", "2", "--options", "20", "--shown", "20", "--rounds", "1"], 2.0),
     "bench_editing.py": (["--cases", "4", "--seconds", "210"], 5.0),
     "bench_extraction.py": (["--rounds", "1", "--steps", "100"], 2.5),
+    "bench_folding.py": (["--rounds", "2", "--questions", "100"], 1.5),
     "bench_measuring.py": (["--queries", "450", "--rounds", "1"], 1.5),
     "bench_plug_memory.py": (["--rounds", "3"], 1.0),
     "bench_probing.py": (["--rounds", "1", "--linear-steps", "100"], 1.5),

@@ -19,6 +19,9 @@ from bench_table import bench
 from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, lifelong, overfitting, overtone, sweep
 from kept import HERE, if_any, if_kept
+from editing_tables import ablation, continual, editing, sweep
+from folding_tables import folding
+from kept import HERE, if_kept
 from picture import FILE, picture
 from plug_tables import plug
 from storage_tables import (
@@ -83,6 +86,7 @@ TABLES = {
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
     "cloze": cloze,
+    "folding": folding,
     "decoding choices": decoding.choices,
     "decoding passages": decoding.passages,
     "decoding speed": decoding.speed,

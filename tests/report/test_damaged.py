@@ -18,6 +18,7 @@ from tests.report import (
     test_editing_report,
     test_estimation_reports,
     test_plug_report,
+    test_folding_report,
     test_probing_report,
     test_teaching_report,
 )
@@ -64,6 +65,7 @@ RUNS = {
     "factual-decoding": test_decoding_report.write_decoding,
     "plug-in-memory": test_plug_report.write_run,
     "teaching": test_teaching_report.write_run,
+    "knowledge-folding": test_folding_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 

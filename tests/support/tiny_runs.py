@@ -29,6 +29,7 @@ from engramlab.experiments import (
     knowledge_estimation,
     knowledge_extraction,
     plug_in_memory,
+    knowledge_folding,
     teaching,
     token_overfitting,
 )
@@ -242,6 +243,19 @@ def _plug(inputs: Path, out: Path) -> Any:
         checkpoint_minutes=0.0,
     )
     return plug_in_memory.run(config, out, console=_quiet())
+def _folding(inputs: Path, out: Path) -> Any:
+    config = knowledge_folding.Config(
+        model="1x8",
+        worlds=6,
+        tests=4,
+        distractors=(0, 1),
+        arms=("multi-task", "in-context", "no-facts"),
+        steps=2,
+        batch=3,
+        at_once=2,
+        checkpoint_minutes=0.0,
+    )
+    return knowledge_folding.run(config, out, console=_quiet())
 
 
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
@@ -260,6 +274,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "estimation": _estimation,
     "plug-in memory": _plug,
     "teaching": _teaching,
+    "folding": _folding,
 }
 
 

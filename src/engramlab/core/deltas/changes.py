@@ -110,7 +110,7 @@ class OwnRows:
             weights = weights.index_select(0, self.present)
         rows, length, width = x.shape
         if self.parts == 1:
-            return (x.reshape(rows * length, width) @ weights[0].T).view(rows, length, -1)
+            return (x.reshape(rows * length, width) @ weights.squeeze(0).T).view(rows, length, -1)
         table = x.new_zeros(self.parts * self.width, length, width).index_copy(0, self.place, x[self.order])
         out = torch.bmm(weights, table.view(self.parts, self.width * length, width).transpose(1, 2)).transpose(1, 2)
         return out.reshape(self.parts * self.width, length, -1).index_select(0, self.back)

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from engramlab.base import named
 from engramlab.base.errors import UserError
-from engramlab.core.training import named
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

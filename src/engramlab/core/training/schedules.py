@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from engramlab.base import named
 from engramlab.base.errors import UserError
-from engramlab.core.training import named
 
 Schedule = Callable[[int, int, float], float]
 
