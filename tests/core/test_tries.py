@@ -37,7 +37,9 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
 
 
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:1]])
-def test_scores_are_those_of_a_row_each(model: nn.Module, rows: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_are_those_of_a_row_each(
+    model: nn.Module, rows: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     trie = Trie.of(rows, names(rows))
     expected = [[naive(model, prompt, row) for row in rows] for prompt in PROMPTS]
     np.testing.assert_allclose(tries.log_scores(model, PROMPTS, trie), expected, atol=1e-4)
@@ -80,7 +82,7 @@ def test_a_wide_beam_is_the_exact_order_and_a_narrow_one_never_leaves_the_tree(m
 
 
 def test_where_one_token_decides_greedy_is_the_likeliest(model: nn.Module) -> None:
-    """Of identifiers of one token each a beam of one, the greedy choice among those allowed, is the best by exact scores; and of
+    """Of identifiers of one token each a beam of one, the greedy choice among those allowed, is the best by exact scores; of
     longer ones it is what taking the likeliest allowed token at each place writes."""
     single = [[token] for token in (5, 9, 13, 20, 31)]
     trie = Trie.of(single, names(single))

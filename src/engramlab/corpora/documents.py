@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engramlab.base.errors import UserError, quoted
 from engramlab.base.random_access import draw, key, permute
 from engramlab.corpora.people import QUESTIONS, Pools
 from engramlab.corpora.sources import bios
@@ -77,7 +76,7 @@ def of_people(
     people: tuple[int, int] = (2, 4),
     facts: int = 2,
     ids: IdKind = "random",
-    pools: Pools = Pools(),
+    pools: Pools | None = None,
     templates: int | None = None,
 ) -> list[Document]:
     """Documents about bioS people, the same for the same arguments.
@@ -91,7 +90,7 @@ def of_people(
     low, high = people
     counts = low + draw(key(seed, "people"), np.arange(documents), high - low + 1)
     ends = np.cumsum(counts)
-    config = bios.Config(people=int(ends[-1]), seed=seed, pools=pools, first_templates=templates)
+    config = bios.Config(people=int(ends[-1]), seed=seed, pools=pools or Pools(), first_templates=templates)
     corpus = bios.bios(config, "single+fullname")
     names = random_ids(documents, seed)
     found: list[Document] = []
@@ -120,7 +119,9 @@ def _stated(corpus: bios.BiosCorpus, person: int, facts: int, seed: int) -> tupl
     sentences = [passage.text[starts[k] : stops[k]].strip() for k in kept]
     questions = [
         DocumentQuestion(
-            QUESTIONS[objects[k].relation].format(subject=name).removesuffix(" Answer:"), passage.quote(objects[k]), name
+            QUESTIONS[objects[k].relation].format(subject=name).removesuffix(" Answer:"),
+            passage.quote(objects[k]),
+            name,
         )
         for k in kept
     ]
@@ -141,15 +142,6 @@ def sentences_of(text: str) -> tuple[str, ...]:
     return tuple(part for part in _SENTENCE.split(" ".join(text.split())) if part)
 
 
-def check_ids(documents: Sequence[Document]) -> None:
-    """Raises UserError for an identifier that two documents have."""
-    seen: set[str] = set()
-    for document in documents:
-        if document.id in seen:
-            raise UserError(f"identifier {quoted(document.id)} is that of two documents; give each its own")
-        seen.add(document.id)
-
-
 def to_json(document: Document) -> dict[str, Any]:
     """A document as a record in the form of BioCite; ``reading.attributed`` makes the same document of it."""
     record: dict[str, Any] = {"text": document.text, "url": document.id}
@@ -162,9 +154,18 @@ def to_jsonl(documents: Iterable[Document]) -> str:
     return "".join(json.dumps(to_json(document), ensure_ascii=False) + "\n" for document in documents)
 
 
-def guessed(question: DocumentQuestion, ids: Sequence[str]) -> np.ndarray:
-    """float64 ``[ids]``: how well each identifier can be guessed from the question alone: how many of its pieces of three
-    letters or more begin a word there (of the subject's name, where that is known)."""
-    words = [word.casefold() for word in re.findall(r"\w+", question.subject or question.text)]
-    pieces = [[p for p in re.split(r"[\W_]+", one.casefold()) if len(p) >= 3] for one in ids]
-    return np.array([sum(any(w.startswith(p) for w in words) for p in listed) for listed in pieces], dtype=np.float64)
+def guessed(questions: Sequence[DocumentQuestion], ids: Sequence[str]) -> np.ndarray:
+    """float64 ``[questions, ids]``: how well each identifier can be guessed from the question alone: how many of its pieces of
+    three letters or more begin a word there (of the subject's name, where that is known)."""
+    holders: dict[str, list[int]] = {}
+    for i, one in enumerate(ids):
+        for piece in re.split(r"[\W_]+", one.casefold()):
+            if len(piece) >= 3:
+                holders.setdefault(piece, []).append(i)
+    found = np.zeros((len(questions), len(ids)))
+    for row, question in zip(found, questions, strict=True):
+        words = {word.casefold() for word in re.findall(r"\w+", question.subject or question.text)}
+        for begin in {word[:k] for word in words for k in range(3, len(word) + 1)}:
+            for i in holders.get(begin, ()):
+                row[i] += 1
+    return found

@@ -58,7 +58,7 @@ class Form:
 
 def add_tokens(tokenizer: Any, letters: bool) -> None:
     """Puts the tokens around identifiers, and those of their letters, behind a tokenizer's vocabulary."""
-    named = [OPEN, CLOSE, *([f"<{letter}>" for letter in LETTERS] if letters else [])]
+    named = [OPEN, CLOSE, *([f"<@{letter}>" for letter in LETTERS] if letters else [])]
     tokenizer.add_tokens([one for one in named if one not in tokenizer.get_vocab()], special_tokens=True)
 
 
@@ -68,7 +68,7 @@ def grow(model: nn.Module, tokenizer: Any) -> nn.Module:
     old, new = bare.get_input_embeddings().weight.shape[0], len(tokenizer)
     if new > old:
         bare.resize_token_embeddings(new, mean_resizing=False)
-    added = [i for i in _ids(tokenizer, [OPEN, CLOSE, *(f"<{letter}>" for letter in LETTERS)]) if i is not None]
+    added = [i for i in _ids(tokenizer, [OPEN, CLOSE, *(f"<@{letter}>" for letter in LETTERS)]) if i is not None]
     known = np.setdiff1d(np.arange(min(old, new)), added)
     with torch.no_grad():
         for part in {id(p): p for p in (bare.get_input_embeddings(), bare.get_output_embeddings())}.values():
@@ -84,7 +84,7 @@ def _ids(tokenizer: Any, tokens: Sequence[str]) -> list[int | None]:
 def spelt(tokenizer: Any, name: str, letters: bool) -> list[int]:
     """The tokens of an identifier, without those around it. Raises UserError for one that has none."""
     found = (
-        [i for i in _ids(tokenizer, [f"<{letter}>" for letter in name]) if i is not None]
+        [i for i in _ids(tokenizer, [f"<@{letter}>" for letter in name]) if i is not None]
         if letters
         else list(tokenizer(name, add_special_tokens=False)["input_ids"])
     )
@@ -103,7 +103,9 @@ def tag(tokenizer: Any, name: str, letters: bool) -> list[int]:
 
 def tree(tokenizer: Any, names: Sequence[str], letters: bool) -> tries.Trie:
     """All identifiers as they follow the opening token, each closed. Raises UserError: two are spelt alike."""
-    return tries.Trie.of([tag(tokenizer, one, letters)[1:-1] for one in names], names, tag(tokenizer, names[0], letters)[-1])
+    return tries.Trie.of(
+        [tag(tokenizer, one, letters)[1:-1] for one in names], names, tag(tokenizer, names[0], letters)[-1]
+    )
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,9 @@ def answered(
         UserError: a question that leaves no room for an answer.
     """
     start, (opening, _) = start_tokens(tokenizer), _ids(tokenizer, [OPEN, CLOSE])
-    prompts = [start + ids for ids in tokenizer(list(map(form.prompt, questions)), add_special_tokens=False)["input_ids"]]
+    prompts = [
+        start + ids for ids in tokenizer(list(map(form.prompt, questions)), add_special_tokens=False)["input_ids"]
+    ]
     limit = context_limit(model)
     for question, prompt in zip(questions, prompts, strict=True):
         if limit and len(prompt) + new > limit:
@@ -158,7 +162,9 @@ def answered(
     return Answered(answers, before)
 
 
-def told(tokenizer: Any, form: Form, questions: Sequence[str], answers: Sequence[str], rests: Sequence[str]) -> Answered:
+def told(
+    tokenizer: Any, form: Form, questions: Sequence[str], answers: Sequence[str], rests: Sequence[str]
+) -> Answered:
     """As if the model had given these answers (and told these rests of documents, where its form asks for them)."""
     rows = answer_rows(tokenizer, form, questions, answers, rests)
     opening = _ids(tokenizer, [OPEN])[0]

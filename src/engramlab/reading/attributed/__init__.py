@@ -1,7 +1,7 @@
 """Documents with identifiers of other people's files: one file a format here, and the file name is the registration.
 
-A format is a module with ``recognises(record) -> bool`` and ``document(record, where) -> Document``, which raises UserError with
-``where`` (file and line or record) in front.
+A format is a module with ``recognises(record) -> bool`` and ``document(record, where) -> Document``, which raises UserError
+with ``where`` (file and line or record) in front.
 """
 
 from __future__ import annotations

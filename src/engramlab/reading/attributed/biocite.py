@@ -1,7 +1,7 @@
 """The files of BioCite and a user's own in its form: ``text``, ``url`` (the identifier), ``qa``.
 
-Source: arXiv 2404.01019 and the card of its data. ``qa`` is a list, each question and its answer in two lines of one text, or an
-object with ``question`` and ``answer``; ``metadata`` may say ``in_domain``; ``facts`` are not read.
+Source: arXiv 2404.01019 and the card of its data. ``qa`` is a list, each question and its answer in two lines of one text, or
+an object with ``question`` and ``answer``; ``metadata`` may say ``in_domain``; ``facts`` are not read.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def asked(record: Mapping[str, Any], where: str) -> tuple[DocumentQuestion, tupl
 def _question(value: Any, where: str) -> DocumentQuestion:
     if isinstance(value, Mapping):
         fields.check_keys(value, ("question", "answer"), where)
-        return DocumentQuestion(fields.text(value, "question", where).strip(), fields.text(value, "answer", where).strip())
+        return DocumentQuestion(
+            fields.text(value, "question", where).strip(), fields.text(value, "answer", where).strip()
+        )
     question, line, answer = fields.usable(value, f"{where}:").strip().rpartition("\n")
     if not line or not question.strip() or not answer.strip():
         raise UserError(f"{where}: must be a question and its answer in two lines, not {quoted(value)}")
