@@ -20,6 +20,7 @@ from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE, if_kept
 from picture import FILE, picture
+from source_tables import sources
 from storage_tables import (
     asked,
     before_attributes,
@@ -78,6 +79,7 @@ TABLES = {
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
     "cloze": cloze,
+    "sources": sources,
     "decoding choices": decoding.choices,
     "decoding passages": decoding.passages,
     "decoding speed": decoding.speed,
