@@ -37,7 +37,8 @@ def config(**more: Any) -> experiment.Config:
 
 @pytest.fixture(scope="module", params=["compact", "gpt2", "llama3", "unigram-first"])
 def tokenizer(request: pytest.FixtureRequest) -> Any:
-    texts = [document.text for document in of_people(8, 0)] + [citing.INSTRUCTION + " Answer: ##"]
+    documents = of_people(8, 0)
+    texts = [f"{one.text} {one.questions[0].text}" for one in documents] + [citing.INSTRUCTION + " Answer: ##"]
     if request.param == "compact":
         made = train_compact_tokenizer(texts, 2000)
     elif request.param in zoo.ZOO:

@@ -81,7 +81,7 @@ def test_rows_of_answers_are_what_a_told_model_reads(tokenizer) -> None:
 
 def test_what_it_writes_ends_before_the_identifier(tokenizer) -> None:
     """Whatever a random model writes, a separator and the opening token stand before the identifier; batches change nothing."""
-    model = zoo.model("llama", vocabulary=len(tokenizer)).eval()
+    model = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=128).eval()
     questions = ["What is the capital of France?", "Who?", "What is the old name of Japan, which is said to be old?"]
     for form in (Form(), Form(thought=True)):
         found = citing.answered(model, tokenizer, form, questions, new=6)

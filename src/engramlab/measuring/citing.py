@@ -68,7 +68,7 @@ def grow(model: nn.Module, tokenizer: Any) -> nn.Module:
     old, new = bare.get_input_embeddings().weight.shape[0], len(tokenizer)
     if new > old:
         bare.resize_token_embeddings(new, mean_resizing=False)
-    added = [i for i in _ids(tokenizer, [OPEN, CLOSE, *(f"<@{letter}>" for letter in LETTERS)]) if i is not None]
+    added = _ids(tokenizer, [OPEN, CLOSE, *(f"<@{letter}>" for letter in LETTERS)])
     known = np.setdiff1d(np.arange(min(old, new)), added)
     with torch.no_grad():
         for part in {id(p): p for p in (bare.get_input_embeddings(), bare.get_output_embeddings())}.values():
@@ -76,18 +76,19 @@ def grow(model: nn.Module, tokenizer: Any) -> nn.Module:
     return model
 
 
-def _ids(tokenizer: Any, tokens: Sequence[str]) -> list[int | None]:
-    vocabulary = tokenizer.get_vocab()
-    return [vocabulary.get(token) for token in tokens]
+def _ids(tokenizer: Any, tokens: Sequence[str]) -> list[int]:
+    """The ids of those tokens that there are."""
+    found = tokenizer.convert_tokens_to_ids(list(tokens))
+    there = tokenizer.convert_ids_to_tokens([0 if i is None else i for i in found])
+    return [int(i) for i, token, named in zip(found, there, tokens, strict=True) if i is not None and token == named]
 
 
 def spelt(tokenizer: Any, name: str, letters: bool) -> list[int]:
     """The tokens of an identifier, without those around it. Raises UserError for one that has none."""
-    found = (
-        [i for i in _ids(tokenizer, [f"<@{letter}>" for letter in name]) if i is not None]
-        if letters
-        else list(tokenizer(name, add_special_tokens=False)["input_ids"])
-    )
+    if letters:
+        found = _ids(tokenizer, [f"<@{letter}>" for letter in name])
+    else:
+        found = list(tokenizer(name, add_special_tokens=False)["input_ids"])
     if not found or (letters and len(found) < len(name)):
         raise UserError(f"identifier {quoted(name)}: cannot be spelt in the model's tokens")
     return found
@@ -96,8 +97,6 @@ def spelt(tokenizer: Any, name: str, letters: bool) -> list[int]:
 def tag(tokenizer: Any, name: str, letters: bool) -> list[int]:
     """An identifier with the tokens around it."""
     before, behind = _ids(tokenizer, [OPEN, CLOSE])
-    assert before is not None
-    assert behind is not None
     return [before, *spelt(tokenizer, name, letters), behind]
 
 
@@ -168,7 +167,7 @@ def told(
     """As if the model had given these answers (and told these rests of documents, where its form asks for them)."""
     rows = answer_rows(tokenizer, form, questions, answers, rests)
     opening = _ids(tokenizer, [OPEN])[0]
-    return Answered(list(answers), [[*start_tokens(tokenizer), *ids, opening] for ids, _ in rows])  # type: ignore[list-item]
+    return Answered(list(answers), [[*start_tokens(tokenizer), *ids, opening] for ids, _ in rows])
 
 
 def answer_rows(
@@ -262,8 +261,6 @@ class Citer:
 
     def cite(self, questions: Sequence[str], best: int = 5) -> Rows:
         """See ``cite``."""
-        if best < 1:
-            raise UserError(f"best must be at least 1, not {best}")
         said = answered(self.model, self.tokenizer, self.sources.form, questions, new=self.sources.new)
         scores = self.scores(said.before)
         shares = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
@@ -316,6 +313,8 @@ def cite(
     """
     from engramlab.core import models
 
+    if best < 1:
+        raise UserError(f"best must be at least 1, not {best}")
     folder = folder_of(model)
     sources = Sources.load(folder)
     records.check_sealed(folder, f"run the experiment again to make {folder} anew")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -13,22 +14,23 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from engramlab.base import bootstrap
 from engramlab.base.errors import UserError
 from engramlab.base.progress import ProgressBar
 from engramlab.base.random_access import key as random_key
 from engramlab.base.rows import Row
 from engramlab.core import models
+from engramlab.core.forward.tries import beam
 from engramlab.core.text import batches
 from engramlab.core.text.tokens import Sequences, encode, end_token, start_tokens
 from engramlab.core.training.cost import like
 from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, finished
-from engramlab.corpora.documents import guessed, of_people, to_jsonl
+from engramlab.corpora.documents import of_people, to_jsonl
 from engramlab.editing.folders.opening import require_in_weights
 from engramlab.experiments._run import Planned, Run
 from engramlab.experiments.source_attribution import text
 from engramlab.experiments.source_attribution.config import Arm, Config, check
+from engramlab.experiments.source_attribution.judging import nats_of, rows_of
 from engramlab.experiments.source_attribution.text import HELD, OUT, TRAINED
 from engramlab.files import records, writing
 from engramlab.files.documents import documents as running_text
@@ -37,7 +39,6 @@ from engramlab.measuring.citing import Citer, Form, Sources
 from engramlab.measuring.scoring import score
 from engramlab.reading.attributed import read_documents, with_questions
 
-SAMPLES = 1000
 OTHER_TEXTS = 200  # of another text, that what is lost is measured on
 
 
@@ -112,10 +113,11 @@ class Attribution:
 
     def _check_lengths(self) -> None:
         around = len(self.start) + 1
-        for arm in self.config.arms():
-            rows = text.document_rows(self.tokenizer, self.documents, Arm(arm.strategy, 1), self.letters, 0)
+        for strategy in self.config.strategies:
+            rows = text.document_rows(self.tokenizer, self.documents, Arm(strategy, 1), self.letters, 0)
             text.check_length(rows, self.ids, around, self.length, "document")
-            questions = text.question_rows(self.tokenizer, self.documents, self.every, self.form(arm.thought))
+        for thought in {arm.thought for arm in self.config.arms()}:
+            questions = text.question_rows(self.tokenizer, self.documents, self.every, self.form(thought))
             named = [one.question.text for one in self.every]
             text.check_length(questions, named, around + 4, self.length, "question")
 
@@ -163,8 +165,6 @@ class Attribution:
     def write_documents(self) -> None:
         """The documents, for the user and for whoever reads them again."""
         if self.run.main:
-            from dataclasses import replace
-
             marked = [replace(d, in_domain=bool(i)) for d, i in zip(self.documents, self.inside, strict=True)]
             writing.write_text(self.run.folder / "documents.jsonl", to_jsonl(marked))
 
@@ -277,7 +277,7 @@ class Attribution:
             )
             given[wrong] = self._scores(citer, behind.before, f"{arm.name}, told the answer")
         overlap = np.array([citing.f1(a, b) for a, b in zip(said.answers, golden, strict=True)])
-        rows = self._rows_of(arm, gold, right, overlap, own, given)
+        rows = rows_of(arm, self.asked, self.ids, self.inside, right, overlap, own, given, self.config.seed)
         best = own.argmax(1)
         rank = (own > np.take_along_axis(own, gold[:, None], 1)).sum(1)
         answers = [
@@ -294,61 +294,20 @@ class Attribution:
             if not width:
                 return citer.scores(before, lambda done, total: bar.update(done))
             found = np.full((len(before), len(self.ids)), -np.inf)
-            from engramlab.core.forward.tries import beam
-
             for i, row in enumerate(before):
                 for k, logprob in beam(citer.model, row, citer.trie, width):
                     found[i, k] = logprob
                 bar.update(i + 1)
             return found
 
-    def _rows_of(
-        self, arm: Arm, gold: np.ndarray, right: np.ndarray, overlap: np.ndarray, own: np.ndarray, given: np.ndarray
-    ) -> list[Row]:
-        """A row a group and set of identifiers, with intervals over documents."""
-        groups = np.array([one.group for one in self.asked])
-        guess = guessed([one.question for one in self.asked], self.ids)
-        rows: list[Row] = []
-        for group in dict.fromkeys(groups.tolist()):
-            members = np.flatnonzero(groups == group)
-            there = self.inside if group != OUT else ~self.inside
-            for named, columns in (("all", np.arange(len(self.ids))), ("group", np.flatnonzero(there))):
-                at = np.searchsorted(columns, gold[members])
-                values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-                every, mine = np.ones(len(members)), right[members].astype(np.float64)
-                values["answered"], values["f1"] = (mine, every), (overlap[members], every)
-                for k in (1, 10):
-                    hit = citing.hits(own[np.ix_(members, columns)], at, k)
-                    values[f"hits{k}"], values[f"right{k}"] = (hit, every), (hit * mine, mine)
-                    values[f"told{k}"] = (citing.hits(given[np.ix_(members, columns)], at, k), every)
-                    values[f"guess{k}"] = (citing.hits(guess[np.ix_(members, columns)], at, k), every)
-                about = {"dataset": arm.name, "strategy": arm.strategy, "copies": arm.copies, "thought": arm.thought}
-                about |= {"group": group, "ids": named, "questions": len(members), "candidates": len(columns)}
-                chance = {f"chance{k}": min(1.0, k / len(columns)) for k in (1, 10)}
-                rows.append(about | chance | self._shares(values, gold[members]))
-        return rows
-
-    def _shares(self, values: dict[str, tuple[np.ndarray, np.ndarray]], of: np.ndarray) -> Row:
-        """Each share, sum over count, with its interval over documents; None where nothing counts."""
-        known, document = np.unique(of, return_inverse=True)
-        sums, counts = (
-            np.stack([np.bincount(document, pair[part], len(known)) for pair in values.values()]) for part in (0, 1)
-        )
-        drawn = bootstrap.ratios(sums, counts, SAMPLES, random_key(self.config.seed, "bootstrap") >> 1)
-        low, high = bootstrap.intervals(drawn)
-        row: Row = {"documents": len(known)}
-        for i, name in enumerate(values):
-            total = float(counts[i].sum())
-            found = (float(sums[i].sum() / total), float(low[i]), float(high[i])) if total else (None, None, None)
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
-        return row
-
     def _lost(self, model: nn.Module, arm: Arm) -> Row:
         """Recital of what was read, and nats a token of texts without identifiers."""
         wrapped = self.plain.wrapped(self.start, [])
         recital = score(model, wrapped).greedy if wrapped.marks.any() else np.zeros(0)
         texts = {"read": self.plain, "unread": self.unread, "other": self.other}
-        nats = {name: _nats(model, rows, self.start) for name, rows in texts.items() if rows is not None and len(rows)}
+        nats = {
+            name: nats_of(model, rows, self.start) for name, rows in texts.items() if rows is not None and len(rows)
+        }
         return {"dataset": arm.name, "recital": float(recital.mean()) if len(recital) else None, **nats}
 
     def finish(self, found: dict[str, dict[str, Any]]) -> str:
@@ -369,11 +328,3 @@ class Attribution:
                 writing.clear(*(self.run.folder / name / stage / "model" for name in found))
         self.run.accelerator.wait_for_everyone()
         return best
-
-
-def _nats(model: nn.Module, rows: Sequences, start: list[int]) -> float:
-    """Nats a token of these texts, the first of each aside where nothing stands before it."""
-    wrapped = rows.wrapped(start, [])
-    marks = np.ones(len(wrapped.ids), dtype=np.int8)
-    marks[wrapped.offsets[:-1]] = 0
-    return -float(score(model, Sequences(wrapped.ids, wrapped.offsets, marks)).logprobs.mean())

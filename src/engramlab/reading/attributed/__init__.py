@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engramlab.base import registry
 from engramlab.base.errors import UserError, listed, quoted
-from engramlab.corpora.documents import Document
+from engramlab.corpora.documents import Document, DocumentQuestion
 from engramlab.files import tables
 from engramlab.reading.attributed import biocite
 
@@ -48,7 +48,7 @@ def with_questions(documents: Sequence[Document], path: str | Path) -> list[Docu
     Raises:
         UserError: as above, or a question whose identifier no document has.
     """
-    more: dict[str, list[biocite.DocumentQuestion]] = {document.id: [] for document in documents}
+    more: dict[str, list[DocumentQuestion]] = {document.id: [] for document in documents}
     for place, record in tables.objects(path):
         where = f"{path}, {place}"
         question, urls = biocite.asked(record, where)
