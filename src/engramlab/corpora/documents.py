@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from engramlab.corpora.sources import bios
 IdKind = Literal["random", "names"]
 #: Letters of random identifiers, each a token of its own.
 LETTERS = "abcdefghijkmnopqrstuvwxy"
-_SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z\"'(])")
+_SENTENCE = re.compile(r"[.!?][\"')\]]*( )(?=[A-Z\"'(])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,9 @@ def random_ids(count: int, seed: int) -> list[str]:
 
 def sentences_of(text: str) -> tuple[str, ...]:
     """A text cut into sentences, at marks that end one before a capital or a quote."""
-    return tuple(part for part in _SENTENCE.split(" ".join(text.split())) if part)
+    plain = " ".join(text.split())
+    cuts = [0, *(found.end(1) for found in _SENTENCE.finditer(plain)), len(plain)]
+    return tuple(plain[a:b].strip() for a, b in pairwise(cuts) if a < b)
 
 
 def to_json(document: Document) -> dict[str, Any]:

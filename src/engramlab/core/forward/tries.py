@@ -174,7 +174,7 @@ def log_scores(
                     mass = _logsumexp(wanted, source, mass)
                 else:
                     mass = logits.logsumexp(-1).double()
-                edges[np.ix_(now, below)] = (wanted - mass[:, source]).cpu().numpy()
+                edges[np.ix_(np.array(now), below)] = (wanted - mass[:, source]).cpu().numpy()
             done += len(now)
             if progress:
                 progress(done, len(order))
@@ -194,7 +194,8 @@ def beam(model: nn.Module, prompt: Sequence[int], trie: Trie, width: int) -> lis
     for node, above in enumerate(trie.above.tolist()):
         below.setdefault(above, []).append(node)
     device = next(model.parameters()).device
-    live, done = [(-1, 0.0)], []
+    live: list[tuple[int, float]] = [(-1, 0.0)]
+    done: list[tuple[int, float]] = []
     with mode(model, False):
         cache = shared_cache(model, torch.tensor([list(prompt[:-1])], device=device), 1) if len(prompt) > 1 else None
         while live:

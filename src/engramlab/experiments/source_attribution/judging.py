@@ -66,7 +66,8 @@ def _shares(values: dict[str, tuple[np.ndarray, np.ndarray]], of: np.ndarray, se
     """Each share, sum over count, with its interval over documents; None where nothing counts."""
     known, document = np.unique(of, return_inverse=True)
     sums, counts = (
-        np.stack([np.bincount(document, pair[part], len(known)) for pair in values.values()]) for part in (0, 1)
+        np.stack([np.bincount(document, pair[part], len(known)).astype(np.float64) for pair in values.values()])
+        for part in (0, 1)
     )
     drawn = bootstrap.ratios(sums, counts, SAMPLES, random_key(seed, "bootstrap") >> 1)
     low, high = bootstrap.intervals(drawn)

@@ -89,7 +89,9 @@ def grouped(config: Config, documents: Sequence[Document]) -> list[Asked]:
     several = [i for i in able if len(documents[i].questions) > 1]
     known = {i: documents[i].in_domain for i in able if documents[i].in_domain is not None}
     drawn = [i for i in several if i not in known]
-    order = permute(key(config.seed, "in-domain"), np.arange(len(drawn)), len(drawn)).tolist() if drawn else []
+    order: list[int] = (
+        permute(key(config.seed, "in-domain"), np.arange(len(drawn)), len(drawn)).tolist() if drawn else []
+    )
     most = round(config.in_domain * len([i for i in able if i not in known]))
     inside = {i for i, one in known.items() if one and i in several} | {drawn[k] for k in order[:most]}
     found = []
@@ -113,11 +115,12 @@ def grouped(config: Config, documents: Sequence[Document]) -> list[Asked]:
 
 def chosen(config: Config, asked: Sequence[Asked]) -> list[Asked]:
     """Of each group so many as are asked in the end."""
-    found = []
+    found: list[Asked] = []
     for group in (TRAINED, HELD, OUT):
         members = [one for one in asked if one.group == group]
-        order = permute(key(config.seed, "asked", group), np.arange(len(members)), len(members)) if members else []
-        found += [members[i] for i in order[: config.asked]]
+        if members:
+            order = permute(key(config.seed, "asked", group), np.arange(len(members)), len(members))
+            found += [members[i] for i in order[: config.asked].tolist()]
     return found
 
 
