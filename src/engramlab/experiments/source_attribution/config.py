@@ -121,12 +121,11 @@ class Config:
 
 
 _SMALL = Pools(60, 60, 200, 60, 60, 60, 40, 60)
-_RECIPE = Recipe(steps=1500, batch=48, learning_rate=2e-3, warmup=50)
+_RECIPE = Recipe(steps=1000, batch=48, learning_rate=2e-3, warmup=50)
 TINY = Config(
     model="2x128",
-    documents=120,
+    documents=100,
     people=(2, 3),
-    facts=1,
     templates=4,
     pools=_SMALL,
     mode="mixed",
@@ -140,7 +139,6 @@ PRESETS = {
         model="tiny",
         documents=400,
         people=(2, 4),
-        facts=2,
         templates=None,
         read=replace(_RECIPE, steps=6000, batch=96),
         answer=replace(_RECIPE, steps=1500, batch=96),
@@ -148,7 +146,6 @@ PRESETS = {
     "paper": Config(
         model="TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T",
         documents=100_000,
-        facts=2,
         ids="names",
         beams=10,
         asked=1000,
