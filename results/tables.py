@@ -24,6 +24,7 @@ from folding_tables import folding
 from kept import HERE, if_kept
 from picture import FILE, picture
 from plug_tables import plug
+from source_tables import sources
 from storage_tables import (
     asked,
     before_attributes,
@@ -87,6 +88,7 @@ TABLES = {
     "countries": lambda: extraction("countries"),
     "cloze": cloze,
     "folding": folding,
+    "sources": sources,
     "decoding choices": decoding.choices,
     "decoding passages": decoding.passages,
     "decoding speed": decoding.speed,

@@ -12,6 +12,8 @@
         ...
     eg.change(model, tokenizer, wish, out="edited/")           # the same for good; eg.undo("edited/") takes it off again
 
+    eg.cite("runs/sources", "Where did Anya work?")             # rows: an answer and the document it names as its source
+
     eg.teach("path/to/model", "facts.csv", "runs/taught")      # facts put in for good, judged by questions never trained
 
     eg.run("knowledge-extraction", "runs/demo", preset="tiny")  # an experiment; eg.write_report(["runs/demo"], "page.html")
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from engramlab.editing.method import applied as applied
     from engramlab.measuring.audit import audit as audit
     from engramlab.measuring.candidates import choose as choose
+    from engramlab.measuring.citing import cite as cite
     from engramlab.measuring.questions import ask as ask
     from engramlab.measuring.questions import score as score
     from engramlab.report.page import write_report as write_report
@@ -59,6 +62,7 @@ _WHERE = {
     **dict.fromkeys(("run", "teach"), "running"),
     "audit": "measuring.audit",
     "choose": "measuring.candidates",
+    "cite": "measuring.citing",
     **dict.fromkeys(("ask", "score"), "measuring.questions"),
     "write_report": "report.page",
 }

@@ -20,6 +20,7 @@ from tests.report import (
     test_plug_report,
     test_folding_report,
     test_probing_report,
+    test_source_report,
     test_teaching_report,
 )
 from tests.support.synthetic import write_json
@@ -66,6 +67,7 @@ RUNS = {
     "plug-in-memory": test_plug_report.write_run,
     "teaching": test_teaching_report.write_run,
     "knowledge-folding": test_folding_report.write_run,
+    "source-attribution": test_source_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 

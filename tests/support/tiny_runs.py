@@ -30,6 +30,7 @@ from engramlab.experiments import (
     knowledge_extraction,
     plug_in_memory,
     knowledge_folding,
+    source_attribution,
     teaching,
     token_overfitting,
 )
@@ -182,6 +183,23 @@ def _decoding(inputs: Path, out: Path) -> Any:
     return factual_decoding.run(config, out, console=_quiet())
 
 
+def _attribution(inputs: Path, out: Path) -> Any:
+    recipe = Recipe(steps=2, batch=4)
+    config = replace(
+        source_attribution.PRESETS["tiny"],
+        model="1x8",
+        documents=6,
+        copies=(2,),
+        strategies=("end",),
+        pools=_POOLS,
+        mode="after",
+        read=recipe,
+        answer=recipe,
+        checkpoint_minutes=0.0,
+    )
+    return source_attribution.run(config, out, console=_quiet())
+
+
 #: By name: runs it on the inputs, into a folder.
 def _audit(inputs: Path, out: Path) -> Any:
     """With a relation that is probed, although it has eight subjects only."""
@@ -275,6 +293,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "plug-in memory": _plug,
     "teaching": _teaching,
     "folding": _folding,
+    "source attribution": _attribution,
 }
 
 
