@@ -12,6 +12,9 @@
         ...
     eg.change(model, tokenizer, wish, out="edited/")           # the same for good; eg.undo("edited/") takes it off again
 
+    tokens = eg.VirtualTokens.load("runs/tokens/reading/tokens/vectors", model)  # trained to read passages
+    eg.answer_from(model, tokenizer, "Who founded it?", ["a passage", "another"], virtual_tokens=tokens)
+
     eg.teach("path/to/model", "facts.csv", "runs/taught")      # facts put in for good, judged by questions never trained
 
     eg.run("knowledge-extraction", "runs/demo", preset="tiny")  # an experiment; eg.write_report(["runs/demo"], "page.html")
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from engramlab.base.facts import Fact as Fact
     from engramlab.base.facts import Query as Query
     from engramlab.base.rows import Rows as Rows
+    from engramlab.core.deltas.virtual_tokens import VirtualTokens as VirtualTokens
     from engramlab.corpora.facts import FactTable as FactTable
     from engramlab.editing.changing import change as change
     from engramlab.editing.folders.opening import load_model as load_model
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from engramlab.measuring.candidates import choose as choose
     from engramlab.measuring.questions import ask as ask
     from engramlab.measuring.questions import score as score
+    from engramlab.measuring.reading import answer_from as answer_from
     from engramlab.report.page import write_report as write_report
     from engramlab.running import run as run
     from engramlab.running import teach as teach
@@ -52,6 +57,7 @@ _WHERE = {
     **dict.fromkeys(("Case", "Edit", "Fact", "Query"), "base.facts"),
     "Rows": "base.rows",
     "FactTable": "corpora.facts",
+    "VirtualTokens": "core.deltas.virtual_tokens",
     "change": "editing.changing",
     "load_model": "editing.folders.opening",
     "undo": "editing.folders.saving",
@@ -60,6 +66,7 @@ _WHERE = {
     "audit": "measuring.audit",
     "choose": "measuring.candidates",
     **dict.fromkeys(("ask", "score"), "measuring.questions"),
+    "answer_from": "measuring.reading",
     "write_report": "report.page",
 }
 __all__ = ["__version__", *_WHERE]

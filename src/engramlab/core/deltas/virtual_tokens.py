@@ -1,7 +1,7 @@
 """Vectors that stand among the words a model reads, where no word could: virtual tokens.
 
 They are spliced into what the model's input embedding puts out (transformers' ``inputs_embeds``), and their ids count on
-behind that embedding's rows: whatever takes token ids takes them too, and nothing of the model is resized, so that a tied output
+behind that embedding's rows: whatever takes token ids takes them too, and nothing of the model is resized: a tied output
 cannot write one. Without such an id a model with virtual tokens on it computes what it does without them, bit for bit.
 
 Source: SPRING, arXiv 2405.19670 (trainable tokens between retrieved passages and the question of a frozen model).
@@ -103,7 +103,7 @@ class VirtualTokens(nn.Module):
             raise UserError(f"{path} is damaged (its vectors are not those that were written); take it from a copy")
         if about.get("model") != (found := fingerprint(model)):
             raise UserError(
-                f"{path}: these virtual tokens belong to another model (fingerprint {about.get('model')}, this one has {found}); "
+                f"{path}: these virtual tokens belong to another model (fingerprint {about.get('model')}, not {found}); "
                 "load the one they were trained for, in the number type it had"
             )
         return cls(vectors, rows, found)

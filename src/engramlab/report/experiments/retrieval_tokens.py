@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engramlab.report.alike import Nouns
 from engramlab.report.parts.blocks import Block, Figures, Section, Table
 from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, percent
-from engramlab.report.parts.training import Nouns, missing, training_section
+from engramlab.report.parts.training import missing, training_section
 from engramlab.report.parts.verdicts import interval, more
 from engramlab.report.parts.words import count, fixed, signed
 from engramlab.report.rows import Row, RunData, number
@@ -65,7 +66,7 @@ _VERDICT = {True: "more than", False: "fewer than", None: "within noise of what 
 
 def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
-    return [_answered(runs), _without(runs), _all(runs), training_section(runs, Nouns(texts="answers"))]
+    return [_answered(runs), _without(runs), _all(runs), training_section(runs, Nouns("subjects", "answers"))]
 
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
