@@ -30,6 +30,7 @@ PLANS: dict[str, tuple[list[str], float]] = {
     "bench_measuring.py": (["--queries", "450", "--rounds", "1"], 1.5),
     "bench_probing.py": (["--rounds", "1", "--linear-steps", "100"], 1.5),
     "bench_training.py": (["--sizes", "tiny", "--steps", "15", "--rounds", "2"], 1.5),
+    "bench_virtual_tokens.py": (["--rounds", "2", "--steps", "2"], 1.0),
 }
 
 

@@ -18,6 +18,7 @@ from tests.report import (
     test_editing_report,
     test_estimation_reports,
     test_probing_report,
+    test_retrieval_report,
     test_teaching_report,
 )
 from tests.support.synthetic import write_json
@@ -62,6 +63,7 @@ RUNS = {
     "cloze-questions": test_cloze_report.write_run,
     "factual-decoding": test_decoding_report.write_decoding,
     "teaching": test_teaching_report.write_run,
+    "retrieval-tokens": test_retrieval_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 

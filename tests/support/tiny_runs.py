@@ -28,6 +28,7 @@ from engramlab.experiments import (
     knowledge_editing,
     knowledge_estimation,
     knowledge_extraction,
+    retrieval_tokens,
     teaching,
     token_overfitting,
 )
@@ -224,6 +225,22 @@ def _teaching(inputs: Path, out: Path) -> Any:
     return teaching.run(config, out, console=_quiet())
 
 
+def _retrieval_tokens(inputs: Path, out: Path) -> Any:
+    config = retrieval_tokens.Config(
+        model=str(inputs / "model"),
+        facts=inputs / "towns.csv",
+        most=2,
+        tokens=2,
+        ks=(1, 2),
+        epochs=2,
+        batch=2,
+        lora_rank=1,
+        new_tokens=2,
+        checkpoint_minutes=0.0,
+    )
+    return retrieval_tokens.run(config, out, console=_quiet())
+
+
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
     "acquisition": _acquisition,
@@ -239,6 +256,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "audit": _audit,
     "estimation": _estimation,
     "teaching": _teaching,
+    "retrieval tokens": _retrieval_tokens,
 }
 
 
