@@ -10,7 +10,6 @@ passages with all tokens beside without.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -35,7 +34,10 @@ def main() -> None:
     ]
     texts = [head(one.passages) + tail(one.question) for one in asked]
     tokenizer = tokenizers.train_compact_tokenizer(texts, args.vocabulary)
-    made: Callable[[], torch.nn.Module] = lambda: models.build(args.size, tokenizer, family="llama", context=2048)  # noqa: E731
+
+    def made() -> torch.nn.Module:
+        return models.build(args.size, tokenizer, family="llama", context=2048)
+
     recipe = Recipe(steps=10**6, batch=args.batch, weight_decay=0.0)
     model = made()
     tokens = VirtualTokens.of_text(model, tokenizer, args.tokens)

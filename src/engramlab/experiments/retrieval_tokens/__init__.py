@@ -49,8 +49,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     work.prepare()
     with run:
         found = {name: work.results(name) for name in work.stages}
-        if work.left:
-            run.say(f"{work.left} passages were left out, whole, as they do not fit the model beside their questions")
+        if left := found["plain"]["left_out"]:
+            run.say(f"{left} passages were left out, whole, as they do not fit the model beside their questions")
         return run.finish(
             seconds=sum(record["seconds"] for record in found.values()),
             model=config.model,

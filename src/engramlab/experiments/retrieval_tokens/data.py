@@ -102,7 +102,7 @@ def searched(config: Config, data: Data, model: Any, tokenizer: Any) -> list[Ask
     count = min(config.most, len(texts))
     places: Sequence[Sequence[int]]
     if config.retrieval in ("words", "bm25"):
-        index = (WordIndex if config.retrieval == "words" else Bm25Index)(texts)
+        index: WordIndex | Bm25Index = WordIndex(texts) if config.retrieval == "words" else Bm25Index(texts)
         places = [index.nearest(question, count) for question in questions]
     else:
         there, asked = data.vectors or (mean_states(model, tokenizer, texts), mean_states(model, tokenizer, questions))
