@@ -25,7 +25,7 @@ class Config(FactOptions):
         ("training", ("tokens", "ks", "epochs", "batch", "learning_rate", "lora", "seed")),
     )
 
-    model: str = "3x128"
+    model: str = "2x128"
     """Which model reads: a model folder, a .gguf file or a hub id; or LAYERSxWIDTH, trained from scratch beforehand."""
     records: Path | None = None
     """Questions with passages, in JSON lines as SPRING has them: `question`, `target`, `ret_passages`."""
@@ -51,7 +51,7 @@ class Config(FactOptions):
     """From scratch: most tokens that the model reads."""
     vocabulary: int = 2048
     """From scratch: largest size of the tokenizer."""
-    pretrain: Recipe = field(default_factory=lambda: Recipe(steps=3000, batch=16, learning_rate=3e-3, warmup=100))
+    pretrain: Recipe = field(default_factory=lambda: Recipe(steps=2000, batch=16, learning_rate=3e-3, warmup=100))
     """From scratch: how entries are read, two of one person a row."""
     tokens: int = 50
     """Virtual tokens (the paper's 50)."""
