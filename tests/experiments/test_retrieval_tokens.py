@@ -18,6 +18,7 @@ from tests.support.tiny_runs import numbers
 from engramlab.base.errors import UserError
 from engramlab.core import models
 from engramlab.core.deltas.virtual_tokens import VirtualTokens
+from engramlab.core.text.tokenizers import with_mask
 from engramlab.core.training.loop import Recipe
 from engramlab.experiments import retrieval_tokens as experiment
 from engramlab.experiments.retrieval_tokens.data import made
@@ -150,6 +151,10 @@ def test_what_cannot_work_is_refused_beforehand(inputs: Path, tmp_path: Path, mo
     assert "would be trained" in refused(train_share=0.01)
     assert "Zor" in refused(tokens=470)
     assert "virtual tokens" in refused(tokens=470)
+    words = with_mask(zoo.ZOO["llama3"](zoo.SENTENCES))
+    models.build("1x16", words, masked=True).save_pretrained(tmp_path / "masked")
+    words.save_pretrained(tmp_path / "masked")
+    assert "masked language model" in refused(model=str(tmp_path / "masked"))
     for package, retrieval in (("bm25s", "bm25"), ("faiss", "faiss")):
         monkeypatch.setitem(sys.modules, package, None)
         assert "engramlab[retrieval]" in refused(documents=notes, retrieval=retrieval)

@@ -14,6 +14,7 @@ import numpy as np
 from torch import nn
 
 from engramlab.base import bootstrap
+from engramlab.base.errors import UserError
 from engramlab.base.progress import ProgressBar
 from engramlab.base.random_access import key
 from engramlab.base.rows import Row
@@ -95,7 +96,12 @@ class Work:
     def loaded(self) -> tuple[nn.Module, Any]:
         """The model that exists, or that was trained before, and its tokenizer."""
         if not self.config.scratch:
-            return cases.model(self.config.model, dtype=self.config.dtype)
+            found = cases.model(self.config.model, dtype=self.config.dtype)
+            if models.mask_token(found[0]) is not None:
+                raise UserError(
+                    f"model {self.config.model}: is a masked language model, which does not write; take a causal one"
+                )
+            return found
         records.check_sealed(self._folder("pretrain") / "model")
         model, _ = models.load(str(self._folder("pretrain") / "model"))
         return model.to(self.run.accelerator.device), self.tokenizer
