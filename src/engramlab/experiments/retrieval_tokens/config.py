@@ -21,8 +21,8 @@ class Config(FactOptions):
 
     READS = ("model", "records", "documents", "vectors", "question_vectors")
     BASIC = (
-        ("what is read and asked", ("model", "facts", "records", "documents", "retrieval", "most", "limit", "trained")),
-        ("training", ("tokens", "ks", "epochs", "batch", "learning_rate", "lora", "seed")),
+        ("what is read and asked", ("model", "facts", "records", "documents", "retrieval", "limit", "trained")),
+        ("training", ("tokens", "epochs", "learning_rate", "lora", "seed")),
     )
 
     model: str = "2x128"
