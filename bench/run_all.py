@@ -32,6 +32,7 @@ PLANS: dict[str, tuple[list[str], float]] = {
     "bench_plug_memory.py": (["--rounds", "3"], 1.0),
     "bench_probing.py": (["--rounds", "1", "--linear-steps", "100"], 1.5),
     "bench_training.py": (["--sizes", "tiny", "--steps", "15", "--rounds", "2"], 1.5),
+    "bench_virtual_tokens.py": (["--rounds", "2", "--steps", "2"], 1.0),
 }
 
 

@@ -14,6 +14,7 @@ import sys
 
 import decoding_tables as decoding
 import estimation_tables as estimation
+import retrieval_tables as retrieval
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
 from bench_table import bench
 from cloze_tables import cloze
@@ -93,6 +94,8 @@ TABLES = {
     "decoding passages": decoding.passages,
     "decoding speed": decoding.speed,
     "plug-in memory": plug,
+    "retrieval tokens": retrieval.tokens,
+    "retrieval without": retrieval.without,
 }
 
 

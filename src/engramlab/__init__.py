@@ -13,6 +13,8 @@
     eg.change(model, tokenizer, wish, out="edited/")           # the same for good; eg.undo("edited/") takes it off again
 
     eg.cite("runs/sources", "Where did Anya work?")             # rows: an answer and the document it names as its source
+    tokens = eg.VirtualTokens.load("runs/tokens/reading/tokens/vectors", model)  # trained to read passages
+    eg.answer_from(model, tokenizer, "Who founded it?", ["a passage", "another"], virtual_tokens=tokens)
 
     eg.teach("path/to/model", "facts.csv", "runs/taught")      # facts put in for good, judged by questions never trained
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from engramlab.base.facts import Fact as Fact
     from engramlab.base.facts import Query as Query
     from engramlab.base.rows import Rows as Rows
+    from engramlab.core.deltas.virtual_tokens import VirtualTokens as VirtualTokens
     from engramlab.corpora.facts import FactTable as FactTable
     from engramlab.editing.changing import change as change
     from engramlab.editing.folders.opening import load_model as load_model
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from engramlab.measuring.citing import cite as cite
     from engramlab.measuring.questions import ask as ask
     from engramlab.measuring.questions import score as score
+    from engramlab.measuring.reading import answer_from as answer_from
     from engramlab.report.page import write_report as write_report
     from engramlab.running import run as run
     from engramlab.running import teach as teach
@@ -55,6 +59,7 @@ _WHERE = {
     **dict.fromkeys(("Case", "Edit", "Fact", "Query"), "base.facts"),
     "Rows": "base.rows",
     "FactTable": "corpora.facts",
+    "VirtualTokens": "core.deltas.virtual_tokens",
     "change": "editing.changing",
     "load_model": "editing.folders.opening",
     "undo": "editing.folders.saving",
@@ -64,6 +69,7 @@ _WHERE = {
     "choose": "measuring.candidates",
     "cite": "measuring.citing",
     **dict.fromkeys(("ask", "score"), "measuring.questions"),
+    "answer_from": "measuring.reading",
     "write_report": "report.page",
 }
 __all__ = ["__version__", *_WHERE]

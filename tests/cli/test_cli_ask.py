@@ -10,9 +10,11 @@ from tests.support import zoo
 
 from engramlab import cli
 from engramlab.base.errors import UserError
+from engramlab.core.deltas.virtual_tokens import VirtualTokens
 from engramlab.core.forward import decoding
 from engramlab.core.models import load
 from engramlab.measuring.questions import ask, behind, shuffled
+from engramlab.measuring.reading import answer_from
 
 PASSAGE = "Zoë lives in the city of Edo, which is the capital of Japan.\n"
 
@@ -99,3 +101,24 @@ def test_what_is_refused_before_a_model_is_loaded(
 def test_a_decoder_that_compares_needs_a_passage(model: str) -> None:
     with pytest.raises(UserError, match="decoder 'cad' compares a passage"):
         ask(*load(model), "Who?", decoding=decoding.load("cad"))
+
+
+def test_virtual_tokens(model: str, passage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net, tokenizer = load(model)
+    tokens = VirtualTokens.of_text(net, tokenizer, 3)
+    tokens.vectors.data.mul_(3)
+    tokens.save(tmp_path / "vectors")
+    common = ["--model", model, "Where is Zoë?", "--virtual-tokens", str(tmp_path / "vectors"), "--new-tokens", "4"]
+    (row,) = asked([*common, "--context", passage, "--k", "2"], capsys)
+    how = {"new_tokens": 4}
+    (wanted,) = answer_from(net, tokenizer, "Where is Zoë?", [PASSAGE], virtual_tokens=tokens, k=2, **how)
+    (plain,) = answer_from(net, tokenizer, "Where is Zoë?", [PASSAGE], **how)
+    (bare,) = answer_from(net, tokenizer, "Where is Zoë?", [], virtual_tokens=tokens, **how)
+    (same,) = ask(net, tokenizer, "Question: Where is Zoë?\nAnswer:", **how)
+    assert row["written"] == wanted["written"]
+    assert row["otherwise"] == {"without virtual tokens": plain["written"], "without the passage": bare["written"]}
+    assert bare["written"] == same["written"]  # without a passage the model is itself
+    assert "give --context FILE" in refused(common, capsys)
+    assert "give --context FILE" in refused([*common, "--context", passage, "--chat"], capsys)
+    assert "k must be from 1 to 3" in refused([*common, "--context", passage, "--k", "4"], capsys)
+    assert "--virtual-tokens FOLDER" in refused(["--model", model, "a", "--k", "4"], capsys)

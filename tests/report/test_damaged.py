@@ -21,6 +21,7 @@ from tests.report import (
     test_folding_report,
     test_probing_report,
     test_source_report,
+    test_retrieval_report,
     test_teaching_report,
 )
 from tests.support.synthetic import write_json
@@ -68,6 +69,7 @@ RUNS = {
     "teaching": test_teaching_report.write_run,
     "knowledge-folding": test_folding_report.write_run,
     "source-attribution": test_source_report.write_run,
+    "retrieval-tokens": test_retrieval_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 

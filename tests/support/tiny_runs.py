@@ -31,6 +31,7 @@ from engramlab.experiments import (
     plug_in_memory,
     knowledge_folding,
     source_attribution,
+    retrieval_tokens,
     teaching,
     token_overfitting,
 )
@@ -274,6 +275,20 @@ def _folding(inputs: Path, out: Path) -> Any:
         checkpoint_minutes=0.0,
     )
     return knowledge_folding.run(config, out, console=_quiet())
+def _retrieval_tokens(inputs: Path, out: Path) -> Any:
+    config = retrieval_tokens.Config(
+        model=str(inputs / "model"),
+        facts=inputs / "towns.csv",
+        most=2,
+        tokens=2,
+        ks=(1, 2),
+        epochs=2,
+        batch=2,
+        lora_rank=1,
+        new_tokens=2,
+        checkpoint_minutes=0.0,
+    )
+    return retrieval_tokens.run(config, out, console=_quiet())
 
 
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
@@ -294,6 +309,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "teaching": _teaching,
     "folding": _folding,
     "source attribution": _attribution,
+    "retrieval tokens": _retrieval_tokens,
 }
 
 

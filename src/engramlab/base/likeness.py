@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from engramlab.base.errors import UserError
+
 
 class WordIndex:
     """Texts by their words: the cosine of word counts, a word counting less the more of the texts have it.
@@ -53,6 +55,33 @@ class WordIndex:
         """Places of the ``count`` texts most alike, the likest first; of equals the later text is the likelier."""
         scores = self.scores(text)
         return sorted(range(self.texts), key=lambda i: (scores[i], i), reverse=True)[:count]
+
+
+class Bm25Index:
+    """Texts by their words as BM25 weighs them, by the package bm25s (Lucene's variant, its defaults).
+
+    Raises:
+        UserError: the package is not installed, or there is no text with a word.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        try:
+            import bm25s
+        except ImportError:
+            raise UserError("retrieval by bm25 needs the package bm25s: pip install 'engramlab[retrieval]'") from None
+        words = [_words(text) for text in texts]
+        if not any(words):
+            raise UserError("retrieval by bm25 needs texts with words in them; there is none")
+        self.texts, self._index = len(words), bm25s.BM25()
+        self._index.index(words, show_progress=False)
+
+    def nearest(self, text: str, count: int) -> list[int]:
+        """Places of the ``count`` texts most alike, the likest first; those at hand where no word is known."""
+        known = [word for word in _words(text) if word in self._index.vocab_dict]
+        if not known:
+            return list(range(min(count, self.texts)))
+        places, _ = self._index.retrieve([known], k=min(count, self.texts), show_progress=False)
+        return [int(place) for place in places[0]]
 
 
 def _words(text: str) -> list[str]:

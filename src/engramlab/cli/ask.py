@@ -10,6 +10,7 @@ the passage.
     engramlab ask --model models/SmolLM2-135M.gguf "The capital of France is"
     engramlab ask --model M --context passage.txt --decoding cad "Who founded it?"
     engramlab ask --model M "The capital of France is" --options Paris Rome London
+    engramlab ask --model M --context passage.txt --virtual-tokens runs/tokens/reading/tokens/vectors "Who founded it?"
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class AskOptions:
     """A file with a passage that stands before every question."""
     irrelevant: Path | None = None
     """A file with a passage on something else, for --decoding micd; by default the passage's words in another order."""
+    virtual_tokens: Path | None = None
+    """A folder of virtual tokens trained for this model (`engramlab run retrieval-tokens`); needs --context."""
+    k: int | None = None
+    """How many of the virtual tokens are read, the first ones; all by default."""
     options: tuple[str, ...] = ()
     """Answers to choose from: each with its probability among them."""
     chat: bool = False
@@ -73,6 +78,16 @@ def main(given: list[str]) -> None:
         raise UserError(f"--decoding {name} compares reading a passage with not reading it: give --context FILE")
     if irrelevant and "irrelevant" not in options.config.beside:
         raise UserError(f"--irrelevant goes with --decoding micd; {name} reads no other passage")
+    if options.virtual_tokens is not None:
+        if not passage or name != "greedy" or options.chat or options.options:
+            raise UserError(
+                "--virtual-tokens stand between a passage and a question, whose answer is written greedily: give --context "
+                "FILE, and leave --decoding, --chat and --options out"
+            )
+        _answer_with_tokens(options, passage)
+        return
+    if options.k is not None:
+        raise UserError("--k says how many virtual tokens are read; give --virtual-tokens FOLDER too")
     _answer(options, str(name), passage, irrelevant)
 
 
@@ -88,8 +103,6 @@ def _passage(path: Path | None, option: str) -> str:
 
 
 def _answer(options: Any, name: str, passage: str, irrelevant: str) -> None:
-    import json
-
     from engramlab.editing.folders.opening import load_model
     from engramlab.measuring.questions import ask
 
@@ -101,15 +114,37 @@ def _answer(options: Any, name: str, passage: str, irrelevant: str) -> None:
     ways = {} if name == "greedy" else {"greedy": ask(model, tokenizer, asked, passage=passage, **common)}
     if passage:
         ways["greedy, without the passage"] = ask(model, tokenizer, asked, **common)
+    _print(options, name, found, ways)
+
+
+def _answer_with_tokens(options: Any, passage: str) -> None:
+    from engramlab.core.deltas.virtual_tokens import VirtualTokens
+    from engramlab.editing.folders.opening import load_model
+    from engramlab.measuring.reading import answer_from
+
+    model, tokenizer = load_model(options.model, dtype=options.dtype, device=options.device)
+    tokens = VirtualTokens.load(options.virtual_tokens, model)
+
+    def answered(passages: list[str], **more: Any) -> list[dict[str, Any]]:
+        rows = answer_from(model, tokenizer, options.questions, passages, new_tokens=options.new_tokens, **more)
+        return [{"prompt": row["question"], "written": row["written"]} for row in rows]
+
+    found = answered([passage], virtual_tokens=tokens, k=options.k)
+    ways = {"without virtual tokens": answered([passage]), "without the passage": answered([])}
+    _print(options, "virtual tokens", found, ways)
+
+
+def _print(options: Any, name: str, found: Any, ways: dict[str, Any]) -> None:
+    import json
+
     for label, rows in ways.items():
         for row, other in zip(found, rows, strict=True):
             row.setdefault("otherwise", {})[label] = other["written"]
-    if options.json:
-        for row in found:
-            print(json.dumps(row, ensure_ascii=False))
-        return
     for row in found:
-        _show(name, row)
+        if options.json:
+            print(json.dumps(row, ensure_ascii=False))
+        else:
+            _show(name, row)
 
 
 def _show(name: str, row: dict[str, Any]) -> None:

@@ -13,7 +13,9 @@ letter more may be more of a name (王岚岚 is no 王岚).
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 
 from engramlab.base.facts import NO_SPACE
@@ -85,6 +87,35 @@ def _begun(written: str, answers: Iterable[str], said: str) -> list[tuple[str, b
 def same_answer(one: str, other: str) -> bool:
     """Are these two written texts the same from beginning to end, once normalised?"""
     return normalise(one) == normalise(other)
+
+
+def squad_words(text: str) -> list[str]:
+    """The words that SQuAD's scores compare: lower case, without ASCII punctuation and English articles.
+
+    >>> squad_words("The U.S. of A, a country")
+    ['us', 'of', 'country']
+    """
+    bare = text.casefold().translate(str.maketrans("", "", string.punctuation))
+    return [word for word in bare.split() if word not in ("a", "an", "the")]
+
+
+def exact_match(written: str, answers: Iterable[str]) -> bool:
+    """Are the text's words those of an answer, no more and no fewer (SQuAD's EM, arXiv 1606.05250)?"""
+    return any(squad_words(written) == squad_words(answer) for answer in answers)
+
+
+def f1(written: str, answers: Iterable[str]) -> float:
+    """How much a text's words overlap with those of the nearest answer: SQuAD's F1 (arXiv 1606.05250), 0 to 1.
+
+    >>> f1("the city of Paris", ["Paris"]), f1("", ["Paris"])
+    (0.5, 0.0)
+    """
+
+    def of(own: Counter[str], other: Counter[str]) -> float:
+        shared = (own & other).total()
+        return 2 * shared / (own.total() + other.total()) if shared else float(own == other)
+
+    return max((of(Counter(squad_words(written)), Counter(squad_words(answer))) for answer in answers), default=0.0)
 
 
 def _ends(answer: str, rest: str) -> bool:

@@ -113,7 +113,7 @@ def decode(
 def generate(
     model: nn.Module,
     tokenizer: Any,
-    prompts: Sequence[str],
+    prompts: Sequence[str | list[int]],
     *,
     decoding: Decoding | None = None,
     seeds: Sequence[int] | None = None,
@@ -127,9 +127,9 @@ def generate(
 ) -> list[str]:
     """What the model writes after each prompt, until its end token.
 
-    Prompts are tokenised as the tokenizer does by itself (start token included) and batched by length; a beginning that many of
-    them share is read once. The model's own generation settings play no part. Deltas on the model that decide something at the
-    end of a prompt decide it once, for everything that is written after it.
+    Prompts are tokenised as the tokenizer does by itself (start token included), unless they are token ids; a beginning that
+    many share is read once. The model's own generation settings play no part. Deltas on the model that decide something at the
+    end of a prompt decide it once, for all that is written after it.
 
     Args:
         decoding: greedy by default.
@@ -145,8 +145,7 @@ def generate(
         The continuation of each prompt, without special tokens, stripped.
 
     Raises:
-        UserError: a prompt without any token, or one that with ``max_new_tokens`` does not fit the model's context; a decoder
-            that compares, without its contexts.
+        UserError: a prompt without a token, or with too many for the model's context; a decoder that lacks its contexts.
     """
     decoding = decoding or greedy.Config()
     check_beside(decoding, beside, len(prompts))
@@ -260,9 +259,11 @@ def encode_prompts(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]
     return _encode_texts(tokenizer, texts)
 
 
-def _encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def _encode_texts(tokenizer: Any, texts: Sequence[Any]) -> list[list[int]]:
+    if not texts or isinstance(texts[0], list):
+        return list(texts)
     first = start_tokens(tokenizer)
-    return [first + ids for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+    return [first + ids for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
 
 
 def left_padded(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -334,7 +335,7 @@ def _end_tokens(model: nn.Module, tokenizer: Any) -> list[int]:
     return list(dict.fromkeys(int(end) for end in ends))
 
 
-def _check_room(model: nn.Module, rows: Sequence[Sequence[int]], prompts: Sequence[Prompt], new: int) -> None:
+def _check_room(model: nn.Module, rows: Sequence[Sequence[int]], prompts: Sequence[Any], new: int) -> None:
     """Raises UserError for a row without tokens, one with too many, or a model that cannot write."""
     if mask_token(model) is not None:
         raise UserError("a masked language model cannot write text; ask it with mask tokens in the place of the answer")

@@ -6,8 +6,10 @@ By words instead: ``base/likeness.py``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -60,9 +62,69 @@ class VectorIndex:
             raise UserError(
                 f"queries of shape {list(queries.shape)} cannot be compared with vectors of width {self.vectors.shape[1]}"
             )
-        likeness = self._ready(queries.to(self.vectors.device)) @ self.vectors.T
-        scores, places = likeness.topk(min(count, len(self)), dim=1)
+        scores, places = self._search(self._ready(queries.to(self.vectors.device)), min(count, len(self)))
         return places, scores
+
+    def _search(self, queries: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        scores, places = (queries @ self.vectors.T).topk(count, dim=1)
+        return scores, places
+
+
+class FaissIndex(VectorIndex):
+    """The same exact search by FAISS, which needs no more memory than the vectors.
+
+    Raises:
+        UserError: as ``VectorIndex``, or the package faiss is not installed.
+    """
+
+    def __init__(self, vectors: torch.Tensor, *, cosine: bool = True) -> None:
+        try:
+            import faiss
+        except ImportError:
+            raise UserError(
+                "retrieval by FAISS needs the package faiss-cpu: pip install 'engramlab[retrieval]'"
+            ) from None
+        super().__init__(vectors, cosine=cosine)
+        self.index = faiss.IndexFlatIP(self.vectors.shape[1])
+        self.index.add(self.vectors.cpu().numpy())
+
+    def _search(self, queries: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        scores, places = self.index.search(queries.cpu().numpy(), count)
+        return torch.from_numpy(scores), torch.from_numpy(places)
+
+
+def read_vectors(path: Path | str, *, count: int, width: int | None = None) -> torch.Tensor:
+    """A user's vectors, one a text, from a .npy file or the one tensor of a .safetensors file: float32 ``[count, d]``.
+
+    Raises:
+        UserError: no such file, one that is neither, another number of vectors than of texts, or another width.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"{path}: there are no vectors; give a .npy or .safetensors file")
+    try:
+        if path.suffix == ".npy":
+            found = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
+        elif path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            tensors = load_file(str(path))
+            if len(tensors) != 1:
+                raise UserError(f"{path}: holds {len(tensors)} tensors; vectors are one alone")
+            found = next(iter(tensors.values())).float()
+        else:
+            raise UserError(f"{path}: vectors are read from .npy and .safetensors files only")
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file may raise anything
+        raise UserError(f"{path}: cannot be read as vectors ({error}); write a float array [texts, d]") from None
+    if found.dim() != 2 or len(found) != count:
+        raise UserError(
+            f"{path}: holds vectors of shape {list(found.shape)}, but there are {count} texts; give one for each"
+        )
+    if width is not None and found.shape[1] != width:
+        raise UserError(f"{path}: its vectors have width {found.shape[1]}, those they are compared with {width}")
+    return found
 
 
 @torch.no_grad()
