@@ -5,27 +5,17 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from engramlab.base.errors import UserError
-from engramlab.base.options import at_least, once
+from engramlab.base.options import at_least, comma_separated, once
 from engramlab.core.training import losses
 from engramlab.corpora.facts import FactOptions
 from engramlab.editing import benchmarks, method
 from engramlab.editing import cases as editing_cases
+from engramlab.editing.hyper import Hyperparameters
 
 _TWIN_ROOM = 12  # cases read for each twin: of some the subject is edited
-#: Every method's hyperparameters, a field a method: the file of a method is its registration here too.
-Hyperparameters: Any = dataclasses.make_dataclass(
-    "Hyperparameters",
-    [
-        (name.replace("-", "_"), made, field(default_factory=made))
-        for name in method.names()
-        for made in (method.load(name).Config,)
-    ],
-    frozen=True,
-    namespace={"__doc__": "Hyperparameters of each method."},
-)
 
 
 @dataclass(frozen=True)
@@ -125,11 +115,6 @@ class Config(FactOptions):
             for loss in comma_separated(self.losses) if method.load(name).TAKES_LOSS else ("none",):
                 found.append((name, loss))
         return found
-
-
-def comma_separated(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Words separated by commas or given one by one."""
-    return tuple(part.strip() for word in words for part in word.split(",") if part.strip())
 
 
 def folder_of(out: Path, unit: tuple[str, str]) -> Path:
