@@ -14,6 +14,7 @@ import sys
 
 import decoding_tables as decoding
 import estimation_tables as estimation
+import pitfalls_tables as pitfalls
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
 from bench_table import bench
 from cloze_tables import cloze
@@ -81,6 +82,9 @@ TABLES = {
     "decoding choices": decoding.choices,
     "decoding passages": decoding.passages,
     "decoding speed": decoding.speed,
+    "pitfalls conflicts": pitfalls.conflicts,
+    "pitfalls rounds": pitfalls.rounds,
+    "propagation": pitfalls.propagation,
 }
 
 

@@ -19,7 +19,7 @@ from engramlab.base.facts import Edit, Query
 from engramlab.core import deltas
 from engramlab.editing import benchmarks, method
 from engramlab.editing.hyper import Hyperparameters
-from engramlab.editing.requests import any_of
+from engramlab.editing.requests import any_of, sharing
 from engramlab.experiments import editing_pitfalls as pitfalls
 from engramlab.experiments.editing_pitfalls import asked, scores, work
 
@@ -126,7 +126,7 @@ def test_what_is_asked_of_files(tmp_path: Path, wordings: Path) -> None:
         "The capital of Japan is", "The seat of Japan is", "Japan is ruled from",
     ]  # fmt: skip
     assert {q.target for q in reverse.asked["implied"]} == {"Edo"}
-    assert [(q.prompt, q.target) for q in composite.asked["implied"]][0] == ("The capital of France is", "Lund")
+    assert next((q.prompt, q.target) for q in composite.asked["implied"]) == ("The capital of France is", "Lund")
     assert [(q.prompt, q.target) for q in composite.asked["tied"]] == [
         ("Paris is the capital of", "France"), ("Paris is the seat of", "France"),
     ]  # fmt: skip
@@ -145,7 +145,7 @@ def test_any_of_contradicts_nothing() -> None:
 
 
 def test_any_of_makes_every_answer_likelier() -> None:
-    """MEMIT searches one value for them; towards one answer alone the others gain less."""
+    """MEMIT searches one value for them, as they share a key."""
     from tests.support.small import quick as settings
 
     from engramlab.measuring.questions import score
@@ -162,10 +162,8 @@ def test_any_of_makes_every_answer_likelier() -> None:
     before = likely()
     with method.applied(network, tokenizer, any_of(Edit(query, ""), targets), method="memit", config=settings("memit")):
         joint = likely()
-    with method.applied(network, tokenizer, [Edit(query, targets[0])], method="memit", config=settings("memit")):
-        alone = likely()
     assert all(now > was for now, was in zip(joint, before, strict=True))
-    assert joint[1] > alone[1]
+    assert sharing(tokenizer, any_of(Edit(query, ""), targets)) == [[0, 1]]
 
 
 def test_the_world_ties_its_edits() -> None:

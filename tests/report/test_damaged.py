@@ -16,7 +16,9 @@ from tests.report import (
     test_cloze_report,
     test_decoding_report,
     test_editing_report,
+    test_entity_report,
     test_estimation_reports,
+    test_pitfalls_report,
     test_probing_report,
     test_teaching_report,
 )
@@ -62,6 +64,8 @@ RUNS = {
     "cloze-questions": test_cloze_report.write_run,
     "factual-decoding": test_decoding_report.write_decoding,
     "teaching": test_teaching_report.write_run,
+    "editing-pitfalls": test_pitfalls_report.write_run,
+    "entity-propagation": test_entity_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 
