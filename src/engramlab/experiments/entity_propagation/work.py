@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 from torch import nn
 
 from engramlab.base import bootstrap
+from engramlab.base.correlation import spearman
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit, Query
 from engramlab.base.interrupts import kept
@@ -30,7 +30,6 @@ from engramlab.measuring.questions import behind
 
 BEFORE = "before"
 POPULAR = "specificity"
-_Z = 1.959964
 
 
 def settings(config: Config, arm: str, model: nn.Module) -> Any:
@@ -144,24 +143,24 @@ def scored(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any
     the probe shares more words with the definition.
 
     Perplexity is exp(mean over probes of the mean nats of an answer's tokens). ``gain`` is in nats a token; its interval, as
-    all of them, is over entities. ``by_overlap`` is Spearman's rank correlation of gain and overlap over probes, with
-    Fisher's interval.
+    all of them, is over entities. ``by_overlap`` is Spearman's rank correlation of gain and overlap, its interval
+    over probes.
     """
     was = {(row["entity"], row["kind"], row["probe"]): row for row in before}
     found = []
     for kind in dict.fromkeys(row["kind"] for row in after):
         pairs = [(was[row["entity"], kind, row["probe"]], row) for row in after if row["kind"] == kind]
-        gains = np.array([a["nats"] - b["nats"] for a, b in pairs])
+        gains = [a["nats"] - b["nats"] for a, b in pairs]
         names = [row["entity"] for _, row in pairs]
         made: dict[str, Any] = {"kind": kind, "probes": len(pairs), "entities": len(set(names))}
-        made |= _over_entities("gain", names, gains.tolist(), seed)
+        made |= _over_entities("gain", names, gains, seed)
         for when, at in (("before", 0), ("after", 1)):
             made[f"perplexity_{when}"] = float(np.exp(np.mean([pair[at]["nats"] for pair in pairs])))
             for name in ("sum", "mean"):
                 made |= _over_entities(f"{name}_{when}", names, [pair[at][name] for pair in pairs], seed)
         chosen = [None if a["sum"] is None else b["sum"] - a["sum"] for a, b in pairs]
         made |= _over_entities("sum_more", names, chosen, seed)
-        found.append(made | _by_overlap(gains, [row.get("overlap") for _, row in pairs]))
+        found.append(made | _by_overlap(gains, [row.get("overlap") for _, row in pairs], seed))
     return found
 
 
@@ -173,14 +172,10 @@ def _over_entities(name: str, names: Sequence[str], values: Sequence[float | Non
     return bootstrap.mean(name, [float(np.mean(of)) for of in by.values()], seed)
 
 
-def _by_overlap(gains: np.ndarray, shares: Sequence[float | None]) -> dict[str, Any]:
-    none = dict.fromkeys(("by_overlap", "by_overlap_low", "by_overlap_high"))
-    if None in shares or len(gains) < 10 or len(set(shares)) < 2 or np.ptp(gains) == 0:
-        return none
-    value = float(spearmanr(gains, np.array(shares, dtype=np.float64)).statistic)
-    middle, wide = np.arctanh(np.clip(value, -0.999999, 0.999999)), _Z / np.sqrt(len(gains) - 3)
-    low, high = np.tanh([middle - wide, middle + wide])
-    return {"by_overlap": value, "by_overlap_low": float(low), "by_overlap_high": float(high)}
+def _by_overlap(gains: Sequence[float], shares: Sequence[float | None], seed: int) -> dict[str, float | None]:
+    known = [share for share in shares if share is not None]
+    found = spearman(gains, known, replicates=1000, seed=seed) if len(known) == len(gains) else (None, None, None)
+    return dict(zip(("by_overlap", "by_overlap_low", "by_overlap_high"), found, strict=True))
 
 
 def check_room(model: nn.Module, tokenizer: Any, told: Sequence[Told], popular: Sequence[Query]) -> None:
