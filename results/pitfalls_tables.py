@@ -6,7 +6,7 @@ from typing import Any
 
 from kept import ABSENT, Kept, kept, made_by, percent, table
 
-from engramlab.report.experiments.editing_pitfalls import CONFLICT, ROUND, published
+from engramlab.report.experiments.editing_pitfalls import CONFLICT, ROUND, ROUND_PUBLISHED, published
 from engramlab.report.experiments.entity_propagation import ARMS
 
 
@@ -51,12 +51,19 @@ def rounds() -> str:
     lines = [
         [_model(summary), _source(row["source"]), row["method"], str(row["cases"])]
         + [_ends(row, name) for name in ROUND]
-        + [published("round", row["method"], ("distortion_divided", "ignored"))]
+        + [published("round", row["method"], ROUND_PUBLISHED)]
         for summary, _ in found
         for row in summary["rows"]
         if row["kind"] == "round"
     ]
-    heads = ["model", "cases of", "method", "cases", *ROUND.values(), "GPT-J D / IR, easy (arXiv 2310.02129)"]
+    heads = [
+        "model",
+        "cases of",
+        "method",
+        "cases",
+        *ROUND.values(),
+        "GPT-J D easy / D hard / IR / success (arXiv 2310.02129)",
+    ]
     return _drawn(found, heads, lines)
 
 

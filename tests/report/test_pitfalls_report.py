@@ -11,7 +11,7 @@ from rich.console import Console
 from tests.support.synthetic import write_json
 
 from engramlab.report import print_summary, write_report
-from engramlab.report.experiments.editing_pitfalls import CONFLICT, ROUND, published
+from engramlab.report.experiments.editing_pitfalls import CONFLICT, ROUND, ROUND_PUBLISHED, published
 
 
 def row(kind: str, method: str, names: Any, value: float, **more: Any) -> dict[str, Any]:
@@ -43,8 +43,8 @@ def test_the_page(tmp_path: Path) -> None:
 
 def test_figures_of_the_paper_stand_beside_their_method() -> None:
     assert published("reverse", "rome", tuple(CONFLICT)) == "56.8 / 0.0 / 0.1 / –"
-    assert published("round", "ft-m", ("distortion_divided", "ignored")) == "9.6 / 96.4"
-    assert published("round", "memit (any of)", ("distortion_divided", "ignored")) == "2.1 / 2.5"
+    assert published("round", "ft-m", ROUND_PUBLISHED) == "9.6 / 16.1 / 96.4 / –"
+    assert published("round", "memit (any of)", ROUND_PUBLISHED) == "2.1 / 2.7 / 2.5 / 94.0"
     assert published("reverse", "lora", tuple(CONFLICT)) == "–"
 
 

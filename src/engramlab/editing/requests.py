@@ -91,7 +91,7 @@ def any_of(edit: Edit, targets: Sequence[str]) -> tuple[Edit, ...]:
 
     So they contradict nothing (``benchmarks.contradictions``), and made together they are one step towards all of them: methods
     with a key a subject search one value for those that share it (``sharing``), under which the mean of the targets' losses is
-    least. That is multi-label editing (MLE) of arXiv 2310.02129, section 4.
+    least. That is multi-label editing (MLE) of arXiv 2310.02129.
     """
     return tuple(
         replace(edit, target=one, aliases=tuple(other for other in targets if other != one)) for one in targets
