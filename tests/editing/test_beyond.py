@@ -54,7 +54,8 @@ def test_under_many_edits_as_under_one(model: nn.Module, tokenizer: Any, made: l
         with deltas.active(model, delta):
             assert beyond.nats(model, tokenizer, TEXTS) == pytest.approx(together[i], abs=1e-4)
             assert beyond.fluencies(model, tokenizer, CASES[i : i + 1], 8) == pytest.approx(fluent[i : i + 1])
-    assert all(value > 0 for value in fluent)
+    assert all(value is not None and value > 0 for value in fluent)
+    assert beyond.fluencies(model, tokenizer, CASES, 255) == [None, None]  # no room
 
 
 def test_nats_against_a_loop(model: nn.Module, tokenizer: Any) -> None:

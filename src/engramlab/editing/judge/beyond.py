@@ -91,27 +91,34 @@ def _nats(model: nn.Module, ids: list[list[int]], owners: int | None) -> list[fl
 
 def fluencies(
     model: nn.Module, tokenizer: Any, cases: Sequence[Case], tokens: int, own: Sequence[Delta] | None = None
-) -> list[float]:
+) -> list[float | None]:
     """Fluency of each case's last prompt with what the model goes on to write: up to so many tokens, drawn from the likeliest
     that together have 0.9 of the probability, by random numbers of the case's own.
 
-    The field writes up to 100 tokens with the prompt, drawn from the likeliest five (ROME's authors' code).
+    The field writes up to 100 tokens with the prompt, drawn from the likeliest five (ROME's authors' code). None where a prompt
+    leaves no room for as many tokens in the model's context.
     """
-    common = contexts(model)
+    common, limit = contexts(model), context_limit(model)
     prompts = [case.edits[-1].query.prompt for case in cases]
-    active_in = [common if own is None else (own[i], *common) for i in range(len(cases))]
-    seeds = [key(0, "fluency", case.id, prompt) for case, prompt in zip(cases, prompts, strict=True)]
+    read = [in_context(common if own is None else (own[i], *common), prompt) for i, prompt in enumerate(prompts)]
+    lengths = [len(ids) for ids in tokenizer(read)["input_ids"]] if read else []
+    fit = [i for i, length in enumerate(lengths) if not limit or length + tokens <= limit]
+    if not fit:
+        return [None] * len(cases)
     with contextlib.nullcontext() if own is None else together(model, own):
         written = generate(
             model,
             tokenizer,
-            [in_context(of, prompt) for of, prompt in zip(active_in, prompts, strict=True)],
+            [read[i] for i in fit],
             decoding=sampling.Config(top_p=_NUCLEUS),
-            seeds=seeds,
+            seeds=[key(0, "fluency", cases[i].id, prompts[i]) for i in fit],
             max_new_tokens=tokens,
-            owner=None if own is None else np.arange(len(cases)),
+            owner=None if own is None else np.array(fit, dtype=np.int64),
         )
-    return [fluency([f"{prompt} {text}"]) for prompt, text in zip(prompts, written, strict=True)]
+    found: list[float | None] = [None] * len(cases)
+    for i, text in zip(fit, written, strict=True):
+        found[i] = fluency([f"{prompts[i]} {text}"])
+    return found
 
 
 @torch.inference_mode()
@@ -161,7 +168,7 @@ class Beyond:
 
     tokens: int
     texts: Sequence[str]
-    fluent: dict[str, float]
+    fluent: dict[str, float | None]
     nats: float | None
 
     @classmethod

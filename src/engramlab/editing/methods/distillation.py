@@ -32,7 +32,7 @@ class Config(Projections):
     """The definition is an edit's ``statement``; its prompt and target where it has none.
 
     Texts on which the two are compared are the edit's own, and some that the model writes behind the definition, beginning
-    with the subject. The paper's are written by a model too, 5 of them with 5 steps each, at temperature 2 (their released code).
+    with the subject. The paper's are written by a model too: 5 of them with 5 steps each, at temperature 2 (their code).
     """
 
     texts: int = 5
