@@ -136,6 +136,30 @@ def test_what_is_asked_of_files(tmp_path: Path, wordings: Path) -> None:
     assert [one.target for one in trip.back] == ["Paris", "Lund"]
 
 
+REAL = Path(__file__).resolve().parents[2].parent / "shared/data/benchmarks/pitfalls/GPT-J"
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"needs the files of {REAL}")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_real_files_have_all_their_wordings() -> None:
+    """Eleven wordings of every fact (fewer where one is the prompt again), and each case of its file's kind."""
+    names = [*(f"{kind}_edit.json.gz" for kind in ("reverse", "composite", "coverage")), "easy.json", "hard.json"]
+    config = pitfalls.Config(
+        files=tuple(str(REAL / name) for name in names),
+        limit=None,
+        conflict_wordings=REAL / "conflict_prompts.json",
+        round_wordings=REAL / "round_prompts.json",
+    )
+    for name, items in zip(names, asked.items_of(config).values(), strict=True):
+        kind = "round" if name in ("easy.json", "hard.json") else name.partition("_")[0]
+        assert {item.kind for item in items} == {kind}
+        assert len({item.id for item in items}) == len(items)
+        assert all(9 < len(of) <= 11 for item in items for of in item.asked.values())
+        keys = {"reverse": {"first", "last", "implied"}, "coverage": {"first", "last"}}
+        keys["composite"] = {*keys["reverse"], "tied"}
+        assert kind == "round" or all(set(item.asked) == keys[kind] for item in items)
+
+
 def test_any_of_contradicts_nothing() -> None:
     edit = Edit(Query("A country that pays in euros is", "France", subject="euros"), "Japan")
     several = any_of(edit, ("France", "Spain", "Italy"))
