@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from tests.support.synthetic import write_json
 
+from engramlab.base.terminal import Console
 from engramlab.report import print_summary, write_report
 
 

@@ -104,8 +104,8 @@ def _fictional(config: Config) -> list[Told]:
     corpus = Fictional(max(2 * count, 20), config.seed)
     objects: dict[str, dict[str, None]] = {}
     for entity in range(len(corpus)):
-        for fact in corpus.facts(entity):
-            objects.setdefault(fact.relation, {})[fact.object] = None
+        for known in corpus.facts(entity):
+            objects.setdefault(known.relation, {})[known.object] = None
     found = []
     for entity in range(count):
         name, passage = corpus.name(entity), corpus.passage(entity)

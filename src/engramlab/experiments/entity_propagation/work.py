@@ -32,12 +32,12 @@ BEFORE = "before"
 POPULAR = "specificity"
 
 
-def settings(config: Config, arm: str, model: nn.Module) -> Any:
+def settings(config: Config, arm: str, model: Any) -> Any:
     """The settings of the method that an arm edits with."""
     made = hyper.of(config.hyper, METHODS[arm])
     if arm == "rome":
         return made
-    layers = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr]
+    layers = model.config.get_text_config().num_hidden_layers
     where = (layers - 1,) if arm == "ft-last" else tuple(range(layers))
     common = {"steps": config.steps, "learning_rate": config.learning_rate, "layers": where}
     return replace(made, **common, **({"hard": 0.0} if arm == "distillation" else {}))
@@ -80,7 +80,7 @@ class Work:
                     seconds, editing = seconds + found["seconds"], editing + found["editing_seconds"]
                     count = min(start + self.config.at_once, len(told))
                     bar.update(count)
-            record = {"rows": rows, "failed": failed}
+            record: dict[str, Any] = {"rows": rows, "failed": failed}
             record |= {"seconds": round(seconds, 2), "editing_seconds": round(editing, 2)}
             records.write_record(folder / "done.json", record)
         writing.clear(*folder.glob("part-*"))

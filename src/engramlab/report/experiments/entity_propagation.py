@@ -108,7 +108,7 @@ def _gains(runs: Sequence[RunData]) -> Section:
 def _bar(row: Row) -> Bar:
     value, low, high = (number(row.get(f"sum_after{end}")) for end in _ENDS)
     colour = GREY if row["arm"] in ("context", "random") else PALETTE[0]
-    return Bar(ARMS.get(row["arm"], row["arm"]), value, colour, low, high)
+    return Bar(ARMS.get(row["arm"], str(row["arm"])), value, colour, low, high)
 
 
 def _all(runs: Sequence[RunData]) -> Section:
