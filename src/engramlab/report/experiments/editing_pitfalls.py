@@ -65,8 +65,8 @@ def headline(runs: Sequence[RunData]) -> str:
                 which = more(explicit, implied)
                 verdict = {True: "less", False: "more", None: "within noise"}[which]
                 found.append(
-                    f"{of}{row['method']}, {row['kind']}: the second edit wins over the first in {percent(row['explicit'])}, "
-                    f"what it implies in {percent(row['implied'])} ({verdict})"
+                    f"{of}{row['method']}, {row['kind']}: the second edit wins over the first in {percent(number(row.get('explicit')))}, "
+                    f"what it implies in {percent(number(row.get('implied')))} ({verdict})"
                 )
         for plain, joint in _pairs(run.rows):
             which = more(interval(joint, "ignored"), interval(plain, "ignored"))

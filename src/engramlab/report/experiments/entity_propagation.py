@@ -70,7 +70,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """The table for the terminal."""
     cells = [
-        [row["kind"], row["arm"], count(row["probes"]), fixed(row["gain"]), short(row["perplexity_after"])]
+        [row["kind"], row["arm"], count(row["probes"]), fixed(row.get("gain")), short(row["perplexity_after"])]
         for row in summary.get("rows") or []
     ]
     columns = ["probes", "arm", "n", "nats gained", "perplexity"]
