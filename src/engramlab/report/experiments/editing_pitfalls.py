@@ -64,9 +64,10 @@ def headline(runs: Sequence[RunData]) -> str:
             if row["kind"] in ("reverse", "composite") and implied is not None:
                 which = more(explicit, implied)
                 verdict = {True: "less", False: "more", None: "within noise"}[which]
+                wins, said = (percent(number(row.get(name))) for name in ("explicit", "implied"))
                 found.append(
-                    f"{of}{row['method']}, {row['kind']}: the second edit wins over the first in {percent(number(row.get('explicit')))}, "
-                    f"what it implies in {percent(number(row.get('implied')))} ({verdict})"
+                    f"{of}{row['method']}, {row['kind']}: the second edit wins over the first in {wins}, "
+                    f"what it implies in {said} ({verdict})"
                 )
         for plain, joint in _pairs(run.rows):
             which = more(interval(joint, "ignored"), interval(plain, "ignored"))
