@@ -21,6 +21,15 @@ def gain(found: list[Kept], row: dict[str, Any], role: str) -> str:
     return ""
 
 
+def beside(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    """Fluency before and after, and portability over kinds; nothing where no run of the table measured them."""
+    if not any(one.get("fluency") is not None for one in rows):
+        return []
+    before, after = row.get("fluency_before"), row.get("fluency")
+    moved = "–" if before is None or after is None else f"{100 * before:.0f} → {100 * after:.0f}"
+    return [moved, percent(row.get("portability_by_kind"))]
+
+
 def editing(protocol: str, prefix: str) -> str:
     """Methods x losses of all kept single-edit runs, with each loss's difference to cross-entropy."""
     found = kept(prefix)
@@ -30,9 +39,11 @@ def editing(protocol: str, prefix: str) -> str:
         [row["method"], row["loss"], str(row["cases"])]
         + [percent(row[role]) for role in (*ROLES, "mean")]
         + [gain(found, row, role) for role in ("portability", "locality")]
+        + beside(row, rows)
         for row in rows
     ]
     heads = ["method", "loss", "cases", *(SHORT[role] for role in (*ROLES, "mean")), "Por. − CE", "Loc. − CE"]
+    heads += ["fluency", "Por. over kinds"] if beside({}, rows) else []
     note = f"Per cent, {protocol}; intervals are 95 % bootstrap over cases."
     return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
 

@@ -15,6 +15,7 @@ import sys
 import decoding_tables as decoding
 import estimation_tables as estimation
 import retrieval_tables as retrieval
+import pitfalls_tables as pitfalls
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
 from bench_table import bench
 from cloze_tables import cloze
@@ -96,6 +97,9 @@ TABLES = {
     "plug-in memory": plug,
     "retrieval tokens": retrieval.tokens,
     "retrieval without": retrieval.without,
+    "pitfalls conflicts": pitfalls.conflicts,
+    "pitfalls rounds": pitfalls.rounds,
+    "propagation": pitfalls.propagation,
 }
 
 

@@ -16,9 +16,11 @@ from tests.report import (
     test_cloze_report,
     test_decoding_report,
     test_editing_report,
+    test_entity_report,
     test_estimation_reports,
     test_plug_report,
     test_folding_report,
+    test_pitfalls_report,
     test_probing_report,
     test_source_report,
     test_retrieval_report,
@@ -70,6 +72,8 @@ RUNS = {
     "knowledge-folding": test_folding_report.write_run,
     "source-attribution": test_source_report.write_run,
     "retrieval-tokens": test_retrieval_report.write_run,
+    "editing-pitfalls": test_pitfalls_report.write_run,
+    "entity-propagation": test_entity_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 

@@ -20,6 +20,8 @@ from engramlab.core.training.loop import Recipe
 from engramlab.corpora.people import Pools
 from engramlab.experiments import (
     cloze_questions,
+    editing_pitfalls,
+    entity_propagation,
     fact_audit,
     factual_decoding,
     hidden_state_probing,
@@ -289,6 +291,30 @@ def _retrieval_tokens(inputs: Path, out: Path) -> Any:
         checkpoint_minutes=0.0,
     )
     return retrieval_tokens.run(config, out, console=_quiet())
+def _pitfalls(inputs: Path, out: Path) -> Any:
+    config = editing_pitfalls.Config(
+        model=str(inputs / "model"),
+        methods=("ft-m",),
+        any_of=("ft-m",),
+        kinds=("composite", "round"),
+        limit=2,
+        at_once=1,
+    )
+    hyper = replace(config.hyper, ft_m=replace(config.hyper.ft_m, steps=1))
+    return editing_pitfalls.run(replace(config, hyper=hyper), out, console=_quiet())
+
+
+def _propagation(inputs: Path, out: Path) -> Any:
+    config = entity_propagation.Config(
+        model=str(inputs / "model"),
+        files=(str(inputs / "entities.jsonl"),),
+        arms=("ft-last", "distillation", "context"),
+        specificity=1,
+        steps=1,
+        at_once=1,
+    )
+    hyper = replace(config.hyper, distillation=replace(config.hyper.distillation, texts=1, length=4))
+    return entity_propagation.run(replace(config, hyper=hyper), out, console=_quiet())
 
 
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
@@ -310,6 +336,8 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "folding": _folding,
     "source attribution": _attribution,
     "retrieval tokens": _retrieval_tokens,
+    "pitfalls": _pitfalls,
+    "propagation": _propagation,
 }
 
 
@@ -343,6 +371,19 @@ def made_inputs(folder: Path) -> Path:
     pupils = "".join(f"Mr {i},{('Edo', 'Lund')[i % 2]}\n" for i in range(16))
     (folder / "pupils.csv").write_text("name,home\n" + pupils)
     (folder / "edits.json").write_text(json.dumps(edits))
+    entities = [
+        {
+            "ex_id": name,
+            "definition": f"{name} is the capital of <extra_id_0>, and was once called Edo.",
+            "def_target": "<extra_id_0> Japan <extra_id_1>",
+            "ent_str": name,
+            "probe_sentences": {
+                "template_0": {"probe_sentence": f"The river of {name} is <extra_id_0>.", "label": "Seine"}
+            },
+        }
+        for name in ("Lund", "Bern")
+    ]
+    (folder / "entities.jsonl").write_text("".join(json.dumps(one) + "\n" for one in entities))
     towns = "".join(f"Mr {i},{town}\n" for i, town in enumerate("ABCDEFGH"))
     (folder / "towns.csv").write_text("name,home\n" + towns)
     _extraction(folder, folder / "extraction")

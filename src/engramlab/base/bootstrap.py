@@ -7,6 +7,7 @@ seed sees the same resamples.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -62,6 +63,17 @@ def interval(values: Floats, ends: tuple[float, float] = ENDS, *, observed: bool
         return math.nan, math.nan
     low, high = np.quantile(known, ends, method="inverted_cdf" if observed else "linear")
     return float(low), float(high)
+
+
+def mean(name: str, values: Sequence[float | None] | Floats, seed: int, samples: int = 1000) -> dict[str, float | None]:
+    """The mean of things' values under ``name``, and the ends of its 95 % interval under ``{name}_low`` and ``{name}_high``;
+    None and NaN are left out, and without any value all three are None."""
+    of = np.asarray([value for value in values if value is not None], dtype=np.float64)
+    of = of[~np.isnan(of)]
+    if not len(of):
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
+    low, high = interval(times(draws(len(of), samples, seed)) / len(of) @ of)
+    return {name: float(of.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def ends_of(level: float) -> tuple[float, float]:

@@ -60,3 +60,8 @@ def once(name: str, values: Sequence[Any]) -> None:
     """Raises UserError where one of an option's values is there twice."""
     if len(set(values)) < len(values):
         raise UserError(f"{name}: {max(values, key=values.count)!r} is there twice")
+
+
+def comma_separated(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Words separated by commas or given one by one."""
+    return tuple(part.strip() for word in words for part in word.split(",") if part.strip())

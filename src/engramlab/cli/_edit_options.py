@@ -48,6 +48,14 @@ class EditOptions:
     """What to do about records of the file that cannot be used."""
     limit: int | None = None
     """Take only so many records of the file."""
+    drift_text: str = "ordinary"
+    """Text whose perplexity is shown before and after: `ordinary` (a page of ours, embedded), a file, or hub:owner/name; "" for
+    none."""
+    lm_eval: str = ""
+    """Tasks of lm-evaluation-harness (pip install 'engramlab[oracle]') whose scores are shown before and after, with commas
+    between them, for example arc_easy,piqa."""
+    lm_eval_limit: int | None = 100
+    """Questions of each of these tasks; None for all."""
     delta_only: bool = False
     """Save what the edit changed, not the model."""
     dtype: Literal["float32", "bfloat16"] | None = None

@@ -82,6 +82,17 @@ def show_edit(rows: Sequence[Row], notes: Sequence[str], failed: Sequence[str], 
         console.print(f"note: {note}", highlight=False, markup=False)
 
 
+def show_ability(moved: Sequence[tuple[str, float | None, float | None]]) -> None:
+    """What became of ordinary text and of tests, a line each: its name, before and after."""
+    for name, before, after in moved:
+        if before is None or after is None:
+            line = f"{name}: {'no number' if before is None else f'{before:.4g}'} before, no number after"
+        else:
+            share = f" ({100 * (after / before - 1):+.1f} %)" if before else ""
+            line = f"{name}: {before:.4g} before, {after:.4g} after{share}"
+        Console().print(line, highlight=False, markup=False)
+
+
 def show_tried(tried: Sequence[Tried], best: Changed) -> None:
     """One table of the methods that were tried, the one that is kept marked."""
     columns = ("", "method", "holds", "other wordings", "in chat", "unrelated kept", "drift (nats)", "seconds", "")

@@ -28,6 +28,7 @@ def main(given: list[str]) -> None:
     from engramlab.editing.changing import Work, check
     from engramlab.editing.folders import precision, saving
     from engramlab.editing.folders.opening import load_model
+    from engramlab.editing.judge import abilities
     from engramlab.editing.trying import best, try_each
     from engramlab.files.locks import held
 
@@ -49,6 +50,7 @@ def main(given: list[str]) -> None:
     needs = all(module.NEEDS_SUBJECT for module in modules)
     cases, notes = _edit_options.cases_of(options, names[0], needs)
     check(cases)
+    abilities.check(options.drift_text, options.lm_eval)
     out, source = place(out_name), str(options.model)
     saving.check_out(out, source if saving.is_edited(source) else None, delta_only=options.delta_only)
     if not saving.is_edited(source):
@@ -64,6 +66,7 @@ def main(given: list[str]) -> None:
                 f"the edited model will take {precision.size(model, kept) / 1e9:.2g} GB in {kept}; --delta-only keeps less"
             )
         how = {"chat": options.chat, "closing": options.closing, "source": source, "precision": kept}
+        ability = abilities.Ability.of(model, tokenizer, options.drift_text, options.lm_eval, options.lm_eval_limit)
         work = Work(model, tokenizer, cases, progress=report, **how)
         tried = []
         if several:
@@ -75,10 +78,12 @@ def main(given: list[str]) -> None:
             work.check(names[0], loss, out, delta_only=options.delta_only)
             work.ask()
             changed = work.make(names[0], loss, options.config)
+        moved = ability.moved(model, tokenizer)
         work.save(changed, out, delta_only=options.delta_only, command=command)
     if tried:
         tables.show_tried(tried, changed)
     tables.show_edit(changed.rows, notes, [reason for _, reason in changed.failed], changed.method)
+    tables.show_ability(moved)
     tables.show_saved(
         out,
         len(deltas.installed(model)),

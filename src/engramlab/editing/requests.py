@@ -6,14 +6,14 @@ Everything a method needs to know about positions is decided here, on the spans 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Edit
+from engramlab.base.facts import Edit, Query
 from engramlab.core.text.tokens import find_last, join, place, start_tokens, token_span
 
 
@@ -84,6 +84,33 @@ class Requests:
 def name_of(edit: Edit) -> str:
     """How error messages call an edit."""
     return f"edit {edit.query.id or repr(edit.query.prompt)} -> {edit.target!r}"
+
+
+def any_of(edit: Edit, targets: Sequence[str]) -> tuple[Edit, ...]:
+    """Edits that give this one's prompt several answers, any of which is right: each names the others as aliases.
+
+    So they contradict nothing (``benchmarks.contradictions``), and made together they are one step towards all of them: methods
+    with a key a subject search one value for those that share it (``sharing``), under which the mean of the targets' losses is
+    least. That is multi-label editing (MLE) of arXiv 2310.02129.
+    """
+    return tuple(
+        replace(edit, target=one, aliases=tuple(other for other in targets if other != one)) for one in targets
+    )
+
+
+def of_passage(text: str, subject: str = "", id: str = "") -> Edit:
+    """A text as an edit: behind its first word the model shall say the rest. So methods that train on targets read it whole
+    (a first word has nothing before it that it could be predicted from).
+
+    Raises:
+        UserError: a text of less than two words.
+    """
+    first, _, rest = text.strip().partition(" ")
+    if not rest.strip():
+        raise UserError(
+            f"passage {id or repr(text)}: has less than two words; there is nothing to learn behind the first"
+        )
+    return Edit(Query(first, "", id=id, subject=subject), rest.strip(), statement=text)
 
 
 def subject_span(edit: Edit) -> tuple[int, int]:

@@ -35,6 +35,24 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return flat.view(targets.shape)
 
 
+def distilled(logits: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """``T^2 KL(teacher || model)`` in nats, both distributions softened by ``T``; the square keeps gradients at one size
+    (Hinton et al., arXiv 1503.02531, section 2).
+
+    Args:
+        logits: ``[..., V]``, any floating dtype; computed in float32.
+        teacher: logits of the distribution that is to be matched, ``[..., V]``; no gradient.
+
+    Returns:
+        ``[...]`` float32.
+    """
+    wanted = (teacher.detach().float() / temperature).log_softmax(-1)
+    said = (logits.float() / temperature).log_softmax(-1)
+    # A token that cannot occur (a logit of -inf) counts for nothing.
+    apart = torch.where(wanted.isneginf(), 0.0, wanted - said)
+    return temperature**2 * (wanted.exp() * apart).sum(-1)
+
+
 @dataclass(frozen=True)
 class Overtone:
     """The loss OVERTONE with its settings; called like any loss (see ``overtone``).

@@ -53,6 +53,7 @@ def case(record: Mapping[str, object], index: int) -> Case:
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(triples):
             raise fields.bad("prerequisites", f"must be numbers of triples, of which there are {len(triples)}")
         tied = triple(triples[number], new=False)
-        judges.append(judging("locality", "tied fact", tied.prompt, (tied.object,)))
+        fact = judging("locality", "tied fact", tied.prompt, (tied.object,))
+        judges.append(replace(fact, subject=tied.subject, relation=tied.relation))
     made = put_together(case_id(fields, "case_id", "id"), [first.edit(), last.edit()], judges)
     return replace(made, ordered=True)

@@ -19,6 +19,8 @@ from engramlab.base.errors import UserError
 from engramlab.base.rows import PROTOCOLS, ROLES
 
 BY_KIND = ("portability", "locality")
+BEYOND = ("fluency_before", "fluency", "nats_before", "nats", "kl")
+"""What ``judge/beyond.py`` writes into a row of each case."""
 
 
 def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -27,8 +29,10 @@ def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         ``{"cases": n, "queries": n, "teacher_forced": {role: share or None, "mean": ...}, "generated": {...},
         "counts": {role: {"cases": n, "queries": n}}, "kinds": {"portability": {kind: {"teacher_forced": share,
-        "generated": share, "cases": n, "queries": n}}, "locality": {...}}}``. The mean is over those of the four roles that the
-        rows have; counts are of queries measured under at least one protocol.
+        "generated": share, "cases": n, "queries": n}}, "locality": {...}}, "portability_by_kind": {protocol: share}, "beyond":
+        {name: mean over cases or None}}``. The mean is over those of the four roles that the rows have; counts are of queries
+        measured under at least one protocol. ``portability_by_kind`` is a case's mean over its kinds of portability, where
+        the share of the role is over its queries.
     """
     cases = sorted({str(row["case"]) for row in rows})
     found: dict[str, Any] = {"cases": len(cases), "queries": len(rows)}
@@ -36,6 +40,10 @@ def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         shares = {role: _mean(_by_case(_of(rows, role), protocol).values()) for role in ROLES}
         found[protocol] = {**shares, "mean": _mean(v for v in shares.values() if v is not None)}
     found["counts"] = {role: _counts(_of(rows, role)) for role in ROLES}
+    found["portability_by_kind"] = {
+        protocol: _mean(_by_case(_of(rows, "portability"), protocol, by_kind=True).values()) for protocol in PROTOCOLS
+    }
+    found["beyond"] = {name: _mean(row[name] for row in rows if row.get(name) is not None) for name in BEYOND}
     found["kinds"] = {}
     for role in BY_KIND:
         of_role = _of(rows, role)
@@ -118,14 +126,15 @@ def _of(rows: Sequence[Mapping[str, Any]], role: str) -> list[Mapping[str, Any]]
     return [row for row in rows if row["role"] == role]
 
 
-def _by_case(rows: Iterable[Mapping[str, Any]], protocol: str) -> dict[str, float]:
-    """Mean over each case's queries that were measured."""
-    values: dict[str, list[float]] = {}
+def _by_case(rows: Iterable[Mapping[str, Any]], protocol: str, *, by_kind: bool = False) -> dict[str, float]:
+    """Mean over each case's queries that were measured; or over the means of its kinds of them."""
+    values: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         value = row[protocol]
         if value is not None and not math.isnan(value):
-            values.setdefault(str(row["case"]), []).append(float(value))
-    return {case: float(np.mean(of)) for case, of in values.items()}
+            kind = str(row["group"]) if by_kind else ""
+            values.setdefault(str(row["case"]), {}).setdefault(kind, []).append(float(value))
+    return {case: float(np.mean([np.mean(of) for of in kinds.values()])) for case, kinds in values.items()}
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from engramlab.base import bootstrap
+
 _WHEN = ("before", "after")
 
 
@@ -26,23 +28,43 @@ def sentiment(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ``{"before": mean over cases or None, "after": ..., "cases": n}``; cases without texts of both kinds are left
         out.
     """
+    found = sentiments(rows)
+    return {**{when: _mean([one[when] for one in found.values()]) for when in _WHEN}, "cases": len(found)}
+
+
+def sentiments(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """By case, ``sentiment`` before and after the edit."""
     texts: defaultdict[str, defaultdict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row["role"] in ("wanted", "rival") and row["logprobs_after"]:
             texts[str(row["case"])][row["role"]].append(row)
-    found: dict[str, list[float]] = {when: [] for when in _WHEN}
-    for case in texts.values():
+    found: dict[str, dict[str, float]] = {}
+    for name, case in texts.items():
         if len(case) == 2:
             level = {
                 (role, when): float(np.mean([np.mean(row[f"logprobs_{when}"]) for row in of]))
                 for role, of in case.items()
                 for when in _WHEN
             }
+            found[name] = {}
             for when in _WHEN:
                 lost = min(0.0, level["wanted", when] - level["wanted", "before"])
                 behind = level["rival", when] - level["wanted", when]
-                found[when].append(float(np.exp(lost - np.logaddexp(0.0, behind))))
-    return {**{when: _mean(values) for when, values in found.items()}, "cases": len(found["after"])}
+                found[name][when] = float(np.exp(lost - np.logaddexp(0.0, behind)))
+    return found
+
+
+def likelihood(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any] | None:
+    """The third protocol, ``likelihood``, of benchmarks whose texts are ``wanted`` and not right: ``success`` before and after
+    (see ``sentiment``), and ``kl``, how far what is said about other topics moved (nats, lower is better); each with its 95 %
+    interval over cases. Never averaged with the others; None where no case has such texts."""
+    found = sentiments(rows)
+    if not found:
+        return None
+    made: dict[str, Any] = {"cases": len(found)}
+    for name, when in (("success_before", "before"), ("success", "after")):
+        made |= bootstrap.mean(name, [one[when] for one in found.values()], seed)
+    return made | bootstrap.mean("kl", [row.get("kl") for row in rows], seed)
 
 
 def choices(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

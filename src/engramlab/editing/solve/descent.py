@@ -212,11 +212,13 @@ def edit_down_projections(
     *,
     at_prompt_end: bool = False,
     bound: float | None = None,
+    requests: Requests | None = None,
 ) -> Made:
     """A dense change of the MLP down-projections of some layers for each case, all cases in one batch (FT-L, FT-M).
 
     Args:
         bound: no weight moves further than this.
+        requests: rows of the cases, where they are not just their edits; a group a case.
     """
     layers = [layer_at(model, layer, 21 / 32) for layer in config.layers or (None,)]
     paths = [down_projection(model, layer) for layer in layers]
@@ -228,7 +230,8 @@ def edit_down_projections(
             for update in updates.values():
                 update.update.clamp_(-bound, bound)
 
-    requests, plan = encode_edits(tokenizer, cases, device=device), recipe(config.steps, config.learning_rate)
+    requests = encode_edits(tokenizer, cases, device=device) if requests is None else requests
+    plan = recipe(config.steps, config.learning_rate)
     stop, end = config.stop_below, at_prompt_end
     found = descend(
         model, requests, min(layers), updates, plan, loss, watch, stop, at_prompt_end=end, constrain=constrain

@@ -5,34 +5,25 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from engramlab.base.errors import UserError
-from engramlab.base.options import at_least, once
+from engramlab.base.options import at_least, comma_separated, once
 from engramlab.core.training import losses
 from engramlab.corpora.facts import FactOptions
 from engramlab.editing import benchmarks, method
 from engramlab.editing import cases as editing_cases
+from engramlab.editing.hyper import Hyperparameters
+from engramlab.files import documents
 
 _TWIN_ROOM = 12  # cases read for each twin: of some the subject is edited
-#: Every method's hyperparameters, a field a method: the file of a method is its registration here too.
-Hyperparameters: Any = dataclasses.make_dataclass(
-    "Hyperparameters",
-    [
-        (name.replace("-", "_"), made, field(default_factory=made))
-        for name in method.names()
-        for made in (method.load(name).Config,)
-    ],
-    frozen=True,
-    namespace={"__doc__": "Hyperparameters of each method."},
-)
 
 
 @dataclass(frozen=True)
 class Config(FactOptions):
     """Everything that decides the numbers of a run."""
 
-    READS = ("model", "benchmark", "text")
+    READS = ("model", "benchmark", "text", "drift_text")
     BASIC = (
         ("what is edited", ("model", "facts", "benchmark", "known_only", "limit")),
         ("how", ("methods", "losses", "setting", "counts", "turn")),
@@ -80,10 +71,15 @@ class Config(FactOptions):
     """Turns: so many cases of the same relations, about other subjects, are asked and never edited."""
     natives: int = 200
     """Turns: at most so many facts about countries, which the unedited model writes, judge locality beside the benchmark."""
+    fluency: int = 50
+    """Tokens written behind each edit's prompt, whose n-grams say how fluent the model is; 0 for none. Not of turns."""
+    drift_text: str | None = None
+    """Also measure, under every edit, the perplexity of a text: `ordinary` (a page of ours, embedded), `sampled` (the unedited
+    model's own), a file, or hub:owner/name. Of turns, see --text."""
     text: str = "sampled"
     """Turns: text on which nats a token are measured: `sampled` (the unedited model's own), a file, or hub:owner/name."""
     text_rows: int = 64
-    """Turns: so many of its passages, of at most 128 tokens."""
+    """So many of its passages, or of --drift-text, of at most 128 tokens."""
     at_once: int = 16
     """Single: cases edited and judged together in one batch, each under its own delta. Results are the same for any number."""
     new_tokens: int | None = None
@@ -127,11 +123,6 @@ class Config(FactOptions):
         return found
 
 
-def comma_separated(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Words separated by commas or given one by one."""
-    return tuple(part.strip() for word in words for part in word.split(",") if part.strip())
-
-
 def folder_of(out: Path, unit: tuple[str, str]) -> Path:
     """Where the results of a (method, loss) are kept."""
     name, loss = unit
@@ -168,7 +159,7 @@ def check(config: Config) -> None:
     for option in ("methods", "losses"):
         once(option, comma_separated(getattr(config, option)))
     at_least(config, 1, "limit", "judges", "at_once", "new_tokens", "turn", "sample", "text_rows")
-    at_least(config, 0, "twins", "natives")
+    at_least(config, 0, "twins", "natives", "fluency")
     if not config.counts or min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {config.counts}")
     if config.setting == "turns" and (odd := [n for n in config.counts if n % config.turn and n != config.limit]):
@@ -184,3 +175,5 @@ def check(config: Config) -> None:
     if config.facts is not None and config.benchmark != Config.benchmark:
         raise UserError("benchmark and facts: give one of them, each brings its own cases")
     benchmarks.check(config.benchmark)
+    if config.drift_text not in (None, "ordinary", "sampled"):
+        documents.check_source(str(config.drift_text))

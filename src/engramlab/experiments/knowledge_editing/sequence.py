@@ -23,6 +23,7 @@ from engramlab.core.training.losses import Loss
 from engramlab.editing import benchmarks, method
 from engramlab.editing.cases import judged_together
 from engramlab.editing.judge import evaluation
+from engramlab.editing.judge.beyond import Beyond
 from engramlab.editing.judge.evaluation import Before, Row
 from engramlab.files import records, writing
 
@@ -39,6 +40,7 @@ class Part:
     tokenizer: Any
     cases: Sequence[Case]
     before: Before
+    beyond: Beyond
     name: str
     loss: Loss
     hyper: Any
@@ -74,9 +76,7 @@ class Part:
                 made.append((case, delta))
         rows: list[Row] = []
         if made:
-            rows = evaluation.judge(
-                self.model, self.tokenizer, [c for c, _ in made], self.before, deltas=[d for _, d in made]
-            )
+            rows = self._judged([c for c, _ in made], [d for _, d in made])
         return [{"edits": 1, **row} for row in rows], {"seconds": seconds, "failed": failed}
 
     def batch(self, label: str) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Part:
                 seconds = time.monotonic() - started
                 bar.update(1)
                 with deltas.active(self.model, delta):
-                    rows = evaluation.judge(self.model, self.tokenizer, judged_together(self.cases), self.before)
+                    rows = self._judged(judged_together(self.cases))
             bar.update(2)
         rows = [{"edits": len(edits), **row} for row in rows]
         return {"seconds": seconds, "edits": len(edits), "failed": failed, "rows": rows}
@@ -152,7 +152,13 @@ class Part:
 
     def _all(self, count: int) -> tuple[list[Row], Row]:
         """Every case so far, judged."""
-        return evaluation.judge(self.model, self.tokenizer, judged_together(self.cases[:count]), self.before), {}
+        return self._judged(judged_together(self.cases[:count])), {}
+
+    def _judged(self, cases: Sequence[Case], own: Sequence[Delta] | None = None) -> list[Row]:
+        """The rows of some cases, each under its own delta or all under what is on the model."""
+        rows = evaluation.judge(self.model, self.tokenizer, cases, self.before, deltas=own)
+        self.beyond.told(self.model, self.tokenizer, cases, rows, self.before, own)
+        return rows
 
     def _part(self, count: int) -> Path:
         return self.folder / f"part-{count:06d}.parquet"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.rows import PLAIN_LOSS, PROTOCOLS, ROLES, Row
+from engramlab.editing.judge import rivals
 from engramlab.editing.judge.metrics import BY_KIND, difference, metrics
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
 from engramlab.files import records
@@ -17,6 +18,7 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
     by_unit: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = {}
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
+    likelihood: list[Row] = []
     ages: list[Row] = []
     damage: list[Row] = []
     asked = records.read_record(out / "asked.json", ("nats",)) if config.setting == "turns" else {}
@@ -50,7 +52,10 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
                     for kind, shares in found["kinds"][role].items()
                 }
                 shares = {role: found[protocol][role] for role in (*ROLES, "mean")}
-                rows.append({**about, "protocol": protocol, **shares, **kinds})
+                by_kind = {"portability_by_kind": found["portability_by_kind"][protocol]}
+                rows.append({**about, "protocol": protocol, **shares, **by_kind, **found["beyond"], **kinds})
+            if (liked := rivals.likelihood(judged, config.seed)) is not None:
+                likelihood.append({"method": name, "loss": loss, "edits": count, "protocol": "likelihood", **liked})
     turns = {"turn": config.turn, "ages": ages, "damage": damage} if config.setting == "turns" else {}
     return {
         "model": config.model,
@@ -59,6 +64,7 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
         "new_tokens": _new_tokens(out),
         "rows": rows,
         **turns,
+        "likelihood": likelihood,
         "differences": _differences(by_unit, config.seed),
         "failed": failed,
         "skipped": [{"index": i, "key": key, "reason": reason} for i, key, reason in loaded.skipped],

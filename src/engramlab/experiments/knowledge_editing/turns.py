@@ -20,18 +20,14 @@ from engramlab.base.facts import Case, Query
 from engramlab.base.random_access import key, random_words
 from engramlab.base.rows import Row
 from engramlab.core import deltas
-from engramlab.core.models import context_limit
-from engramlab.core.text.tokens import Sequences, encode, start_tokens
 from engramlab.editing import benchmarks
 from engramlab.editing.cases import judged_together, known_groups
 from engramlab.editing.judge import evaluation
+from engramlab.editing.judge.beyond import nats
 from engramlab.editing.judge.evaluation import Before
-from engramlab.editing.keys.running_text import TextSource, source_texts
 from engramlab.measuring.answers import is_answer, same_answer
-from engramlab.measuring.scoring import score
 
 AGES = 10
-_TOKENS = 128  # of a passage of running text
 
 
 @dataclass(frozen=True)
@@ -157,22 +153,6 @@ def natives(model: nn.Module, tokenizer: Any, most: int, seed: int, chat: Any) -
     found = found if chat is None else list(map(chat.case, found))
     right = [case for _, good in known_groups(model, tokenizer, found, most) for case in good][:most]
     return [replace(case.edits[0].query, role="locality", group="known facts") for case in right]
-
-
-def passages(model: nn.Module, tokenizer: Any, text: str, rows: int, seed: int) -> list[str]:
-    """The first passages of a running text."""
-    return list(islice(filter(str.strip, source_texts(model, tokenizer, TextSource(text, seed=seed))), rows))
-
-
-def nats(model: nn.Module, tokenizer: Any, texts: Sequence[str]) -> float | None:
-    """Mean negative log-probability of a token of the texts, in nats; None where there is none, or it is no number."""
-    start, most = start_tokens(tokenizer), min(_TOKENS, context_limit(model) or _TOKENS)
-    ids = [(start + row)[:most] for row in encode(tokenizer, texts)[0]]
-    ids = [row for row in ids if len(row) > 1]
-    if not ids:
-        return None
-    found = -float(score(model, Sequences.of(ids, [[0] + [1] * (len(row) - 1) for row in ids])).logprobs.mean())
-    return found if math.isfinite(found) else None
 
 
 def grown(model: nn.Module) -> dict[str, float]:

@@ -16,7 +16,7 @@ from engramlab.core.text.chat import Chat
 from engramlab.core.training import losses
 from engramlab.editing import benchmarks, method
 from engramlab.editing import cases as editing_cases
-from engramlab.editing.judge import evaluation
+from engramlab.editing.judge import beyond, evaluation
 from engramlab.editing.judge.evaluation import Before, Row
 from engramlab.editing.requests import encode_edits
 from engramlab.experiments import _run
@@ -105,7 +105,7 @@ class Run(_run.Run):
                 self.say(line)
         if config.setting == "turns":
             self.plan = self._plan()
-        self.before = self._before()
+        self.before, self.beyond = self._before(), self._beyond()
         self.prepared = dict[str, float]()  # seconds
         for name, _ in self.parts:  # statistics and the like, so that they are on nobody's clock
             module, started = method.load(name), time.monotonic()
@@ -140,9 +140,9 @@ class Run(_run.Run):
         spare = turns.twins(self.cases, self._in_chat(self.loaded.cases), config.twins)
         if not path.exists():
             about = self.model, self.tokenizer
-            texts = turns.passages(*about, config.text, config.text_rows, config.seed)
+            texts = beyond.passages(*about, config.text, config.text_rows, config.seed)
             known = turns.natives(*about, config.natives, config.seed, self.chat)
-            found = {"texts": texts, "natives": [asdict(query) for query in known], "nats": turns.nats(*about, texts)}
+            found = {"texts": texts, "natives": [asdict(query) for query in known], "nats": beyond.nats(*about, texts)}
             records.write_record(path, found)
             if len(spare) < config.twins or len(known) < config.natives:
                 self.say(
@@ -176,6 +176,17 @@ class Run(_run.Run):
         records.write_rows(path, found.rows())
         return found
 
+    def _beyond(self) -> beyond.Beyond:
+        """What is measured beside answers, of the unedited model, once a run."""
+        config, path = self.config, self.folder / "beyond.json"
+        if not path.exists():
+            about, text = (self.model, self.tokenizer), None if config.setting == "turns" else config.drift_text
+            texts = [] if text is None else beyond.passages(*about, text, config.text_rows, config.seed)
+            tokens = 0 if config.setting == "turns" else config.fluency
+            found = beyond.Beyond.of(*about, self.cases, tokens, texts)
+            records.write_record(path, vars(found))
+        return beyond.Beyond(**records.read_record(path, ("tokens", "texts", "fluent", "nats")))
+
     def _hyper(self, name: str) -> Any:
         return getattr(self.config.hyper, name.replace("-", "_"))
 
@@ -187,7 +198,16 @@ class Run(_run.Run):
         chosen = losses.parse("cross-entropy" if loss == "none" else loss)
         about = {"method": name, "loss": loss, "setting": self.config.setting}
         work = sequence.Part(
-            self.model, self.tokenizer, self.cases, self.before, name, chosen, self._hyper(name), folder, self.console
+            self.model,
+            self.tokenizer,
+            self.cases,
+            self.before,
+            self.beyond,
+            name,
+            chosen,
+            self._hyper(name),
+            folder,
+            self.console,
         )
         label = f"{name} ({loss})"
         if self.config.setting == "single":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engramlab.base.rows import NO_LOSS, PLAIN_LOSS, PROTOCOLS, protocol_of
-from engramlab.report.parts import lifelong
+from engramlab.report.parts import beside, lifelong
 from engramlab.report.parts.blocks import Block, EditedCases, Figures, Section, Table, Text
 from engramlab.report.parts.cases import leaves
 from engramlab.report.parts.edited_rows import EditingRows, Regime, Unit
@@ -81,6 +81,8 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
         _continual(runs, measured),
         *filter(None, (lifelong.by_age(runs, measured), lifelong.damage(runs))),
         _kinds(runs, measured),
+        beside.section(runs, measured),
+        *filter(None, (beside.likelihood(runs),)),
         _costs(runs, measured),
         _cases(runs),
         _left_out(runs),
@@ -311,4 +313,4 @@ def terminal(summary: Row) -> list[Table]:
         columns = ["method", "loss", *(["T"] if several else []), *HEADS.values(), "s/edit"]
         if cells:
             tables.append(Table(columns, cells, f"{said(name)} (%)", numbers_from=2))
-    return tables
+    return tables + beside.terminal(summary)

@@ -1,0 +1,163 @@
+"""Edits two by two, what is likely before, between and after them, and the scores that come of it; resumable in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from engramlab.base import bootstrap
+from engramlab.base.interrupts import kept
+from engramlab.base.options import comma_separated
+from engramlab.base.progress import ProgressBar
+from engramlab.core import deltas
+from engramlab.core.deltas import Delta, WeightDelta
+from engramlab.editing import hyper, method
+from engramlab.editing.judge import reading
+from engramlab.editing.method import EditFailed
+from engramlab.experiments._run import Run
+from engramlab.experiments.editing_pitfalls import scores
+from engramlab.experiments.editing_pitfalls.asked import Item
+from engramlab.experiments.editing_pitfalls.config import Config
+from engramlab.files import records, writing
+
+ANY_OF = " (any of)"
+#: Of a fact: its probability, and the rank of its unlikeliest token, each the mean over wordings.
+Read = dict[str, tuple[float, float]]
+
+
+def read(model: nn.Module, tokenizer: Any, items: Sequence[Item], own: Sequence[Delta] | None = None) -> list[Read]:
+    """The facts of each case, all in one batch: under a delta a case, or all under what is on the model."""
+    groups = [[query for wordings in item.asked.values() for query in wordings] for item in items]
+    found = []
+    for item, evidence in zip(items, reading.read(model, tokenizer, groups, own), strict=True):
+        rest = iter(evidence)
+        of = {name: list(islice(rest, len(wordings))) for name, wordings in item.asked.items()}
+        found.append(
+            {
+                name: (
+                    float(np.mean([np.exp(np.mean(one.logprobs)) for one in each])),
+                    float(np.mean([max(one.ranks) for one in each])),
+                )
+                for name, each in of.items()
+            }
+        )
+    return found
+
+
+def edited(
+    model: nn.Module, tokenizer: Any, items: Sequence[Item], name: str, config: Any, several: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Every case edited twice, by itself, and read three times; the model is as it was afterwards.
+
+    Args:
+        several: make the way back of a round also to all of its right answers together.
+
+    Returns:
+        A row a case and way: ``method``, ``case``, ``kind``, and by fact ``p`` and ``ranks`` before, between and after;
+        and what failed.
+    """
+    firsts = method.make_each(model, tokenizer, [[item.edits[0]] for item in items], method=name, config=config)
+    rows: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+
+    def lost(item: Item, way: str, error: Delta | EditFailed) -> None:
+        failed.append({"method": way, "case": item.id, "reason": str(error)})
+
+    for item, first in zip(items, firsts, strict=True):
+        if isinstance(first, EditFailed):
+            lost(item, name, first)
+    good = [(item, one) for item, one in zip(items, firsts, strict=True) if isinstance(one, Delta)]
+    before = read(model, tokenizer, [item for item, _ in good])
+    between = read(model, tokenizer, [item for item, _ in good], [one for _, one in good]) if good else []
+    ends: list[tuple[int, str, Delta, WeightDelta | None]] = []
+    for i, (item, first) in enumerate(good):
+        ways = {name: [item.edits[1]]} | ({name + ANY_OF: list(item.back)} if several and item.back else {})
+        with deltas.active(model, first):
+            for way, edits in ways.items():
+                (last,) = method.make_each(model, tokenizer, [edits], method=name, config=config)
+                if isinstance(last, EditFailed):
+                    lost(item, way, last)
+                    continue
+                both = isinstance(first, WeightDelta) and isinstance(last, WeightDelta)
+                ends.append((i, way, last, WeightDelta.sum([first, last]) if both else None))  # type: ignore[list-item]
+    after: list[Read] = [{}] * len(ends)
+    summed = [(k, end[3]) for k, end in enumerate(ends) if end[3] is not None]
+    if summed:
+        found = read(model, tokenizer, [good[ends[k][0]][0] for k, _ in summed], [delta for _, delta in summed])
+        for (k, _), one in zip(summed, found, strict=True):
+            after[k] = one
+    for k, (i, _, last, whole) in enumerate(ends):
+        if whole is None:  # what is no change of weights has no sum
+            with deltas.active(model, good[i][1]), deltas.active(model, last):
+                (after[k],) = read(model, tokenizer, [good[i][0]])
+    for (i, way, _, _), end in zip(ends, after, strict=True):
+        item = good[i][0]
+        states = (before[i], between[i], end)
+        row: dict[str, Any] = {"method": way, "case": item.id, "kind": item.kind}
+        for part, at in (("p", 0), ("ranks", 1)):
+            row[part] = {fact: [state[fact][at] for state in states] for fact in item.asked}
+        rows.append(row)
+    return rows, failed
+
+
+def part(run: Run, load: Any, name: str, source: str, items: Sequence[Item]) -> dict[str, Any]:
+    """One method on one source, from where an earlier run left it."""
+    config: Config = run.config
+    folder = run.folder / name / writing.name_of(source)
+    if not (folder / "done.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        model, tokenizer = load()
+        several, rows, failed, seconds, count = name in comma_separated(config.any_of), [], [], 0.0, 0
+        label = f"{name}, {source}"
+        says = kept(lambda: f"{count} of {len(items)} cases of {label} are done and kept")
+        with says, ProgressBar(label, len(items), console=run.console) as bar:
+            for start in range(0, len(items), config.at_once):
+                some, path = items[start : start + config.at_once], folder / f"part-{start:06d}.json"
+                if not path.exists():
+                    began = time.monotonic()
+                    made, lost = edited(model, tokenizer, some, name, hyper.of(config.hyper, name), several)
+                    took = round(time.monotonic() - began, 3)
+                    records.write_record(path, {"rows": made, "failed": lost, "seconds": took})
+                found = records.read_record(path, ("rows", "failed", "seconds"))
+                rows += found["rows"]
+                failed += found["failed"]
+                seconds += found["seconds"]
+                count = start + len(some)
+                bar.update(count)
+        record = {"rows": rows, "failed": failed, "seconds": round(seconds, 2)}
+        records.write_record(folder / "done.json", record)
+    _tidy(folder)
+    return records.read_record(folder / "done.json", ("rows", "failed", "seconds"))
+
+
+def _tidy(folder: Path) -> None:
+    writing.clear(*folder.glob("part-*"))
+
+
+def scored(record: Mapping[str, Any], source: str, items: Sequence[Item], seed: int) -> list[dict[str, Any]]:
+    """A row a kind and method: every score's mean over cases with its 95 % interval."""
+    by = {item.id: item for item in items}
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in record["rows"]:
+        groups.setdefault((row["kind"], row["method"]), []).append(row)
+    made = []
+    for (kind, way), rows in groups.items():
+        if kind == "round":
+            each = [
+                scores.round_trip(row["p"], row["ranks"], of.true, of.edits[0].target)
+                for row in rows
+                for of in (by[row["case"]],)
+            ]
+        else:
+            each = [scores.conflict(row["p"]) for row in rows]
+        found = {"source": source, "kind": kind, "method": way, "cases": len(rows)}
+        for score in each[0]:
+            found |= bootstrap.mean(score, [one[score] for one in each], seed)
+        made.append(found)
+    return made

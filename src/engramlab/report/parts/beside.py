@@ -1,0 +1,118 @@
+"""What reports of edits show beside right and wrong answers: fluency, portability averaged in two ways, the perplexity of
+ordinary text; and the third protocol, likelihood."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from engramlab.base.rows import NO_LOSS, PROTOCOLS, Row, protocol_of
+from engramlab.report.parts.blocks import Section, Table
+from engramlab.report.parts.edited_rows import EditingRows
+from engramlab.report.parts.judged import loss_name, method_name, of_protocol, rows_at, share
+from engramlab.report.parts.training import missing, table_by_run
+from engramlab.report.parts.words import count, ranged, short
+from engramlab.report.rows import RunData, number
+
+_COLUMNS = ("fluency", "Por. teacher-forced, queries / kinds", "Por. generated, queries / kinds", "perplexity")
+_SHORT = ("fluency", "Por. forced", "Por. written", "perplexity")
+
+
+def section(runs: Sequence[RunData], measured: EditingRows) -> Section:
+    """Everything of single runs, one row a method, loss and number of edits."""
+    rows = []
+    for regime in measured.regimes:
+        for unit in measured.at(regime):
+            row = next(measured.rows[key] for key in measured.rows if key[:2] == (unit, regime))
+            cells = _cells(row, partial(measured.value, unit, regime))
+            rows.append([unit.run, str(regime), method_name(unit.method), _loss(unit.loss), *cells])
+    caption = (
+        "Fluency: entropy of the word 2- and 3-grams of an edit's prompt and what follows it, × 100, before and after; a "
+        "broken model repeats itself. Por. over queries: a case's mean over its questions, as everywhere above; over kinds: "
+        "over the means of its kinds of questions, as KnowEdit's tables have it. Perplexity: of running text (--drift-text)."
+    )
+    told = any(cell != "–" for row in rows for cell in row[4:])
+    columns = ["run", "edits", "method", "loss", *_COLUMNS]
+    return Section("Beside the answers", [table_by_run(runs, columns, rows, caption, 4)] if told else [], missing(runs))
+
+
+def likelihood(runs: Sequence[RunData]) -> Section | None:
+    """The third protocol, where a benchmark has texts that are wanted and not right."""
+    cells = [
+        [
+            *(run.name, str(row.get("edits", "–")), *_named(row), count(row.get("cases"))),
+            *(ranged(row, name) for name in ("success_before", "success", "kl")),
+        ]
+        for run in runs
+        for row in rows_at(run, "likelihood")
+    ]
+    if not cells:
+        return None
+    columns = ["run", "edits", "method", "loss", "cases", "success before", "success after", "KL (nats)"]
+    caption = (
+        "Likelihood, never averaged with the other protocols. Success (ConvSent, arXiv 2206.06520): σ(ℓ⁺ − ℓ⁻) · min(1, "
+        "exp(ℓ⁺ − ℓ⁺ before)), ℓ the mean log-probability of a token of texts of the wanted, and of the other, sentiment. KL: "
+        "how far what is said about the next topic moved; lower is better. 95\u00a0% intervals over cases."
+    )
+    return Section("Likelihood: texts that are wanted", [table_by_run(runs, columns, cells, caption, 4)])
+
+
+def terminal(summary: Row) -> list[Table]:
+    """The same for the terminal."""
+    rows = [row for row in summary.get("rows") or [] if isinstance(row, dict)]
+    several = len({repr(row.get("edits")) for row in rows if protocol_of(row)}) > 1
+    by: dict[tuple[str | None, ...], Row] = {(*_key(row), protocol_of(row)): row for row in rows}
+    tables: list[Table] = []
+    cells: list[list[str]] = []
+    for row in of_protocol(rows, PROTOCOLS[0]):
+        found = _cells(row, partial(_in, by, _key(row)))
+        cells.append([*_named(row), *([f"{row.get('edits')}"] if several else []), *found])
+    if any(cell != "–" for line in cells for cell in line[2 + several :]):
+        columns = ["method", "loss", *(["T"] if several else []), *_SHORT]
+        tables.append(Table(columns, cells, "beside the answers (Por.: over queries / kinds)", numbers_from=2))
+    liked = summary.get("likelihood")
+    if liked := [row for row in liked if isinstance(row, dict)] if isinstance(liked, list) else []:
+        cells = [
+            [*_named(row), *(short(row.get(name)) for name in ("success_before", "success", "kl"))] for row in liked
+        ]
+        tables.append(Table(["method", "loss", "success before", "after", "KL"], cells, "likelihood", numbers_from=2))
+    return tables
+
+
+def _in(by: Mapping[tuple[str | None, ...], Row], key: tuple[str, ...], protocol: str, name: str) -> float | None:
+    return number(by.get((*key, protocol), {}).get(name))
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    return tuple(repr(row.get(name)) for name in ("method", "loss", "edits"))
+
+
+def _named(row: Row) -> list[str]:
+    return [method_name(row.get("method")), _loss(row.get("loss"))]
+
+
+def _loss(name: object) -> str:
+    return "–" if name in (None, "", NO_LOSS) else loss_name(name)
+
+
+def _cells(row: Row, value: Callable[[str, str], float | None]) -> list[str]:
+    """Fluency, portability twice a protocol, perplexity.
+
+    Args:
+        value: of a protocol and a column.
+    """
+
+    def moved(name: str, shown: Callable[[float], str]) -> str:
+        before, after = (number(row.get(key)) for key in (f"{name}_before", name))
+        return "–" if before is None or after is None else f"{shown(before)} → {shown(after)}"
+
+    def both(protocol: str) -> str:
+        kinds = value(protocol, "portability_by_kind")
+        return "–" if kinds is None else f"{share(value(protocol, 'portability'))} / {share(kinds)}"
+
+    return [
+        moved("fluency", lambda bits: f"{100 * bits:.0f}"),
+        *map(both, PROTOCOLS),
+        moved("nats", lambda nats: short(math.exp(max(min(nats, 50.0), -50.0)))),
+    ]
