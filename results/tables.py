@@ -14,16 +14,14 @@ import sys
 
 import decoding_tables as decoding
 import estimation_tables as estimation
-import retrieval_tables as retrieval
 import pitfalls_tables as pitfalls
+import retrieval_tables as retrieval
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
 from bench_table import bench
 from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, lifelong, overfitting, overtone, sweep
-from kept import HERE, if_any, if_kept
-from editing_tables import ablation, continual, editing, sweep
 from folding_tables import folding
-from kept import HERE, if_kept
+from kept import HERE, if_any, if_kept
 from picture import FILE, picture
 from plug_tables import plug
 from source_tables import sources

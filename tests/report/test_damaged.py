@@ -18,12 +18,12 @@ from tests.report import (
     test_editing_report,
     test_entity_report,
     test_estimation_reports,
-    test_plug_report,
     test_folding_report,
     test_pitfalls_report,
+    test_plug_report,
     test_probing_report,
-    test_source_report,
     test_retrieval_report,
+    test_source_report,
     test_teaching_report,
 )
 from tests.support.synthetic import write_json

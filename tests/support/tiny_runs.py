@@ -30,10 +30,10 @@ from engramlab.experiments import (
     knowledge_editing,
     knowledge_estimation,
     knowledge_extraction,
-    plug_in_memory,
     knowledge_folding,
-    source_attribution,
+    plug_in_memory,
     retrieval_tokens,
+    source_attribution,
     teaching,
     token_overfitting,
 )
@@ -264,6 +264,8 @@ def _plug(inputs: Path, out: Path) -> Any:
         checkpoint_minutes=0.0,
     )
     return plug_in_memory.run(config, out, console=_quiet())
+
+
 def _folding(inputs: Path, out: Path) -> Any:
     config = knowledge_folding.Config(
         model="1x8",
@@ -277,6 +279,8 @@ def _folding(inputs: Path, out: Path) -> Any:
         checkpoint_minutes=0.0,
     )
     return knowledge_folding.run(config, out, console=_quiet())
+
+
 def _retrieval_tokens(inputs: Path, out: Path) -> Any:
     config = retrieval_tokens.Config(
         model=str(inputs / "model"),
@@ -291,6 +295,8 @@ def _retrieval_tokens(inputs: Path, out: Path) -> Any:
         checkpoint_minutes=0.0,
     )
     return retrieval_tokens.run(config, out, console=_quiet())
+
+
 def _pitfalls(inputs: Path, out: Path) -> Any:
     config = editing_pitfalls.Config(
         model=str(inputs / "model"),
