@@ -203,7 +203,6 @@ def _attribution(inputs: Path, out: Path) -> Any:
     return source_attribution.run(config, out, console=_quiet())
 
 
-#: By name: runs it on the inputs, into a folder.
 def _audit(inputs: Path, out: Path) -> Any:
     """With a relation that is probed, although it has eight subjects only."""
     config = fact_audit.Config(
@@ -323,6 +322,7 @@ def _propagation(inputs: Path, out: Path) -> Any:
     return entity_propagation.run(replace(config, hyper=hyper), out, console=_quiet())
 
 
+#: By name: runs it on the inputs, into a folder.
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
     "acquisition": _acquisition,
