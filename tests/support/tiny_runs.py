@@ -28,6 +28,7 @@ from engramlab.experiments import (
     knowledge_editing,
     knowledge_estimation,
     knowledge_extraction,
+    learning_to_edit,
     teaching,
     token_overfitting,
 )
@@ -224,6 +225,22 @@ def _teaching(inputs: Path, out: Path) -> Any:
     return teaching.run(config, out, console=_quiet())
 
 
+def _alignment(inputs: Path, out: Path) -> Any:
+    config = learning_to_edit.Config(
+        model=str(inputs / "model"),
+        countries=40,
+        test_share=0.5,
+        training_cases=4,
+        test_cases=2,
+        counts=(1, 2),
+        epochs=1,
+        batch=8,
+        rank=1,
+        checkpoint_minutes=0.0,
+    )
+    return learning_to_edit.run(config, out, console=_quiet())
+
+
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
     "acquisition": _acquisition,
@@ -239,6 +256,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "audit": _audit,
     "estimation": _estimation,
     "teaching": _teaching,
+    "learning to edit": _alignment,
 }
 
 
