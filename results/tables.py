@@ -19,6 +19,7 @@ from bench_table import bench
 from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, sweep
 from kept import HERE, if_kept
+from learning_tables import learning
 from picture import FILE, picture
 from storage_tables import (
     asked,
@@ -43,6 +44,7 @@ TABLES = {
     "editing continual generated": lambda: continual("generated"),
     "editing sweep": sweep,
     "editing ablation": ablation,
+    "learning to edit": learning,
     "acquisition tiny": lambda: acquisition("acquisition-tiny"),
     "acquisition again": lambda: acquisition("acquisition-tiny-1"),
     "acquisition batches": lambda: acquisition("acquisition-batches"),

@@ -221,7 +221,10 @@ def test_of_a_mixture_of_experts_the_attention_is_edited(family: str, tokenizer:
         assert delta.context("x") != "x"
     for name in NAMES:
         if method.touches(name) == "mlp":
-            with pytest.raises(UserError, match=f"several experts, and {name} changes an MLP; choose .*: ike, lora"):
+            with pytest.raises(
+                UserError,
+                match=f"several experts, and {name} changes an MLP; choose .*: eren, ike, lora, lte, p-tuning",
+            ):
                 method.make(model, tokenizer, EDITS[:1], method=name)
     down = dataclasses.replace(quick("lora"), projections=("mlp_down",))
     with pytest.raises(UserError, match="layer 0 of this .* has no MLP of its own"):

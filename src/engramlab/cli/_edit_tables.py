@@ -233,7 +233,7 @@ def show_saved(
     if reads:
         lines.append(
             "ask     It puts a text before what is asked: give the model asking.as_read(model, tokenizer, [prompt])[0], with "
-            "asking from engramlab.editing."
+            "asking from engramlab.measuring."
         )
     lines.append(f"undo    engramlab undo {out}")
     if len(new) > 1:

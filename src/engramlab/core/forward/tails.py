@@ -183,8 +183,8 @@ class Tail:
 
 
 class Whole:
-    """All of a causal LM over fixed token rows, where the embedding itself changes: what ``Tail`` is without anything that could
-    be computed once.
+    """All of a causal LM over fixed token rows, where the embedding itself changes: a ``Tail`` of which nothing could be
+    computed once.
 
     Args:
         input_ids: int64 ``[B, T]``, padded at the right.

@@ -71,7 +71,7 @@ class ErenDelta(Delta):
 
     Attributes:
         memory: the notes, and the prompts they answer.
-        mode, decision, margin, notes: see ``Config``.
+        config: how they are read.
     """
 
     kind: ClassVar[str] = "eren"

@@ -1,7 +1,7 @@
 """LoRA: low-rank changes of projections of the layers, trained on the target tokens (arXiv 2106.09685).
 
-By default query and value of every layer change; others, a window of layers and minibatches are for comparisons such as those of
-arXiv 2406.04496 (time-sensitive editing), which finds updates of the MLP to keep most and middle layers to matter most.
+By default query and value of every layer change; others, a window of layers and minibatches are for comparisons such as those
+of arXiv 2406.04496 (time-sensitive editing), which finds updates of the MLP to keep most and middle layers to matter most.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Config:
         "query",
         "value",
     )
-    """Which projections change: of the attention, of the MLP, or all linear maps of a layer. Where several are one projection they
-    share a factor, and keys stay as they are unless they are asked for."""
+    """Which projections change: of the attention, of the MLP, or all linear maps of a layer. Where several are one projection
+    they share a factor, and keys stay as they are unless they are asked for."""
     rank: int = 8
     """r. With equal rank more projections are more parameters."""
     alpha: float = 32.0

@@ -7,7 +7,7 @@ kept. To everything that reads text they are a run of one unusual token, whose e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -72,10 +72,8 @@ def stand_in(tokenizer: Any, count: int) -> tuple[str, int]:
         if not word.strip():
             continue
         ids = tokenizer(f"{word * count}\nThe", add_special_tokens=False)["input_ids"]
-        if len(set(ids[:count])) == 1 and ids[count] != ids[0] and len(ids) > count:
-            behind = tokenizer("\nThe", add_special_tokens=False)["input_ids"]
-            if ids[count:] == behind or len(ids[count:]) <= len(behind) + 1:
-                return word * count, ids[0]
+        if len(ids) > count and len(set(ids[:count])) == 1 and ids[count] != ids[0]:
+            return word * count, ids[0]
     raise UserError(f"tokens: this tokenizer has no token of which {count} stand beside each other; p-tuning needs one")
 
 
@@ -204,6 +202,3 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
 
 def _behind(text: str, edit: Edit) -> Edit:
     return replace(edit, query=replace(edit.query, prompt=text + edit.query.prompt))
-
-
-__all__: Sequence[str] = ("Config", "PTuningDelta", "edit_each", "stand_in")

@@ -221,7 +221,7 @@ def grafts_of(updates: Mapping[str, Update], rows: OwnRows) -> dict[str, Graft]:
     """What puts updates on the modules of a pass, by path: each of the batch's ``rows`` under its own."""
 
     def graft(update: Update) -> Graft:
-        return lambda x, y: y + update.apply(x, rows)
+        return lambda x, y: (y + update.apply(x, rows)).to(y.dtype)
 
     return {path: graft(update) for path, update in updates.items()}
 

@@ -3,11 +3,11 @@
     engramlab run learning-to-edit --preset tiny --model models/SmolLM2-135M.gguf --out runs/aligned
     engramlab edit --model runs/aligned/model --method lte ...
 
-Every example is trained twice, with the block of new facts and without: questions in its scope (the new answer, and the old
-one), questions out of its scope and other instructions (the same answer twice). Facts are those of `world` about countries that
-no test speaks of. Judged is what the block then does on the others, one edit at a time and many in one memory, beside the untouched
-model under the same block and under IKE. Source: arXiv 2402.11905; the data, the wording of the block and the instructions are
-ours, and much smaller.
+Every example is trained twice, with the block of new facts and without: questions in its scope (the new answer, and the
+old one), questions out of its scope and other instructions (the same answer twice). Facts are those of `world` about
+countries that no test speaks of. Judged is what the block then does on the others, one edit at a time and many in one
+memory, beside the untouched model under the same block and under IKE. Source: arXiv 2402.11905; the data, the wording of
+the block and the instructions are ours, and much smaller.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ class Config:
     """What is trained: a model folder, a .gguf file or a hub id. Required."""
     arms: tuple[str, ...] = ("ike", "untouched", "aligned")
     """ike and untouched (the block before an untrained model) train nothing; aligned is the method; no-out-of-scope and
-    no-twins leave out examples whose answer the block must not change, and all those without a block. The first that trains is kept."""
+    no-twins leave out examples whose answer the block must not change, and all those without a block. The first that trains
+    is kept."""
     countries: int = 120
     """Countries in all, the most populous."""
     test_share: float = 0.4

@@ -82,7 +82,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
         places = list(dict.fromkeys((row["arm"], row["count"]) for row in some))
         cells = [[arm, count(n), *(_cell(some, arm, role, n, protocol) for role in ROLES)] for arm, n in places]
         if cells:
-            caption = f"Edits in one memory, {said(protocol)} (95 % over cases; in brackets, how many were behind their own edit)"
+            caption = f"Edits in one memory, {said(protocol)} (95 % over cases; in brackets: behind their own edit)"
             tables.append(Table(["arm", "edits", *(HEADS[role] for role in ROLES)], cells, caption, numbers_from=1))
     kept = [[row["arm"], count(row["prompts"]), _interval(row)] for row in summary.get("kept") or []]
     if kept:
