@@ -66,8 +66,8 @@ def stand_in(tokenizer: Any, count: int) -> tuple[str, int]:
     Raises:
         UserError: there is none.
     """
-    last = min(len(tokenizer), _TRIED)
-    decoded = (tokenizer.decode([i]) for i in range(last))
+    special = set(tokenizer.all_special_ids)
+    decoded = (tokenizer.decode([i]) for i in range(min(len(tokenizer), _TRIED)) if i not in special)
     for word in (*_WORDS, *decoded):
         if not word.strip():
             continue
