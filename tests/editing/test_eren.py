@@ -79,7 +79,7 @@ def test_the_prompt_of_an_edit_finds_its_note(retrieval: Any, tokenizer: Any) ->
 def test_a_model_that_always_refuses_is_the_unedited_one(tokenizer: Any, reply: Any) -> None:
     model, asked = small(tokenizer), reply(" Unanswerable.")
     before = evaluation.before(model, tokenizer, CASES)
-    made = method.make_each(model, tokenizer, [case.edits for case in CASES], method="eren", config=eren.Config())
+    made: Any = method.make_each(model, tokenizer, [case.edits for case in CASES], method="eren", config=eren.Config())
     rows = evaluation.judge(model, tokenizer, CASES, before, deltas=made)
     assert len(asked) == 1  # all prompts, of all cases, in one batch,
     assert len(asked[0]) == len(set(asked[0])) == 6
@@ -190,4 +190,4 @@ def test_edit_quality_is_a_harmonic_mean_of_means_over_cases() -> None:
 def test_settings_are_one_of_those_there_are() -> None:
     for name in ("mode", "decision", "retrieval"):
         with pytest.raises(UserError, match=f"^{name} must be"):
-            eren.Config(**{name: "other"})
+            eren.Config(**{name: "other"})  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from engramlab.editing.solve.descent import Minibatches
 from engramlab.measuring.scoring import score
 
 CE = losses.get("cross-entropy")
-EVERY = ("query", "key", "value", "output", "gate", "up", "mlp_down")
+EVERY: Any = ("query", "key", "value", "output", "gate", "up", "mlp_down")
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,8 @@ def tokenizer() -> Any:
     return zoo.ZOO["llama3"](zoo.SENTENCES)
 
 
-def small(family: str, tokenizer: Any, layers: int = 3) -> nn.Module:
-    made = zoo.model(family, vocabulary=len(tokenizer), num_hidden_layers=layers)
-    return made.eval()
+def small(family: str, tokenizer: Any) -> Any:
+    return zoo.model(family, vocabulary=len(tokenizer), num_hidden_layers=3).eval()
 
 
 def matrices(delta: Any) -> dict[str, torch.Tensor]:

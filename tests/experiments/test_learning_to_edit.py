@@ -110,7 +110,7 @@ def test_an_empty_memory_leaves_the_prompt_alone_and_what_is_no_question_is_refu
 
 
 def test_lte_says_what_it_wants_and_refuses_long_blocks(tokenizer: Any, split: Any) -> None:
-    model = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=128).eval()
+    model: Any = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=128).eval()
     edits = list(split[0][0].edits)
     with (
         pytest.warns(UserWarning, match="aligned|trained"),

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from tests.support.synthetic import write_json
 
+from engramlab.base.terminal import Console
 from engramlab.report import print_summary, write_report
 from engramlab.report.experiments import learning_to_edit
 from engramlab.report.rows import read_run
@@ -27,7 +27,14 @@ def write_run(path: Path, gap: float = 0.5) -> None:
                     about = {"arm": arm, "count": edits, "protocol": protocol, "role": role, "cases": 30, "recall": 0.9}
                     rows.append(about | {"share": share, "low": share - 0.1, "high": share + 0.1})
     kept = [{"arm": "aligned", "prompts": 120, "share": 0.8, "low": 0.7, "high": 0.9}]
-    summary = {"experiment": "learning-to-edit", "seed": 0, "seconds": 1.0, "model": "m", "rows": rows, "kept": kept}
+    summary: dict[str, Any] = {
+        "experiment": "learning-to-edit",
+        "seed": 0,
+        "seconds": 1.0,
+        "model": "m",
+        "rows": rows,
+        "kept": kept,
+    }
     write_json(path / "summary.json", summary | {"kept_arm": "aligned", "training": [], "examples": 9})
     about = {"experiment": "learning-to-edit", "preset": "tiny", "config": {"model": "m", "arms": ["aligned"]}}
     write_json(path / "config.json", about)

@@ -151,7 +151,7 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
     older = next((delta for delta in reversed(installed(model)) if isinstance(delta, ErenDelta)), None)
     made: Made = []
     for edits in cases:
-        prompts, texts = gathered(edits, older and older.memory, tokenizer)
+        prompts, texts = gathered(edits, None if older is None else older.memory, tokenizer)
         longest = sorted(texts, key=len)[-config.notes :]
         reads = [put(longest, edit.query.prompt, refuses=True) for edit in edits]
         check_room(model, tokenizer, edits, reads)

@@ -125,7 +125,7 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
     older = next((delta for delta in reversed(installed(model)) if isinstance(delta, LteDelta)), None)
     made: Made = []
     for edits in cases:
-        prompts, texts = gathered(edits, older and older.memory, tokenizer)
+        prompts, texts = gathered(edits, None if older is None else older.memory, tokenizer)
         longest = sorted(texts, key=len)[-config.facts :]
         check_room(model, tokenizer, edits, [block(longest, edit.query.prompt) for edit in edits], share=0.5)
         memory = Texts(prompts, texts, prompts, vectors_of(model, tokenizer, prompts, config.retrieval))

@@ -88,7 +88,7 @@ class Alignment:
         began, model = time.monotonic(), self.fresh()
         written = write(model, self.tokenizer, INSTRUCTIONS, Room(MOST_NEW_TOKENS))
         records.write_rows(path / "rows.parquet", evaluation.before(model, self.tokenizer, self.tested).rows())
-        found = {"answers": dict(zip(INSTRUCTIONS, written, strict=True))}
+        found: dict[str, Any] = {"answers": dict(zip(INSTRUCTIONS, written, strict=True))}
         found |= {"precision": precision.chosen(model, self.config.model)}
         records.write_record(path / "done.json", found | {"seconds": round(time.monotonic() - began, 2)})
 
