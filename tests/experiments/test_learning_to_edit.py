@@ -133,7 +133,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     inputs = folder / "inputs"
     inputs.mkdir()
     tokenizer = zoo.ZOO["llama3"](zoo.SENTENCES)
-    zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=512).save_pretrained(inputs / "model")
+    model: Any = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=512)
+    model.save_pretrained(inputs / "model")
     tokenizer.save_pretrained(inputs / "model")
     return tiny_runs.RUNS["learning to edit"](inputs, folder / "run"), folder
 
