@@ -22,6 +22,7 @@ from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, lifelong, overfitting, overtone, sweep
 from folding_tables import folding
 from kept import HERE, if_any, if_kept
+from learning_tables import learning
 from picture import FILE, picture
 from plug_tables import plug
 from source_tables import sources
@@ -52,6 +53,7 @@ TABLES = {
     "editing overtone teacher-forced": lambda: if_any(lambda: overtone("teacher-forced"), "overtone-"),
     "editing overtone generated": lambda: if_any(lambda: overtone("generated"), "overtone-"),
     "editing lifelong": lambda: if_any(lifelong, "lifelong-"),
+    "learning to edit": learning,
     "acquisition tiny": lambda: acquisition("acquisition-tiny"),
     "acquisition again": lambda: acquisition("acquisition-tiny-1"),
     "acquisition batches": lambda: acquisition("acquisition-batches"),

@@ -25,7 +25,7 @@ from engramlab.core.text.tokens import encode_queries
 from engramlab.core.training import losses
 from engramlab.editing import method
 from engramlab.editing.requests import sharing
-from engramlab.measuring.asking import contexts, in_context
+from engramlab.measuring.asking import as_read
 from engramlab.measuring.scoring import score
 
 #: One of each kind: how projections are fused, where norms and MLPs stand, what becomes of logits. The others are slow.
@@ -69,12 +69,12 @@ def unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:
 
 #: Methods that only put text before the prompt: a random network makes nothing of it, so whether the target becomes likelier is
 #: asked of a real one (test_real_model.py).
-IN_CONTEXT = ("ike",)
+IN_CONTEXT = ("eren", "ike", "lte")
 
 
 def likelihood(model: nn.Module, tokenizer: Any, edit: Edit) -> float:
     """Log-probability of the target after the prompt, whatever is on the model."""
-    prompt = in_context(contexts(model), edit.query.prompt)
+    (prompt,) = as_read(model, tokenizer, [edit.query.prompt])
     encoded = encode_queries(tokenizer, [Query(prompt, edit.target)])
     return float(score(model, encoded.sequences, ends=encoded.prompt_ends).logprobs.sum())
 
@@ -88,7 +88,8 @@ def test_the_target_becomes_likelier_and_the_model_comes_back(name: str, family:
     before, was = snapshot(model), likelihood(model, tokenizer, EDITS[0])
     with method.applied(model, tokenizer, EDITS[0], method=name, config=quick(name)) as delta:
         assert delta.model == fingerprint(model)
-        assert (delta.context("x") != "x") == (name in IN_CONTEXT)
+        assert (delta.context("x") != "x") == bool(delta.reads)
+        assert (delta.reads == "notes") == (name in IN_CONTEXT)
         assert likelihood(model, tokenizer, EDITS[0]) > was or name in IN_CONTEXT
     unchanged(before, snapshot(model))
 
@@ -220,7 +221,10 @@ def test_of_a_mixture_of_experts_the_attention_is_edited(family: str, tokenizer:
         assert delta.context("x") != "x"
     for name in NAMES:
         if method.touches(name) == "mlp":
-            with pytest.raises(UserError, match=f"several experts, and {name} changes an MLP; choose .*: ike, lora"):
+            with pytest.raises(
+                UserError,
+                match=f"several experts, and {name} changes an MLP; choose .*: eren, ike, lora, lte, p-tuning",
+            ):
                 method.make(model, tokenizer, EDITS[:1], method=name)
     down = dataclasses.replace(quick("lora"), projections=("mlp_down",))
     with pytest.raises(UserError, match="layer 0 of this .* has no MLP of its own"):

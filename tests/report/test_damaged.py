@@ -19,6 +19,7 @@ from tests.report import (
     test_entity_report,
     test_estimation_reports,
     test_folding_report,
+    test_learning_report,
     test_pitfalls_report,
     test_plug_report,
     test_probing_report,
@@ -74,6 +75,7 @@ RUNS = {
     "retrieval-tokens": test_retrieval_report.write_run,
     "editing-pitfalls": test_pitfalls_report.write_run,
     "entity-propagation": test_entity_report.write_run,
+    "learning-to-edit": test_learning_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 

@@ -31,6 +31,7 @@ from engramlab.experiments import (
     knowledge_estimation,
     knowledge_extraction,
     knowledge_folding,
+    learning_to_edit,
     plug_in_memory,
     retrieval_tokens,
     source_attribution,
@@ -323,6 +324,22 @@ def _propagation(inputs: Path, out: Path) -> Any:
 
 
 #: By name: runs it on the inputs, into a folder.
+def _alignment(inputs: Path, out: Path) -> Any:
+    config = learning_to_edit.Config(
+        model=str(inputs / "model"),
+        countries=40,
+        test_share=0.5,
+        training_cases=4,
+        test_cases=2,
+        counts=(1, 2),
+        epochs=1,
+        batch=8,
+        rank=1,
+        checkpoint_minutes=0.0,
+    )
+    return learning_to_edit.run(config, out, console=_quiet())
+
+
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
     "acquisition": _acquisition,
@@ -344,6 +361,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "retrieval tokens": _retrieval_tokens,
     "pitfalls": _pitfalls,
     "propagation": _propagation,
+    "learning to edit": _alignment,
 }
 
 

@@ -243,8 +243,8 @@ def show_saved(
         )
     if reads:
         lines.append(
-            "ask     It puts a text before what is asked: give the model asking.in_context(asking.contexts(model), "
-            "prompt), with asking from engramlab.editing."
+            "ask     It puts a text before what is asked: give the model asking.as_read(model, tokenizer, [prompt])[0], with "
+            "asking from engramlab.measuring."
         )
     lines.append(f"undo    engramlab undo {out}")
     if len(new) > 1:

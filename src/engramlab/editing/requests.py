@@ -47,38 +47,44 @@ class Requests:
     subject_ends: torch.Tensor
     groups: int
 
-    def mean(self, losses: torch.Tensor) -> torch.Tensor:
-        """Losses of target tokens ``[n]`` to losses ``[groups]``: mean over a row's tokens, then over a group's rows."""
-        rows = self._average(losses, self.target_rows, len(self.ids))
-        return self._average(rows, self.owner, self.groups)
+    def mean(self, losses: torch.Tensor, rows: torch.Tensor | slice = slice(None)) -> torch.Tensor:
+        """Losses of target tokens ``[n]`` to losses ``[groups]``: mean over a row's tokens, then over a group's rows (of them
+        those that ``rows`` indexes)."""
+        each = self._average(losses, self.target_rows, len(self.ids))
+        return self._average(each[rows], self.owner[rows], self.groups)
 
     @staticmethod
     def _average(values: torch.Tensor, into: torch.Tensor, count: int) -> torch.Tensor:
         sums = values.new_zeros(count).index_add(0, into, values)
         return sums / torch.bincount(into, minlength=count).clamp(min=1).to(values.dtype)
 
+    def only(self, rows: torch.Tensor) -> Requests:
+        """Only these rows (int64 indices, ascending); groups and width as they are."""
+        new = torch.full((len(self.ids),), -1, device=rows.device).index_copy(
+            0, rows, torch.arange(len(rows), device=rows.device)
+        )
+        of = new[self.target_rows] >= 0
+        return Requests(
+            self.ids[rows],
+            self.keep[rows],
+            self.targets[of],
+            new[self.target_rows[of]],
+            self.owner[rows],
+            self.lengths[rows],
+            self.prompt_ends[rows],
+            self.subject_ends[rows],
+            self.groups,
+        )
+
     def select(self, groups: torch.Tensor, *, crop: bool = True) -> Requests:
         """Only these groups (int64 indices, ascending), renumbered from 0; rows cut to the longest that is left if ``crop``."""
         renumber = torch.full((self.groups,), -1, device=groups.device).index_copy(
             0, groups, torch.arange(len(groups), device=groups.device)
         )
-        rows = (renumber[self.owner] >= 0).nonzero().squeeze(1)
-        width = int(self.lengths[rows].max()) if crop else self.ids.shape[1]
-        row_new = torch.full((len(self.ids),), -1, device=rows.device).index_copy(
-            0, rows, torch.arange(len(rows), device=rows.device)
-        )
-        of = row_new[self.target_rows] >= 0
-        return Requests(
-            self.ids[rows, :width],
-            self.keep[rows, :width],
-            self.targets[of],
-            row_new[self.target_rows[of]],
-            renumber[self.owner[rows]],
-            self.lengths[rows],
-            self.prompt_ends[rows],
-            self.subject_ends[rows],
-            len(groups),
-        )
+        found = self.only((renumber[self.owner] >= 0).nonzero().squeeze(1))
+        width = int(found.lengths.max()) if crop else self.ids.shape[1]
+        cut = {"ids": found.ids[:, :width], "keep": found.keep[:, :width], "owner": renumber[found.owner]}
+        return replace(found, **cut, groups=len(groups))
 
 
 def name_of(edit: Edit) -> str:
@@ -111,6 +117,12 @@ def of_passage(text: str, subject: str = "", id: str = "") -> Edit:
             f"passage {id or repr(text)}: has less than two words; there is nothing to learn behind the first"
         )
     return Edit(Query(first, "", id=id, subject=subject), rest.strip(), statement=text)
+
+
+def statement_of(edit: Edit) -> str:
+    """The edit as a text: its statement, or prompt and target; without a full stop at its end."""
+    text = edit.statement or join(edit.query.prompt, edit.target)[0]
+    return text.strip().rstrip(" .")
 
 
 def subject_span(edit: Edit) -> tuple[int, int]:

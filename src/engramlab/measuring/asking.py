@@ -54,11 +54,26 @@ def contexts(model: nn.Module) -> tuple[Delta, ...]:
     return tuple(delta for delta in there if id(delta) not in over)
 
 
-def in_context(deltas: Sequence[Delta], prompt: str) -> str:
-    """The prompt as the model reads it under these deltas."""
-    for delta in deltas:
-        prompt = delta.context(prompt)
-    return prompt
+def as_read(
+    model: nn.Module, tokenizer: Any, prompts: Sequence[str], own: Sequence[Delta | None] | None = None
+) -> list[str]:
+    """The prompts as the model reads them under what is on it, decided on the prompts alone.
+
+    Args:
+        own: a delta for each prompt that is not on the model, and reads before those that are.
+    """
+    texts, common = list(prompts), contexts(model)
+    layers: list[Sequence[Delta | None]] = [] if own is None else [own]
+    for layer in [*layers, *([delta] * len(texts) for delta in common)]:
+        kinds: dict[type[Delta], list[int]] = {}
+        for i, delta in enumerate(layer):
+            if delta is not None:
+                kinds.setdefault(type(delta), []).append(i)
+        for kind, some in kinds.items():
+            deltas = [delta for i in some if (delta := layer[i]) is not None]
+            for i, text in zip(some, kind.read(deltas, [texts[i] for i in some], model, tokenizer), strict=True):
+                texts[i] = text
+    return texts
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,8 @@ from engramlab.measuring.asking import (
     MOST_NEW_TOKENS,
     Room,
     TokenTexts,
-    contexts,
+    as_read,
     evidence_on,
-    in_context,
     rooms,
     write,
 )
@@ -85,10 +84,10 @@ def ask(
     texts = write(
         model,
         tokenizer,
-        _read(model, plain),
+        _read(model, tokenizer, plain),
         [needed.get(one.prompt, Room(most)) for one in plain],
         decoding=how,
-        beside=[_read(model, put(others[name])) for name in how.beside],
+        beside=[_read(model, tokenizer, put(others[name])) for name in how.beside],
         seed=seed,
     )
     rows = Rows()
@@ -102,7 +101,7 @@ def ask(
         found = choose(
             model,
             tokenizer,
-            _read(model, plain),
+            _read(model, tokenizer, plain),
             [offered] * len(plain),
             decoding=None if how.beside else how,
         )
@@ -144,7 +143,7 @@ def score(model: nn.Module, tokenizer: Any, queries: Query | Sequence[Query], *,
                 f"query {getattr(query, 'prompt', query)!r} has no target to be scored: give a Query with one"
             )
     put = _put(asked, tokenizer, chat)
-    behind = [replace(query, prompt=prompt) for query, prompt in zip(put, _read(model, put), strict=True)]
+    behind = [replace(query, prompt=prompt) for query, prompt in zip(put, _read(model, tokenizer, put), strict=True)]
     words = TokenTexts(tokenizer)
     return Rows(
         {
@@ -169,10 +168,9 @@ def _listed(queries: Any) -> list[Any]:
     return [queries] if isinstance(queries, str | Query) else list(queries)
 
 
-def _read(model: nn.Module, queries: Sequence[Query]) -> list[str]:
+def _read(model: nn.Module, tokenizer: Any, queries: Sequence[Query]) -> list[str]:
     """The prompts as the model reads them: some edits put a text before them."""
-    there = contexts(model)
-    return [in_context(there, query.prompt) for query in queries]
+    return as_read(model, tokenizer, tokenizer, [query.prompt for query in queries])
 
 
 def _about(query: Query) -> Row:

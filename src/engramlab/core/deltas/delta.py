@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -24,11 +24,13 @@ class Delta(ABC):
     Attributes:
         model: ``fingerprint`` of the model it was made for.
         routed: whether what it does depends on where the prompt ends.
+        reads: what it puts before a prompt: nothing, texts that state edits, or tokens that stand for nothing.
         continues: an older delta on the same model whose work this one takes over while it is installed.
     """
 
     kind: ClassVar[str]
     routed: ClassVar[bool] = False
+    reads: ClassVar[Literal["", "notes", "tokens"]] = ""
     model: str
     continues: Delta | None = None
 
@@ -43,6 +45,12 @@ class Delta(ABC):
     def context(self, prompt: str) -> str:
         """The prompt as the model should read it."""
         return prompt
+
+    @classmethod
+    def read(cls, deltas: Sequence[Delta], prompts: Sequence[str], model: nn.Module, tokenizer: Any) -> list[str]:
+        """Prompts as the model should read them, each under its delta of this kind; a kind that must ask the model itself asks
+        about all of them at once, on the prompts alone."""
+        return [delta.context(prompt) for delta, prompt in zip(deltas, prompts, strict=True)]
 
     @abstractmethod
     def tensors(self) -> dict[str, torch.Tensor]:

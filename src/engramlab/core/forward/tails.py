@@ -182,6 +182,28 @@ class Tail:
         return output_logits(self.model, hidden.flatten(0, 1).index_select(0, index))
 
 
+class Whole:
+    """All of a causal LM over fixed token rows, where the embedding itself changes: a ``Tail`` of which nothing could be
+    computed once.
+
+    Args:
+        input_ids: int64 ``[B, T]``, padded at the right.
+    """
+
+    def __init__(self, model: nn.Module, input_ids: torch.Tensor) -> None:
+        self.model, self.ids = model, input_ids
+
+    def only(self, rows: torch.Tensor) -> Whole:
+        """Some of its rows (int64 indices)."""
+        return Whole(self.model, self.ids[rows])
+
+    def logits(self, keep: torch.Tensor) -> torch.Tensor:
+        """Logits ``[n, V]`` where ``keep[B, T]`` is true, in row-major order."""
+        with mode(self.model, False), select_positions(self.model, keep):
+            logits: torch.Tensor = self.model(input_ids=self.ids, use_cache=False).logits
+        return logits.flatten(0, -2)
+
+
 def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The hidden states that a layer was called with."""
     return args[0] if args else kwargs["hidden_states"]

@@ -85,6 +85,46 @@ def matrix(module: nn.Module) -> tuple[int, int] | None:
     return None
 
 
+#: What a layer's other projections are called.
+_OTHERS = {
+    "key": ("k_proj", "key", "wk", "k", "k_lin"),
+    "output": ("o_proj", "out_proj", "dense", "wo", "o", "out_lin", "c_proj"),
+    "gate": ("gate_proj", "w1", "wi_0", "gate", "gate_up_proj"),
+    "up": ("up_proj", "fc1", "fc_in", "dense_h_to_4h", "c_fc", "w3", "wi", "gate_up_proj"),
+}
+
+
+def projection(model: nn.Module, name: str) -> str:
+    """The path inside a layer of one of its projections: query, value and mlp_down as ``module_paths`` has them, key, output
+    (of the attention), gate and up (of the MLP) by what they are called; a fused one is found by the first of its parts.
+
+    Raises:
+        UserError: there is none of that name, as one of its own.
+    """
+    paths = module_paths(model)
+    if name in ("query", "value", "mlp_down"):
+        return str(getattr(paths, name))
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    layer: nn.Module = model.get_submodule(f"{paths.layers}.0")
+    inside = paths.query.rpartition(".")[0] if name in ("key", "output") else paths.mlp_down.rpartition(".")[0]
+    for path, module in layer.named_modules():
+        where, _, called = path.rpartition(".")
+        own = called.lower() in _OTHERS[name] and matrix(module) is not None
+        if own and (where == inside or where.startswith(f"{inside}.")):
+            return path
+    if name == "key" and paths.query == paths.value:
+        return paths.query
+    raise UserError(
+        f"architecture {model.config.model_type!r} has no {name} projection of its own in a layer"  # type: ignore[union-attr]
+    )
+
+
+def linear_maps(model: nn.Module, layer: int) -> list[str]:
+    """The paths inside a layer of all its linear maps."""
+    inner = model.get_submodule(f"{module_paths(model).layers}.{layer}")
+    return [path for path, module in inner.named_modules() if matrix(module) is not None]
+
+
 def refused(config: Any, why: str) -> UserError:
     """The refusal of an architecture that no method of ours could take apart."""
     return UserError(

@@ -8,6 +8,7 @@ have it, and chains through it have one answer. The kinds of judges are those of
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -223,6 +224,35 @@ def world(seed: int = 0, size: int = 150, relations: Sequence[str] = RELATIONS) 
         raise UserError(f"world: size must be at least 20 countries, not {size}")
     made = _World(seed, countries()[:size])
     return [made.case(c, relation) for c in made.chosen for relation in relations if relation in c.facts]
+
+
+def apart(seed: int = 0, size: int = 120, test: float = 0.4) -> tuple[list[Case], list[Case]]:
+    """Cases to train on and cases to test on, about countries of which no case of the other part speaks: not as its subject,
+    not as the holder of its new object, not where it asks what follows or what stays. In orders drawn by ``seed``.
+
+    Args:
+        size: the most populous countries, at least 40.
+        test: share of them that is tested on.
+
+    Raises:
+        UserError: a size or a share that leaves fewer than 20 countries to a part.
+    """
+    known = countries()[:size]
+    order = permute(key(seed, "world apart"), np.arange(len(known)), len(known)).tolist()
+    cut = round(test * len(known))
+    if min(cut, len(known) - cut) < 20:
+        raise UserError(f"world: {len(known)} countries and a share of {test} leave fewer than 20 to a part; take more")
+    found = []
+    for part in (sorted(order[cut:]), sorted(order[:cut])):
+        made = _World(seed, [known[i] for i in part])
+        some: list[Case] = []
+        for country in made.chosen:
+            for relation in RELATIONS:
+                with contextlib.suppress(UserError):  # nobody else in this part has another object of that relation
+                    some += [made.case(country, relation)] if relation in country.facts else []
+        turns = permute(key(seed, "world apart", "cases"), np.arange(len(some)), len(some)).tolist()
+        found.append([some[i] for i in turns])
+    return found[0], found[1]
 
 
 def cases(seed: int = 0, limit: int | None = None) -> list[Case]:

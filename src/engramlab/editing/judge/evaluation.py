@@ -30,16 +30,18 @@ from engramlab.base.facts import Case, Query
 from engramlab.base.progress import Progress
 from engramlab.base.rows import Row
 from engramlab.core.deltas import Delta, together
+from engramlab.core.text.tokens import join
 from engramlab.editing.judge.metrics import difference, fluency, metrics
+from engramlab.editing.requests import statement_of
 from engramlab.measuring.answers import is_answer, normalise, same_answer
 from engramlab.measuring.asking import (
     MOST_NEW_TOKENS,
     Evidence,
     Room,
     TokenTexts,
+    as_read,
     contexts,
     evidence_on,
-    in_context,
     lengths_of,
     rooms,
     write,
@@ -168,16 +170,16 @@ def before(
     for query in queries:
         if not query.target.strip() and not _open(query):
             raise UserError(f"query {query.id or query.prompt!r} ({query.role}): its target is blank; give the answer")
-    active = contexts(model)
     most = max(least, enough_tokens(tokenizer, cases) if new_tokens is None else new_tokens)
     needed = rooms(tokenizer, queries, most, grows=new_tokens is None)
     prompts = list(dict.fromkeys(query.prompt for query in queries))
     report = _report(progress, len(prompts) + len(queries))
-    texts = [in_context(active, prompt) for prompt in prompts]
+    texts = as_read(model, tokenizer, prompts)
     room = [needed.get(prompt, Room(most)) for prompt in prompts]
     written = dict(zip(prompts, write(model, tokenizer, texts, room, None, report(0)), strict=True))
     targets = [written[q.prompt] if _open(q) else q.target for q in queries]
-    asked = [Query(in_context(active, q.prompt), t, id=q.id) for q, t in zip(queries, targets, strict=True)]
+    reads = dict(zip(prompts, texts, strict=True))
+    asked = [Query(reads[q.prompt], t, id=q.id) for q, t in zip(queries, targets, strict=True)]
     found = evidence_on(model, tokenizer, asked, None, report(len(prompts)))
     return Before(most, written, {(q.prompt, q.target): e for q, e in zip(queries, found, strict=True)}, needed)
 
@@ -204,6 +206,7 @@ def judge(
         ``role``, ``group`` (kind), ``prompt``, ``target``, ``aliases``; ``said`` where the prompt is that in a chat template;
         ``teacher_forced`` (0 to 1; None where there is nothing to score: a locality query without an answer to which the
         unedited model wrote nothing); ``generated`` (0.0 or 1.0; None where no answer fits into the room for it);
+        under deltas that put notes before a prompt ``bare`` (nothing was put) and ``recalled`` (an edit of the case was);
         ``written_before``, ``written_after``; and, one entry a target token, ``tokens`` (text), and ``logprobs``, ``ranks``,
         ``greedy`` and ``predicted`` (text of the likeliest token), each with ``_before`` and ``_after``.
 
@@ -214,12 +217,15 @@ def judge(
     if deltas is not None and len(deltas) != len(cases):
         raise ValueError(f"{len(deltas)} deltas for {len(cases)} cases")
     listed = [(c, k, query) for c, case in enumerate(cases) for k, query in enumerate(queries_of(case))]
-    common = contexts(model)
     # By owner, prompt as it is read, and target: cases without deltas of their own share what they ask.
+    owned = list(dict.fromkeys((0 if deltas is None else c, query.prompt) for c, _, query in listed))
+    own = None if deltas is None else [deltas[c] for c, _ in owned]
+    reads = dict(zip(owned, as_read(model, tokenizer, [prompt for _, prompt in owned], own), strict=True))
     keys: list[tuple[int, str, str]] = []
     for c, _, query in listed:
-        own = () if deltas is None else (deltas[c],)
-        keys.append((0 if deltas is None else c, in_context(own + common, query.prompt), before.target(query)))
+        owner = 0 if deltas is None else c
+        keys.append((owner, reads[owner, query.prompt], before.target(query)))
+    noted = any(delta.reads == "notes" for delta in (*contexts(model), *(deltas or ())))
     prompts, targets = list(dict.fromkeys(key[:2] for key in keys)), list(dict.fromkeys(keys))
     room = {key[:2]: before.room(query) for key, (_, _, query) in zip(keys, listed, strict=True)}
     report = _report(progress, len(prompts) + len(targets))
@@ -236,9 +242,19 @@ def judge(
     return [
         {"case": cases[c].id, "query": k, "role": query.role, "group": query.group, "prompt": query.prompt}
         | {"target": query.target, "aliases": list(query.aliases)}
+        | (_reading(cases[c], query, key[1]) if noted else {})
         | _compared(query, before, found[key], written[key[:2]], lengths, words)
         for (c, k, query), key in zip(listed, keys, strict=True)
     ]
+
+
+def _reading(case: Case, query: Query, text: str) -> Row:
+    """Of what was read: was it the bare prompt, and did an edit of the case stand before it?"""
+    stated = {statement_of(edit) for edit in case.edits} | {join(e.query.prompt, e.target)[0] for e in case.edits}
+    return {
+        "bare": text == query.prompt,
+        "recalled": any(one in text[: len(text) - len(query.prompt)] for one in stated),
+    }
 
 
 def _compared(

@@ -30,9 +30,10 @@ def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ``{"cases": n, "queries": n, "teacher_forced": {role: share or None, "mean": ...}, "generated": {...},
         "counts": {role: {"cases": n, "queries": n}}, "kinds": {"portability": {kind: {"teacher_forced": share,
         "generated": share, "cases": n, "queries": n}}, "locality": {...}}, "portability_by_kind": {protocol: share}, "beyond":
-        {name: mean over cases or None}}``. The mean is over those of the four roles that the rows have; counts are of queries
-        measured under at least one protocol. ``portability_by_kind`` is a case's mean over its kinds of portability, where
-        the share of the role is over its queries.
+        {name: mean over cases or None}, "edit_quality": see there, "recall": {role: share of queries before which an edit of
+        the case was read} or None where no notes are read}``. The mean is over those of the four roles that the rows have;
+        counts are of queries measured under at least one protocol. ``portability_by_kind`` is a case's mean over its kinds of
+        portability, where the share of the role is over its queries.
     """
     cases = sorted({str(row["case"]) for row in rows})
     found: dict[str, Any] = {"cases": len(cases), "queries": len(rows)}
@@ -44,6 +45,8 @@ def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         protocol: _mean(_by_case(_of(rows, "portability"), protocol, by_kind=True).values()) for protocol in PROTOCOLS
     }
     found["beyond"] = {name: _mean(row[name] for row in rows if row.get(name) is not None) for name in BEYOND}
+    found["edit_quality"] = edit_quality(rows)
+    found["recall"] = _recall(rows)
     found["kinds"] = {}
     for role in BY_KIND:
         of_role = _of(rows, role)
@@ -103,6 +106,24 @@ def difference(
         mean = _interval(float(np.mean(points)), np.mean(clouds, axis=0), int(used.sum())) if points else None
         found[protocol]["mean"] = mean
     return found
+
+
+def edit_quality(rows: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    """Edit success, behaviour preservation, their harmonic mean (ES, BP, EQ of arXiv 2403.17431), all generated: of a case the
+    share of its questions in scope (reliability, generality) that are answered right, and of those out of scope
+    (locality) that are answered as before; then means over cases. None where one of the two was not asked."""
+    scopes = ([row for row in rows if row["role"] in ("reliability", "generality")], _of(rows, "locality"))
+    es, bp = (_mean(_by_case(some, "generated").values()) for some in scopes)
+    if es is None or bp is None:
+        return None
+    return {"es": es, "bp": bp, "eq": 2 * es * bp / (es + bp) if es + bp else 0.0}
+
+
+def _recall(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None] | None:
+    noted = [row for row in rows if row.get("recalled") is not None]
+    if not noted:
+        return None
+    return {role: _mean(_by_case(_of(noted, role), "recalled").values()) for role in ROLES}
 
 
 def fluency(texts: Iterable[str]) -> float:

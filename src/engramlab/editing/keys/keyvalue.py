@@ -77,6 +77,17 @@ class Search:
     (norm-anchor scaling, arXiv 2602.02543, with 2), so that thousands of edits do not make it grow; None for no bound."""
     context_lengths: tuple[tuple[int, int], ...] = ((10, 5),)
     """Texts that the model writes itself, put before the prompt so that the edit holds in any context: (tokens, how many)."""
+    noise: Literal["none", "edit", "deep"] = "none"
+    """Noise shaped like what those texts do to keys, in place of the texts (after arXiv 2401.07544, see context_noise.py):
+    added in the edited layer alone (edit), or there and in all layers above (deep)."""
+    noise_rows: int = 4
+    """Noisy rows beside the clean one; drawn anew each step."""
+    noise_scale: float = 1.0
+    """Times the deviation that was measured."""
+    noise_mean: bool = True
+    """Draw about the mean of what texts do; about zero without it."""
+    noise_shape: Literal["estimated", "isotropic"] = "estimated"
+    """As measured, or (to compare with) alike in all directions and of the same mean length, about zero."""
     at_once: int = 16
     """Edits searched in one batch; changes memory and speed, not results."""
     seed: int = 0
@@ -103,6 +114,15 @@ class Search:
                 all(min(pair) >= 1 for pair in self.context_lengths),
                 "pairs (tokens, how many), each at least 1",
             ),
+            ("noise", self.noise in ("none", "edit", "deep"), "none, edit or deep"),
+            ("noise_rows", self.noise_rows >= 1, "at least 1"),
+            ("noise_scale", self.noise_scale >= 0, "at least 0"),
+            ("noise_shape", self.noise_shape in ("estimated", "isotropic"), "estimated or isotropic"),
+            (
+                "context_lengths",
+                self.noise == "none" or sum(count for _, count in self.context_lengths) >= 2,
+                "at least 2 texts together where noise is to stand for them",
+            ),
             ("at_once", self.at_once >= 1, "at least 1"),
         )
         check_rules(self, rules)
@@ -114,7 +134,15 @@ class Search:
 
 
 def prefixes(model: nn.Module, tokenizer: Any, search: Search) -> tuple[str, ...]:
-    """The contexts to put before a prompt: none first, then short texts by the model, each closed by a full stop.
+    """The contexts to put before a prompt, none first; with noise nothing stands before any row, and those behind the first are
+    the noisy ones."""
+    if search.noise != "none":
+        return ("",) * (1 + search.noise_rows)
+    return ("", *written_contexts(model, tokenizer, search))
+
+
+def written_contexts(model: nn.Module, tokenizer: Any, search: Search) -> tuple[str, ...]:
+    """Short texts by the model, each closed by a full stop, see ``Search.context_lengths``.
 
     They are those of the unedited model and kept in the cache folder; where deltas are on the model and the cache has none,
     the edited model writes them, and they are not kept.
@@ -127,7 +155,7 @@ def prefixes(model: nn.Module, tokenizer: Any, search: Search) -> tuple[str, ...
         if len(found) == sum(count for _, count in search.context_lengths) and all(
             isinstance(text, str) for text in found
         ):
-            return ("", *found)
+            return tuple(found)
     texts: list[str] = []
     for length, count in search.context_lengths:
         openings = [_OPENINGS[i % len(_OPENINGS)] for i in range(count)]
@@ -136,7 +164,7 @@ def prefixes(model: nn.Module, tokenizer: Any, search: Search) -> tuple[str, ...
         texts += [" ".join(text.split()) + "." for text in written]
     if not deltas.installed(model):
         keep(path, json.dumps({"of": about, "contexts": texts}, indent=2).encode())
-    return ("", *texts)
+    return tuple(texts)
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from engramlab.core.forward.hooks import reading
 from engramlab.core.forward.tails import Tail
 from engramlab.core.models.geometry import down_projection, layer_at, layer_path
 from engramlab.core.training.losses import Loss
+from engramlab.editing.keys.context_noise import ContextNoise
 from engramlab.editing.keys.keyvalue import AlignedRows, Search, key_weights, mean_length, prefixes, value_share
 from engramlab.editing.keys.moments import second_moments
 from engramlab.editing.method import Cases, Made, failed
@@ -110,9 +111,9 @@ def spread_over_layers(
         return found
     alive = sorted({int(of[i]) for i in whole})
     mine = torch.tensor([alive.index(int(of[i])) for i in whole])
-    made = _solve(
-        model, tokenizer, [flat[i] for i in whole], mine, wanted[whole], share, layers, contexts, closed_form, keep_keys
-    )
+    noise = ContextNoise.of(model, tokenizer, layers[-1], search)
+    some = [flat[i] for i in whole]
+    made = _solve(model, tokenizer, some, mine, wanted[whole], share, layers, contexts, noise, closed_form, keep_keys)
     for case, delta in zip(alive, made, strict=True):
         fine = all(change.matrix().isfinite().all() for change in delta.changes.values())
         if fine:
@@ -130,6 +131,7 @@ def _solve(
     share: float | None,
     layers: Sequence[int],
     contexts: Sequence[str],
+    noise: ContextNoise | None,
     closed_form: ClosedForm,
     keep_keys: str,
 ) -> list[WeightDelta]:
@@ -146,7 +148,10 @@ def _solve(
     made = [WeightDelta(model_name, {}) for _ in range(int(of.max()) + 1)]
     for i, layer in enumerate(layers):
         keys, outputs = _read(model, tail, layer, layers[-1], made if i else [], ends, owner)
-        keys = torch.einsum("npd,p->dn", keys.view(len(edits), len(contexts), -1), weights).double()
+        keys = keys.view(len(edits), len(contexts), -1)
+        if noise is not None:
+            keys[:, 1:] += torch.stack([noise.of_keys(edit, layer, len(contexts) - 1) for edit in edits])
+        keys = torch.einsum("npd,p->dn", keys, weights).double()
         missing = wanted.T if share is None else ((wanted - outputs[:: len(contexts)]) / share / (len(layers) - i)).T
         path = down_projection(model, layer)
         for case, delta in enumerate(made):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -91,6 +91,7 @@ class IkeDelta(Delta):
 
     kind: ClassVar[str] = "ike"
     routed: ClassVar[bool] = False
+    reads: ClassVar[Literal["", "notes", "tokens"]] = "notes"
 
     def __init__(
         self,

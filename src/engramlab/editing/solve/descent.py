@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from engramlab.base.options import check_rules, meant
-from engramlab.core.deltas import Change, Dense, LowRank, OwnRows, WeightDelta, fingerprint, routing
+from engramlab.base.random_access import key, permute
+from engramlab.core.deltas import Change, Delta, Dense, LowRank, OwnRows, WeightDelta, fingerprint, routing
 from engramlab.core.forward.hooks import Graft, frozen, grafting
-from engramlab.core.forward.tails import Tail
+from engramlab.core.forward.tails import Tail, Whole
 from engramlab.core.models import module_paths
 from engramlab.core.models.geometry import down_projection, layer_at, matrix_shape
 from engramlab.core.training.loop import Recipe, TrainState
@@ -91,7 +92,7 @@ class LowRankUpdates:
 def descend(
     model: nn.Module,
     requests: Requests,
-    start: int,
+    start: int | None,
     updates: Mapping[str, Update],
     recipe: Recipe,
     loss: Loss,
@@ -99,8 +100,10 @@ def descend(
     stop_below: float = 0.0,
     *,
     at_prompt_end: bool = False,
+    batches: Minibatches | None = None,
+    finish: Callable[[int], Delta] | None = None,
     constrain: Callable[[], None] | None = None,
-) -> list[WeightDelta | None]:
+) -> list[Any]:
     """Minimises each group's loss of its target tokens over its own changes; the model is left as it was.
 
     A group is done when its loss is below ``stop_below`` or its gradient is exactly zero (a loss that clips every token): it
@@ -108,11 +111,13 @@ def descend(
 
     Args:
         requests: rows of ``G`` groups.
-        start: the first layer that changes.
+        start: the first layer that changes; None where the embedding does.
         updates: by module path, changes of ``G`` problems.
         loss: of each target token; the mean over a row, then over a group's rows, is minimised.
         at_prompt_end: every target token is predicted from the prompt's last position (the loss of FT-L), not each from the
             one before it.
+        batches: which rows of a group a step takes; None for all. A group is then done when all batches of an epoch were.
+        finish: the delta of a problem, by its row; None for the changes of weights.
         constrain: called after every step, to put the changes back into bounds.
 
     Returns:
@@ -121,30 +126,40 @@ def descend(
     parameters = [p for update in updates.values() for p in update.parameters()]
     state = TrainState(nn.ParameterList(parameters), recipe, local=True)
     name = fingerprint(model)
-    found: list[WeightDelta | None] = [None] * requests.groups
+    found: list[Any] = [None] * requests.groups
     now, alive = (
         requests,
         torch.arange(requests.groups, device=requests.ids.device),
     )  # numbers of the groups in the batch
     rows = OwnRows(now.owner, len(alive))
     with routing(model, requests.prompt_ends):
-        tail = Tail(model, start, requests.ids, first=_first(model, start, updates))
+        tail: Tail | Whole = (
+            Whole(model, requests.ids)
+            if start is None
+            else Tail(model, start, requests.ids, first=_first(model, start, updates))
+        )
 
     def objective() -> torch.Tensor:
-        keep = now.keep
+        taken, part, own = now, tail, rows
+        some = None if batches is None else batches.rows(now, state.step)
+        if some is not None:
+            taken, part = now.only(some), tail.only(some)
+            own = OwnRows(taken.owner, len(alive))
+        keep = taken.keep
         if at_prompt_end:
-            keep = torch.zeros_like(keep).scatter(1, now.prompt_ends[:, None], True)
+            keep = torch.zeros_like(keep).scatter(1, taken.prompt_ends[:, None], True)
         with (
-            grafting(model, grafts_of(updates, rows)),
-            routing(model, now.prompt_ends),
+            grafting(model, grafts_of(updates, own)),
+            routing(model, taken.prompt_ends),
         ):  # anew: what is trained may lie below what decides
-            logits = tail.logits(keep)
+            logits = part.logits(keep)
         if at_prompt_end:
-            logits = logits[now.target_rows]
+            logits = logits[taken.target_rows]
         if watch is not None:
             with torch.no_grad():
-                watch(state.step, alive, *evidence(logits, now.targets)[:2], now)
-        return now.mean(loss(logits, now.targets))
+                watch(state.step, alive, *evidence(logits, taken.targets)[:2], taken)
+        losses = taken.mean(loss(logits, taken.targets))
+        return losses if batches is None else losses + batches.waiting(losses, alive, now, stop_below)
 
     def over(losses: torch.Tensor, idle: torch.Tensor) -> torch.Tensor:
         if constrain is not None:
@@ -160,16 +175,53 @@ def descend(
     with frozen(model):
         for end in solve(state, objective, over, leave, share=0.25, enough=stop_below):
             if not end.failed:
+                if finish is not None:
+                    found[end.problem] = finish(end.row)
+                    continue
                 changes = {path: update.change(end.row) for path, update in updates.items()}
                 found[end.problem] = WeightDelta(name, changes)
     return found
+
+
+class Minibatches:
+    """Which rows of each group a step of ``descend`` takes: at most ``size``, every row once an epoch, in orders of ``seed``.
+
+    What is taken of a group depends on the seed, the step and how many rows it has alone.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed = size, seed
+        self.low: dict[int, int] = {}  # by problem, how many steps in a row were below
+
+    def rows(self, requests: Requests, step: int) -> torch.Tensor | None:
+        """int64, ascending; None for all."""
+        counts = torch.bincount(requests.owner, minlength=requests.groups).tolist()
+        if max(counts) <= self.size:
+            return None
+        taken, start = [], 0
+        for count in counts:  # rows of a group stand together
+            epoch, place = divmod(step, -(-count // self.size))
+            order = permute(key(self.seed, "minibatch", epoch, count), range(count), count)
+            taken.append(torch.as_tensor(sorted(order[place * self.size : (place + 1) * self.size].tolist())) + start)
+            start += count
+        return torch.cat(taken).to(requests.ids.device)
+
+    def waiting(self, losses: torch.Tensor, alive: torch.Tensor, requests: Requests, enough: float) -> torch.Tensor:
+        """``[B]``, to be added to losses: so much that a group which has not been below ``enough`` for an epoch is not done."""
+        counts = torch.bincount(requests.owner, minlength=requests.groups).tolist()
+        more = torch.zeros_like(losses)
+        for row, (problem, count, now) in enumerate(zip(alive.tolist(), counts, losses.tolist(), strict=True)):
+            self.low[problem] = self.low.get(problem, 0) + 1 if now < enough else 0
+            if self.low[problem] < -(-count // self.size):
+                more[row] = enough
+        return more
 
 
 def grafts_of(updates: Mapping[str, Update], rows: OwnRows) -> dict[str, Graft]:
     """What puts updates on the modules of a pass, by path: each of the batch's ``rows`` under its own."""
 
     def graft(update: Update) -> Graft:
-        return lambda x, y: y + update.apply(x, rows)
+        return lambda x, y: (y + update.apply(x, rows)).to(y.dtype)
 
     return {path: graft(update) for path, update in updates.items()}
 

@@ -15,12 +15,13 @@ from torch import nn
 
 from engramlab.base.arrays import brief
 from engramlab.base.facts import Edit, Query
-from engramlab.core.forward.hooks import frozen, grafting, reading
+from engramlab.core.forward.hooks import Graft, frozen, grafting, reading
 from engramlab.core.forward.tails import Tail
-from engramlab.core.models.geometry import down_projection, layer_path
+from engramlab.core.models.geometry import down_projection, layer_path, weight_of
 from engramlab.core.training.loop import TrainState
 from engramlab.core.training.losses import Loss
 from engramlab.core.training.problems import solve
+from engramlab.editing.keys.context_noise import ContextNoise
 from engramlab.editing.keys.keyvalue import AlignedRows, Search, anchored, mean_length, stacked, value_share
 from engramlab.editing.method import recipe
 from engramlab.editing.requests import encode_edits
@@ -69,11 +70,12 @@ def search_values(
 
     Minimised is the loss of the target tokens, averaged over a row's tokens and over the rows (one an edit and context), plus
     ``kl`` times the divergence of what follows "{subject} is a", plus a penalty on the change's length; see
-    ``Search.objective``.
+    ``Search.objective``. With ``Search.noise`` the rows of all contexts but the first are noisy, while the loss that chooses
+    the best change, and that ends a search, is that of the first ones alone.
 
     Args:
         groups: edits that share a key (``requests.sharing``), mostly one; a key has one value, which must serve them all.
-        contexts: what to put before the prompts; the first is "".
+        contexts: what to put before the prompts (``keyvalue.prefixes``); the first is "".
         site: whose length limits the change: the MLP's value (ROME) or the layer's output (MEMIT).
 
     Raises:
@@ -84,10 +86,11 @@ def search_values(
     behind = longest.scatter_reduce(0, requests.owner, requests.lengths - requests.subject_ends, "amax")
     order = behind.argsort(stable=True)
     parts = []
+    noise = ContextNoise.of(model, tokenizer, layer, search)
     rows = len(contexts) * max(map(len, groups)) + 1
     for chunk in order.split(_batch_sizes(behind[order].tolist(), rows, search.at_once)):
         some = [groups[i] for i in chunk.tolist()]
-        parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site).run())
+        parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site, noise).run())
     back = order.argsort()
     return Values(*(torch.cat(column)[back] for column in zip(*(vars(p).values() for p in parts), strict=True)))
 
@@ -136,6 +139,7 @@ class _Searching:
     search: Search
     loss: Loss
     site: Literal["value", "output"]
+    noise: ContextNoise | None
 
     def __post_init__(self) -> None:
         model, tokenizer, groups, layer, contexts = self.model, self.tokenizer, self.groups, self.layer, self.contexts
@@ -159,6 +163,9 @@ class _Searching:
         # The rows of a group's first edit speak for all of them: up to the subject's end they are the same.
         first = torch.tensor([0, *map(len, groups)][:-1], device=device).cumsum(0) * len(contexts)
         self.keys = seen[self.path].read.float()[first[:, None] + torch.arange(len(contexts), device=device)]
+        if self.noise is not None:
+            more = len(contexts) - 1
+            self.keys[:, 1:] += torch.stack([self.noise.of_keys(edits[0], layer, more) for edits in groups])
         self.outputs = seen[whole].said.float()[first]
         self.site_values = (seen[self.path] if self.site == "value" else seen[whole]).said.float()[first]
         self.length = self.site_values.norm(dim=-1)
@@ -166,6 +173,8 @@ class _Searching:
         self.change = nn.Parameter(torch.zeros_like(self.outputs))
         plan = recipe(self.search.steps, self.search.learning_rate)
         self.state = TrainState(nn.ParameterList([self.change]), plan, local=True)
+        self.alive = torch.arange(len(groups))  # numbers of the groups in the batch
+        self.clean = torch.empty(0)  # the losses that choose
         self.tried = self.best = self.change.detach().clone()
         self.lowest = torch.full_like(self.length, torch.inf)
         self.moved = torch.zeros_like(self.length, dtype=torch.bool)
@@ -174,12 +183,35 @@ class _Searching:
         """With the change of each row's owner added to the value at the subject's last token: where targets are predicted, and
         behind them one a group, after its "{subject} is a"."""
 
-        def graft(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            there = (y[:, :1].float() + self.change[self.owner][:, None]).to(y.dtype)
-            return torch.cat([there, y[:, 1:]], 1)
+        def adding(*parts: torch.Tensor) -> Graft:
+            def graft(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+                there = y[:, :1].float()
+                for part in parts:
+                    there = there + part[:, None]
+                return torch.cat([there.to(y.dtype), y[:, 1:]], 1)
 
-        with grafting(self.model, {self.path: graft}):
+            return graft
+
+        noise = {} if self.noise is None else self._noise(self.noise)
+        here = [noise.pop(self.path)] if self.path in noise else []
+        grafts = {path: adding(drawn) for path, drawn in noise.items()}
+        with grafting(self.model, grafts | {self.path: adding(self.change[self.owner], *here)}):
             return self.tail.logits(self.kept)
+
+    @torch.no_grad()
+    def _noise(self, noise: ContextNoise) -> dict[str, torch.Tensor]:
+        """By path of a down-projection, what the noise of its input adds to its output at the subject's last token, ``[R, D]``:
+        nothing in the first row of an edit, nor in the one that tells what the subject is."""
+        found, count = {}, len(self.contexts)
+        for layer in noise.layers:
+            path = down_projection(self.model, layer)
+            drawn = []
+            for edits in (self.groups[g] for g in self.alive.tolist()):
+                one = noise.while_searching(edits[0], self.state.step, layer, count - 1)
+                drawn += [torch.cat([torch.zeros_like(one[:1]), one])] * len(edits)
+            rows = torch.cat(drawn) @ weight_of(self.model.get_submodule(path)).float().T
+            found[path] = torch.cat([rows, rows.new_zeros(len(self.alive), rows.shape[1])])
+        return found
 
     def losses(self) -> torch.Tensor:
         """``[B]``: the whole loss of every edit that is still searched; without gradient where no step that counts follows."""
@@ -193,13 +225,17 @@ class _Searching:
             drift = (now.exp() * (now - self.before)).sum(-1)
             size = self.change.norm(dim=-1) if self.search.objective == "code" else self.change.square().sum(-1)
             size = self.search.weight_decay * size / self.length.square()
-            whole = self.requests.mean(self.loss(said, self.requests.targets)) + self.search.kl * drift + size
-        if last or bool((whole < self.search.stop).all()):
+            each, more = self.loss(said, self.requests.targets), self.search.kl * drift + size
+            whole = self.clean = self.requests.mean(each) + self.search.kl * drift + size
+            if self.noise is not None:
+                self.clean = (self.requests.mean(each, slice(0, None, len(self.contexts))) + more).detach()
+        if last or bool((self.clean < self.search.stop).all()):
             return whole.detach() + 0 * self.change.sum(-1)
         return whole
 
     def over(self, losses: torch.Tensor, idle: torch.Tensor) -> torch.Tensor:
         """Keeps the best change met, and shortens what has become too long."""
+        losses = losses if self.noise is None else self.clean  # or a lucky draw would win
         better = losses < self.lowest
         self.moved |= better & ((self.tried != 0).any(-1) | (losses < self.search.stop))
         self.lowest = torch.where(better, losses, self.lowest)
@@ -211,7 +247,7 @@ class _Searching:
     def leave(self, left: torch.Tensor) -> None:
         """Only these edits go on."""
         rows = torch.isin(self.owner, left).nonzero().squeeze(1)
-        self.tail, self.kept = self.tail.only(rows), self.kept[rows]
+        self.tail, self.kept, self.alive = self.tail.only(rows), self.kept[rows], self.alive[left.cpu()]
         self.requests = self.requests.select(left)
         self.owner = torch.cat([self.requests.owner, torch.arange(len(left), device=left.device)])
         self.length, self.lowest, self.best = self.length[left], self.lowest[left], self.best[left]

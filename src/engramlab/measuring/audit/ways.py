@@ -19,7 +19,7 @@ from engramlab.core.text.chat import Chat, has_template
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.people import People
 from engramlab.measuring.answers import is_answer, normalise
-from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, contexts, in_context, lengths_of, write
+from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, as_read, lengths_of, write
 from engramlab.measuring.candidates import choose
 from engramlab.measuring.estimators import many_shot
 from engramlab.measuring.questions import behind
@@ -123,7 +123,6 @@ class Asker:
     ) -> None:
         self.model, self.tokenizer, self.table, self.how, self.decoding = model, tokenizer, table, how, decoding
         self.said = said or (lambda what, done, total: None)
-        self.there = contexts(model)
         self.writes = mask_token(model) is None
         self.chat = Chat(tokenizer) if how.chat and self.writes and has_template(tokenizer) else None
 
@@ -179,7 +178,7 @@ class Asker:
         more: int = 0,
         decoding: Decoding | None = None,
     ) -> list[list[str]]:
-        flat = [in_context(self.there, prompt) for of in prompts for prompt in of]
+        flat = as_read(self.model, self.tokenizer, [prompt for of in prompts for prompt in of])
         room = Room(min(MOST_NEW_TOKENS, self._longest(facts) + 4) + more)
         found = write(
             self.model,
@@ -220,7 +219,7 @@ class Asker:
     ) -> np.ndarray:
         """float64 ``[facts, prompts, options]``."""
         each = len(prompts[0])
-        flat = [in_context(self.there, prompt) for of in prompts for prompt in of]
+        flat = as_read(self.model, self.tokenizer, [prompt for of in prompts for prompt in of])
         numbers = [of for of in offered for _ in range(each)]
         found = choose(
             self.model,

@@ -1,0 +1,193 @@
+"""EREN: edits as notes that the model reads, and says itself whether they answer (arXiv 2403.17431)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from tests.support import zoo
+from tests.support.small import EDITS
+from torch import nn
+
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Case, Edit, Query
+from engramlab.core import deltas
+from engramlab.editing import method
+from engramlab.editing.judge import evaluation, metrics
+from engramlab.editing.methods import eren
+from engramlab.editing.routed.texts import Texts
+from engramlab.measuring import asking
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return zoo.ZOO["llama3"](zoo.SENTENCES)
+
+
+def small(tokenizer: Any, context: int = 256) -> nn.Module:
+    return zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=context).eval()
+
+
+def make(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], **config: Any) -> Any:
+    return method.make(model, tokenizer, list(edits), method="eren", config=eren.Config(**config))
+
+
+LOCAL = Query("It's on the Seine, and people live", "there", role="locality")
+CASES = [Case(e.query.id, (dataclasses.replace(e, judges=(LOCAL,)),)) for e in EDITS[:3]]
+
+
+@pytest.fixture
+def reply(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[list[str]]]:
+    """What the model writes when it is asked to decide; the questions are kept."""
+    asked: list[list[str]] = []
+
+    def say(text: str) -> list[list[str]]:
+        def writes(model: Any, tokenizer: Any, prompts: Sequence[str], room: Any) -> list[str]:
+            asked.append(list(prompts))
+            return [text] * len(prompts)
+
+        monkeypatch.setattr(eren, "write", writes)
+        return asked
+
+    return say
+
+
+def test_no_notes_are_no_edit(tokenizer: Any) -> None:
+    model = small(tokenizer)
+    empty = eren.ErenDelta(deltas.fingerprint(model), Texts((), (), ()), eren.Config())
+    before = evaluation.before(model, tokenizer, CASES)
+    rows = evaluation.judge(model, tokenizer, CASES, before, deltas=[empty] * len(CASES))
+    assert all(row["bare"] and row["logprobs_after"] == row["logprobs_before"] for row in rows)
+    assert all(row["generated"] == row["teacher_forced"] == 1.0 for row in rows if row["role"] == "locality")
+
+
+@pytest.mark.parametrize("retrieval", ["words", "states"])
+def test_the_prompt_of_an_edit_finds_its_note(retrieval: Any, tokenizer: Any) -> None:
+    model = small(tokenizer)
+    delta = make(model, tokenizer, EDITS, retrieval=retrieval, notes=1, mode="one-step")
+    texts = asking.as_read(model, tokenizer, [e.query.prompt for e in EDITS], [delta] * len(EDITS))
+    found = [
+        text.endswith(f"- {e.query.prompt} {e.target}.\n\n{e.query.prompt}")
+        for text, e in zip(texts, EDITS, strict=True)
+    ]
+    assert all(found) if retrieval == "words" else any(found)
+
+
+def test_a_model_that_always_refuses_is_the_unedited_one(tokenizer: Any, reply: Any) -> None:
+    model, asked = small(tokenizer), reply(" Unanswerable.")
+    before = evaluation.before(model, tokenizer, CASES)
+    made: Any = method.make_each(model, tokenizer, [case.edits for case in CASES], method="eren", config=eren.Config())
+    rows = evaluation.judge(model, tokenizer, CASES, before, deltas=made)
+    assert len(asked) == 1  # all prompts, of all cases, in one batch,
+    assert len(asked[0]) == len(set(asked[0])) == 6
+    assert all(
+        text.endswith(prompt) for text in asked[0] for prompt in [text.rpartition("\n")[2]]
+    )  # and no target read
+    assert all(row["bare"] and not row["recalled"] for row in rows)
+    assert [row["written_after"] for row in rows] == [row["written_before"] for row in rows]
+    assert metrics.metrics(rows)["generated"]["locality"] == 1.0
+
+
+def test_a_model_that_never_refuses_reads_every_note(tokenizer: Any, reply: Any) -> None:
+    model, asked = small(tokenizer), reply(" Edo")
+    prompts = [LOCAL.prompt, EDITS[0].query.prompt]
+    delta = make(model, tokenizer, EDITS[:1])
+    with deltas.active(model, delta):
+        texts = asking.as_read(model, tokenizer, prompts)
+    assert asked == [texts]
+    note = "The capital of France is Washington"
+    assert texts == [eren.put([note], prompt, refuses=True) for prompt in prompts]
+    once = make(model, tokenizer, EDITS[:1], mode="one-step")
+    assert asking.as_read(model, tokenizer, prompts, [once] * 2) == [
+        eren.put([note], prompt, refuses=False) for prompt in prompts
+    ]
+    assert len(asked) == 1  # nothing is asked in one step
+    assert eren.REFUSAL in texts[0]
+    assert eren.REFUSAL not in once.context(prompts[0])
+
+
+def test_prompts_together_are_read_as_one_by_one(tokenizer: Any) -> None:
+    model = small(tokenizer)
+    delta = make(model, tokenizer, EDITS, decision="scored", margin=2.0)
+    prompts = [*(e.query.prompt for e in EDITS), LOCAL.prompt, "Zoë O'Neil was born in"]
+    together = asking.as_read(model, tokenizer, prompts, [delta] * len(prompts))
+    alone = [asking.as_read(model, tokenizer, [prompt], [delta])[0] for prompt in prompts]
+    assert together == alone
+
+
+def test_a_scored_decision_weighs_the_word_against_the_reply(tokenizer: Any) -> None:
+    model = small(tokenizer)
+    texts = [eren.put(["A is B"], e.query.prompt, refuses=True) for e in EDITS[:2]]
+    gaps = eren.decide(model, tokenizer, texts, ["scored"] * 2)
+    for text, gap in zip(texts, gaps, strict=True):
+        (said,) = asking.write(model, tokenizer, [text], asking.Room(asking.MOST_NEW_TOKENS))
+
+        def mean(target: str, text: str = text) -> float:
+            ids = tokenizer(text)["input_ids"]
+            whole = tokenizer(f"{text} {target.strip()}")["input_ids"]
+            found = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+            logprobs = [float(found[i - 1, whole[i]]) for i in range(len(ids), len(whole))]
+            return sum(logprobs) / len(logprobs)
+
+        if said.startswith(" "):
+            assert gap == pytest.approx(mean(eren.REFUSAL) - mean(said), abs=1e-3)
+    sure = make(model, tokenizer, EDITS[:1], decision="scored", margin=0.0)
+    shy = make(model, tokenizer, EDITS[:1], decision="scored", margin=1000.0)
+    prompt = EDITS[0].query.prompt
+    assert asking.as_read(model, tokenizer, [prompt], [shy]) == [prompt]
+    assert asking.as_read(model, tokenizer, [prompt], [sure]) != [prompt]
+
+
+def test_a_later_note_on_the_same_prompt_wins_and_that_is_said(tokenizer: Any) -> None:
+    model = small(tokenizer)
+    other = dataclasses.replace(EDITS[0], target="Edo")
+    with pytest.warns(UserWarning, match="contradicts an earlier edit of the same call"):
+        delta = make(model, tokenizer, [EDITS[0], EDITS[1], other])
+    assert delta.memory.texts == ("The old name of Japan was Paris", "The capital of France is Edo")
+    with deltas.active(model, delta):
+        again = make(model, tokenizer, [EDITS[1], EDITS[0]])
+        assert again.continues is delta
+        assert again.memory.texts == ("The old name of Japan was Paris", "The capital of France is Washington")
+
+
+def test_a_statement_is_the_note(tokenizer: Any) -> None:
+    model = small(tokenizer)
+    edit = dataclasses.replace(EDITS[0], statement="Washington is where France is ruled from.")
+    assert make(model, tokenizer, [edit]).memory.texts == ("Washington is where France is ruled from",)
+    with pytest.raises(UserError, match="edit France .* its statement is blank"):
+        make(model, tokenizer, [dataclasses.replace(edit, statement="  ")])
+
+
+def test_more_notes_than_there_are_and_notes_beyond_the_context(tokenizer: Any) -> None:
+    model = small(tokenizer)
+    delta = make(model, tokenizer, EDITS[:2], notes=50)
+    assert delta.context("x").count("\n- ") == 2
+    long = dataclasses.replace(EDITS[0], statement="Paris " * 300)
+    with pytest.raises(UserError, match="edit France .* it has .* tokens, and 232 of the model's context of 256"):
+        make(model, tokenizer, [long])
+
+
+def test_edit_quality_is_a_harmonic_mean_of_means_over_cases() -> None:
+    def row(case: str, role: str, right: float) -> dict[str, Any]:
+        return {"case": case, "role": role, "group": "", "generated": right, "teacher_forced": None}
+
+    rows = [row("a", "reliability", 1.0), row("a", "generality", 0.936), row("b", "reliability", 1.0)]
+    rows += [row("a", "locality", 0.0), row("b", "locality", 0.49)]
+    found = metrics.edit_quality(rows)
+    assert found is not None
+    assert [round(100 * found[name], 1) for name in ("es", "bp", "eq")] == [98.4, 24.5, 39.2]
+    assert metrics.edit_quality(rows[:3]) is None
+    assert metrics.edit_quality([row("a", "reliability", 0.0), row("a", "locality", 0.0)]) == {
+        "es": 0,
+        "bp": 0,
+        "eq": 0,
+    }
+
+
+def test_settings_are_one_of_those_there_are() -> None:
+    for name in ("mode", "decision", "retrieval"):
+        with pytest.raises(UserError, match=f"^{name} must be"):
+            eren.Config(**{name: "other"})  # type: ignore[arg-type]
