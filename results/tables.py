@@ -14,6 +14,7 @@ import sys
 
 import decoding_tables as decoding
 import estimation_tables as estimation
+import lifecycle_tables as lifecycle
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
 from bench_table import bench
 from cloze_tables import cloze
@@ -78,6 +79,11 @@ TABLES = {
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
     "cloze": cloze,
+    "lifecycle half-lives": lifecycle.half_lives,
+    "lifecycle matched": lifecycle.matched,
+    "lifecycle name": lifecycle.name,
+    "lifecycle wordings": lifecycle.wordings,
+    "teaching arms": lifecycle.teaching,
     "decoding choices": decoding.choices,
     "decoding passages": decoding.passages,
     "decoding speed": decoding.speed,

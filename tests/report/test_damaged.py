@@ -17,6 +17,7 @@ from tests.report import (
     test_decoding_report,
     test_editing_report,
     test_estimation_reports,
+    test_lifecycle_report,
     test_probing_report,
     test_teaching_report,
 )
@@ -62,6 +63,7 @@ RUNS = {
     "cloze-questions": test_cloze_report.write_run,
     "factual-decoding": test_decoding_report.write_decoding,
     "teaching": test_teaching_report.write_run,
+    "fact-lifecycle": test_lifecycle_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 

@@ -21,6 +21,7 @@ from engramlab.corpora.people import Pools
 from engramlab.experiments import (
     cloze_questions,
     fact_audit,
+    fact_lifecycle,
     factual_decoding,
     hidden_state_probing,
     knowledge_acquisition,
@@ -224,6 +225,30 @@ def _teaching(inputs: Path, out: Path) -> Any:
     return teaching.run(config, out, console=_quiet())
 
 
+def _lifecycle(inputs: Path, out: Path) -> Any:
+    config = fact_lifecycle.Config(
+        model=str(inputs / "model"),
+        facts=inputs / "facts.csv",
+        count=2,
+        arms=("ft-m", "injected"),
+        encounters=(1,),
+        steps=2,
+        rows=1,
+        window=8,
+        people=24,
+        network="1x16",
+        network_steps=2,
+        values=2,
+        name_edits=2,
+        probe_steps=2,
+        methods=("ft-m",),
+        wordings=(1, 2),
+        unedited=1,
+        checkpoint_minutes=0.0,
+    )
+    return fact_lifecycle.run(config, out, console=_quiet())
+
+
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
     "acquisition": _acquisition,
@@ -239,6 +264,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "audit": _audit,
     "estimation": _estimation,
     "teaching": _teaching,
+    "lifecycle": _lifecycle,
 }
 
 

@@ -140,14 +140,18 @@ def _solve(
     rows = AlignedRows.of(requests, whole=False)
     tail = Tail(model, layers[0], rows.ids, rows.mask)
     ends = torch.full((len(rows.ids),), rows.begin, device=device)
-    owner = of.to(device).repeat_interleave(len(contexts))
+    owner = of.to(device)[requests.owner]
+    prompts = requests.owner[:: len(contexts)]  # whose each is: an edit has as many as wordings
+    counts = torch.bincount(prompts, minlength=len(edits))
+    first = (counts.cumsum(0) - counts) * len(contexts)
     weights = key_weights(len(contexts), grouped=True, device=device)
     model_name = deltas.fingerprint(model)
     made = [WeightDelta(model_name, {}) for _ in range(int(of.max()) + 1)]
     for i, layer in enumerate(layers):
         keys, outputs = _read(model, tail, layer, layers[-1], made if i else [], ends, owner)
-        keys = torch.einsum("npd,p->dn", keys.view(len(edits), len(contexts), -1), weights).double()
-        missing = wanted.T if share is None else ((wanted - outputs[:: len(contexts)]) / share / (len(layers) - i)).T
+        keys = torch.einsum("npd,p->dn", keys.view(len(prompts), len(contexts), -1), weights).double()
+        keys = keys.new_zeros(len(keys), len(edits)).index_add(1, prompts, keys) / counts
+        missing = wanted.T if share is None else ((wanted - outputs[first]) / share / (len(layers) - i)).T
         path = down_projection(model, layer)
         for case, delta in enumerate(made):
             some = (of == case).nonzero().squeeze(1).to(device)

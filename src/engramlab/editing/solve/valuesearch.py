@@ -23,7 +23,7 @@ from engramlab.core.training.losses import Loss
 from engramlab.core.training.problems import solve
 from engramlab.editing.keys.keyvalue import AlignedRows, Search, anchored, mean_length, stacked, value_share
 from engramlab.editing.method import recipe
-from engramlab.editing.requests import encode_edits
+from engramlab.editing.requests import encode_edits, spoken
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Values:
 
     Attributes:
         change: ``[B, D]``: what to add to the value (and so to the layer's output).
-        keys: ``[B, P, d]``: the key behind each prefix.
+        keys: ``[B, P, d]``: the key behind each prefix, wording after wording; zeros behind a group's last.
+        rows: int64 ``[B]``: how many those are.
         outputs: ``[B, D]``: the layer's output for the bare prompt, before the change.
         failed: bool ``[B]``: the loss or its gradient was not finite.
         idle: bool ``[B]``: no change was better than none, though there was something to learn.
@@ -43,6 +44,7 @@ class Values:
 
     change: torch.Tensor
     keys: torch.Tensor
+    rows: torch.Tensor
     outputs: torch.Tensor
     failed: torch.Tensor
     idle: torch.Tensor
@@ -67,7 +69,8 @@ def search_values(
 ) -> Values:
     """Searches the change of each group's value at ``layer``, all groups independent of each other; the best one met counts.
 
-    Minimised is the loss of the target tokens, averaged over a row's tokens and over the rows (one an edit and context), plus
+    Minimised is the loss of the target tokens, averaged over a row's tokens and over the rows (one an edit, wording and
+    context: the wordings of an edit share one value), plus
     ``kl`` times the divergence of what follows "{subject} is a", plus a penalty on the change's length; see
     ``Search.objective``.
 
@@ -84,12 +87,18 @@ def search_values(
     behind = longest.scatter_reduce(0, requests.owner, requests.lengths - requests.subject_ends, "amax")
     order = behind.argsort(stable=True)
     parts = []
-    rows = len(contexts) * max(map(len, groups)) + 1
+    rows = len(contexts) * max(map(_prompts, groups)) + 1
+    widest = len(contexts) * max(len(spoken(edits[0])) for edits in groups)
     for chunk in order.split(_batch_sizes(behind[order].tolist(), rows, search.at_once)):
         some = [groups[i] for i in chunk.tolist()]
-        parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site).run())
+        parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site, widest).run())
     back = order.argsort()
     return Values(*(torch.cat(column)[back] for column in zip(*(vars(p).values() for p in parts), strict=True)))
+
+
+def _prompts(edits: Sequence[Edit]) -> int:
+    """How many prompts some edits have in all their wordings."""
+    return sum(len(spoken(edit)) for edit in edits)
 
 
 def _batch_sizes(lengths: Sequence[int], rows: int, most: int) -> list[int]:
@@ -136,6 +145,7 @@ class _Searching:
     search: Search
     loss: Loss
     site: Literal["value", "output"]
+    widest: int = 0  # rows of keys that another batch of the same search has
 
     def __post_init__(self) -> None:
         model, tokenizer, groups, layer, contexts = self.model, self.tokenizer, self.groups, self.layer, self.contexts
@@ -157,8 +167,12 @@ class _Searching:
         ends = essence.requests.prompt_ends if self.search.objective == "paper" else essence.requests.subject_ends
         self.kept[torch.arange(len(rows.ids), len(ids), device=device), essence.columns(ends)] = True
         # The rows of a group's first edit speak for all of them: up to the subject's end they are the same.
-        first = torch.tensor([0, *map(len, groups)][:-1], device=device).cumsum(0) * len(contexts)
-        self.keys = seen[self.path].read.float()[first[:, None] + torch.arange(len(contexts), device=device)]
+        first = torch.tensor([0, *map(_prompts, groups)][:-1], device=device).cumsum(0) * len(contexts)
+        self.rows = torch.tensor([len(spoken(edits[0])) for edits in groups], device=device) * len(contexts)
+        behind = torch.arange(max(self.widest, int(self.rows.max())), device=device)
+        there = behind < self.rows[:, None]
+        self.keys = seen[self.path].read.float()[torch.where(there, first[:, None] + behind, 0)]
+        self.keys = torch.where(there[..., None], self.keys, 0.0)
         self.outputs = seen[whole].said.float()[first]
         self.site_values = (seen[self.path] if self.site == "value" else seen[whole]).said.float()[first]
         self.length = self.site_values.norm(dim=-1)
@@ -237,4 +251,4 @@ class _Searching:
             for end in solve(self.state, self.losses, self.over, self.leave, share=0.0):
                 found[end.problem], steps[end.problem] = self.best[end.row], self.state.step
                 failed[end.problem], idle[end.problem] = end.failed, not self.moved[end.row]
-        return Values(self.within_anchor(found), self.keys, self.outputs, failed, idle, steps)
+        return Values(self.within_anchor(found), self.keys, self.rows, self.outputs, failed, idle, steps)

@@ -11,7 +11,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.options import at_least, once
 from engramlab.core.training import losses
 from engramlab.corpora.facts import FactOptions
-from engramlab.editing import benchmarks, method
+from engramlab.editing import benchmarks, method, wording
 from engramlab.editing import cases as editing_cases
 
 _TWIN_ROOM = 12  # cases read for each twin: of some the subject is edited
@@ -64,6 +64,11 @@ class Config(FactOptions):
     of `counts`."""
     judges: int | None = None
     """At most so many queries of each role and kind judge a case; None for all the benchmark has."""
+    wordings: int = 1
+    """In how many wordings each edit is made: its prompt, those of its record, then plain ones or a chat model's; none of them
+    judges it."""
+    writer: str = ""
+    """A chat model that writes the wordings; by default they are made by templates."""
     chat: bool = False
     """Put every prompt as a message of a user, in the model's chat template: to edit, and to ask. A right answer may then say
     the question again first."""
@@ -184,3 +189,6 @@ def check(config: Config) -> None:
     if config.facts is not None and config.benchmark != Config.benchmark:
         raise UserError("benchmark and facts: give one of them, each brings its own cases")
     benchmarks.check(config.benchmark)
+    wording.check(config.wordings, config.writer)
+    if config.wordings > 1 and config.chat:
+        raise UserError("wordings: are made of plain prompts; leave --chat out, or give one wording")
