@@ -125,3 +125,54 @@ def test_a_chat_models_wordings_end_where_the_target_begins() -> None:
     (case,), notes = wording.worded([Case("1", (edit,))], 3, write=write)
     assert case.edits[0].wordings == ("In France the seat of power is", "They govern France from")
     assert not notes
+
+
+def test_the_command_takes_wordings_that_do_not_judge() -> None:
+    from engramlab.cli._edit_options import EditOptions, cases_of
+
+    about = {"model": "m", "prompt": "The capital of France is", "target": "Rome", "subject": "France"}
+    cases, notes = cases_of(EditOptions(**about, wordings=4), "rome", True)
+    edit = cases[0].edits[0]
+    assert len(edit.wordings) == 3
+    assert not set(edit.wordings) & {judge.prompt for judge in edit.judges}
+    assert not notes
+    with pytest.raises(UserError, match="say how many in all with --wordings"):
+        cases_of(EditOptions(**about, writer="chat"), "rome", True)
+    with pytest.raises(UserError, match="wordings: must be between 1 and 21, not 99"):
+        cases_of(EditOptions(**about, wordings=99), "rome", True)
+
+
+def test_the_command_says_that_many_new_facts_are_better_taught(tmp_path: Any) -> None:
+    from engramlab.cli._edit_options import EditOptions, cases_of
+
+    rows = "".join(f"The home of Mr {i} is,Arlo,Mr {i}\n" for i in range(100))
+    (tmp_path / "edits.csv").write_text("prompt,target,subject\n" + rows)
+    _, notes = cases_of(EditOptions(model="m", file=str(tmp_path / "edits.csv")), "memit", True)
+    assert any("engramlab teach" in note for note in notes)
+
+
+def test_a_run_edits_in_wordings_and_keeps_them(tmp_path: Any) -> None:
+    import json
+
+    from rich.console import Console
+
+    from engramlab.experiments import knowledge_editing
+
+    model, tokenizer = pair()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    record = {"prompt": "The capital of France is", "target": "Edo", "subject": "France", "wordings": list(WORDS)}
+    (tmp_path / "edits.json").write_text(json.dumps([record]))
+    config = knowledge_editing.Config(
+        model=str(tmp_path / "model"),
+        benchmark=str(tmp_path / "edits.json"),
+        methods=("ft-m",),
+        losses=("cross-entropy",),
+        wordings=3,
+    )
+    first = knowledge_editing.run(config, tmp_path / "run", console=Console(quiet=True))
+    kept = json.loads((tmp_path / "run" / "wordings.json").read_text())["wordings"]
+    assert kept == [[list(WORDS)]]
+    assert first["rows"]
+    with pytest.raises(UserError, match="leave --chat out"):
+        knowledge_editing.run(replace(config, chat=True), tmp_path / "chat", console=Console(quiet=True))

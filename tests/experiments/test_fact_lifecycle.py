@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import pytest
 from tests.experiments.test_teaching import made_model
 
 from engramlab.base.errors import UserError
+from engramlab.base.facts import Edit, Query
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import divide
 from engramlab.experiments import fact_lifecycle
 from engramlab.experiments.fact_lifecycle import numbers
+from engramlab.experiments.fact_lifecycle.reach import PLACES, Read, readings
 
+_PLACES = list(PLACES)
 NAMES = [f"{a}{b}" for a in ("Zor", "Mel", "Tav") for b in ("ban", "lo", "ri", "dax")]
 HOMES, COLOURS = ("Arlo", "Besk", "Cind", "Dorn"), ("red", "blue", "green")
 
@@ -153,6 +157,24 @@ def test_an_edit_is_read_layer_by_layer(tmp_path: Path) -> None:
     assert all(row["old"] in (None, 1.0) and row["beside"] in (None, 1.0) for row in below)
 
 
+def test_an_edit_that_was_undone_is_read_as_the_old_object() -> None:
+    query = Query("The home of Zorban is", "Arlo", subject="Zorban")
+    reads = [Read(Edit(query, "Besk"), "Zorban lives in", old, (old + 1) % 3, (old + 2) % 3) for old in (0, 1, 2, 0)]
+    rng = np.random.default_rng(0)
+    was = rng.integers(3, size=(5, 2, 4, 2))
+    names = ["a", "b", "c", "d"]
+    for row in readings("memit", was, was, reads, reads, range(4), names, 0):
+        assert row["new"] in (None, 0.0)
+        assert row["old"] in (None, 1.0)
+        assert row["beside"] in (None, 1.0)
+    moved = was.copy()
+    moved[..., 0] = [read.new for read in reads]
+    for row in readings("memit", was, moved, reads, reads, range(4), names, 0):
+        counted = sum(was[_PLACES.index(row["place"]), row["layer"], i, 0] == reads[i].old for i in range(4))
+        assert row["subjects"] == counted
+        assert row["new"] in (None, 1.0)
+
+
 def test_wordings_judged_are_never_taught(model: str, facts: Path, tmp_path: Path) -> None:
     from engramlab.experiments.fact_lifecycle.reworded import Reworded
     from engramlab.experiments.fact_lifecycle.work import Lifecycle
@@ -171,6 +193,8 @@ def test_wordings_judged_are_never_taught(model: str, facts: Path, tmp_path: Pat
             assert of[0].target == case.edits[0].target
             assert len(set(prompts)) == (1 if kind == "copies" else len(prompts))
             assert len(of) == (4 if kind == "with unedited facts" else 1)
+    once, _ = part.taught("wordings", 1)  # the edit as it would be without the option
+    assert once == [[replace(case.edits[0], judges=(), wordings=())] for case in part.cases]
     summary = fact_lifecycle.run(config, tmp_path / "whole")
     assert {row["kind"] for row in summary["wordings"]} == {
         "wordings",

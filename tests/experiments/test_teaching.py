@@ -135,13 +135,13 @@ def test_by_heart_comes_before_questions(model: str, facts: Path, tmp_path: Path
     stream, taken = lesson.stream(0, rows=40), []
     for _ in range(10):
         kept = stream.state()
-        taken += [decode(row) for row in stream.take(4).ids]
+        taken += [decode(row.tolist()) for row in stream.take(4).input_ids]
     asked = ["Answer" in text or "What is" in text for text in taken]
     assert asked == sorted(asked)
     assert 0.5 < asked.index(True) / 40 < 0.9  # 30 % are questions
     other = lesson.stream(0, rows=40)
     other.restore(kept)
-    assert [decode(row) for row in other.take(4).ids] == taken[-4:]
+    assert [decode(row.tolist()) for row in other.take(4).input_ids] == taken[-4:]
 
 
 def test_no_encounters_is_the_model_bit_for_bit(model: str, facts: Path, tmp_path: Path) -> None:

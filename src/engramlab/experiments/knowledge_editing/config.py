@@ -85,6 +85,9 @@ class Config(FactOptions):
     """Turns: so many cases of the same relations, about other subjects, are asked and never edited."""
     natives: int = 200
     """Turns: at most so many facts about countries, which the unedited model writes, judge locality beside the benchmark."""
+    asides: bool = False
+    """Turns: also ask each judged edit negated ("The capital of France is not") and the other way round, where its prompt
+    names a relation of a subject; such answers are in no share, but told apart."""
     text: str = "sampled"
     """Turns: text on which nats a token are measured: `sampled` (the unedited model's own), a file, or hub:owner/name."""
     text_rows: int = 64
@@ -145,7 +148,12 @@ def folder_of(out: Path, unit: tuple[str, str]) -> Path:
 
 TINY = Config(limit=16, judges=1, counts=(1, 4, 16), turn=1, sample=20, twins=8, natives=8, text_rows=8)
 LIFELONG = Config(
-    benchmark="people", setting="turns", counts=(100, 1000), judges=1, methods=("ultraedit", "locft", "ft-m", "memit")
+    benchmark="people",
+    asides=True,
+    setting="turns",
+    counts=(100, 1000),
+    judges=1,
+    methods=("ultraedit", "locft", "ft-m", "memit"),
 )
 PAPER = Config(methods=("ft-m", "lora", "melo", "wise"), at_once=8)
 PRESETS = {

@@ -170,7 +170,7 @@ class Run(_run.Run):
                 )
         kept = records.read_record(path, ("texts", "natives", "nats"))
         known = [Query(**{**query, "aliases": tuple(query["aliases"])}) for query in kept["natives"]]
-        return turns.Plan(self.cases, config.sample, config.seed, spare, known, kept["texts"])
+        return turns.Plan(self.cases, config.sample, config.seed, spare, known, kept["texts"], config.asides)
 
     def _in_chat(self, found: list[Case]) -> list[Case]:
         return found if self.chat is None else list(map(self.chat.case, found))
