@@ -149,7 +149,6 @@ def folder_of(out: Path, unit: tuple[str, str]) -> Path:
 TINY = Config(limit=16, judges=1, counts=(1, 4, 16), turn=1, sample=20, twins=8, natives=8, text_rows=8)
 LIFELONG = Config(
     benchmark="people",
-    asides=True,
     setting="turns",
     counts=(100, 1000),
     judges=1,
