@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from tests.experiments.test_teaching import SUBJECTS, made_model
 from tests.writing.test_lessons import author
 
 from engramlab.base.errors import UserError
+from engramlab.base.terminal import Console
 from engramlab.experiments import teaching
 from engramlab.experiments.teaching.config import ARMS
 from engramlab.experiments.teaching.work import Teaching

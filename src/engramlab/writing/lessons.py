@@ -128,8 +128,8 @@ class _Lessons(_Work):
         self._stage("target", sentences, self._ask_target, self._read_target, console)
         asked = [(p, k) for p in every for k in range(len(self.targets(p)))]
         self._stage("semantic", asked, self._ask_semantic, self._read_semantic, console)
-        asked = [(p, k, j) for p, k in asked for j in range(QUESTIONS)]
-        self._stage("question", asked, self._ask_question, self._read_question, console)
+        twice = [(p, k, j) for p, k in asked for j in range(QUESTIONS)]
+        self._stage("question", twice, self._ask_question, self._read_question, console)
         versions = [(p, k) for p in every for k in range(self.rewrites)]
         self._stage("paraphrase", versions, self._ask_paraphrase, self._read_paraphrase, console)
 

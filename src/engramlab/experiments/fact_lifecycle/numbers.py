@@ -75,7 +75,7 @@ def draws_of(subjects: Sequence[str], seed: int) -> list[np.ndarray]:
     return [np.concatenate([of[i] for i in drawn]) for drawn in bootstrap.draws(len(named), SAMPLES, seed)]
 
 
-def spread(values: Sequence[float], *, observed: bool = False) -> dict[str, float | None]:
+def spread(values: Sequence[float] | Floats, *, observed: bool = False) -> dict[str, float | None]:
     """``low`` and ``high`` of resampled values; None where there is nothing, or it is infinite."""
     low, high = bootstrap.interval(np.asarray(values, dtype=np.float64), observed=observed)
     return {"low": plain(low), "high": plain(high)}

@@ -88,8 +88,8 @@ class Lesson:
         asked = sum(source.share for source in self.sources if source.name == "questions")
         first = [source for source in self.sources if source.name != "questions"]
         second = [source for source in self.sources if source.name in ("questions", "replay")]
-        streams = [self._mixed(some, random_key(seed, k), rank, world) for k, some in enumerate((first, second))]
-        return Then(*streams, rows=round((1 - asked) * rows))
+        one, other = (self._mixed(some, random_key(seed, k), rank, world) for k, some in enumerate((first, second)))
+        return Then(one, other, round((1 - asked) * rows))
 
     def _mixed(self, sources: Sequence[Source], seed: int, rank: int, world: int) -> batches.Stream:
         made: batches.Stream | None = None
