@@ -40,9 +40,9 @@ def model(tmp_path_factory: pytest.TempPathFactory, facts: Path) -> str:
     return made_model(tmp_path_factory.mktemp("model"), [facts.read_text(), *said])
 
 
-def small(model: str, facts: Path, **more: Any) -> fact_lifecycle.Config:
+def small(edited: str, facts: Path, **more: Any) -> fact_lifecycle.Config:
     chosen: dict[str, Any] = {
-        "model": model,
+        "model": edited,
         "facts": facts,
         "parts": ("half-life",),
         "count": 6,

@@ -33,8 +33,8 @@ def model(tmp_path_factory: pytest.TempPathFactory, documents: Path) -> str:
     return made_model(tmp_path_factory.mktemp("model"), [path.read_text() for path in documents.iterdir()])
 
 
-def small(model: str, documents: Path, **more: Any) -> teaching.Config:
-    chosen: dict[str, Any] = {"model": model, "documents": documents, "encounters": 2, "replay": "none", "points": 1}
+def small(taught: str, texts: Path, **more: Any) -> teaching.Config:
+    chosen: dict[str, Any] = {"model": taught, "documents": texts, "encounters": 2, "replay": "none", "points": 1}
     chosen |= {"watched_facts": 2, "asked_facts": 6, "native_facts": 2, "audit": False, "rank": 2, "rewrites": 2}
     return teaching.Config(**(chosen | more))
 

@@ -131,9 +131,9 @@ class Reach:
     # reading ----------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def states(self, reads: Sequence[Read]) -> torch.Tensor:
+    def states(self, model: nn.Module, reads: Sequence[Read]) -> torch.Tensor:
         """Hidden states ``[places, layers, subjects, D]``, float32, of the model as it is now."""
-        model, tokenizer = self.network.model, self.network.tokenizer
+        tokenizer = self.network.tokenizer
         base = getattr(model, str(model.base_model_prefix))
         found = []
         with mode(model, False):
@@ -165,7 +165,7 @@ class Reach:
 
     def _trained(self, folder: Any) -> Row:
         config, reads = self.config, self.reads[2 * self.config.name_edits :]
-        states = self.states(reads)
+        states = self.states(self.network.model, reads)
         places = [list(PLACES).index(place) for place in self.trained_places]
         hidden = states[places].flatten(0, 1)  # [tasks, subjects, D]
         labels = torch.tensor([read.old for read in reads]).expand(len(hidden), -1)
@@ -211,7 +211,7 @@ class Reach:
     def _judged(self, probes: Probes) -> Row:
         config, model = self.config, self.network.model
         pairs = list(zip(self.edited, self.beside, strict=True))
-        before = [self.states(pair) for pair in pairs]
+        before = [self.states(model, pair) for pair in pairs]
         was = np.stack([self.read_by(probes, one) for one in before], axis=-2)  # [places, layers, edits, 2]
         names = [read.edit.query.subject for read in self.edited]
         rows, whole = [], []
@@ -223,7 +223,7 @@ class Reach:
                 delta = made[i]
                 assert isinstance(delta, WeightDelta)
                 with deltas.active(model, delta):
-                    states = self.states(pairs[i])
+                    states = self.states(model, pairs[i])
                     said.append(self._written(self.edited[i]))
                 now[:, :, i] = self.read_by(probes, states)
                 lowest = min(_layers(model, delta))
