@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engramlab.report.parts import reworded
 from engramlab.report.parts.blocks import Figures, Section, Table
 from engramlab.report.parts.figures import Line, curves, percent, styles
 from engramlab.report.parts.training import missing
@@ -24,20 +25,23 @@ NEEDS = {
     "probes": Maybe([{"place": str, "layer": float, "accuracy": float, "majority": float}]),
     "wordings": Maybe([{"method": str, "kind": str, "wordings": float, "protocol": str, "cases": float}]),
 }
-NATIVE, WORDINGS, COPIES = "native", "wordings", "copies"
+NATIVE = "native"
 
 
 def headline(runs: Sequence[RunData]) -> str:
     """How long facts last, what an edit reached, what wordings add: each with its interval and its control."""
     found = [
-        text for run in runs for text in (_fading(run.summary), _reached(run.summary), _worth(run.summary)) if text
+        text
+        for run in runs
+        for text in (_fading(run.summary), _reached(run.summary), reworded.worth(run.summary))
+        if text
     ]
     return " ".join(found) or missing(runs)
 
 
 def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
-    return [_half_lives(runs), _courses(runs), _matched(runs), _name(runs), _edits(runs), _wordings(runs)]
+    return [_half_lives(runs), _courses(runs), _matched(runs), _name(runs), _edits(runs), reworded.section(runs)]
 
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
@@ -45,7 +49,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     found = [
         (HALF, half_cells(summary), "How long facts last under further training", 3),
         (EDITS, edit_cells(summary), "Edits whose reach was probed", 1),
-        (WORDS, wording_cells(summary), "Edits in several wordings, written freely", 2),
+        (reworded.WORDS, reworded.wording_cells(summary), "Edits in several wordings, written freely", 2),
     ]
     return [Table(heads, cells, title, numbers_from=at) for heads, cells, title, at in found if cells]
 
@@ -221,6 +225,16 @@ def name_cells(summary: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
+def _probes(summary: Mapping[str, Any]) -> str:
+    """How well the probes of the last layer read subjects that they were not trained on."""
+    rows = summary.get("probes") or []
+    last = max((row["layer"] for row in rows), default=0)
+    said = [f"{row['place']} {percent(row['accuracy'])}" for row in rows if row["layer"] == last]
+    if not said:
+        return ""
+    return f"Probes read held-out subjects right: {', '.join(said)} (the commonest object: {percent(rows[0]['majority'])}). "
+
+
 def _percent(row: Row, name: str) -> str:
     value = number(row.get(name))
     return "–" if value is None else percent(value)
@@ -261,7 +275,11 @@ def _name(runs: Sequence[RunData]) -> Section:
                 figures.append((title, curves(lines, x="layer", y="share of readings", shares=True)))
         if cells := name_cells(run.summary):
             heads = ["method", "read at", "subjects", "new", "old", "neither", "a third object", "others as before"]
-            note = "Behind the last layer; subjects whose old object was read there before the edit." + _of(run, runs)
+            note = (
+                _probes(run.summary)
+                + "Behind the last layer; subjects whose old object was read there before the edit."
+                + _of(run, runs)
+            )
             blocks.append(Table(heads, cells, note, numbers_from=2))
     if figures:
         blocks.insert(0, Figures(figures, "Probes were trained on other subjects of the unedited model."))
@@ -275,76 +293,3 @@ def _edits(runs: Sequence[RunData]) -> Section:
         if (cells := edit_cells(run.summary))
     ]
     return Section("The edits that were read", blocks, "The reach of edits was not asked for.")
-
-
-# wordings -------------------------------------------------------------------------------------------------------------
-
-WORDS = [
-    "method",
-    "rows",
-    "wordings",
-    "cases",
-    "failed",
-    "reliability",
-    "generality",
-    "portability",
-    "locality",
-    "old object's K",
-]
-
-
-def wording_cells(summary: Mapping[str, Any], protocol: str = "generated") -> list[list[str]]:
-    """A line a method, kind of rows and number of wordings."""
-    return [
-        [
-            row["method"],
-            row["kind"],
-            *(count(row.get(name)) for name in ("wordings", "cases", "failed")),
-            *(ranged(row, name) for name in ("reliability", "generality", "portability", "locality")),
-            f"{fixed(row.get('old'))} (was {fixed(row.get('old_before'))})",
-        ]
-        for row in summary.get("wordings") or []
-        if row["protocol"] == protocol
-    ]
-
-
-def _hops(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    rows = [row for row in summary.get("wordings") or [] if row["protocol"] == "generated"]
-    ends = ("_low", "_high")
-    kinds = distinct(k for row in rows for k in row if k.startswith("portability ") and not k.endswith(ends))
-    cells = [
-        [row["method"], row["kind"], count(row.get("wordings")), *(ranged(row, kind) for kind in kinds)] for row in rows
-    ]
-    return [kind.removeprefix("portability ") for kind in kinds], cells
-
-
-def _worth(summary: Mapping[str, Any]) -> str:
-    rows = [row for row in summary.get("wordings") or [] if row["protocol"] == "generated"]
-    said = []
-    for method in distinct(row["method"] for row in rows):
-        of = {(row["kind"], row["wordings"]): row for row in rows if row["method"] == method}
-        most = max((k for kind, k in of if kind == WORDINGS), default=0)
-        many, copies = (of.get((kind, most)) for kind in (WORDINGS, COPIES))
-        if many is None or copies is None:
-            continue
-        one, other = interval(many, "generality"), interval(copies, "generality")
-        if one is None or other is None:
-            continue
-        against = {True: "more than", False: "less than", None: "within noise of"}[more(one, other)]
-        said.append(f"{method} {percent(one.value)}, {against} the {percent(other.value)} of as many copies")
-    if not said:
-        return ""
-    return "Held-out wordings answered after an edit in many wordings: " + "; ".join(said) + "."
-
-
-def _wordings(runs: Sequence[RunData]) -> Section:
-    blocks: list[Any] = []
-    for run in runs:
-        for protocol, title in (("generated", "Written freely."), ("teacher_forced", "Teacher-forced.")):
-            if cells := wording_cells(run.summary, protocol):
-                blocks.append(Table(WORDS, cells, title + _of(run, runs), numbers_from=2))
-        kinds, cells = _hops(run.summary)
-        if kinds:
-            heads = ["method", "rows", "wordings", *kinds]
-            blocks.append(Table(heads, cells, "What follows from an edit, by kind." + _of(run, runs), numbers_from=2))
-    return Section("What several wordings are worth", blocks, "Wordings were not asked for.")
