@@ -15,7 +15,7 @@ TEXTS = [
     f"{name} was begun by Ada Wren. Its first home was Tarn. The doors were opened in {1800 + i}."
     for i, name in enumerate(("Zorban", "Mello"))
 ]
-CONFIG = Author("nobody", seed=3, batch=4, tries=8)
+CONFIG = Author("nobody", seed=3, batch=4, tries=30)
 
 
 def author(conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:

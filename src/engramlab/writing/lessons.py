@@ -25,7 +25,7 @@ from engramlab.writing.rounds import Author, Conversation, Rounds, Writer
 
 QUESTIONS = 2  # about each phrase: one to be trained, one to be asked only
 WORDS = 90  # of a passage, about
-_ENDING = re.compile(r"^(.*\S) ((?:[A-Z][\w'’-]*|\d[\d.,]*\d|\d)(?: (?:[A-Z][\w'’-]*|\d[\d.,]*\d|\d)){0,3})[.!?]$")
+_ENDING = re.compile(r"^(.*?\S) ((?:[A-Z][\w'’-]*|\d[\d.,]*\d|\d)(?: (?:[A-Z][\w'’-]*|\d[\d.,]*\d|\d)){0,3})[.!?]$")
 
 
 @dataclass(frozen=True)
