@@ -238,7 +238,7 @@ def _lifecycle(inputs: Path, out: Path) -> Any:
         people=24,
         network="1x16",
         network_steps=2,
-        values=2,
+        values=3,
         name_edits=2,
         probe_steps=2,
         methods=("ft-m",),

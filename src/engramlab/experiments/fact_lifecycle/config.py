@@ -99,7 +99,8 @@ class Config(FactOptions):
         for name in ("encounters", "trained", "wordings"):
             once(name, getattr(self, name))
         at_least(self, 1, "count", "steps", "rows", "people", "network_steps", "name_edits", "probe_steps")
-        at_least(self, 2, "window", "values", "options")
+        at_least(self, 2, "window", "options")
+        at_least(self, 3, "values")
         at_least(self, 0, "unedited")
         check_rules(
             self,

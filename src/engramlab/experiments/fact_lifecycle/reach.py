@@ -90,11 +90,11 @@ class Reach:
         self.facts = [facts[i] for i in order]
         self.classes = sorted({fact.object for fact in facts})
         left = len(facts) - 2 * config.name_edits
-        if left < 2 * len(self.classes) or len(self.classes) < 2:
+        if left < 2 * len(self.classes) or len(self.classes) < 3:
             raise UserError(
                 f"name_edits: {len(facts)} subjects have a {self.relation}, of {len(self.classes)} kinds; without those edited "
-                f"and as many beside them {left} are left for the probes, fewer than two a kind: give more subjects, fewer "
-                "edits, or another relation first in --attributes"
+                f"and as many beside them {left} are left for the probes; needed are three kinds and two subjects a kind: give "
+                "more subjects, fewer edits, or another relation first in --attributes"
             )
         self.reads = [self._read(fact) for fact in self.facts]
         self.edited, self.beside = (
@@ -104,10 +104,10 @@ class Reach:
 
     def _relation(self) -> str:
         table, named = self.network.table, self.config.attributes
-        if named:
-            if named[0] not in table.relations:
-                raise UserError(f"attributes: the network knows no {named[0]!r}, but {', '.join(table.relations)}")
+        if named and named[0] in table.relations:
             return named[0]
+        if named and self.config.parts == ("name",):  # else they are the model's facts'
+            raise UserError(f"attributes: the network knows no {named[0]!r}, but {', '.join(table.relations)}")
         if self.network.trained:
             return "birth_city"
         kinds = {relation: len(objects) for relation, objects in table.choices().items() if len(objects) > 1}
@@ -118,7 +118,7 @@ class Reach:
         old, count = self.classes.index(fact.object), len(self.classes)
         stream = random_key(self.config.seed, "target", fact.subject)
         new = (old + 1 + int(draw(stream, 0, count - 1))) % count
-        others = [k for k in range(count) if k not in (old, new)] or [new]
+        others = [k for k in range(count) if k not in (old, new)]
         prompt = self.words.trained.prompts(self.relation, fact.subject)[0]
         held = self.words.prompts(self.relation, fact.subject, "held-out")[0][1]
         query = Query(prompt, fact.object, id=fact.subject, subject=fact.subject, relation=self.relation)
