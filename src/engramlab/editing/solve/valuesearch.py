@@ -130,7 +130,8 @@ def _batch_sizes(lengths: Sequence[int], rows: int, most: int) -> list[int]:
 def _essence(edit: Edit) -> Edit:
     """The prompt after which the model is to predict what it did (its target is a stand-in and never looked at)."""
     subject = edit.query.subject
-    return replace(edit, query=Query(f"{subject} is a", "", subject=subject, id=edit.query.id), target="a", stop="")
+    about = Query(f"{subject} is a", "", subject=subject, id=edit.query.id)
+    return replace(edit, query=about, target="a", stop="", wordings=())
 
 
 @dataclass
