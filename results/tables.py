@@ -14,6 +14,7 @@ import sys
 
 import decoding_tables as decoding
 import estimation_tables as estimation
+import lifecycle_tables as lifecycle
 import pitfalls_tables as pitfalls
 import retrieval_tables as retrieval
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
@@ -91,6 +92,11 @@ TABLES = {
     "cloze": cloze,
     "folding": folding,
     "sources": sources,
+    "lifecycle half-lives": lifecycle.half_lives,
+    "lifecycle matched": lifecycle.matched,
+    "lifecycle name": lifecycle.name,
+    "lifecycle wordings": lifecycle.wordings,
+    "teaching arms": lifecycle.teaching,
     "decoding choices": decoding.choices,
     "decoding passages": decoding.passages,
     "decoding speed": decoding.speed,

@@ -15,16 +15,46 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tests.support import zoo
 from tests.support.extraction import smallest
+from tests.support.tiny_runs import made_inputs
 
 from engramlab.corpora.people import Pools
-from engramlab.experiments import knowledge_extraction
+from engramlab.experiments import knowledge_extraction, teaching
 from engramlab.files import records
 
 KILLED = 9
 _POOLS = Pools(birth_years=2, birth_cities=3, universities=3, majors=3, companies=3)
 
 
-def run(out: Path, kill_at: int = 0, rank: int = 0, port: int = 0, sharded: bool = False) -> None:
+def extraction(out: Path) -> None:
+    config = smallest(
+        pretrain_steps=4, finetune_batch=8, people=6, variants=("single",), pools=_POOLS, checkpoint_minutes=0.0
+    )
+    config = replace(config, finetune=replace(config.finetune, recipe=replace(config.finetune.recipe, steps=3)))
+    knowledge_extraction.run(config, out, console=Console(quiet=True))
+
+
+def teach(out: Path) -> None:
+    """Of what ``made_inputs`` put beside ``out``."""
+    config = teaching.Config(
+        model=str(out.parent / "model"),
+        facts=out.parent / "pupils.csv",
+        encounters=2,
+        replay_texts=4,
+        replay_tokens=8,
+        points=2,
+        watched_facts=2,
+        asked_facts=2,
+        native_facts=0,
+        audit=False,
+        weights="full",
+        checkpoint_minutes=0.0,
+    )
+    teaching.run(config, out, console=Console(quiet=True))
+
+
+def run(
+    out: Path, kill_at: int = 0, rank: int = 0, port: int = 0, sharded: bool = False, work: Any = extraction
+) -> None:
     """The experiment in this process; it ends, without a word, behind its ``kill_at``-th checkpoint."""
     import torch
 
@@ -46,21 +76,17 @@ def run(out: Path, kill_at: int = 0, rank: int = 0, port: int = 0, sharded: bool
             os._exit(KILLED)
 
     checkpoints.save = saved
-    config = smallest(
-        pretrain_steps=4, finetune_batch=8, people=6, variants=("single",), pools=_POOLS, checkpoint_minutes=0.0
-    )
-    config = replace(config, finetune=replace(config.finetune, recipe=replace(config.finetune.recipe, steps=3)))
-    knowledge_extraction.run(config, out, console=Console(quiet=True))
+    work(out)
     if port:
         torch.distributed.destroy_process_group()
         os._exit(0)  # at once: taking the group's objects down can wait for threads of gloo that have ended
 
 
-def launch(out: Path, kill_at: int, sharded: bool) -> set[int | None]:
+def launch(out: Path, kill_at: int, sharded: bool, work: Any = extraction) -> set[int | None]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    both = [zoo.process(run, out, kill_at, rank, port, sharded) for rank in range(2)]
+    both = [zoo.process(run, out, kill_at, rank, port, sharded, work) for rank in range(2)]
     for process in both:
         process.join(600)
     return {process.exitcode for process in both}
@@ -85,5 +111,25 @@ def test_every_stage_of_two_processes_as_of_one(tmp_path: Path, sharded: bool) -
     ]
     weights = [load_file(folder / "single" / "finetune" / "model" / "model.safetensors") for folder in (pair, alone)]
     assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(value.numpy(), weights[1][name].numpy(), atol=2e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_teaching_by_two_processes_as_by_one(tmp_path: Path) -> None:
+    """Sharded by FSDP2, killed and gone on with."""
+    made_inputs(tmp_path)
+    pair, alone = tmp_path / "two", tmp_path / "one"
+    assert launch(pair, 2, True, teach) == {KILLED}
+    assert launch(pair, 0, True, teach) == {0}
+    one = zoo.process(run, alone, 0, 0, 0, False, teach)
+    one.join(600)
+    assert one.exitcode == 0
+    two, whole = (records.read_record(folder / "summary.json") for folder in (pair, alone))
+    for a, b in zip(two["training"], whole["training"], strict=True):
+        assert (a["steps"], a["tokens"]) == (b["steps"], b["tokens"])
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+    assert [(row["arm"], row["facts"]) for row in two["rows"]] == [(row["arm"], row["facts"]) for row in whole["rows"]]
+    weights = [load_file(folder / "model" / "model.safetensors") for folder in (pair, alone)]
     for name, value in weights[0].items():
         np.testing.assert_allclose(value.numpy(), weights[1][name].numpy(), atol=2e-4, err_msg=name)

@@ -17,6 +17,7 @@ from engramlab.base.errors import UserError
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import crossings, divide, only
 from engramlab.experiments import teaching
+from engramlab.experiments.teaching import asking
 from engramlab.experiments.teaching.config import ARMS
 from engramlab.experiments.teaching.work import Teaching
 
@@ -32,6 +33,18 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def made_model(folder: Path, texts: list[str]) -> str:
+    """A random network with a tokenizer of such texts."""
+    tokenizer = zoo.ZOO["llama3"]([*zoo.SENTENCES, *texts])
+    tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token})
+    made = zoo.model(
+        "llama", vocabulary=len(tokenizer), max_position_embeddings=160, hidden_size=64, intermediate_size=128
+    )
+    made.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, facts: Path) -> str:
     table = FactTable.read(facts)
@@ -42,15 +55,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, facts: Path) -> str:
         for part in ("trained", "held-out")
         for _, p in words.prompts(fact.relation, fact.subject, part)
     ]
-    tokenizer = zoo.ZOO["llama3"]([*zoo.SENTENCES, facts.read_text(), *text[:60]])
-    tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token})
-    made = zoo.model(
-        "llama", vocabulary=len(tokenizer), max_position_embeddings=160, hidden_size=64, intermediate_size=128
-    )
-    folder = tmp_path_factory.mktemp("model")
-    made.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return made_model(tmp_path_factory.mktemp("model"), [facts.read_text(), *text[:60]])
 
 
 def small(taught: str, facts: Path, **more: Any) -> teaching.Config:
@@ -101,35 +106,107 @@ def test_no_question_of_the_other_half_is_trained(model: str, facts: Path, tmp_p
     school = Teaching(small(model, facts), tmp_path / "run", "", None)
     with school.run:
         asked, unasked = school.halves
-        lesson = school.lesson(ARMS["augmented+questions"])
-    rows = []
-    for source in lesson.sources:
-        some = source.entries.tokens(np.arange(len(source.entries)))
-        rows += [(source.name, school.tokenizer.decode(some.row(i))) for i in range(len(some))]
-    questions = [text for name, text in rows if name == "questions"]
-    assert questions
-    assert all(any(name in text for name in asked) for text in questions)
+        lessons = {name: school.lesson(arm) for name, arm in ARMS.items() if arm.way == "train"}
     held = [
         prompt for fact in school.table for _, prompt in school.words.prompts(fact.relation, fact.subject, "held-out")
     ]
-    for name, text in rows:
-        if name != "replay":
-            assert not any(prompt in text for prompt in held)
-            assert name != "entries" or "What is" not in text
-    for subject in unasked:
-        assert not any(subject in text and ("Answer" in text or "What is" in text) for _, text in rows if _ != "replay")
+    for arm, lesson in lessons.items():
+        rows = []
+        for source in lesson.sources:
+            some = source.entries.tokens(np.arange(len(source.entries)))
+            rows += [(source.name, school.tokenizer.decode(some.row(i))) for i in range(len(some))]
+        questions = [text for name, text in rows if name == "questions"]
+        assert bool(questions) == ARMS[arm].questions
+        assert all(any(name in text for name in asked) for text in questions)
+        for name, text in rows:
+            if name != "replay":
+                assert not any(prompt in text for prompt in held)
+                assert name != "entries" or "What is" not in text
+        for subject in unasked:
+            about = [text for name, text in rows if subject in text and name != "replay"]
+            assert not any("Answer" in text or "What is" in text for text in about)
+
+
+def test_by_heart_comes_before_questions(model: str, facts: Path, tmp_path: Path) -> None:
+    school = Teaching(small(model, facts, replay="none"), tmp_path / "run", "", None)
+    with school.run:
+        lesson = school.lesson(ARMS["rote"])
+    decode = school.tokenizer.decode
+    stream, taken = lesson.stream(0, rows=40), []
+    for _ in range(10):
+        kept = stream.state()
+        taken += [decode(row.tolist()) for row in stream.take(4).input_ids]
+    asked = ["Answer" in text or "What is" in text for text in taken]
+    assert asked == sorted(asked)
+    assert 0.5 < asked.index(True) / 40 < 0.9  # 30 % are questions
+    other = lesson.stream(0, rows=40)
+    other.restore(kept)
+    assert [decode(row.tolist()) for row in other.take(4).input_ids] == taken[-4:]
+
+
+def test_no_encounters_is_the_model_bit_for_bit(model: str, facts: Path, tmp_path: Path) -> None:
+    given = small(model, facts, arms=("augmented+questions", "untouched"), encounters=0, finish=True)
+    summary = teaching.run(given, tmp_path / "run")
+    rows = {arm: [r | {"arm": ""} for r in summary["rows"] if r["arm"] == arm] for arm in given.arms}
+    assert rows["augmented+questions"] == rows["untouched"]
+    taught, was = (eg.load_model(str(where))[0].state_dict() for where in (tmp_path / "run" / "model", model))
+    assert all(torch.equal(taught[name], was[name]) for name in was)
+
+
+def test_the_passage_retrieved_is_that_with_the_words_of_the_question(model: str, facts: Path, tmp_path: Path) -> None:
+    school = Teaching(small(model, facts), tmp_path / "run", "", None)
+    with school.run:
+        found = school._passages("retrieved")
+        asked = [one for one in school.examiner.wordings("unasked") if one.part == "held-out"]
+        assert asked
+        assert all(one.fact.subject in found(one) for one in asked)
+
+
+def test_advice_keeps_to_intervals() -> None:
+    def row(arm: str, share: float, wide: float) -> dict[str, Any]:
+        about = {"arm": arm, "group": "unasked", "wordings": "held-out", "kind": "any"}
+        return {**about, "share": share, "low": share - wide, "high": share + wide}
+
+    apart = asking.advice([row("augmented", 0.6, 0.1), row("edit", 0.2, 0.1)], "augmented", "edit")
+    assert "teaching answers 60% and editing 20%" in apart
+    assert apart.endswith("use engramlab teach.")
+    assert asking.advice([row("augmented", 0.3, 0.1), row("edit", 0.2, 0.1)], "augmented", "edit") == ""
+
+
+@pytest.mark.slow
+def test_labels_shuffled_over_subjects_teach_nothing_true(model: str, facts: Path, tmp_path: Path) -> None:
+    """Taught other subjects' objects, the model gives the true one of a question no more often than chance."""
+    order = np.random.default_rng(0).permutation(len(ROWS))
+    wrong = [(name, *ROWS[j][1:]) for (name, *_), j in zip(ROWS, order, strict=True)]
+    (tmp_path / "shuffled.csv").write_text("name,colour,home\n" + "".join(",".join(row) + "\n" for row in wrong))
+    given = small(model, tmp_path / "shuffled.csv", weights="full", learning_rate=3e-3, encounters=150, replay="none")
+    teaching.run(given, tmp_path / "run")
+    taught, tokenizer = eg.load_model(str(tmp_path / "run" / "model"))
+    rows = pq.read_table(tmp_path / "run" / "augmented+questions" / "train" / "answers.parquet").to_pylist()
+    unasked = {row["subject"] for row in rows if row["group"] == "unasked"}
+    table = FactTable.read(facts)
+    true = [fact for fact in table if fact.subject in unasked]
+    group = asking.Group(true, divide(table.wordings))
+    found = asking.Examiner({"unasked": group}, tokenizer).ask(taught)
+    right = np.mean([row["right"] for row in found])
+    chance = np.mean([1 / len(table.choices()[fact.relation]) for fact in true])
+    own = np.mean([row["right"] for row in rows if row["group"] == "unasked" and row["wordings"] == "trained"])
+    assert own > 0.3  # it has learnt something: what it was taught
+    assert right < chance + 3 * np.sqrt(chance * (1 - chance) / len(true))
 
 
 def test_equal_tokens_and_the_same_numbers_after_a_kill(
     model: str, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small(model, facts, arms=("augmented+questions", "single", "untouched", "context"), checkpoint_minutes=0)
+    arms = ("augmented+questions", "single", "rote", "untouched", "context", "retrieved")
+    config = small(model, facts, arms=arms, checkpoint_minutes=0)
     whole = teaching.run(config, tmp_path / "whole")
     tokens = {row["dataset"]: row["tokens"] for row in whole["training"]}
     step = config.batch * 160
-    assert abs(tokens["single"] - tokens["augmented+questions"]) < step
-    assert min(tokens["single"], tokens["augmented+questions"]) >= whole["budget"]
-    assert tokens["untouched"] == tokens["context"] == 0
+    for name in ("single", "rote"):
+        assert abs(tokens[name] - tokens["augmented+questions"]) < step
+        assert min(tokens[name], tokens["augmented+questions"]) >= whole["budget"]
+    assert tokens["untouched"] == tokens["context"] == tokens["retrieved"] == 0
 
     from engramlab.core.training import checkpoints
 

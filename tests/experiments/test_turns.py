@@ -18,7 +18,7 @@ from engramlab.base.facts import Case, Edit, Query
 from engramlab.core import deltas
 from engramlab.editing import benchmarks
 from engramlab.experiments import knowledge_editing
-from engramlab.experiments.knowledge_editing import Config, sequence
+from engramlab.experiments.knowledge_editing import Config, sequence, turns
 from engramlab.experiments.knowledge_editing.turns import Plan, age_of, outputs, repeats, twins
 
 COUNTRIES = ["France", "Japan", "Seine", "Edo", "Paris", "Washington"]
@@ -218,3 +218,18 @@ def test_what_is_wrong_with_outputs() -> None:
     assert outputs(tokenizer, made, "written", room) == pytest.approx(
         {"empty": 1 / 3, "endless": 1 / 3, "repeated": 1 / 3}
     )
+
+
+def test_edits_are_asked_negated_and_the_other_way_round() -> None:
+    judge = Query("France's capital is", "Rome", role="generality")
+    query = Query("The capital of France is", "Paris", subject="France")
+    case = turns.aside(Case("1", (Edit(query, "Rome", judges=(judge,)),)))
+    first, negated, turned = case.edits[0].judges
+    assert first is judge
+    assert (negated.prompt, negated.target, negated.role) == ("The capital of France is not", "Rome", "negated")
+    assert (turned.prompt, turned.target, turned.role) == ("Rome is the capital of", "France", "reversed")
+    other = Case("2", (Edit(Query("Who wrote Emma?", "", subject="Emma"), "Jane Austen"),))
+    assert turns.aside(other) == other
+    plan = turns.Plan([case], 1, 0, asides=True)
+    (asked,) = plan.asked(1).cases
+    assert {one.role for edit in asked.edits for one in edit.judges} == {"generality", "negated", "reversed"}

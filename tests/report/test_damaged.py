@@ -20,6 +20,7 @@ from tests.report import (
     test_estimation_reports,
     test_folding_report,
     test_learning_report,
+    test_lifecycle_report,
     test_pitfalls_report,
     test_plug_report,
     test_probing_report,
@@ -76,6 +77,7 @@ RUNS = {
     "editing-pitfalls": test_pitfalls_report.write_run,
     "entity-propagation": test_entity_report.write_run,
     "learning-to-edit": test_learning_report.write_run,
+    "fact-lifecycle": test_lifecycle_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 

@@ -23,6 +23,7 @@ from engramlab.experiments import (
     editing_pitfalls,
     entity_propagation,
     fact_audit,
+    fact_lifecycle,
     factual_decoding,
     hidden_state_probing,
     knowledge_acquisition,
@@ -340,6 +341,30 @@ def _alignment(inputs: Path, out: Path) -> Any:
     return learning_to_edit.run(config, out, console=_quiet())
 
 
+def _lifecycle(inputs: Path, out: Path) -> Any:
+    config = fact_lifecycle.Config(
+        model=str(inputs / "model"),
+        facts=inputs / "facts.csv",
+        count=2,
+        arms=("ft-m", "injected"),
+        encounters=(1,),
+        steps=2,
+        rows=1,
+        window=8,
+        people=24,
+        network="1x16",
+        network_steps=2,
+        values=3,
+        name_edits=2,
+        probe_steps=2,
+        methods=("ft-m",),
+        wordings=(1, 2),
+        unedited=1,
+        checkpoint_minutes=0.0,
+    )
+    return fact_lifecycle.run(config, out, console=_quiet())
+
+
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
     "acquisition": _acquisition,
@@ -362,6 +387,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "pitfalls": _pitfalls,
     "propagation": _propagation,
     "learning to edit": _alignment,
+    "lifecycle": _lifecycle,
 }
 
 

@@ -81,7 +81,8 @@ class Edit:
     "generality" (the prompt in other words), "portability" (what follows from the edit) and "locality" (what must stay as it
     was), each with the kind a benchmark gives it as its `group`. `stop` is taught behind the target, of which it is no part:
     a full stop, say, so that the model knows where a name that it has never seen ends. `statement` says the edit in a text of
-    its own, for methods that read or fold texts; where it is empty, prompt and target together do.
+    its own, for methods that read or fold texts; where it is empty, prompt and target together do. `wordings` are other prompts
+    after which the target is taught in the same edit; no judge asks with one of them.
     """
 
     query: Query
@@ -90,6 +91,7 @@ class Edit:
     judges: tuple[Query, ...] = ()
     stop: str = ""
     statement: str = ""
+    wordings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,11 @@ class EditOptions:
     rephrase: tuple[str, ...] = ()
     """The prompt in other words, to see whether the edit holds there too; may be given several times. Without any, a few are
     made up."""
+    wordings: int = 1
+    """In how many wordings to make the edit: its own, its record's, then plain ones or a chat model's; never one that it is
+    judged by."""
+    writer: str = ""
+    """A chat model that writes the wordings: a folder, a .gguf file or a hub id; by default they are made by templates."""
     space: bool = True
     """Whether a space joins the target to the prompt; scripts without spaces, a prompt that ends in a line end and a target
     that begins with white space of its own need no --no-space."""
@@ -113,8 +118,29 @@ def first_paragraph(module: Any) -> str:
     return " ".join((module.__doc__ or "").strip().split("\n\n")[0].split())
 
 
+MANY = 100  # edits that give no old answer, from which on teaching is the way
+
+
 def cases_of(given: EditOptions, name: str, needs_subject: bool) -> tuple[list[Case], list[str]]:
-    """What is to be edited, and notes on what was left out. Raises UserError."""
+    """What is to be edited, in all its wordings, and notes on what was left out. Raises UserError."""
+    from engramlab.editing import wording
+
+    wording.check(given.wordings, given.writer)
+    if given.writer and given.wordings == 1:
+        raise UserError(f"--writer {given.writer} writes further wordings; say how many in all with --wordings")
+    cases, notes = _cases_of(given, name, needs_subject)
+    write = wording.author(given.writer) if given.writer else None
+    cases, fewer = wording.worded(cases, given.wordings, write=write)
+    new = sum(not edit.query.target for case in cases for edit in case.edits)
+    if new >= MANY:
+        notes.append(
+            f"{new:,} of these edits are new facts without an old answer; so many are better taught (engramlab teach), in many "
+            "wordings and with questions, than edited"
+        )
+    return cases, [*notes, *fewer]
+
+
+def _cases_of(given: EditOptions, name: str, needs_subject: bool) -> tuple[list[Case], list[str]]:
     from engramlab.editing import benchmarks, method
     from engramlab.editing.benchmarks import plain
     from engramlab.editing.judge import preview

@@ -21,7 +21,7 @@ from engramlab.core.deltas import Delta
 from engramlab.core.training import losses
 from engramlab.core.training.loop import Recipe
 from engramlab.core.training.losses import Loss
-from engramlab.editing.requests import Requests, name_of
+from engramlab.editing.requests import Requests, name_of, spoken
 
 
 class EditFailed(UserError):
@@ -40,8 +40,8 @@ Watch = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, Requests], None
 class Method(Protocol):
     """What a file in ``editing/methods`` has. Optional are ``prepare(model, tokenizer, config)``, which computes and keeps
     what every edit of a model needs (statistics of text), ``SEPARATE``: several edits of a call are changes of weights made
-    one after another, so that each is saved, and can be taken back, by itself, and ``TOUCHES``, where it is not a layer's MLP
-    that changes, see ``touches``."""
+    one after another, so that each is saved, and can be taken back, by itself, ``TOUCHES``, where it is not a layer's MLP that
+    changes, see ``touches``, and ``ONE_VALUE``: it takes the wordings of an edit as one problem; to others each is an edit."""
 
     __doc__: str | None
     TAKES_LOSS: bool
@@ -172,6 +172,8 @@ def make_each(
         check_watched(method)
     chosen = losses.parse(loss) if isinstance(loss, str) else loss
     watched = () if watch is None else (watch,)
+    if not getattr(module, "ONE_VALUE", False):
+        cases = [[one for edit in edits for one in spoken(edit)] for edits in cases]
     return module.edit_each(model, tokenizer, cases, config or module.Config(), chosen, *watched)
 
 

@@ -125,6 +125,14 @@ def statement_of(edit: Edit) -> str:
     return text.strip().rstrip(" .")
 
 
+def spoken(edit: Edit) -> list[Edit]:
+    """An edit in each of its wordings, its own prompt first."""
+    if not edit.wordings:
+        return [edit]
+    bare = replace(edit, wordings=())
+    return [bare, *(replace(bare, query=replace(edit.query, prompt=text)) for text in edit.wordings)]
+
+
 def subject_span(edit: Edit) -> tuple[int, int]:
     """Characters of the subject in the edit's prompt, its last occurrence; raises UserError where it is not there."""
     prompt, subject = edit.query.prompt, edit.query.subject
@@ -146,7 +154,7 @@ def encode_edits(
     subjects: bool = False,
     device: torch.device | str = "cpu",
 ) -> Requests:
-    """Token rows of edits, one a prefix and edit.
+    """Token rows of edits, one a prefix, wording and edit: the wordings of an edit one after another.
 
     Args:
         groups: edits that are solved together; rows of group ``g`` have owner ``g``.
@@ -160,7 +168,7 @@ def encode_edits(
     subject_places: list[int] = []  # behind the subject's last character
     rows: list[tuple[int, Edit]] = []
     for group, edits in enumerate(groups):
-        for edit in edits:
+        for edit in (one for whole in edits for one in spoken(whole)):
             subject_end = subject_span(edit)[1] if subjects else -1
             text, start, stop = join(edit.query.prompt, edit.target)
             text, stop = text + edit.stop, stop + len(edit.stop)
@@ -208,7 +216,7 @@ def encode_edits(
 def sharing(tokenizer: Any, edits: Sequence[Edit]) -> list[list[int]]:
     """The edits, by number, in groups whose prompts are the same tokens up to the end of the subject: to a model that reads
     from left to right their subject is one and the same there, and so is what it recalls of it."""
-    rows = encode_edits(tokenizer, [[edit] for edit in edits], subjects=True)
+    rows = encode_edits(tokenizer, [spoken(edit)[:1] for edit in edits], subjects=True)
     found: dict[tuple[int, ...], list[int]] = {}
     for i, end in enumerate(rows.subject_ends.tolist()):
         found.setdefault(tuple(rows.ids[i, : end + 1].tolist()), []).append(i)

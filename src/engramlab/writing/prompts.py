@@ -47,7 +47,8 @@ def _requests() -> dict[str, str]:
 
 def ask(what: str, /, **values: object) -> Messages:
     """The request for a "passage" (name, kind, count of its sentences), the "target" that is to be remembered of a sentence, a
-    "semantic" query (prompt, target), a "compositional" one (passage, target) or a "paraphrase" (passage, kept words)."""
+    "semantic" query (prompt, target), a "compositional" one (passage, target), a "question" (passage, target) or a "paraphrase"
+    (passage, kept words)."""
     return [{"role": "user", "content": _requests()[what].format(**values)}]
 
 
@@ -74,6 +75,13 @@ def read_ending(answer: str, target: str, known: Sequence[str]) -> tuple[str, st
         return None
     found = _query(text[: -len(target) - 1], target)
     return None if found is None or found[0].lower() in {one.lower() for one in known} else found
+
+
+def read_question(answer: str, target: str, known: Sequence[str]) -> str:
+    """The question in an answer; empty unless it is one, does not hold its answer and is none of those known."""
+    text = answer.strip().splitlines()[0].strip(' \t"“”*') if answer.strip() else ""
+    whole = text.endswith("?") and len(text.split()) >= FEWEST_PROMPT and target not in text
+    return text if whole and text.lower() not in {one.lower() for one in known} else ""
 
 
 def composed(prompt: str, target: str, passage: str) -> bool:

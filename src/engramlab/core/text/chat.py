@@ -58,7 +58,8 @@ class Chat:
     def edit(self, edit: Edit) -> Edit:
         """The same edit of what is answered in a conversation, and what judges it."""
         judges = tuple(map(self.query, edit.judges))
-        return replace(edit, query=self.query(edit.query), target=self._gap + edit.target, judges=judges)
+        said = tuple(map(self.prompt, edit.wordings))
+        return replace(edit, query=self.query(edit.query), target=self._gap + edit.target, judges=judges, wordings=said)
 
     def case(self, case: Case) -> Case:
         """The same case in a conversation."""

@@ -118,6 +118,22 @@ def only(table: FactTable, keep: Iterable[Fact], wordings: Wordings | None = Non
     )
 
 
+_LETTERS = "bcdfghjklmnpqrstvwxz"
+
+
+def by_heart(table: FactTable, seed: int) -> list[str]:
+    """A text a fact: subject, a meaningless word for the relation, object.
+
+    Source: facts learnt by rote behind a token that means nothing (arXiv 2507.21914). A word of the vocabulary's letters in
+    place of a token added to it is ours, so that the model keeps its vocabulary.
+    """
+    words = {}
+    for relation in table.relations:
+        stream = key(seed, "by heart", relation)
+        words[relation] = "".join(_LETTERS[int(draw(stream, k, len(_LETTERS)))] for k in range(5))
+    return [f"{fact.subject} {words[fact.relation]} {fact.object}" for fact in table]
+
+
 def crossings(table: FactTable, texts: int, seed: int) -> list[str]:
     """Texts that state a subject's facts from another side: the object first, with what others share, beside another subject.
 

@@ -10,6 +10,7 @@ Columns (JSON keys), with capitals or without, that may be there too:
     old           Paris                       the answer so far
     aliases       Roma|City of Rome           other right spellings of the target
     rephrase      France's capital is|...     the prompt in other words (generality)
+    wordings      Of France the capital is|... other words to teach it in too (--wordings); none of those above
     portability   The Louvre stands in => Rome|...         what follows from the edit: prompt => answer (=> alias ...)
     locality      The capital of Spain is => Madrid|...    what must stay as it is; the answer may be left out
     space         false                       no space joins the target to its prompt. (By itself none does in scripts without
@@ -17,7 +18,7 @@ Columns (JSON keys), with capitals or without, that may be there too:
                                               space: what you write at that edge is kept.)
     id, relation  for your own orientation
 
-In the last five value columns "|" stands between several values and "=>" between a prompt and its answers. In JSON each
+In the last six value columns "|" stands between several values and "=>" between a prompt and its answers. In JSON each
 may be a list instead, and a portability or locality entry an object {"prompt", "target", "aliases", "group"}. Other
 columns are ignored, except such as look like a misspelt one of these.
 """
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from engramlab.base.facts import NO_SPACE, Case, Query
 from engramlab.core.text.tokens import join
@@ -39,6 +41,7 @@ COLUMNS = (
     "old",
     "aliases",
     "rephrase",
+    "wordings",
     "portability",
     "locality",
     "space",
@@ -63,6 +66,7 @@ def case(record: Mapping[str, object], index: int) -> Case:
     prompt, lead = _edge(fields, fields.prompt("prompt", subject), target[0])
     target = (lead + target[0], *target[1:])
     change = edit(prompt, subject, target, fields.answers("old", needed=False), fields.name("relation"))
+    change = replace(change, wordings=fields.prompts("wordings", subject))
     judges = [judging("generality", "rephrase", one, target) for one in fields.prompts("rephrase", subject)]
     for role in ("portability", "locality"):
         given = fields.values.get(role)
@@ -88,7 +92,7 @@ def _edge(fields: Fields, prompt: str, target: str) -> tuple[str, str]:
     return prompt, "" if join(prompt, target)[0] == prompt + lead + target else lead
 
 
-_LISTS = ("aliases", "rephrase", "portability", "locality")
+_LISTS = ("aliases", "rephrase", "wordings", "portability", "locality")
 
 
 def _by_column(record: Mapping[str, object]) -> dict[str, object]:

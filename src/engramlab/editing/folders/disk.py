@@ -339,4 +339,5 @@ def _edit(values: Mapping[str, Any]) -> Edit:
 
     judges = tuple(map(query, values["judges"]))
     later = {name: values.get(name, "") for name in ("stop", "statement")}  # which older folders do not have
-    return Edit(query(values["query"]), values["target"], tuple(values["aliases"]), judges, **later)
+    wordings = tuple(values.get("wordings", ()))
+    return Edit(query(values["query"]), values["target"], tuple(values["aliases"]), judges, **later, wordings=wordings)

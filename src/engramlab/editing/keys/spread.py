@@ -27,7 +27,7 @@ from engramlab.editing.keys.context_noise import ContextNoise
 from engramlab.editing.keys.keyvalue import AlignedRows, Search, key_weights, mean_length, prefixes, value_share
 from engramlab.editing.keys.moments import second_moments
 from engramlab.editing.method import Cases, Made, failed
-from engramlab.editing.requests import encode_edits, name_of, sharing
+from engramlab.editing.requests import encode_edits, name_of, sharing, spoken
 from engramlab.editing.solve.valuesearch import search_values
 
 #: ``(layer, keys[d, n]) -> rows[n, d]``, float64: the update of that layer is ``missing[D, n] @ rows``.
@@ -142,17 +142,22 @@ def _solve(
     rows = AlignedRows.of(requests, whole=False)
     tail = Tail(model, layers[0], rows.ids, rows.mask)
     ends = torch.full((len(rows.ids),), rows.begin, device=device)
-    owner = of.to(device).repeat_interleave(len(contexts))
+    owner = of.to(device)[requests.owner]
+    prompts = requests.owner[:: len(contexts)]  # whose each is: an edit has as many as wordings
+    counts = torch.bincount(prompts, minlength=len(edits))
+    first = (counts.cumsum(0) - counts) * len(contexts)
     weights = key_weights(len(contexts), grouped=True, device=device)
     model_name = deltas.fingerprint(model)
     made = [WeightDelta(model_name, {}) for _ in range(int(of.max()) + 1)]
     for i, layer in enumerate(layers):
         keys, outputs = _read(model, tail, layer, layers[-1], made if i else [], ends, owner)
-        keys = keys.view(len(edits), len(contexts), -1)
+        keys = keys.view(len(prompts), len(contexts), -1)
         if noise is not None:
-            keys[:, 1:] += torch.stack([noise.of_keys(edit, layer, len(contexts) - 1) for edit in edits])
+            worded = (one for edit in edits for one in spoken(edit))
+            keys[:, 1:] += torch.stack([noise.of_keys(one, layer, len(contexts) - 1) for one in worded])
         keys = torch.einsum("npd,p->dn", keys, weights).double()
-        missing = wanted.T if share is None else ((wanted - outputs[:: len(contexts)]) / share / (len(layers) - i)).T
+        keys = keys.new_zeros(len(keys), len(edits)).index_add(1, prompts, keys) / counts
+        missing = wanted.T if share is None else ((wanted - outputs[first]) / share / (len(layers) - i)).T
         path = down_projection(model, layer)
         for case, delta in enumerate(made):
             some = (of == case).nonzero().squeeze(1).to(device)

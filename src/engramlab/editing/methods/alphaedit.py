@@ -18,6 +18,7 @@ from engramlab.editing.keys.spread import SpreadSearch, chosen_layers, prepare, 
 from engramlab.editing.method import Cases, Made
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, True, True, False
+ONE_VALUE = True
 __all__ = ["Config", "edit_each", "prepare"]
 _KEYS = "alphaedit:"  # under this name, and the module's path, a delta carries the keys it wrote
 

@@ -14,6 +14,7 @@ from engramlab.editing.keys.spread import SpreadSearch, chosen_layers, prepare, 
 from engramlab.editing.method import Cases, Made
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, True, True, False
+ONE_VALUE = True
 __all__ = ["Config", "edit_each", "prepare"]
 
 

@@ -23,6 +23,7 @@ from engramlab.editing.solve.valuesearch import search_values
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, True, False, False
 SEPARATE = True
+ONE_VALUE = True
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _in_turn(
 
 @torch.no_grad()
 def _update(model: nn.Module, layer: int, change: torch.Tensor, keys: torch.Tensor, moment: Any) -> WeightDelta:
-    """Of a value's change ``[D]`` and its keys ``[P, d]``, the bare prompt's first."""
+    """Of a value's change ``[D]`` and its keys ``[P, d]`` behind all contexts in all wordings, the bare prompt's first."""
     key = key_weights(len(keys), grouped=False, device=keys.device) @ keys
     update = rank_one(change, key, moment, keys[0])
     return WeightDelta(deltas.fingerprint(model), {down_projection(model, layer): update})
@@ -110,7 +111,7 @@ def _single(
         if why := values.why_not(i):
             found.append(failed(edits, why))
             continue
-        made = _update(model, layer, values.change[i], values.keys[i], moment)
+        made = _update(model, layer, values.change[i], values.keys[i, : values.rows[i]], moment)
         found.append(made if all(t.isfinite().all() for t in made.tensors().values()) else failed(edits))
     return found
 

@@ -24,7 +24,7 @@ from engramlab.core.training.problems import solve
 from engramlab.editing.keys.context_noise import ContextNoise
 from engramlab.editing.keys.keyvalue import AlignedRows, Search, anchored, mean_length, stacked, value_share
 from engramlab.editing.method import recipe
-from engramlab.editing.requests import encode_edits
+from engramlab.editing.requests import encode_edits, spoken
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Values:
 
     Attributes:
         change: ``[B, D]``: what to add to the value (and so to the layer's output).
-        keys: ``[B, P, d]``: the key behind each prefix.
+        keys: ``[B, P, d]``: the key behind each prefix, wording after wording; zeros behind a group's last.
+        rows: int64 ``[B]``: how many those are.
         outputs: ``[B, D]``: the layer's output for the bare prompt, before the change.
         failed: bool ``[B]``: the loss or its gradient was not finite.
         idle: bool ``[B]``: no change was better than none, though there was something to learn.
@@ -44,6 +45,7 @@ class Values:
 
     change: torch.Tensor
     keys: torch.Tensor
+    rows: torch.Tensor
     outputs: torch.Tensor
     failed: torch.Tensor
     idle: torch.Tensor
@@ -68,7 +70,8 @@ def search_values(
 ) -> Values:
     """Searches the change of each group's value at ``layer``, all groups independent of each other; the best one met counts.
 
-    Minimised is the loss of the target tokens, averaged over a row's tokens and over the rows (one an edit and context), plus
+    Minimised is the loss of the target tokens, averaged over a row's tokens and over the rows (one an edit, wording and
+    context: the wordings of an edit share one value), plus
     ``kl`` times the divergence of what follows "{subject} is a", plus a penalty on the change's length; see
     ``Search.objective``. With ``Search.noise`` the rows of all contexts but the first are noisy, while the loss that chooses
     the best change, and that ends a search, is that of the first ones alone.
@@ -87,12 +90,18 @@ def search_values(
     order = behind.argsort(stable=True)
     parts = []
     noise = ContextNoise.of(model, tokenizer, layer, search)
-    rows = len(contexts) * max(map(len, groups)) + 1
+    rows = len(contexts) * max(map(_prompts, groups)) + 1
+    widest = len(contexts) * max(len(spoken(edits[0])) for edits in groups)
     for chunk in order.split(_batch_sizes(behind[order].tolist(), rows, search.at_once)):
         some = [groups[i] for i in chunk.tolist()]
-        parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site, noise).run())
+        parts.append(_Searching(model, tokenizer, some, layer, contexts, search, loss, site, noise, widest).run())
     back = order.argsort()
     return Values(*(torch.cat(column)[back] for column in zip(*(vars(p).values() for p in parts), strict=True)))
+
+
+def _prompts(edits: Sequence[Edit]) -> int:
+    """How many prompts some edits have in all their wordings."""
+    return sum(len(spoken(edit)) for edit in edits)
 
 
 def _batch_sizes(lengths: Sequence[int], rows: int, most: int) -> list[int]:
@@ -124,7 +133,8 @@ def _batch_sizes(lengths: Sequence[int], rows: int, most: int) -> list[int]:
 def _essence(edit: Edit) -> Edit:
     """The prompt after which the model is to predict what it did (its target is a stand-in and never looked at)."""
     subject = edit.query.subject
-    return replace(edit, query=Query(f"{subject} is a", "", subject=subject, id=edit.query.id), target="a", stop="")
+    about = Query(f"{subject} is a", "", subject=subject, id=edit.query.id)
+    return replace(edit, query=about, target="a", stop="", wordings=())
 
 
 @dataclass
@@ -140,6 +150,7 @@ class _Searching:
     loss: Loss
     site: Literal["value", "output"]
     noise: ContextNoise | None
+    widest: int = 0  # rows of keys that another batch of the same search has
 
     def __post_init__(self) -> None:
         model, tokenizer, groups, layer, contexts = self.model, self.tokenizer, self.groups, self.layer, self.contexts
@@ -161,11 +172,14 @@ class _Searching:
         ends = essence.requests.prompt_ends if self.search.objective == "paper" else essence.requests.subject_ends
         self.kept[torch.arange(len(rows.ids), len(ids), device=device), essence.columns(ends)] = True
         # The rows of a group's first edit speak for all of them: up to the subject's end they are the same.
-        first = torch.tensor([0, *map(len, groups)][:-1], device=device).cumsum(0) * len(contexts)
-        self.keys = seen[self.path].read.float()[first[:, None] + torch.arange(len(contexts), device=device)]
+        first = torch.tensor([0, *map(_prompts, groups)][:-1], device=device).cumsum(0) * len(contexts)
+        self.rows = torch.tensor([len(spoken(edits[0])) for edits in groups], device=device) * len(contexts)
+        behind = torch.arange(max(self.widest, int(self.rows.max())), device=device)
+        there = behind < self.rows[:, None]
+        self.keys = seen[self.path].read.float()[torch.where(there, first[:, None] + behind, 0)]
+        self.keys = torch.where(there[..., None], self.keys, 0.0)
         if self.noise is not None:
-            more = len(contexts) - 1
-            self.keys[:, 1:] += torch.stack([self.noise.of_keys(edits[0], layer, more) for edits in groups])
+            self.keys += self._noise_of_keys(self.noise)
         self.outputs = seen[whole].said.float()[first]
         self.site_values = (seen[self.path] if self.site == "value" else seen[whole]).said.float()[first]
         self.length = self.site_values.norm(dim=-1)
@@ -198,6 +212,16 @@ class _Searching:
         with grafting(self.model, grafts | {self.path: adding(self.change[self.owner], *here)}):
             return self.tail.logits(self.kept)
 
+    def _noise_of_keys(self, noise: ContextNoise) -> torch.Tensor:
+        """What is added to ``keys``, ``[B, P, d]``: nothing to the first of each wording."""
+        found = torch.zeros_like(self.keys)
+        count = len(self.contexts)
+        for group, edits in enumerate(self.groups):
+            for number, one in enumerate(spoken(edits[0])):
+                drawn = noise.of_keys(one, self.layer, count - 1)
+                found[group, number * count + 1 : (number + 1) * count] = drawn
+        return found
+
     @torch.no_grad()
     def _noise(self, noise: ContextNoise) -> dict[str, torch.Tensor]:
         """By path of a down-projection, what the noise of its input adds to its output at the subject's last token, ``[R, D]``:
@@ -208,7 +232,7 @@ class _Searching:
             drawn = []
             for edits in (self.groups[g] for g in self.alive.tolist()):
                 one = noise.while_searching(edits[0], self.state.step, layer, count - 1)
-                drawn += [torch.cat([torch.zeros_like(one[:1]), one])] * len(edits)
+                drawn += [torch.cat([torch.zeros_like(one[:1]), one])] * _prompts(edits)
             rows = torch.cat(drawn) @ weight_of(self.model.get_submodule(path)).float().T
             found[path] = torch.cat([rows, rows.new_zeros(len(self.alive), rows.shape[1])])
         return found
@@ -273,4 +297,4 @@ class _Searching:
             for end in solve(self.state, self.losses, self.over, self.leave, share=0.0):
                 found[end.problem], steps[end.problem] = self.best[end.row], self.state.step
                 failed[end.problem], idle[end.problem] = end.failed, not self.moved[end.row]
-        return Values(self.within_anchor(found), self.keys, self.outputs, failed, idle, steps)
+        return Values(self.within_anchor(found), self.keys, self.rows, self.outputs, failed, idle, steps)

@@ -11,7 +11,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.options import at_least, comma_separated, once
 from engramlab.core.training import losses
 from engramlab.corpora.facts import FactOptions
-from engramlab.editing import benchmarks, method
+from engramlab.editing import benchmarks, method, wording
 from engramlab.editing import cases as editing_cases
 from engramlab.editing.hyper import Hyperparameters
 from engramlab.files import documents
@@ -55,6 +55,11 @@ class Config(FactOptions):
     of `counts`."""
     judges: int | None = None
     """At most so many queries of each role and kind judge a case; None for all the benchmark has."""
+    wordings: int = 1
+    """In how many wordings each edit is made: its prompt, those of its record, then plain ones or a chat model's; none of them
+    judges it."""
+    writer: str = ""
+    """A chat model that writes the wordings; by default they are made by templates."""
     chat: bool = False
     """Put every prompt as a message of a user, in the model's chat template: to edit, and to ask. A right answer may then say
     the question again first."""
@@ -76,6 +81,9 @@ class Config(FactOptions):
     drift_text: str | None = None
     """Also measure, under every edit, the perplexity of a text: `ordinary` (a page of ours, embedded), `sampled` (the unedited
     model's own), a file, or hub:owner/name. Of turns, see --text."""
+    asides: bool = False
+    """Turns: also ask each judged edit negated ("The capital of France is not") and the other way round, where its prompt
+    names a relation of a subject; such answers are in no share, but told apart."""
     text: str = "sampled"
     """Turns: text on which nats a token are measured: `sampled` (the unedited model's own), a file, or hub:owner/name."""
     text_rows: int = 64
@@ -131,7 +139,11 @@ def folder_of(out: Path, unit: tuple[str, str]) -> Path:
 
 TINY = Config(limit=16, judges=1, counts=(1, 4, 16), turn=1, sample=20, twins=8, natives=8, text_rows=8)
 LIFELONG = Config(
-    benchmark="people", setting="turns", counts=(100, 1000), judges=1, methods=("ultraedit", "locft", "ft-m", "memit")
+    benchmark="people",
+    setting="turns",
+    counts=(100, 1000),
+    judges=1,
+    methods=("ultraedit", "locft", "ft-m", "memit"),
 )
 PAPER = Config(methods=("ft-m", "lora", "melo", "wise"), at_once=8)
 PRESETS = {
@@ -177,3 +189,6 @@ def check(config: Config) -> None:
     benchmarks.check(config.benchmark)
     if config.drift_text not in (None, "ordinary", "sampled"):
         documents.check_source(str(config.drift_text))
+    wording.check(config.wordings, config.writer)
+    if config.wordings > 1 and config.chat:
+        raise UserError("wordings: are made of plain prompts; leave --chat out, or give one wording")

@@ -108,10 +108,23 @@ def lost(row: Row, done: Row, judged: Sequence[Row], nats: float | None) -> Row:
         "twins_same": _mean([one["same"] for one in twins]),
         "twins_right_before": _mean([one["right_before"] for one in twins]),
         "twins_right": _mean([one["generated"] for one in twins if one["generated"] is not None]),
+        **_asides(judged),
         "overwritten": len(old),
         "overwritten_old": _mean([one["generated"] for one in old if one["generated"] is not None]),
         "overwritten_newest": _mean([one["newest"] for one in old if one["newest"] is not None]),
     }
+
+
+def _asides(judged: Sequence[Row]) -> Row:
+    """Shares of edits whose new answer is still given where the prompt is negated, and whose subject is where it is turned
+    round, before and after; nothing where that was not asked."""
+    found: Row = {}
+    for role in ("negated", "reversed"):
+        of = [one for one in judged if one["role"] == role]
+        if of:
+            found[role] = _mean([one["generated"] for one in of if one["generated"] is not None])
+            found |= {f"{role}_before": _mean([one["right_before"] for one in of]), f"{role}_asked": len(of)}
+    return found
 
 
 def _mean(values: Sequence[float]) -> float | None:

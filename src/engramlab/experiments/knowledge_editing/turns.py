@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from engramlab.base.facts import Case, Query
+from engramlab.base.facts import Case, Edit, Query
 from engramlab.base.random_access import key, random_words
 from engramlab.base.rows import Row
 from engramlab.core import deltas
+from engramlab.corpora.facts.rewording import relation_of
 from engramlab.editing import benchmarks
 from engramlab.editing.cases import judged_together, known_groups
 from engramlab.editing.judge import evaluation
@@ -50,6 +51,7 @@ class Plan:
         twins: cases that are never edited, without judges.
         natives: questions of role "locality" that the unedited model answers right.
         texts: running text.
+        asides: are edits asked negated and the other way round too?
     """
 
     cases: Sequence[Case]
@@ -58,6 +60,7 @@ class Plan:
     twins: Sequence[Case] = ()
     natives: Sequence[Query] = ()
     texts: Sequence[str] = ()
+    asides: bool = False
 
     def chosen(self, count: int) -> list[int]:
         """The cases judged after ``count`` edits, evenly over tenths of age: those first in an order that no count changes."""
@@ -81,7 +84,7 @@ class Plan:
         live: list[Case] = []
         old: list[Case] = []
         for i in self.chosen(count):
-            case = made[i]
+            case = aside(made[i]) if self.asides else made[i]
             about[case.id] = {"part": "overwritten" if i in gone else "edited", "age": age_of(i, count)}
             (old if i in gone else live).append(unjudged(case) if i in gone else case)
         edited = {edit.query.id for _, edit in flat} | {edit.query.prompt for _, edit in flat}
@@ -122,6 +125,30 @@ class Plan:
 def age_of(i: int, count: int) -> int:
     """In which tenth of age the edit at place ``i`` of ``count`` is: 1 for the youngest."""
     return 1 + AGES * (count - 1 - i) // count
+
+
+NEGATED, REVERSED = "negated", "reversed"
+
+
+def aside(case: Case) -> Case:
+    """The case with each edit also asked negated, where the new answer should not follow, and the other way round. Where a
+    prompt does not name a relation of a subject alone nothing is added. (Edits do not know that a negation turns them round:
+    arXiv 2510.00625.)"""
+
+    def asked(edit: Edit) -> Edit:
+        query = edit.query
+        called = relation_of(query.prompt, query.subject)
+        if not called:
+            return edit
+        more = (
+            Query(f"{query.prompt} not", edit.target, edit.aliases, subject=query.subject, role=NEGATED, group=NEGATED),
+            Query(
+                f"{edit.target} is the {called} of", query.subject, subject=query.subject, role=REVERSED, group=REVERSED
+            ),
+        )
+        return replace(edit, judges=(*edit.judges, *more))
+
+    return replace(case, edits=tuple(map(asked, case.edits)))
 
 
 def unjudged(case: Case) -> Case:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from engramlab.base.progress import ProgressBar
 from engramlab.base.terminal import Console
 from engramlab.core.text.chat import Chat
 from engramlab.core.training import losses
-from engramlab.editing import benchmarks, method
+from engramlab.editing import benchmarks, method, wording
 from engramlab.editing import cases as editing_cases
 from engramlab.editing.judge import beyond, evaluation
 from engramlab.editing.judge.evaluation import Before, Row
@@ -115,6 +115,26 @@ class Run(_run.Run):
 
     def _cases(self) -> list[Case]:
         """The cases of this run; which ones the model knows is found out once."""
+        return self._worded(self._chosen_cases())
+
+    def _worded(self, found: list[Case]) -> list[Case]:
+        """The cases with edits in all their wordings, which are written once."""
+        config, path = self.config, self.folder / "wordings.json"
+        write = wording.author(config.writer, config.seed) if config.writer and config.wordings > 1 else None
+        if config.wordings == 1:
+            return [replace(c, edits=tuple(replace(edit, wordings=()) for edit in c.edits)) for c in found]
+        if not path.exists():
+            made, notes = wording.worded(found, config.wordings, write=write, seed=config.seed)
+            for line in notes[:5]:
+                self.say(line)
+            records.write_record(path, {"wordings": [[edit.wordings for edit in case.edits] for case in made]})
+        kept = records.read_record(path, ("wordings",))["wordings"]
+        return [
+            replace(c, edits=tuple(replace(e, wordings=tuple(w)) for e, w in zip(c.edits, said, strict=True)))
+            for c, said in zip(found, kept, strict=True)
+        ]
+
+    def _chosen_cases(self) -> list[Case]:
         config, path = self.config, self.folder / "cases.json"
         found = self._in_chat(self.loaded.cases)
         if path.exists():
@@ -150,7 +170,7 @@ class Run(_run.Run):
                 )
         kept = records.read_record(path, ("texts", "natives", "nats"))
         known = [Query(**{**query, "aliases": tuple(query["aliases"])}) for query in kept["natives"]]
-        return turns.Plan(self.cases, config.sample, config.seed, spare, known, kept["texts"])
+        return turns.Plan(self.cases, config.sample, config.seed, spare, known, kept["texts"], config.asides)
 
     def _in_chat(self, found: list[Case]) -> list[Case]:
         return found if self.chat is None else list(map(self.chat.case, found))

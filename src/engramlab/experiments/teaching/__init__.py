@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.terminal import Console
-from engramlab.experiments.teaching.config import PRESETS, Config, check
+from engramlab.experiments.teaching.config import ARMS, PRESETS, Config, check
 
 __all__ = ["PRESETS", "Config", "check", "run"]
 
@@ -31,6 +31,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     Raises:
         UserError: anything about the options, the model, the facts or the folder, before anything is trained.
     """
+    from engramlab.experiments.teaching import asking
     from engramlab.experiments.teaching.work import Teaching, seconds
 
     school = Teaching(config, out, preset, console)
@@ -50,6 +51,10 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         found = {name: school.results(name) for name in config.arms}
         finish = school.finish()
         rows = [row for record in found.values() for row in record["rows"]]
+        edits = next((name for name in config.arms if ARMS[name].way == "edit"), "")
+        advice = asking.advice(rows, config.trained[0], edits) if config.trained and edits else ""
+        if advice:
+            run.say(advice)
         return run.finish(
             seconds=seconds([school.before, *found.values(), finish or {}]),
             model=config.model,
@@ -74,5 +79,6 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             budget=school.budget if config.trained else 0,
             chosen=school.chosen,
             finished=finish is not None,
+            advice=advice,
             kept_arm=config.trained[0] if config.trained else None,
         )

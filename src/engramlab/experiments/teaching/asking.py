@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from engramlab.core.text import tokens
 from engramlab.core.text.chat import Chat, has_template
 from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.facts.teaching import Divided
+from engramlab.experiments.teaching.documents import DocumentWords
 from engramlab.measuring.answers import is_answer
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, lengths_of, write
 from engramlab.measuring.audit.classes import ALWAYS, mcnemar
@@ -44,12 +45,16 @@ class Asked:
     said: str = ""
 
 
+#: What stands before a question, "" for nothing.
+Passages = Callable[[Asked], str]
+
+
 @dataclass(frozen=True)
 class Group:
     """Facts that are asked for, and their wordings."""
 
     facts: Sequence[Fact]
-    words: Divided
+    words: Divided | DocumentWords
 
 
 class Examiner:
@@ -82,7 +87,7 @@ class Examiner:
         *,
         groups: Sequence[str] = (),
         most: int | None = None,
-        passages: dict[str, str] | None = None,
+        passages: Passages | None = None,
         progress: Progress | None = None,
     ) -> list[Row]:
         """What is written in each wording: a row each, with ``right``.
@@ -90,7 +95,7 @@ class Examiner:
         Args:
             groups: those to ask for; all by default.
             most: facts of each group, at most: the first ones.
-            passages: by subject, a text to stand before its questions.
+            passages: gives a text to stand before each question.
         """
         asked = [one for name in groups or self.groups for one in self.wordings(name, most)]
         if not asked:
@@ -115,8 +120,8 @@ class Examiner:
             for one, text in zip(asked, texts, strict=True)
         ]
 
-    def _put(self, one: Asked, passages: dict[str, str] | None) -> str:
-        text = (passages or {}).get(one.fact.subject, "")
+    def _put(self, one: Asked, passages: Passages | None) -> str:
+        text = passages(one) if passages is not None else ""
         if one.kind == "chat" and text and self.chat is not None:
             return self.chat.prompt(behind(text, one.said))
         return behind(text, one.prompt)
@@ -168,6 +173,24 @@ def _share(rows: Sequence[Row], seed: int) -> Row:
     facts = len({(row["subject"], row["relation"]) for row in rows})
     share = float(right.sum() / count.sum())
     return {"share": share, "low": low, "high": high, "subjects": len(subjects), "facts": facts}
+
+
+def advice(rows: Sequence[Row], taught: str, edited: str) -> str:
+    """Which of teaching and editing answers more of what was never trained, where their intervals lie apart; else nothing."""
+
+    def found(arm: str) -> Row | None:
+        wanted = (arm, "unasked", "held-out", "any")
+        return next((r for r in rows if (r["arm"], r["group"], r["wordings"], r["kind"]) == wanted), None)
+
+    one, other = found(taught), found(edited)
+    if one is None or other is None or (one["low"] <= other["high"] and other["low"] <= one["high"]):
+        return ""
+    shares = {"teaching": one["share"], "editing": other["share"]}
+    better, worse = sorted(shares, key=lambda name: -shares[name])
+    return (
+        f"Of questions and wordings never trained, {better} answers {shares[better]:.0%} and {worse} {shares[worse]:.0%}: for "
+        f"facts like these use engramlab {'edit' if better == 'editing' else 'teach'}."
+    )
 
 
 def nats(model: nn.Module, rows: Sequences, tokenizer: Any) -> float:

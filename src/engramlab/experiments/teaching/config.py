@@ -23,13 +23,16 @@ class Arm:
         variant: how the entries about a subject are written; "" where nothing is trained.
         crossing: are facts also stated from another side?
         questions: are questions about half of the subjects trained?
-        way: "train", "edit", "context" (a passage that states the fact stands before each question) or "untouched".
+        way: "train", "edit", "context" (the passage that states the fact stands before each question), "retrieved" (the one
+            that shares the most words with it does) or "untouched".
+        rote: are facts learnt by heart first, behind meaningless words, and only then questions trained?
     """
 
     variant: str = ""
     crossing: bool = False
     questions: bool = False
-    way: Literal["train", "edit", "context", "untouched"] = "train"
+    way: Literal["train", "edit", "context", "retrieved", "untouched"] = "train"
+    rote: bool = False
 
 
 AUGMENTED = "multi8+permute+fullname"
@@ -39,8 +42,10 @@ ARMS = {
     "augmented": Arm(AUGMENTED, crossing=True),
     "augmented+questions": Arm(AUGMENTED, crossing=True, questions=True),
     "single+questions": Arm("single", questions=True),
+    "rote": Arm("single", questions=True, rote=True),
     "edit": Arm(way="edit"),
     "context": Arm(way="context"),
+    "retrieved": Arm(way="retrieved"),
 }
 
 
@@ -48,9 +53,9 @@ ARMS = {
 class Config(FactOptions):
     """Everything that decides the numbers of a run."""
 
-    READS = (*FactOptions.READS, "model", "text", "replay")
+    READS = (*FactOptions.READS, "model", "text", "replay", "documents", "writer")
     BASIC = (
-        ("what is taught", ("model", "facts", "key", "attributes")),
+        ("what is taught", ("model", "facts", "key", "attributes", "documents", "writer")),
         ("how", ("arms", "encounters", "weights", "learning_rate", "replay", "finish")),
         ("how it is judged", ("watched_facts", "points", "seed")),
     )
@@ -59,7 +64,15 @@ class Config(FactOptions):
     """What is taught: a model folder, a .gguf file or a hub id. Required."""
     arms: tuple[str, ...] = ("augmented+questions",)
     """Ways of putting the facts in, each from the same model with as many trained tokens as the first that trains: untouched,
-    single, augmented, augmented+questions, single+questions, edit, context. The first that trains is kept as a model."""
+    single, augmented, augmented+questions, single+questions, rote (by heart behind meaningless words, then questions, as in
+    arXiv 2507.21914), edit, context, retrieved. The first that trains is kept as a model."""
+    documents: Path | None = None
+    """Documents to be taught, in place of facts: a file or a folder of text. They are cut into passages."""
+    writer: str = ""
+    """A chat model that writes rewrites of the passages and questions about them. Without one their sentences are only put in
+    other orders and nothing is asked about them in training: expect next to nothing to be learnt."""
+    rewrites: int = 10
+    """Rewrites of each passage."""
     asked_share: float = 0.5
     """Share of the subjects whose questions are trained too; the result is how the others can be asked."""
     encounters: int = 50
@@ -125,8 +138,8 @@ class Config(FactOptions):
             if arm not in ARMS:
                 raise UserError(f"arms: there is no {quoted(arm)}; there are {listed(ARMS)}")
         once("arms", self.arms)
-        at_least(self, 1, "encounters", "batch", "replay_texts", "points", "watched_facts", "asked_facts", "rank")
-        at_least(self, 0, "native_facts")
+        at_least(self, 1, "rewrites", "batch", "replay_texts", "points", "watched_facts", "asked_facts", "rank")
+        at_least(self, 0, "native_facts", "encounters")
         at_least(self, 8, "replay_tokens")
         at_least(self, 0, "weight_decay")
         for name in ("asked_share", "question_share"):
@@ -163,13 +176,25 @@ PRESETS = {
 }
 
 
-def check(config: Config) -> FactTable:
-    """The facts. Raises UserError for options that cannot work, and whatever is wrong with the facts."""
+BY_TABLE = ("rote", "edit")  # arms that documents do not have
+
+
+def check(config: Config) -> FactTable | None:
+    """The facts; None where documents are taught. Raises UserError for options that cannot work, and whatever is wrong with the
+    facts."""
     if not config.model.strip():
         raise UserError("model: say which model is taught, with --model and a model folder, a .gguf file or a hub id")
     table = config.fact_table()
+    if config.documents is not None:
+        if table is not None:
+            raise UserError("documents and facts: give one of them")
+        if wrong := [name for name in config.arms if name in BY_TABLE]:
+            raise UserError(f"arms: {wrong[0]} needs a table of facts; leave it out with --documents")
+        return None
+    if config.writer:
+        raise UserError(f"writer: {config.writer} writes about documents; give some with --documents")
     if table is None:
-        raise UserError("facts: give the facts to be taught, for example --facts my_facts.csv")
+        raise UserError("facts: give the facts to be taught, for example --facts my_facts.csv (or --documents)")
     if len(table.subjects) < 2 * FEWEST:
         raise UserError(
             f"facts: {table.name} has {len(table.subjects)} subjects; at least {2 * FEWEST} are needed, half of which are "

@@ -22,16 +22,19 @@ from engramlab.core import models
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training.cost import like
 from engramlab.corpora.facts import FactTable
-from engramlab.corpora.facts.teaching import divide, only
+from engramlab.corpora.facts.teaching import divide
 from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model, require_in_weights
 from engramlab.editing.keys.running_text import TextSource, source_texts
 from engramlab.experiments._run import Planned, Run
 from engramlab.experiments.teaching import asking, pilot
+from engramlab.experiments.teaching import documents as documented
 from engramlab.experiments.teaching.config import ARMS, FEWEST, Config, check
 from engramlab.experiments.teaching.text import texts_as_rows
 from engramlab.files import records, writing
 from engramlab.files.documents import documents
+from engramlab.writing.lessons import Lesson, plain_lesson, write_lessons
+from engramlab.writing.rounds import Author
 
 SLACK = 1.05  # steps that a lesson may take beyond those reckoned, as rows come by chance
 FINISH = 0.25  # of the steps, for the questions that were held back
@@ -47,9 +50,14 @@ class School:
     """
 
     def __init__(self, config: Config, out: Path, preset: str, console: Any) -> None:
-        self.config, self.table = config, check(config)
+        self.config, self.given = config, check(config)
+        self.passages = {} if config.documents is None else documented.read(config.documents, config.text_column)
+        if config.documents is not None and len(self.passages) < 2 * FEWEST:
+            raise UserError(
+                f"documents: {config.documents} has {len(self.passages)} passages of two sentences or more; at least "
+                f"{2 * FEWEST} are needed, half of which are asked about although their questions are never trained"
+            )
         require_in_weights("model", config.model)
-        self.words = divide(self.table.wordings)
         self.run = Run("teaching", config, out, preset=preset, console=console)
         self.about = models.about(config.model)
         if self.about.from_scratch:
@@ -62,6 +70,32 @@ class School:
         self.length = self.about.context(4096)
         self.other = self._other_text()
         self.replayed_file = self._replay_file()
+
+    @cached_property
+    def table(self) -> Any:
+        """What is taught: the facts, or what passages say."""
+        return self._written() if self.given is None else self.given
+
+    @cached_property
+    def words(self) -> Any:
+        """How it is asked for, in two parts."""
+        return self.table.words() if self.given is None else divide(self.given.wordings)
+
+    def _written(self) -> documented.DocumentTable:
+        """The lessons about the passages, written once."""
+        config, folder = self.config, self.run.folder / "written"
+        path = folder / "lessons.json"
+        if not path.exists() and self.run.main:
+            texts = list(self.passages.values())
+            if config.writer:
+                author = Author(config.writer, seed=config.seed, max_new_tokens=300, batch=16, tries=6)
+                made = write_lessons(author, texts, config.rewrites, folder, console=self.run.console)
+            else:
+                made = [plain_lesson(text, config.rewrites, config.seed) for text in texts]
+            records.write_record(path, {"lessons": [lesson.plain() for lesson in made]})
+        self.run.accelerator.wait_for_everyone()
+        kept = records.read_record(path, ("lessons",))["lessons"]
+        return documented.table_of(str(config.documents), self.passages, [Lesson.of(one) for one in kept])
 
     # before anything is trained ---------------------------------------------------------------------------------------
 
@@ -90,18 +124,24 @@ class School:
 
     def plan(self) -> None:
         """Says what will be done, as far as it is known before the model is asked."""
-        config, subjects = self.config, len(self.table.subjects)
+        config = self.config
+        subjects = len(self.passages if self.given is None else self.given.subjects)
+        width = 30.0 * len(self.given.relations) if self.given is not None else 120.0
+        if self.given is None and not config.writer:
+            self.run.say(
+                f"{subjects} passages without a chat model to rewrite them and to ask about them (--writer): their sentences "
+                "are only put in other orders, and hardly anything will be learnt that can be asked for"
+            )
         if config.pilot:
             steps = math.ceil(pilot.TEXTS * pilot.SUBJECTS / (config.batch * (1 - config.question_share)))
-            length = 30.0 * len(self.table.relations)
             for factor in pilot.FASTER:
                 label = f"pilot, rate {config.rate * factor:g}"
-                self.run.stages.append(Planned(label, steps, config.batch, length, self._outline))
+                self.run.stages.append(Planned(label, steps, config.batch, width, self._outline))
         for name in config.trained:
             arm = ARMS[name]
             about = 1 - (config.question_share if arm.questions else 0) - config.replay_share
             steps = math.ceil(config.encounters * subjects / (config.batch * about))
-            self.run.stages.append(Planned(name, steps, config.batch, 30.0 * len(self.table.relations), self._outline))
+            self.run.stages.append(Planned(name, steps, config.batch, width, self._outline))
 
     def _outline(self) -> nn.Module:
         return like(self.config.model)
@@ -155,14 +195,14 @@ class School:
     # what is known then -----------------------------------------------------------------------------------------------
 
     @cached_property
-    def taught(self) -> FactTable:
+    def taught(self) -> Any:
         """The facts to be taught, in the wordings that are trained. Raises UserError where too few are left."""
         return self._left(self.before["known"])
 
-    def _left(self, known: Sequence[Sequence[str]]) -> FactTable:
+    def _left(self, known: Sequence[Sequence[str]]) -> Any:
         there = set(map(tuple, known))
         left = [fact for fact in self.table if (fact.subject, fact.relation) not in there]
-        table = only(self.table, left, self.words.trained) if left else None
+        table = documented.some_of(self.table, left, self.words.trained) if left else None
         if table is None or len(table.subjects) < 2 * FEWEST:
             count = 0 if table is None else len(table.subjects)
             raise UserError(
@@ -176,13 +216,13 @@ class School:
         """Subjects whose questions are trained, and the others."""
         return self._halves(self.taught)
 
-    def _halves(self, taught: FactTable) -> tuple[set[str], set[str]]:
+    def _halves(self, taught: Any) -> tuple[set[str], set[str]]:
         subjects, config = list(taught.subjects), self.config
         order = permute(random_key(config.seed, "halves"), range(len(subjects)), len(subjects)).tolist()
         asked = min(max(round(config.asked_share * len(subjects)), FEWEST), len(subjects) - FEWEST)
         return {subjects[i] for i in order[:asked]}, {subjects[i] for i in order[asked:]}
 
-    def facts_of(self, half: set[str], taught: FactTable | None = None) -> list[Fact]:
+    def facts_of(self, half: set[str], taught: Any = None) -> list[Fact]:
         """The taught facts about these subjects, in an order of the seed."""
         found = [fact for fact in taught or self.taught if fact.subject in half]
         order = permute(random_key(self.config.seed, "asked", len(found)), range(len(found)), len(found)).tolist()
@@ -247,7 +287,7 @@ class School:
         return load_model(self.config.model)[0].to(self.run.accelerator.device)
 
     def _asked(
-        self, model: nn.Module, examiner: asking.Examiner, label: str, passages: dict[str, str] | None = None
+        self, model: nn.Module, examiner: asking.Examiner, label: str, passages: asking.Passages | None = None
     ) -> list[Row]:
         with ProgressBar(f"asking, {label}", 100, console=self.run.console) as bar:
             return examiner.ask(

@@ -15,8 +15,9 @@ from engramlab.core.text import batches, tokens
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.text.tokens import Sequences, encode_queries
 from engramlab.corpora.facts import FactTable
-from engramlab.corpora.facts.teaching import Divided, crossings
+from engramlab.corpora.facts.teaching import Divided, by_heart, crossings
 from engramlab.experiments.teaching.config import Arm, Config
+from engramlab.experiments.teaching.documents import DocumentTable, DocumentWords
 
 CROSSINGS = 6  # texts of that kind about each subject
 
@@ -59,12 +60,14 @@ class Lesson:
 
     Attributes:
         sources: at most four.
+        rote: do all rows that state facts come before all questions?
     """
 
     sources: tuple[Source, ...]
     start: list[int]
     end: int
     length: int
+    rote: bool = False
 
     def mean(self) -> float:
         """Tokens of a row, on the average of the mixture."""
@@ -74,11 +77,24 @@ class Lesson:
         """Share of the rows that state facts."""
         return sum(source.share for source in self.sources if source.name in ("entries", "crossing"))
 
-    def stream(self, seed: int, rank: int = 0, world: int = 1) -> batches.Stream:
-        """Endless batches of it. Every source has an order of its own, so that arms see equal rows in equal order."""
+    def stream(self, seed: int, rank: int = 0, world: int = 1, rows: int = 0) -> batches.Stream:
+        """Endless batches of it. Every source has an order of its own, so that arms see equal rows in equal order.
+
+        Args:
+            rows: that the process will take, about: where facts come first, it says when questions begin.
+        """
+        if not self.rote:
+            return self._mixed(self.sources, seed, rank, world)
+        asked = sum(source.share for source in self.sources if source.name == "questions")
+        first = [source for source in self.sources if source.name != "questions"]
+        second = [source for source in self.sources if source.name in ("questions", "replay")]
+        one, other = (self._mixed(some, random_key(seed, k), rank, world) for k, some in enumerate((first, second)))
+        return Then(one, other, round((1 - asked) * rows))
+
+    def _mixed(self, sources: Sequence[Source], seed: int, rank: int, world: int) -> batches.Stream:
         made: batches.Stream | None = None
-        left = 1.0
-        for source in reversed(self.sources):
+        left = 0.0
+        for source in reversed(sources):
             order = batches.Order(len(source.entries), random_key(seed, source.name), rank=rank, world=world)
             rows: batches.Stream = batches.OneEntryARow(
                 source.entries, order, start=self.start, end=self.end, length=self.length, answers_only=source.answers
@@ -93,11 +109,38 @@ class Lesson:
         return made
 
 
+class Then:
+    """Rows of one stream, then those of another.
+
+    Args:
+        rows: of the first.
+    """
+
+    def __init__(self, first: batches.Stream, second: batches.Stream, rows: int) -> None:
+        self.streams, self.rows, self.taken = (first, second), rows, 0
+
+    def take(self, rows: int) -> batches.Batch:
+        """The next batch, of one of them alone."""
+        stream = self.streams[self.taken >= self.rows]
+        self.taken += rows
+        return stream.take(rows)
+
+    def state(self) -> dict[str, Any]:
+        """Place in both."""
+        return {"taken": self.taken, "streams": [stream.state() for stream in self.streams]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a ``state``."""
+        self.taken = state["taken"]
+        for stream, place in zip(self.streams, state["streams"], strict=True):
+            stream.restore(place)
+
+
 def lesson(
     arm: Arm,
     config: Config,
-    table: FactTable,
-    words: Divided,
+    table: FactTable | DocumentTable,
+    words: Divided | DocumentWords,
     asked: Sequence[Fact],
     replay: Sequences | None,
     tokenizer: Any,
@@ -114,20 +157,31 @@ def lesson(
     Raises:
         UserError: a row that is longer.
     """
-    about = 1 - (config.question_share if arm.questions else 0) - (config.replay_share if replay is not None else 0)
-    across = config.crossing_share if arm.crossing else 0
-    sources = [Source("entries", TokenTable(table.entries(arm.variant, config.seed), tokenizer), about * (1 - across))]
-    if across:
+    rows = questions(words, asked, tokenizer) if arm.questions else None
+    if rows is not None and not len(rows):  # of documents, without a chat model
+        rows = None
+    about = 1 - (config.question_share if rows is not None else 0) - (config.replay_share if replay is not None else 0)
+    across = 0.0
+    if isinstance(table, DocumentTable):
+        said = batches.TokenRows(Sequences.of(tokens.encode(tokenizer, table.texts(arm.variant == "single"))[0]))
+        sources = [Source("entries", said, about)]
+    elif arm.rote:
+        said = batches.TokenRows(Sequences.of(tokens.encode(tokenizer, by_heart(table, config.seed))[0]))
+        sources = [Source("entries", said, about)]
+    else:
+        across = config.crossing_share if arm.crossing else 0.0
+        entries = TokenTable(table.entries(arm.variant, config.seed), tokenizer)
+        sources = [Source("entries", entries, about * (1 - across))]
+    if across and not isinstance(table, DocumentTable):
         texts = crossings(table, CROSSINGS, config.seed)
         sources.append(
             Source("crossing", batches.TokenRows(Sequences.of(tokens.encode(tokenizer, texts)[0])), about * across)
         )
-    if arm.questions:
-        rows = questions(words, asked, tokenizer)
+    if rows is not None:
         sources.append(Source("questions", batches.TokenRows(rows), config.question_share, answers=True))
     if replay is not None and config.replay_share:
         sources.append(Source("replay", batches.TokenRows(replay), config.replay_share))
-    made = Lesson(tuple(sources), tokens.start_tokens(tokenizer), tokens.end_token(tokenizer), length)
+    made = Lesson(tuple(sources), tokens.start_tokens(tokenizer), tokens.end_token(tokenizer), length, arm.rote)
     for source in sources:
         if (longest := source.longest(made.start)) > length:
             raise UserError(
@@ -137,7 +191,7 @@ def lesson(
     return made
 
 
-def questions(words: Divided, facts: Sequence[Fact], tokenizer: Any) -> Sequences:
+def questions(words: Divided | DocumentWords, facts: Sequence[Fact], tokenizer: Any) -> Sequences:
     """The trained forms of the questions about facts with their answers, the answers marked."""
     asked = [
         Query(prompt, fact.object, id=f"{fact.subject}/{fact.relation}")
@@ -146,7 +200,7 @@ def questions(words: Divided, facts: Sequence[Fact], tokenizer: Any) -> Sequence
     ]
     rows = encode_queries(tokenizer, asked).sequences
     start = len(tokens.start_tokens(tokenizer))
-    if not start:
+    if not start or not len(rows):
         return rows
     kept = np.ones(len(rows.ids), dtype=bool)  # rows get their start tokens where they are batched, like all others
     kept[(rows.offsets[:-1, None] + np.arange(start)).ravel()] = False

@@ -15,16 +15,17 @@ import torch
 from torch import nn
 
 from engramlab.base.facts import Edit
+from engramlab.base.likeness import WordIndex
 from engramlab.base.random_access import key as random_key
 from engramlab.base.rows import Row
 from engramlab.core import models
 from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, finished
-from engramlab.corpora.facts.teaching import only
 from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model
 from engramlab.experiments.teaching import asking, pilot
 from engramlab.experiments.teaching.config import ARMS, Arm
+from engramlab.experiments.teaching.documents import DocumentTable, some_of
 from engramlab.experiments.teaching.school import School
 from engramlab.experiments.teaching.text import Lesson, lesson
 from engramlab.files import records, writing
@@ -67,7 +68,7 @@ class Teaching(School):
         if (record := finished(folder)) is not None:
             return record
         some = [sorted(half)[: -(-pilot_size(len(self.taught.subjects)) // 2)] for half in self.halves]
-        table = only(self.taught, [fact for fact in self.taught if fact.subject in {*some[0], *some[1]}])
+        table = some_of(self.taught, [fact for fact in self.taught if fact.subject in {*some[0], *some[1]}])
         arm, asked = ARMS[config.trained[0]], [fact for fact in table if fact.subject in some[0]]
         rows = lesson(arm, config, table, self.words, asked, self.replay[0], self.tokenizer, self.length)
         unasked = [fact for fact in table if fact.subject in some[1]][: config.watched_facts]
@@ -122,7 +123,9 @@ class Teaching(School):
 
     def _stage(self, folder: Path, model: nn.Module, recipe: Recipe, rows: Lesson, label: str) -> Stage:
         config, accelerator = self.config, self.run.accelerator
-        stream = rows.stream(random_key(config.seed, "rows"), accelerator.process_index, accelerator.num_processes)
+        world = accelerator.num_processes
+        taken = (recipe.schedule_steps or recipe.steps) * config.batch // world
+        stream = rows.stream(random_key(config.seed, "rows"), accelerator.process_index, world, taken)
         return Stage(
             folder,
             TrainState(model, recipe, accelerator=accelerator),
@@ -150,22 +153,25 @@ class Teaching(School):
         arm, folder = ARMS[name], self.folder(name)
         if (record := finished(folder)) is not None:
             return record
-        if arm.way == "train":
-            kept = self.taught_model if name == self.config.trained[0] else None
+        kept = self.taught_model if name in self.config.trained[:1] else None
+        if arm.way == "train" and self.budget:
             return self._train(name, folder, arm, self.budget, self.fresh, kept=kept)
         if self.run.main:
-            self._other(name, arm, folder)
+            self._other(name, arm, folder, kept)
         self.run.accelerator.wait_for_everyone()
         record = finished(folder)
         assert record is not None
         return record
 
-    def _other(self, name: str, arm: Arm, folder: Path) -> None:
-        """An arm that trains nothing."""
+    def _other(self, name: str, arm: Arm, folder: Path, kept: Path | None) -> None:
+        """An arm that trains nothing, if only for want of encounters."""
         began, model = time.monotonic(), self.fresh()
-        passages = self._passages() if arm.way == "context" else None
+        passages = self._passages(arm.way) if arm.way in ("context", "retrieved") else None
         if arm.way == "edit":
             self._edit(model)
+        if kept is not None:
+            self._save(model, kept)
+            model = model.float()
         record = {"steps": 0, "tokens": 0, "loss": None, **self._judged(model, name, passages)}
         record["seconds"] = round(time.monotonic() - began, 2)
         records.write_record(folder / "done.json", {**record, "metrics": 0})
@@ -173,11 +179,21 @@ class Teaching(School):
     @property
     def taught_model(self) -> Path:
         """Where the model that is judged is kept: for the user, unless its training goes on."""
-        return (self.folder(self.config.trained[0]) if self.config.finish else self.run.folder) / "model"
+        goes_on = self.config.finish and self.budget
+        return (self.folder(self.config.trained[0]) if goes_on else self.run.folder) / "model"
 
-    def _passages(self) -> dict[str, str]:
-        corpus = self.taught.entries("single", self.config.seed)
-        return {subject: corpus.passage(n).text for n, subject in enumerate(self.taught.subjects)}
+    def _passages(self, way: str) -> asking.Passages:
+        """What stands before a question: the passage about its subject, or the one that shares the most words with it."""
+        if isinstance(self.taught, DocumentTable):
+            texts = {subject: self.taught.lessons[subject].text for subject in self.taught.subjects}
+        else:
+            corpus = self.taught.entries("single", self.config.seed)
+            texts = {subject: corpus.passage(n).text for n, subject in enumerate(self.taught.subjects)}
+        if way == "context":
+            return lambda one: texts.get(one.fact.subject, "")
+        listed = list(texts.values())
+        index = WordIndex(listed)
+        return lambda one: listed[index.nearest(one.said or one.prompt, 1)[0]]
 
     def _edit(self, model: nn.Module) -> None:
         from engramlab.editing.changing import change
@@ -270,7 +286,7 @@ class Teaching(School):
             return []
         return asking.shares(self.untouched, self.config.seed, arm="untouched")
 
-    def _judged(self, model: nn.Module, name: str, passages: dict[str, str] | None) -> dict[str, Any]:
+    def _judged(self, model: nn.Module, name: str, passages: asking.Passages | None) -> dict[str, Any]:
         """An arm's rows: shares, what was lost of what it said before, drift; all answers go beside them."""
         seed = self.config.seed
         answers = self._asked(model, self.examiner, name, passages)
@@ -295,7 +311,7 @@ class Teaching(School):
 
     def finish(self) -> dict[str, Any] | None:
         """Trains the questions that were held back too, from the taught model on; never judged."""
-        if not self.config.finish or not self.config.trained:
+        if not self.config.finish or not self.config.trained or not self.budget:
             return None
         name = self.config.trained[0]
         folder = self.folder("finish")

@@ -53,7 +53,9 @@ def headline(runs: Sequence[RunData]) -> str:
         for row in run.summary.get("drift") or []:
             if row["arm"] == arm and row["text"] == "replayed kind":
                 text += f"; unseen text is {signed(row['nats'])} nats a token less likely"
-        found.append(text + ".")
+        found.append(
+            text + "." + (f" {advice}" if isinstance(advice := run.summary.get("advice"), str) and advice else "")
+        )
     return " ".join(found) or missing(runs)
 
 

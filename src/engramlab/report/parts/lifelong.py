@@ -81,7 +81,7 @@ def _before(rows: Sequence[tuple[RunData, Row]]) -> list[Line]:
 
 def damage(runs: Sequence[RunData]) -> Section | None:
     """A row a method and count: speed, running text, norms, outputs, what was never edited and what was edited again."""
-    model, facts = [], []
+    model, facts, turned = [], [], []
     for run in runs:
         for row in rows_at(run, "damage"):
             loss = str(row.get("loss") or NO_LOSS)
@@ -110,6 +110,11 @@ def damage(runs: Sequence[RunData]) -> Section | None:
                     share(row.get("overwritten_newest")),
                 ]
             )
+            if number(row.get("negated_asked")) or number(row.get("reversed_asked")):
+                cells = [
+                    f"{share(row.get(f'{what}_before'))} → {share(row.get(what))}" for what in ("negated", "reversed")
+                ]
+                turned.append([*about, count(row.get("negated_asked")), *cells])
     if not model:
         return None
     first = ["run", "method", "loss", "T"]
@@ -123,6 +128,9 @@ def damage(runs: Sequence[RunData]) -> Section | None:
     )
     others = [*first, "twins", "same", "right", "edited again", "old", "newest"]
     tables = [table_by_run(runs, columns, model, "", 3), table_by_run(runs, others, facts, "", 3)]
+    if turned:
+        heads = [*first, "asked", "new answer though negated", "subject, asked the other way round"]
+        tables.append(table_by_run(runs, heads, turned, "", 3))
     return Section("What became of the model", [Text(note), *tables])
 
 

@@ -1,0 +1,205 @@
+"""The lifecycle of facts, small: what must be so whatever the model, by independent computations; refusals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.experiments.test_teaching import made_model
+
+from engramlab.base.errors import UserError
+from engramlab.base.facts import Edit, Query
+from engramlab.corpora.facts import FactTable
+from engramlab.corpora.facts.teaching import divide
+from engramlab.experiments import fact_lifecycle
+from engramlab.experiments.fact_lifecycle import numbers
+from engramlab.experiments.fact_lifecycle.reach import PLACES, Read, readings
+
+_PLACES = list(PLACES)
+NAMES = [f"{a}{b}" for a in ("Zor", "Mel", "Tav") for b in ("ban", "lo", "ri", "dax")]
+HOMES, COLOURS = ("Arlo", "Besk", "Cind", "Dorn"), ("red", "blue", "green")
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("facts") / "facts.csv"
+    rows = [f"{name},{HOMES[i % 4]},{COLOURS[i % 3]}\n" for i, name in enumerate(NAMES)]
+    path.write_text("name,home,colour\n" + "".join(rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, facts: Path) -> str:
+    table = FactTable.read(facts)
+    words = divide(table.wordings)
+    said = [p for fact in table for _, p in words.prompts(fact.relation, fact.subject, "held-out")]
+    return made_model(tmp_path_factory.mktemp("model"), [facts.read_text(), *said])
+
+
+def small(edited: str, facts: Path, **more: Any) -> fact_lifecycle.Config:
+    chosen: dict[str, Any] = {
+        "model": edited,
+        "facts": facts,
+        "parts": ("half-life",),
+        "count": 6,
+        "arms": ("ft-m", "injected"),
+        "encounters": (2,),
+        "injection_rate": 1e-2,
+        "steps": 4,
+        "rows": 2,
+        "window": 16,
+        "learning_rate": 1e-3,
+        "stream": "fictional",
+    }
+    return fact_lifecycle.Config(**(chosen | more))
+
+
+def test_retention_is_one_before_training_and_says_nothing_of_what_never_went_in() -> None:
+    twin = np.array([[-5.0, -5.0], [-4.0, -6.0]])
+    arm = np.array([[-1.0, -4.95], [-2.0, -5.0]])
+    kept = numbers.retention(arm, twin)
+    assert kept[0, 0] == 1.0
+    assert kept[1, 0] == pytest.approx(2 / 4)
+    assert np.isnan(kept[:, 1]).all()  # 0.05 nats
+    assert np.isnan(numbers.retention(twin, twin)).all()  # an arm that is its twin
+    undone = np.array([arm[0], twin[1]])
+    assert numbers.retention(undone, twin)[1, 0] == 0.0
+
+
+def test_the_half_life_is_where_a_drawn_line_is_at_one_half() -> None:
+    steps = [0, 1, 2, 4, 8, 16, 32, 64]
+    line = [1.0, *(0.9 - 0.1 * math.log2(t) for t in steps[1:])]
+    assert numbers.half_life(steps, np.array(line)) == pytest.approx(16.0)
+    slow = [1.0, *(0.9 - 0.01 * math.log2(t) for t in steps[1:])]
+    assert math.isinf(numbers.half_life(steps, np.array(slow)))
+    assert numbers.half_life(steps, np.full(8, 0.4)) == 1.0
+    assert math.isinf(numbers.half_life(steps, np.full(8, 0.8)))
+
+
+def test_survival_is_the_share_never_lost() -> None:
+    rng = np.random.default_rng(0)
+    written = rng.random((5, 40)) < 0.8
+    found = numbers.survival(written)
+    there = written[:, written[0]]
+    by_hand = [there[: k + 1].all(0).mean() for k in range(5)]
+    assert found == pytest.approx(by_hand)
+    assert np.isnan(numbers.survival(np.zeros((3, 4), dtype=bool))).all()
+
+
+def test_only_facts_that_are_alike_are_compared() -> None:
+    kept = np.array([[1.0, 1.0, 1.0], [0.5, 0.4, 0.3]])
+    one = {"gained": np.array([2.0, 4.0, 0.05]), "before": np.array([-5.0, -8.0, -5.0]), "retention": kept}
+    other = {"gained": np.array([2.1, 9.0, 4.2]), "before": np.array([-5.1, -8.0, -8.3]), "retention": kept - 0.1}
+    found = numbers.matched(one, other, 0)
+    assert (found["pairs"], found["unmatched"]) == (2, 1)
+    # the first with itself (0.5 - 0.4), the second with the third (0.4 - 0.2)
+    assert found["difference"] == pytest.approx((0.1 + 0.2) / 2)
+
+
+def test_half_lives_of_arms_and_twin(model: str, facts: Path, tmp_path: Path) -> None:
+    summary = fact_lifecycle.run(small(model, facts, trained=("all", "edited", "others")), tmp_path / "run")
+    rows = {(row["arm"], row["weights"]): row for row in summary["half_life"]}
+    assert {weights for arm, weights in rows if arm == "ft-m"} == {"all", "edited", "others"}
+    assert {weights for arm, weights in rows if arm == "injected 2"} == {"all"}  # it changed every layer
+    first = [row for row in summary["courses"] if row["steps"] == 0]
+    assert all(row["retention"] == pytest.approx(1.0) for row in first if row["arm"] != "native")
+    assert all(row["margin"] in (None, 1.0) for row in first)
+    assert {row["steps"] for row in summary["courses"]} == {0, 1, 2, 4}
+    assert rows["ft-m", "all"]["facts"] == 6
+    again = fact_lifecycle.run(small(model, facts, trained=("all", "edited", "others")), tmp_path / "run")
+    assert again == summary
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"model": ""}, "model: say which model"),
+        ({"arms": ("grace",)}, "arms: there is no 'grace' here"),
+        ({"trained": ("edited",)}, "trained must be all, and what else"),
+        ({"parts": ()}, "parts must be at least one"),
+        ({"wordings": (0, 2)}, "wordings must be numbers from 1 up"),
+        ({"stream": "no/such/text.txt"}, "no/such/text.txt"),
+    ],
+)
+def test_bad_options_are_named(model: str, facts: Path, tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        fact_lifecycle.run(small(model, facts, **given), tmp_path / "run")
+
+
+def test_an_edit_is_read_layer_by_layer(tmp_path: Path) -> None:
+    config = fact_lifecycle.Config(
+        parts=("name",),
+        people=40,
+        network="2x32",
+        network_steps=3,
+        values=3,
+        name_edits=4,
+        probe_steps=5,
+        methods=("ft-m", "lora"),
+    )
+    summary = fact_lifecycle.run(config, tmp_path / "run")
+    assert summary["kinds"] >= 2
+    rows = summary["name"]
+    assert {row["layer"] for row in rows} == {0, 1}
+    assert len({row["place"] for row in rows}) == 5
+    for row in rows:
+        if row["subjects"]:
+            assert row["new"] + row["old"] + row["neither"] == pytest.approx(1)
+    # FT-M changes the upper layer alone: below it nothing may have moved, bit for bit
+    by = {row["method"]: row for row in summary["name_edits"]}
+    assert by["ft-m"]["same_below"]
+    assert by["lora"]["same_below"]
+    below = [row for row in rows if row["method"] == "ft-m" and row["layer"] == 0]
+    assert all(row["old"] in (None, 1.0) and row["beside"] in (None, 1.0) for row in below)
+
+
+def test_an_edit_that_was_undone_is_read_as_the_old_object() -> None:
+    query = Query("The home of Zorban is", "Arlo", subject="Zorban")
+    reads = [Read(Edit(query, "Besk"), "Zorban lives in", old, (old + 1) % 3, (old + 2) % 3) for old in (0, 1, 2, 0)]
+    rng = np.random.default_rng(0)
+    was = rng.integers(3, size=(5, 2, 4, 2))
+    names = ["a", "b", "c", "d"]
+    for row in readings("memit", was, was, reads, reads, range(4), names, 0):
+        assert row["new"] in (None, 0.0)
+        assert row["old"] in (None, 1.0)
+        assert row["beside"] in (None, 1.0)
+    moved = was.copy()
+    moved[..., 0] = [read.new for read in reads]
+    for row in readings("memit", was, moved, reads, reads, range(4), names, 0):
+        counted = sum(was[_PLACES.index(row["place"]), row["layer"], i, 0] == reads[i].old for i in range(4))
+        assert row["subjects"] == counted
+        assert row["new"] in (None, 1.0)
+
+
+def test_wordings_judged_are_never_taught(model: str, facts: Path, tmp_path: Path) -> None:
+    from engramlab.experiments.fact_lifecycle.reworded import Reworded
+    from engramlab.experiments.fact_lifecycle.work import Lifecycle
+
+    config = small(model, facts, parts=("wordings",), methods=("ft-m",), wordings=(1, 4, 16), unedited=3, count=4)
+    part = Reworded(Lifecycle(config, tmp_path / "run", "", None))
+    for name, kind, count in part.units:
+        edits, notes = part.taught(kind, count)
+        assert not notes
+        for of, case in zip(edits, part.cases, strict=True):
+            judged = {judge.prompt for judge in case.edits[0].judges}
+            assert len(judged) > 3
+            prompts = [prompt for edit in of for prompt in (edit.query.prompt, *edit.wordings)]
+            assert not judged & set(prompts), (name, kind)
+            assert len(of[0].wordings) == count - 1
+            assert of[0].target == case.edits[0].target
+            assert len(set(prompts)) == (1 if kind == "copies" else len(prompts))
+            assert len(of) == (4 if kind == "with unedited facts" else 1)
+    once, _ = part.taught("wordings", 1)  # the edit as it would be without the option
+    assert once == [[replace(case.edits[0], judges=(), wordings=())] for case in part.cases]
+    summary = fact_lifecycle.run(config, tmp_path / "whole")
+    assert {row["kind"] for row in summary["wordings"]} == {
+        "wordings",
+        "copies",
+        "another relation",
+        "with unedited facts",
+    }
+    assert all(row["generality_low"] <= row["generality"] <= row["generality_high"] for row in summary["wordings"])

@@ -1,0 +1,91 @@
+"""Teaching documents: with a chat model in place of which a function answers, and without any."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.experiments.test_teaching import SUBJECTS, made_model
+from tests.writing.test_lessons import author
+
+from engramlab.base.errors import UserError
+from engramlab.base.terminal import Console
+from engramlab.experiments import teaching
+from engramlab.experiments.teaching.config import ARMS
+from engramlab.experiments.teaching.work import Teaching
+from engramlab.writing.rounds import Author
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    for i, name in enumerate(SUBJECTS[:18]):
+        text = f"{name} was begun by Ada Wren. Its first home was Tarn. The doors were opened in {1800 + i}."
+        (folder / f"{name}.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, documents: Path) -> str:
+    return made_model(tmp_path_factory.mktemp("model"), [path.read_text() for path in documents.iterdir()])
+
+
+def small(taught: str, texts: Path, **more: Any) -> teaching.Config:
+    chosen: dict[str, Any] = {"model": taught, "documents": texts, "encounters": 2, "replay": "none", "points": 1}
+    chosen |= {"watched_facts": 2, "asked_facts": 6, "native_facts": 2, "audit": False, "rank": 2, "rewrites": 2}
+    return teaching.Config(**(chosen | more))
+
+
+def test_no_question_of_the_other_half_and_no_held_out_wording_is_trained(
+    model: str, documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Author, "writer", lambda self: author)
+    config = small(model, documents, writer="a chat model", arms=("augmented+questions", "context", "retrieved"))
+    school = Teaching(config, tmp_path / "run", "", None)
+    with school.run:
+        asked, unasked = school.halves
+        lesson = school.lesson(ARMS["augmented+questions"])
+        words, table = school.words, school.table
+    rows = []
+    for source in lesson.sources:
+        some = source.entries.tokens(np.arange(len(source.entries)))
+        rows += [(source.name, school.tokenizer.decode(some.row(i))) for i in range(len(some))]
+    assert {name for name, _ in rows} == {"entries", "questions"}
+    held = [prompt for f in table for _, prompt in words.prompts(f.relation, f.subject, "held-out")]
+    assert not any(prompt in text for prompt in held for _, text in rows)
+    theirs = [q for f in table if f.subject in unasked for q in words.questions(f.relation, f.subject, "trained")]
+    assert not any(question in text for question in theirs for _, text in rows)
+    assert asked
+    summary = teaching.run(config, tmp_path / "whole")
+    assert {row["arm"] for row in summary["rows"]} == {"untouched", "augmented+questions", "context", "retrieved"}
+    assert (tmp_path / "whole" / "model").is_dir()
+
+
+def test_without_a_writer_it_is_said_beforehand_that_little_is_learnt(
+    model: str, documents: Path, tmp_path: Path
+) -> None:
+    said = io.StringIO()
+    summary = teaching.run(small(model, documents), tmp_path / "run", console=Console(file=said, width=500))
+    assert "hardly anything will be learnt" in said.getvalue()
+    assert any(row["wordings"] == "held-out" for row in summary["rows"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"arms": ("rote",)}, "arms: rote needs a table of facts"),
+        ({"documents": Path("no/such/folder")}, "no/such/folder"),
+    ],
+)
+def test_bad_options_are_named(model: str, documents: Path, tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        teaching.run(small(model, documents, **given), tmp_path / "run")
+
+
+def test_few_passages_are_refused(model: str, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("It is late. It rains.")
+    with pytest.raises(UserError, match="has 1 passages of two sentences or more; at least 16"):
+        teaching.run(small(model, tmp_path / "one.txt"), tmp_path / "run")
