@@ -170,7 +170,7 @@ def _listed(queries: Any) -> list[Any]:
 
 def _read(model: nn.Module, tokenizer: Any, queries: Sequence[Query]) -> list[str]:
     """The prompts as the model reads them: some edits put a text before them."""
-    return as_read(model, tokenizer, tokenizer, [query.prompt for query in queries])
+    return as_read(model, tokenizer, [query.prompt for query in queries])
 
 
 def _about(query: Query) -> Row:

@@ -29,7 +29,7 @@ from engramlab.core.training.losses import distilled
 from engramlab.editing.judge.evaluation import Before, queries_of
 from engramlab.editing.judge.metrics import fluency
 from engramlab.editing.keys.running_text import TextSource, source_texts
-from engramlab.measuring.asking import contexts, in_context
+from engramlab.measuring.asking import as_read
 from engramlab.measuring.scoring import score
 
 #: The name of the text below, where a file could stand.
@@ -98,9 +98,9 @@ def fluencies(
     The field writes up to 100 tokens with the prompt, drawn from the likeliest five (ROME's authors' code). None where a prompt
     leaves no room for as many tokens in the model's context.
     """
-    common, limit = contexts(model), context_limit(model)
+    limit = context_limit(model)
     prompts = [case.edits[-1].query.prompt for case in cases]
-    read = [in_context(common if own is None else (own[i], *common), prompt) for i, prompt in enumerate(prompts)]
+    read = as_read(model, tokenizer, prompts, own)
     lengths = [len(ids) for ids in tokenizer(read)["input_ids"]] if read else []
     fit = [i for i, length in enumerate(lengths) if not limit or length + tokens <= limit]
     if not fit:
@@ -131,8 +131,8 @@ def divergence(model: nn.Module, tokenizer: Any, case: Case, before: Before, del
     texts = [Query(q.prompt, before.target(q)) for q in queries]
     was = _said(model, tokenizer, texts)
     with active(model, delta):
-        read = [Query(in_context(contexts(model), q.prompt), q.target) for q in texts]
-        now = _said(model, tokenizer, read)
+        prompts = as_read(model, tokenizer, [q.prompt for q in texts])
+        now = _said(model, tokenizer, [Query(p, q.target) for p, q in zip(prompts, texts, strict=True)])
     # Behind another context a target can be cut into other tokens; such a place has no counterpart.
     pairs = [(a, b) for a, b in zip(was, now, strict=True) if len(a) == len(b)]
     return float(torch.cat([distilled(b, a) for a, b in pairs]).mean()) if pairs else None

@@ -12,7 +12,7 @@ from torch import nn
 
 from engramlab.base.facts import Query
 from engramlab.core.deltas import Delta, together
-from engramlab.measuring.asking import Evidence, contexts, evidence_on, in_context
+from engramlab.measuring.asking import Evidence, as_read, evidence_on
 
 
 def read(
@@ -23,12 +23,11 @@ def read(
     Args:
         own: a delta a group, which its queries are read under; None: all are read under what is on the model.
     """
-    common, queries, owners = contexts(model), [], []
-    for number, group in enumerate(groups):
-        active = common if own is None else (own[number], *common)
-        queries += [Query(in_context(active, query.prompt), query.target, id=query.id) for query in group]
-        owners += [number] * len(group)
-    owner = None if own is None else np.array(owners, dtype=np.int64)
+    asked = [(number, query) for number, group in enumerate(groups) for query in group]
+    by = None if own is None else [own[number] for number, _ in asked]
+    prompts = as_read(model, tokenizer, [query.prompt for _, query in asked], by)
+    queries = [Query(prompt, query.target, id=query.id) for (_, query), prompt in zip(asked, prompts, strict=True)]
+    owner = None if own is None else np.array([number for number, _ in asked], dtype=np.int64)
     with contextlib.nullcontext() if own is None else together(model, own):
         found = iter(evidence_on(model, tokenizer, queries, owner, None) if queries else [])
     return [list(islice(found, len(group))) for group in groups]

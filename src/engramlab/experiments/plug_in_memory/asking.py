@@ -108,7 +108,8 @@ def retrieved(model: Any, asked: EncodedQueries) -> np.ndarray:
 def ranged(values: np.ndarray, subject: np.ndarray, seed: int, name: str = "exact_match") -> dict[str, Any]:
     """The mean of ``values[n]`` as ``name`` and its 95 % interval over subjects as ``name_low`` and ``name_high``."""
     _, of = np.unique(subject, return_inverse=True)
-    sums, counts = np.bincount(of, values.astype(np.float64))[None], np.bincount(of).astype(np.float64)
+    sums = np.bincount(of, values.astype(np.float64)).astype(np.float64)[None]
+    counts = np.bincount(of)
     (low,), (high,) = bootstrap.intervals(bootstrap.ratios(sums, counts, SAMPLES, seed))
     return {name: float(values.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
 

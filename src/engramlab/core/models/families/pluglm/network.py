@@ -176,7 +176,7 @@ class PlugLMForCausalLM(GPTNeoXForCausalLM):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)  # type: ignore[no-untyped-call]
+        super()._init_weights(module)
         if isinstance(module, MemoryAttention):
             init.ones_(module.beta)
         elif isinstance(module, PlugMemory):  # behind all layers
