@@ -10,7 +10,6 @@ starts.
 from __future__ import annotations
 
 import dataclasses
-import statistics
 
 import torch
 
@@ -50,15 +49,13 @@ def main() -> None:
     contexts = written_contexts(model, tokenizer, texts)
     seconds = timed(lambda: context_noise.moments(model, tokenizer, noises["deep"]))[0]
     print(f"moments of {depth(model)} layers: {seconds:.1f} CPU-s, once a model")
-    for i in sorted({0, layer, depth(model) // 2, depth(model) - 1}):
-        kurtosis, alike = shape(context_noise.shifts(model, tokenizer, [i], contexts)[i])
-        print(f"layer {i:2d}: excess kurtosis {kurtosis:.2f}, correlation with a normal's quantiles {alike:.3f}")
 
     def cost(search: Search) -> float:
         before = prefixes(model, tokenizer, search)
         loss = losses.get("cross-entropy")
-        run = [timed(lambda: search_values(model, tokenizer, edits, layer, before, search, loss, "value"))[0]]
-        return statistics.median(run) / len(edits)
+        return timed(lambda: search_values(model, tokenizer, edits, layer, before, search, loss, "value"))[0] / len(
+            edits
+        )
 
     beside = cost(texts)
     print(f"search behind {len(contexts)} texts: {beside:.2f} CPU-s an edit, {given.steps} steps")
@@ -67,6 +64,10 @@ def main() -> None:
         print(f"under noise ({name}, {search.noise_rows} rows): {ours:.2f} CPU-s = {beside / ours:.1f}x")
         what = f"a value search under noise ({name}), ROME"
         compared(what, f"{ours:.2f} CPU-s", f"{len(contexts)} texts: {beside:.2f}", beside / ours, 2.5)
+    chosen = sorted({0, layer, depth(model) // 2, depth(model) - 1})
+    for i, moved in context_noise.shifts(model, tokenizer, chosen, contexts).items():
+        kurtosis, alike = shape(moved)
+        print(f"layer {i:2d}: excess kurtosis {kurtosis:.2f}, correlation with a normal's quantiles {alike:.3f}")
 
 
 if __name__ == "__main__":

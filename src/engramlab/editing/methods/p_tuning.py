@@ -72,7 +72,8 @@ def stand_in(tokenizer: Any, count: int) -> tuple[str, int]:
         if not word.strip():
             continue
         ids = tokenizer(f"{word * count}\nThe", add_special_tokens=False)["input_ids"]
-        if len(ids) > count and len(set(ids[:count])) == 1 and ids[count] != ids[0]:
+        alike = len(ids) > count and len(set(ids[:count])) == 1 and ids[count] != ids[0]
+        if alike and ids[0] not in special:
             return word * count, ids[0]
     raise UserError(f"tokens: this tokenizer has no token of which {count} stand beside each other; p-tuning needs one")
 
