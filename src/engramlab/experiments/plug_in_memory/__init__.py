@@ -58,7 +58,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             changes=done["memory"]["changes"],
             beta=done["memory"]["beta"],
             training=[
-                {"dataset": name, "stage": "training", **{k: record[k] for k in ("steps", "loss", "seconds")}}
+                {"dataset": name, "stage": "training", **{k: record[k] for k in ("steps", "tokens", "loss", "seconds")}}
                 for name, record in done.items()
             ],
         )

@@ -150,6 +150,7 @@ class Part:
     def __init__(self, run: Run, texts: Texts, name: str) -> None:
         self.run, self.texts, self.name, self.config = run, texts, name, run.config
         self.folder: Path = run.folder / name / "training"
+        self.tokens = 0  # of the latest step
 
     def results(self) -> dict[str, Any]:
         """Its record, from the folder or made now."""
@@ -175,6 +176,7 @@ class Part:
             console=run.console,
         ) as stage:
             for step in stage:
+                stage.totals["tokens"] += self.tokens
                 if step.number in at or step.number % config.memory.refresh == 0:
                     model.memory.encode(embedding)
                 if step.number in at:
@@ -189,6 +191,7 @@ class Part:
         """Mean loss of the targets of the next rows; no entry finds itself in the memory, unless it is to."""
         model: Any = state.bare
         batch = stream.take(state.recipe.batch)
+        self.tokens = batch.tokens
         own = torch.full((len(batch.source),), -1)
         if len(model.memory) and self.config.memory.own == "out":
             entries = np.flatnonzero(batch.source == 0)
