@@ -150,8 +150,8 @@ def generate(
     decoding = decoding or greedy.Config()
     check_beside(decoding, beside, len(prompts))
     rows, *others = (_encode_texts(tokenizer, texts) for texts in (prompts, *beside))
-    for texts, of in zip((prompts, *beside), (rows, *others), strict=True):
-        _check_room(model, of, texts, max_new_tokens)
+    for asked, of in zip((prompts, *beside), (rows, *others), strict=True):
+        _check_room(model, of, asked, max_new_tokens)
     uniform = None if seeds is None else _uniform(seeds, max_new_tokens)
     end = end_token(tokenizer)
     device = next(model.parameters()).device
