@@ -15,12 +15,10 @@ from engramlab.base.facts import Case, Edit, Query
 from engramlab.core.deltas import WeightDelta
 from engramlab.core.training.losses import LOSSES
 from engramlab.editing import method, wording
-from engramlab.editing.keys.keyvalue import Search
 from engramlab.editing.requests import encode_edits, spoken
 from engramlab.editing.solve.valuesearch import search_values
 
 WORDS = ("Of France the capital is", "As for France, it is")
-SEARCH = Search(steps=6, learning_rate=0.1, stop=0.0)
 
 
 def pair() -> tuple[Any, Any]:
@@ -61,7 +59,7 @@ def test_wordings_share_one_value_whose_loss_is_their_mean() -> None:
     model, tokenizer = pair()
     edit = replace(EDITS[0], wordings=WORDS)
     loss = LOSSES["cross-entropy"]
-    search = replace(SEARCH, kl=0.0, weight_decay=0.0)
+    search = replace(quick("rome"), kl=0.0, weight_decay=0.0)
     found = search_values(model, tokenizer, [[edit]], 1, ("",), search, loss, "value")
     assert found.change.shape[0] == 1
     assert found.rows.tolist() == [3]
