@@ -33,3 +33,6 @@ made lifelong-finetuning "${common[@]}" --methods ft-m,lora                     
 made lifelong-memit "${common[@]}" --methods memit,alphaedit                            # 110
 made lifelong-memit-anchor "${common[@]}" --methods memit --hyper.memit.norm-anchor 2   # 75
 made lifelong-zsre "${common[@]}" --benchmark "$data/zsre_mend_edit.json" --methods ultraedit,locft  # 30
+made learning-smollm2 run learning-to-edit --preset ablations --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf"           # 90
+made pitfalls-world run editing-pitfalls --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 50                      # 75
+made propagation-fictional run entity-propagation --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 20             # 40

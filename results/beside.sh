@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The runs behind the tables of knowledge beside the weights and with its source, on one core; about two hours in all, any line can be
+# left out, killed and run again.
+# Run from the checkout, in its environment: results/beside.sh MODELS [FOLDER FOR THE RUNS]; then python results/tables.py --write
+# MODELS holds the .gguf file of SmolLM2-135M.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd) models=$1 runs=${2:-runs}
+export OMP_NUM_THREADS=1
+
+made() { # made NAME COMMAND...: a run, of which the small files are kept
+  engramlab "${@:2}" --out "$runs/$1"
+  mkdir -p "$here/$1"
+  cp "$runs/$1/config.json" "$runs/$1/summary.json" "$here/$1/"
+}
+
+for seed in 0 1; do
+  made "plug-tiny-$seed" run plug-in-memory --preset tiny --seed "$seed"                       # 35 minutes, half of it the bare network
+  made "sources-tiny-$seed" run source-attribution --preset tiny --seed "$seed"                # 15
+done
+made sources-names run source-attribution --preset tiny --ids names --no-thought --strategies no-id repeat  # 5: ids that tell
+for seed in 0 1 2; do
+  made "folding-worlds-$seed" run knowledge-folding --seed "$seed"                             # 8
+done
+made retrieval-tokens-tiny run retrieval-tokens                                                # 10
+made retrieval-tokens-smollm2 run retrieval-tokens --preset small --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" \
+  --attributes capital currency                                                                # 60
