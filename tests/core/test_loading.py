@@ -189,7 +189,7 @@ REFUSED = {
     "rwkv": (("rome",), "'rwkv' has no attention"),
     "mixtral": (
         ("ft-m", "rome", "grace"),
-        r"'mixtral' has no single MLP in a layer but several experts, .*: ike, lora",
+        r"'mixtral' has no single MLP in a layer but several experts, .*: .*ike, lora",
     ),
     "mine": (("ike",), "damaged|code of its own"),
 }

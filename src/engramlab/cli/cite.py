@@ -1,4 +1,4 @@
-"""cite --model RUN "question"    what a model answers, and which document it names as its source
+"""cite --model R "question"   what a model answers, and which document it names as its source
 
 usage: engramlab cite --model RUN QUESTION ... [options]
 

@@ -149,7 +149,7 @@ class _Searching:
     search: Search
     loss: Loss
     site: Literal["value", "output"]
-    noise: ContextNoise | None
+    noise: ContextNoise | None = None
     widest: int = 0  # rows of keys that another batch of the same search has
 
     def __post_init__(self) -> None:
@@ -250,7 +250,8 @@ class _Searching:
             size = self.change.norm(dim=-1) if self.search.objective == "code" else self.change.square().sum(-1)
             size = self.search.weight_decay * size / self.length.square()
             each, more = self.loss(said, self.requests.targets), self.search.kl * drift + size
-            whole = self.clean = self.requests.mean(each) + self.search.kl * drift + size
+            whole = self.requests.mean(each) + more
+            self.clean = whole.detach()  # a graph kept alive would keep the change's old shape when edits leave
             if self.noise is not None:
                 self.clean = (self.requests.mean(each, slice(0, None, len(self.contexts))) + more).detach()
         if last or bool((self.clean < self.search.stop).all()):

@@ -25,7 +25,7 @@ class Config(FactOptions):
     READS = (*FactOptions.READS, "model", "stream", "other_stream", "run")
     BASIC = (
         ("what is edited", ("model", "facts", "attributes", "parts", "count", "run")),
-        ("how facts fade", ("arms", "steps", "trained", "stream", "learning_rate")),
+        ("how facts fade", ("arms", "steps", "trained")),
         ("how far edits reach", ("methods", "name_edits", "wordings", "seed")),
     )
 

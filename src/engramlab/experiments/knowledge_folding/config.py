@@ -46,7 +46,7 @@ class Config:
 
     READS = ("model", "data", "test_data", "tokenizer")
     BASIC = (
-        ("what is asked", ("model", "data", "test_data", "hops", "distractors", "tests")),
+        ("what is asked", ("model", "data", "hops", "distractors", "tests")),
         ("how", ("arms", "inner_steps", "inner_rate", "inner", "steps", "batch", "learning_rate", "seed")),
     )
 

@@ -54,7 +54,7 @@ class Config(Source):
 
     READS = ("tokenizer",)
     BASIC = (
-        ("what is read and asked", ("facts", "key", "people", "variant", "unseen", "exchanged")),
+        ("what is read and asked", ("facts", "people", "variant", "unseen", "exchanged")),
         ("training", ("model.name", "model.objective", "memory.top", "memory.refresh", "recipe.steps", "bare")),
         ("numbers", ("seed", "precision")),
     )

@@ -44,7 +44,7 @@ class Config:
     BASIC = (
         ("what is read and asked", ("sources", "questions", "documents", "ids", "in_domain")),
         ("how", ("model", "strategies", "copies", "thought", "mode", "read.steps", "answer.steps")),
-        ("numbers", ("seed", "precision", "keep")),
+        ("numbers", ("seed",)),
     )
 
     model: str = "tiny"

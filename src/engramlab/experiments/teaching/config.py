@@ -55,9 +55,9 @@ class Config(FactOptions):
 
     READS = (*FactOptions.READS, "model", "text", "replay", "documents", "writer")
     BASIC = (
-        ("what is taught", ("model", "facts", "key", "attributes", "documents", "writer")),
+        ("what is taught", ("model", "facts", "attributes", "documents", "writer")),
         ("how", ("arms", "encounters", "weights", "learning_rate", "replay", "finish")),
-        ("how it is judged", ("watched_facts", "points", "seed")),
+        ("how it is judged", ("points", "seed")),
     )
 
     model: str = ""
