@@ -60,7 +60,7 @@ def test_wordings_share_one_value_whose_loss_is_their_mean() -> None:
     edit = replace(EDITS[0], wordings=WORDS)
     loss = LOSSES["cross-entropy"]
     search = replace(quick("rome"), kl=0.0, weight_decay=0.0)
-    found = search_values(model, tokenizer, [[edit]], 1, ("",), search, loss, "value")
+    found = search_values(model, tokenizer, [[edit]], 0, ("",), search, loss, "value")
     assert found.change.shape[0] == 1
     assert found.rows.tolist() == [3]
     assert (found.keys[0].abs().sum(-1) > 0).all()
@@ -70,7 +70,7 @@ def test_wordings_share_one_value_whose_loss_is_their_mean() -> None:
         for one in spoken(edit):
             rows = encode_edits(tokenizer, [[one]], subjects=True)
             at = int(rows.subject_ends[0])
-            module = model.get_submodule("model.layers.1.mlp.down_proj")
+            module = model.get_submodule("model.layers.0.mlp.down_proj")
 
             def add(_: Any, __: Any, y: torch.Tensor, at: int = at) -> torch.Tensor:
                 if change is not None:
