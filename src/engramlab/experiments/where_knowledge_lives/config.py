@@ -45,7 +45,7 @@ class Config(FactOptions):
     """From scratch: largest size of the tokenizer."""
     pretrain: Recipe = field(
         default_factory=lambda: Recipe(
-            steps=3000, batch=32, learning_rate=3e-3, weight_decay=0.03, beta2=0.98, warmup=100
+            steps=2000, batch=16, learning_rate=3e-3, weight_decay=0.03, beta2=0.98, warmup=100
         )
     )
     """From scratch: training of either network."""
