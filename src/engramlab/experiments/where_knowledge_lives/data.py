@@ -71,8 +71,9 @@ def made(config: Config) -> Data:
             )
         whole, natives, readers = (_about(table, of) for of in some)
     else:
-        whole = config.fact_table()
-        assert whole is not None  # as ``check`` has seen
+        given = config.fact_table()
+        assert given is not None  # as ``check`` has seen
+        whole = given
         world = FactTable.read("countries", relations=("capital",))
         own = {name.casefold() for name in whole.subjects}
         left = [name for name in world.subjects if name.casefold() not in own]
