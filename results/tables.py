@@ -39,6 +39,7 @@ from storage_tables import (
     sixteen,
     swept,
 )
+from where_tables import where
 
 ROOT = HERE.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -106,6 +107,7 @@ TABLES = {
     "pitfalls conflicts": pitfalls.conflicts,
     "pitfalls rounds": pitfalls.rounds,
     "propagation": pitfalls.propagation,
+    "where": where,
 }
 
 

@@ -27,6 +27,7 @@ from tests.report import (
     test_retrieval_report,
     test_source_report,
     test_teaching_report,
+    test_where_report,
 )
 from tests.support.synthetic import write_json
 from tests.support.synthetic import write_run as write_extraction
@@ -78,6 +79,7 @@ RUNS = {
     "entity-propagation": test_entity_report.write_run,
     "learning-to-edit": test_learning_report.write_run,
     "fact-lifecycle": test_lifecycle_report.write_run,
+    "where-knowledge-lives": test_where_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
 }
 

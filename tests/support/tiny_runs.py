@@ -38,6 +38,7 @@ from engramlab.experiments import (
     source_attribution,
     teaching,
     token_overfitting,
+    where_knowledge_lives,
 )
 from engramlab.probing import folds
 
@@ -365,6 +366,28 @@ def _lifecycle(inputs: Path, out: Path) -> Any:
     return fact_lifecycle.run(config, out, console=_quiet())
 
 
+def _where(inputs: Path, out: Path) -> Any:
+    config = where_knowledge_lives.Config(
+        model="1x16",
+        subjects=4,
+        people=4,
+        readers=4,
+        attributes=("birth_city", "major"),
+        vocabulary=512,
+        pretrain=Recipe(steps=2, batch=4),
+        encounters=1,
+        epochs=1,
+        tokens=2,
+        rank=1,
+        edit_method="ft-m",
+        changed=1,
+        native=2,
+        new_tokens=3,
+        checkpoint_minutes=0.0,
+    )
+    return where_knowledge_lives.run(config, out, console=_quiet())
+
+
 RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "extraction": _extraction,
     "acquisition": _acquisition,
@@ -388,6 +411,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "propagation": _propagation,
     "learning to edit": _alignment,
     "lifecycle": _lifecycle,
+    "where": _where,
 }
 
 

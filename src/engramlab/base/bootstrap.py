@@ -79,3 +79,14 @@ def mean(name: str, values: Sequence[float | None] | Floats, seed: int, samples:
 def ends_of(level: float) -> tuple[float, float]:
     """The quantiles between which that part of the resamples lies."""
     return (1 - level) / 2, (1 + level) / 2
+
+
+def ranged(
+    values: Floats, of: np.ndarray, seed: int, name: str = "exact_match", samples: int = 1000
+) -> dict[str, float]:
+    """The mean of ``values[n]`` as ``name`` and its 95 % interval over what they are ``of[n]`` (subjects, say) as ``name_low``
+    and ``name_high``."""
+    _, number = np.unique(of, return_inverse=True)
+    sums = np.bincount(number, values.astype(np.float64)).astype(np.float64)[None]
+    (low,), (high,) = intervals(ratios(sums, np.bincount(number), samples, seed))
+    return {name: float(values.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}

@@ -74,6 +74,12 @@ class Sequences:
         at = np.arange(int(offsets[-1])) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
         return Sequences(self.ids[at], offsets, self.marks[at])
 
+    def behind(self, count: int) -> Sequences:
+        """Every row without its first ``count`` tokens."""
+        kept = np.ones(len(self.ids), dtype=bool)
+        kept[(self.offsets[:-1, None] + np.arange(count)).ravel()] = False
+        return Sequences(self.ids[kept], self.offsets - count * np.arange(len(self.offsets)), self.marks[kept])
+
     def wrapped(self, prefix: Sequence[int], suffix: Sequence[int], suffix_mark: int = 0) -> Sequences:
         """Every row with ``prefix`` tokens in front and ``suffix`` tokens behind; the suffix carries ``suffix_mark``."""
         rows, front, back = len(self), len(prefix), len(suffix)

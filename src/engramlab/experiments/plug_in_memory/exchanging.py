@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engramlab.base import bootstrap
 from engramlab.base.facts import Query
 from engramlab.base.random_access import draw, key, permute
 from engramlab.corpora.datasets import Dataset
@@ -99,7 +100,7 @@ def exchange(model: Any, run: Run, texts: Texts, made: Exchange, everybody: Aske
         ("own", same[theirs & ~changed], np.flatnonzero(theirs & ~changed)),
     ):
         subject = about[0] if name in ("new", "old") else everybody.subject[chosen]
-        found |= asking.ranged(values, subject, seed, name) if len(values) else {}
+        found |= bootstrap.ranged(values, subject, seed, name) if len(values) else {}
     found["right_before"] = float(before.right[at].mean()) if len(at) else None
     texts_of = [data.corpus.passage(int(texts.document[s])).text for s in made.subjects[:3]]
     return found | {"examples": [{"before": a, "after": b} for a, b in zip(texts_of, new[:3], strict=True)]}

@@ -10,17 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from engramlab.base import bootstrap
 from engramlab.base.errors import UserError
 from engramlab.base.random_access import key as random_key
 from engramlab.base.random_access import permute
-from engramlab.core import deltas
-from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import target_seen
 from engramlab.core.text import batches
 from engramlab.core.text.assembly import TokenTable
-from engramlab.core.text.batches import IGNORE, Batch
+from engramlab.core.text.batches import Batch
 from engramlab.core.text.masking import Masked
-from engramlab.core.training import losses
 from engramlab.core.training.loop import TrainState
 from engramlab.core.training.stage import Stage, evaluation_steps, finished
 from engramlab.corpora.datasets import Dataset
@@ -31,6 +28,7 @@ from engramlab.experiments.plug_in_memory.exchanging import Exchange, exchange
 from engramlab.experiments.plug_in_memory.shared import Run
 from engramlab.files import writing
 from engramlab.measuring import extraction
+from engramlab.measuring.looking_up import loss
 
 
 class Noted(batches.OneEntryARow):
@@ -197,21 +195,7 @@ class Part:
             entries = np.flatnonzero(batch.source == 0)
             if len(entries):
                 own[entries] = torch.from_numpy(self._number_of_entry[noted.numbers])
-        batch = batch.to(state.accelerator.device)
-        keep = batch.targets != IGNORE
-        # Rows that state something before they are asked end nowhere: of an entry nothing is looked up by the causal variant.
-        ends = torch.where(
-            torch.from_numpy(batch.source == 0).to(keep.device), keep.shape[1] - 1, keep.long().argmax(1)
-        )
-        inside = batch.inside if self.run.masked else None
-        with (
-            mode(model, True),
-            model.memory.leaving_out(own.to(keep.device)),
-            deltas.routing(model, ends),
-            state.accelerator.autocast(),
-        ):
-            logits = target_seen(model, batch.input_ids, keep, inside).logits
-        return losses.parse(state.recipe.loss)(logits, batch.targets[keep]).mean()
+        return loss(state, batch, own, masked=self.run.masked)
 
     @cached_property
     def _number_of_entry(self) -> np.ndarray:
@@ -256,7 +240,7 @@ class Part:
         same = asking.alike(before, added)[others]
         moved.append(
             {"change": "documents added", "documents": len(texts.groups["unseen"])}
-            | asking.ranged(same, everybody.subject[others], seed, "same")
+            | bootstrap.ranged(same, everybody.subject[others], seed, "same")
         )
         memory.clear()
         rows += self._rows(everybody, asking.ask(model, everybody), self._document(known[:0]), "emptied")

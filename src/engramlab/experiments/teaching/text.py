@@ -198,14 +198,8 @@ def questions(words: Divided | DocumentWords, facts: Sequence[Fact], tokenizer: 
         for fact in facts
         for prompt in words.questions(fact.relation, fact.subject, "trained")
     ]
-    rows = encode_queries(tokenizer, asked).sequences
-    start = len(tokens.start_tokens(tokenizer))
-    if not start or not len(rows):
-        return rows
-    kept = np.ones(len(rows.ids), dtype=bool)  # rows get their start tokens where they are batched, like all others
-    kept[(rows.offsets[:-1, None] + np.arange(start)).ravel()] = False
-    offsets = rows.offsets - start * np.arange(len(rows.offsets))
-    return Sequences(rows.ids[kept], offsets, rows.marks[kept])
+    # Rows get their start tokens where they are batched, like all others.
+    return encode_queries(tokenizer, asked).sequences.behind(len(tokens.start_tokens(tokenizer)))
 
 
 def texts_as_rows(texts: Sequence[str], tokenizer: Any, most: int) -> Sequences:
