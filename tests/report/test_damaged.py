@@ -27,6 +27,7 @@ from tests.report import (
     test_retrieval_report,
     test_source_report,
     test_teaching_report,
+    test_timed_report,
 )
 from tests.support.synthetic import write_json
 from tests.support.synthetic import write_run as write_extraction
@@ -76,6 +77,7 @@ RUNS = {
     "retrieval-tokens": test_retrieval_report.write_run,
     "editing-pitfalls": test_pitfalls_report.write_run,
     "entity-propagation": test_entity_report.write_run,
+    "time-sensitive-editing": test_timed_report.write_run,
     "learning-to-edit": test_learning_report.write_run,
     "fact-lifecycle": test_lifecycle_report.write_run,
     "sweep": lambda path: kept(path, "sweep-1"),
