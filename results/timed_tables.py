@@ -6,7 +6,7 @@ from typing import Any
 
 from kept import ABSENT, kept, made_by, table
 
-from engramlab.report.experiments.time_sensitive_editing import SCORES, name_of, ranged
+from engramlab.report.experiments.time_sensitive_editing import SCORES, kinds, name_of, ranged
 
 
 def _model(summary: dict[str, Any]) -> str:
@@ -28,10 +28,14 @@ def _drawn(swept: bool) -> str:
     lines = [
         [_model(summary), row["source"], name_of(row), str(row["edits"]), str(row["cases"])]
         + [ranged(row, name) for name in SCORES]
-        + [f"{row['parameters']:,}", "–" if row["seconds_per_edit"] is None else f"{row['seconds_per_edit']:.2f}"]
+        + [
+            kinds(row),
+            f"{row['parameters']:,}",
+            "–" if row["seconds_per_edit"] is None else f"{row['seconds_per_edit']:.2f}",
+        ]
         for summary, _ in found
         for row in summary["rows"]
         if bool(row["window"]) == swept
     ]
-    heads = ["model", "cases of", "arm", "edits", "cases", *SCORES.values(), "parameters", "s an edit"]
+    heads = ["model", "cases of", "arm", "edits", "cases", *SCORES.values(), "changed / new", "parameters", "s an edit"]
     return "\n".join([*table(heads, lines), "", made_by(found)]) if lines else ABSENT

@@ -67,7 +67,9 @@ def test_parameters_are_the_sum_over_matrices(network: tuple[Any, Any], arm: str
     (case,) = benchmarks.load("dated", limit=1).cases
     (delta,) = method.make_each(model, tokenizer, [case.edits], method="lora", config=made)
     parts = {"lora-attention": ("self_attn",), "lora-mlp": ("mlp",), "lora-both": ("self_attn", "mlp")}[arm]
-    linear = [m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and name.split(".")[-2] in parts]
+    linear = [
+        m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and name.split(".")[-2:][0] in parts
+    ]
     assert work.numbers(delta) == sum(2 * (m.in_features + m.out_features) for m in linear)
     assert work.numbers(delta) == lora.parameters(model, made)
 
@@ -110,11 +112,11 @@ def test_what_a_question_counts_for() -> None:
 
 def test_a_run(model: str, tmp_path: Path) -> None:
     arms = ("ft", "lora-mlp", "lora-both", "p-tuning", "rome")
-    one = config(model, arms=arms, window=2, stride=1)
+    one = config(model, arms=arms, window=1)
     found = timed.run(one, tmp_path / "run")
     assert found["failed"] == []
     cells = [(row["arm"], row["edits"], row["window"]) for row in found["rows"]]
-    swept = [("lora-both", 2, [first, first + 1]) for first in range(2)]
+    swept = [("lora-both", 2, [first, first]) for first in range(2)]
     assert cells == [("before", 0, None), *((arm, n, None) for arm in arms for n in (1, 2)), *swept]
     assert all(row["cases"] == 2 * row["edits"] for row in found["rows"][1:])
     sizes = {row["arm"]: row["parameters"] for row in found["rows"] if row["window"] is None}
@@ -123,6 +125,7 @@ def test_a_run(model: str, tmp_path: Path) -> None:
     assert numbers(timed.run(one, tmp_path / "run")) == numbers(found)
 
 
+@pytest.mark.filterwarnings("ignore:.*pairs of edits")
 def test_contradictions_are_out_before_anything_is_edited(tmp_path: Path) -> None:
     path = tmp_path / "edits.csv"
     edits = ["The capital of Zog is,Zog,Edo", "The capital of Lum is,Lum,Bern", "The capital of Zog is,Zog,Oslo"]
@@ -149,15 +152,15 @@ def test_a_window_past_the_end_is_refused_before_a_model_is_loaded(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work.editing_cases, "model", lambda *_, **__: pytest.fail("it was loaded"))
-    with pytest.raises(UserError, match=r"window: 9 layers end past the model's, which are 0 to 2; use 3 or fewer"):
+    with pytest.raises(UserError, match=r"window: 9 layers end past the model's, which are 0 to 1; use 2 or fewer"):
         timed.run(config(model, window=9), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    plan = tried(lambda: timed.run(config(model, window=2, arms=("ft",)), tmp_path / "run")).stages
+    plan = tried(lambda: timed.run(config(model, window=1, arms=("ft",)), tmp_path / "run")).stages
     assert [stage.label for stage in plan] == [
         "ft, 1 at once, dated",
         "ft, 2 at once, dated",
-        "lora-both, layers 0 to 1, 2 at once, dated",
-        "lora-both, layers 1 to 2, 2 at once, dated",
+        "lora-both, layers 0 to 0, 2 at once, dated",
+        "lora-both, layers 1 to 1, 2 at once, dated",
     ]
 
 

@@ -73,12 +73,19 @@ def _row(record: Mapping[str, object], index: int) -> Dated:
     start, end = (_date(fields, key) for key in ("start", "end"))
     if start and end and end < start[: len(end)]:
         raise fields.bad("end", f"is {end}, before the start, {start}; turn them round")
-    aliases = tuple(part.strip() for part in fields.name("aliases").split("|") if part.strip())
-    return Dated(*(fields.name(key).strip() for key in ("subject", "relation", "object")), start, end, aliases)
+    aliases = tuple(part.strip() for part in _open(fields, "aliases").split("|") if part.strip())
+    subject, relation, what = (fields.name(key).strip() for key in ("subject", "relation", "object"))
+    return Dated(subject, relation, what, start, end, aliases)
+
+
+def _open(fields: Fields, key: str) -> str:
+    """A text that may be empty, as a cell of a table is."""
+    value = fields.values.get(key)
+    return "" if isinstance(value, str) and not value.strip() else fields.name(key).strip()
 
 
 def _date(fields: Fields, key: str) -> str:
-    text = fields.name(key).strip()
+    text = _open(fields, key)
     if text and not _DATE.fullmatch(text):
         raise fields.bad(key, f"is {text!r}; write a date as 2024, 2024-05 or 2024-05-01, or leave it open")
     return text

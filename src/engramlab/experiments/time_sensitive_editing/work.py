@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,6 +64,11 @@ class Source:
     cases: list[Case]
     contradictions: int
     skipped: int
+
+    @property
+    def new(self) -> set[str]:
+        """The cases of which the model is given no old answer: injections."""
+        return {case.id for case in self.cases if not any(edit.query.target for edit in case.edits)}
 
 
 def sources_of(config: Config) -> dict[str, Source]:
@@ -271,8 +276,11 @@ def score_of(row: Mapping[str, Any]) -> str:
     return row["role"] if row["role"] in SCORES else ""
 
 
-def scored(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
-    """The mean over cases of each score with its 95 % interval: written freely, and under ``{score}_forced`` teacher-forced."""
+def scored(rows: Sequence[Mapping[str, Any]], seed: int, new: Collection[str] = ()) -> dict[str, Any]:
+    """The mean over cases of each score with its 95 % interval: written freely, and under ``{score}_forced`` teacher-forced.
+
+    ``multi_hop_changed`` and ``multi_hop_new`` are of modifications alone, and of injections (the cases ``new``).
+    """
     found: dict[str, Any] = {"cases": len({row["case"] for row in rows})}
     for score in SCORES:
         for name, protocol in ((score, "generated"), (f"{score}_forced", "teacher_forced")):
@@ -281,6 +289,10 @@ def scored(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
                 if score_of(row) == score and row.get(protocol) is not None:
                     by.setdefault(row["case"], []).append(row[protocol])
             found |= bootstrap.mean(name, [float(np.mean(of)) for of in by.values()], seed)
+            if name == "multi_hop":
+                for kind, is_new in (("changed", False), ("new", True)):
+                    some = [float(np.mean(of)) for case, of in by.items() if (case in new) == is_new]
+                    found |= bootstrap.mean(f"{name}_{kind}", some, seed)
         found[f"{score}_cases"] = len({row["case"] for row in rows if score_of(row) == score})
     return found
 
@@ -300,7 +312,7 @@ def summarise(work: Work, parts: Sequence[tuple[str, Arm, int]]) -> dict[str, An
     """The run's summary: a row a source, arm and number of edits, "before" among them; does every part that is not done."""
     rows, failed, total = [], [], 0.0
     for name, source in work.sources.items():
-        control = scored(unedited(source.cases, work.before(name)), work.config.seed)
+        control = scored(unedited(source.cases, work.before(name)), work.config.seed, source.new)
         about = {"source": name, "arm": "before", "edits": 0, "window": None, "parameters": 0}
         rows.append({**about, **control, "seconds_per_edit": None, "failed": 0, "left_out": 0})
     for name, arm, count in parts:
@@ -309,7 +321,7 @@ def summarise(work: Work, parts: Sequence[tuple[str, Arm, int]]) -> dict[str, An
         total += record["seconds"]
         rows.append(
             {"source": name, "arm": arm.name, "edits": count, "window": window, "parameters": record["parameters"]}
-            | scored(record["rows"], work.config.seed)
+            | scored(record["rows"], work.config.seed, work.sources[name].new)
             | {"seconds_per_edit": round(record["seconds"] / max(1, record["edits"]), 4)}
             | {"failed": len(record["failed"]), "left_out": record["left_out"]}
         )
