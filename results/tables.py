@@ -17,6 +17,7 @@ import estimation_tables as estimation
 import lifecycle_tables as lifecycle
 import pitfalls_tables as pitfalls
 import retrieval_tables as retrieval
+import timed_tables as timed
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
 from bench_table import bench
 from cloze_tables import cloze
@@ -108,6 +109,8 @@ TABLES = {
     "pitfalls rounds": pitfalls.rounds,
     "propagation": pitfalls.propagation,
     "where": where,
+    "timed editing": timed.arms,
+    "timed layers": timed.layers,
 }
 
 

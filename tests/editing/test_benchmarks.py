@@ -24,6 +24,7 @@ from engramlab.editing.benchmarks import (
     contradictions,
     convsent,
     counterfact,
+    dated_facts,
     ecbd,
     entity_inferences,
     eren,
@@ -282,7 +283,16 @@ INFERENCE = {
     },
     "label": "warm",
 }
+DATED = {
+    "subject": "Zog",
+    "relation": "capital",
+    "object": "Lund",
+    "start": "2024-05",
+    "end": "",
+    "aliases": "Lunden|LND",
+}
 ALL = {
+    "dated-facts": (dated_facts, [DATED]),
     "conflictedit": (conflictedit, [CONFLICT]),
     "convsent": (convsent, [CONVSENT]),
     "ecbd": (ecbd, [ENTITY]),

@@ -27,6 +27,7 @@ from tests.report import (
     test_retrieval_report,
     test_source_report,
     test_teaching_report,
+    test_timed_report,
     test_where_report,
 )
 from tests.support.synthetic import write_json
@@ -77,6 +78,7 @@ RUNS = {
     "retrieval-tokens": test_retrieval_report.write_run,
     "editing-pitfalls": test_pitfalls_report.write_run,
     "entity-propagation": test_entity_report.write_run,
+    "time-sensitive-editing": test_timed_report.write_run,
     "learning-to-edit": test_learning_report.write_run,
     "fact-lifecycle": test_lifecycle_report.write_run,
     "where-knowledge-lives": test_where_report.write_run,

@@ -37,6 +37,7 @@ from engramlab.experiments import (
     retrieval_tokens,
     source_attribution,
     teaching,
+    time_sensitive_editing,
     token_overfitting,
     where_knowledge_lives,
 )
@@ -325,6 +326,23 @@ def _propagation(inputs: Path, out: Path) -> Any:
     return entity_propagation.run(replace(config, hyper=hyper), out, console=_quiet())
 
 
+def _timed(inputs: Path, out: Path) -> Any:
+    config = time_sensitive_editing.Config(
+        model=str(inputs / "model"),
+        benchmarks=("dated",),
+        arms=("ft", "lora-mlp"),
+        counts=(1, 2),
+        groups=2,
+        limit=2,
+        judges=1,
+        steps=1,
+        rank=1,
+        window=2,
+        at_once=1,
+    )
+    return time_sensitive_editing.run(config, out, console=_quiet())
+
+
 #: By name: runs it on the inputs, into a folder.
 def _alignment(inputs: Path, out: Path) -> Any:
     config = learning_to_edit.Config(
@@ -409,6 +427,7 @@ RUNS: dict[str, Callable[[Path, Path], Any]] = {
     "retrieval tokens": _retrieval_tokens,
     "pitfalls": _pitfalls,
     "propagation": _propagation,
+    "time-sensitive editing": _timed,
     "learning to edit": _alignment,
     "lifecycle": _lifecycle,
     "where": _where,
