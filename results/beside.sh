@@ -24,3 +24,4 @@ done
 made retrieval-tokens-tiny run retrieval-tokens                                                # 10
 made retrieval-tokens-smollm2 run retrieval-tokens --preset small --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" \
   --attributes capital currency                                                                # 60
+made where-tiny run where-knowledge-lives --preset tiny                                      # 25
