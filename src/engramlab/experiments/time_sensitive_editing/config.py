@@ -21,9 +21,9 @@ class Config:
 
     READS = ("model", "benchmarks")
     BASIC = (
-        ("what is edited", ("model", "benchmarks", "limit", "judges", "bad")),
-        ("how", ("arms", "counts", "groups", "rank", "steps", "learning_rate", "window", "stride")),
-        ("numbers", ("dtype", "device", "seed")),
+        ("what is edited", ("model", "benchmarks", "limit", "judges")),
+        ("how", ("arms", "counts", "groups", "rank", "steps", "learning_rate", "window")),
+        ("numbers", ("dtype", "seed")),
     )
 
     model: str = ""
