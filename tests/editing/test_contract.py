@@ -40,7 +40,7 @@ def tokenizer() -> Any:
 
 
 def small(family: str, tokenizer: Any, dtype: torch.dtype = torch.float32) -> nn.Module:
-    context = {"n_positions": 256} if family == "gpt2" else {"max_position_embeddings": 256}
+    context = {"max_position_embeddings": 256}
     seed = (
         1 if family in ("codegen", "gpt_neo") else 0
     )  # half of a random network's keys are AlphaEdit's to write with, or not

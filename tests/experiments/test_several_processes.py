@@ -116,15 +116,14 @@ def test_every_stage_of_two_processes_as_of_one(tmp_path: Path, sharded: bool) -
 
 
 @pytest.mark.slow
-def test_teaching_by_two_processes_as_by_one(tmp_path: Path) -> None:
-    """Sharded by FSDP2, killed and gone on with."""
+def test_teaching_by_two_processes_killed_and_gone_on_with(tmp_path: Path) -> None:
+    """Sharded by FSDP2. Against two left alone: each process draws for itself which kind of row comes next, so that two
+    see other rows than one."""
     made_inputs(tmp_path)
-    pair, alone = tmp_path / "two", tmp_path / "one"
+    pair, alone = tmp_path / "two", tmp_path / "whole"
     assert launch(pair, 2, True, teach) == {KILLED}
     assert launch(pair, 0, True, teach) == {0}
-    one = zoo.process(run, alone, 0, 0, 0, False, teach)
-    one.join(600)
-    assert one.exitcode == 0
+    assert launch(alone, 0, True, teach) == {0}
     two, whole = (records.read_record(folder / "summary.json") for folder in (pair, alone))
     for a, b in zip(two["training"], whole["training"], strict=True):
         assert (a["steps"], a["tokens"]) == (b["steps"], b["tokens"])

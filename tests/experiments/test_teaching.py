@@ -190,7 +190,7 @@ def test_labels_shuffled_over_subjects_teach_nothing_true(model: str, facts: Pat
     found = asking.Examiner({"unasked": group}, tokenizer).ask(taught)
     right = np.mean([row["right"] for row in found])
     chance = np.mean([1 / len(table.choices()[fact.relation]) for fact in true])
-    own = np.mean([row["right"] for row in rows if row["group"] == "unasked" and row["wordings"] == "trained"])
+    own = np.mean([row["right"] for row in rows if row["group"] == "asked" and row["wordings"] == "trained"])
     assert own > 0.3  # it has learnt something: what it was taught
     assert right < chance + 3 * np.sqrt(chance * (1 - chance) / len(true))
 

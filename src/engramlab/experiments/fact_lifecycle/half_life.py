@@ -101,6 +101,8 @@ class HalfLife:
             return model
         if arm.startswith(INJECTED):
             weights = self.folder / "entered" / arm / "weights"
+            if finished(weights.with_name("stage")) is None:  # its weights are written before it is done
+                writing.clear(weights)
             if not weights.exists():
                 self._inject(arm, model)
             records.check_sealed(weights)

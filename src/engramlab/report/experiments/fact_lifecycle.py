@@ -202,7 +202,7 @@ def edit_cells(summary: Mapping[str, Any]) -> list[list[str]]:
             row["method"],
             *(count(row[name]) for name in ("edits", "failed")),
             *(_percent(row, name) for name in ("written", "written_held")),
-            {True: "yes", False: "no"}.get(row.get("same_below"), "–"),
+            {"True": "yes", "False": "no"}.get(str(row.get("same_below")), "–"),
         ]
         for row in summary.get("name_edits") or []
     ]

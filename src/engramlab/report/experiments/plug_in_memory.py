@@ -181,6 +181,11 @@ def _changes(runs: Sequence[RunData]) -> Section:
     return Section("Documents exchanged and added", blocks, missing(runs))
 
 
+def _chance(summary: Row) -> float | None:
+    """How often the right document would be among those read if they were drawn."""
+    return min(1.0, summary["top"] / summary["documents"]) if summary["documents"] > 0 else None
+
+
 def _hits(runs: Sequence[RunData]) -> Section:
     cells = []
     for run in runs:
@@ -193,7 +198,7 @@ def _hits(runs: Sequence[RunData]) -> Section:
                         row["group"],
                         percent(row.get("hit_1")),
                         _ranged(row, "hit"),
-                        percent(run.summary["top"] / run.summary["documents"]),
+                        percent(_chance(run.summary)),
                     ]
                 )
     columns = [
