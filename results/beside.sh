@@ -5,13 +5,7 @@
 # MODELS holds the .gguf file of SmolLM2-135M.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd) models=$1 runs=${2:-runs}
-export OMP_NUM_THREADS=1
-
-made() { # made NAME COMMAND...: a run, of which the small files are kept
-  engramlab "${@:2}" --out "$runs/$1"
-  mkdir -p "$here/$1"
-  cp "$runs/$1/config.json" "$runs/$1/summary.json" "$here/$1/"
-}
+. "$here/made.sh"
 
 for seed in 0 1; do
   made "plug-tiny-$seed" run plug-in-memory --preset tiny --seed "$seed"                       # 35 minutes, half of it the bare network

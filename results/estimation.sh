@@ -4,13 +4,7 @@
 # MODELS holds the .gguf files of SmolLM2-135M, Gemma-3-270M and Qwen2.5-Coder-0.5B, DATA the files of PopQA, TruthfulQA and FACTOR.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd) models=$1 data=$2 runs=${3:-runs}
-export OMP_NUM_THREADS=1
-
-made() { # made NAME COMMAND...: a run, of which the small files are kept
-  engramlab "${@:2}" --out "$runs/$1"
-  mkdir -p "$here/$1"
-  cp "$runs/$1/config.json" "$runs/$1/summary.json" "$here/$1/"
-}
+. "$here/made.sh"
 
 for pair in smollm2=SmolLM2-135M-Instruct.Q4_1 gemma=gemma-3-270m.Q4_K_M qwen=Qwen2.5-Coder-0.5B-Instruct.Q4; do
   name=${pair%%=*} model=$models/${pair#*=}.gguf

@@ -4,13 +4,7 @@
 # MODELS holds the .gguf files of SmolLM2-135M and Gemma-3-270M, FACTS is a table of invented people.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd) models=$1 facts=$2 runs=${3:-runs}
-export OMP_NUM_THREADS=1
-
-made() { # made NAME COMMAND...: a run, of which the small files are kept
-  engramlab "${@:2}" --out "$runs/$1"
-  mkdir -p "$here/$1"
-  cp "$runs/$1/config.json" "$runs/$1/summary.json" "$here/$1/"
-}
+. "$here/made.sh"
 
 smollm2=$models/SmolLM2-135M-Instruct.Q4_1.gguf
 for seed in 0 1; do

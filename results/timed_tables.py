@@ -6,7 +6,8 @@ from typing import Any
 
 from kept import ABSENT, kept, made_by, table
 
-from engramlab.report.experiments.time_sensitive_editing import SCORES, kinds, name_of, ranged
+from engramlab.report.experiments.time_sensitive_editing import SCORES, kinds, name_of
+from engramlab.report.parts.words import percent_ranged
 
 
 def _model(summary: dict[str, Any]) -> str:
@@ -27,7 +28,7 @@ def _drawn(swept: bool) -> str:
     found = kept("timed-")
     lines = [
         [_model(summary), row["source"], name_of(row), str(row["edits"]), str(row["cases"])]
-        + [ranged(row, name) for name in SCORES]
+        + [percent_ranged(row, name) for name in SCORES]
         + [
             kinds(row),
             f"{row['parameters']:,}",

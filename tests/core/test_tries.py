@@ -44,7 +44,7 @@ def test_scores_are_those_of_a_row_each(
     expected = [[naive(model, prompt, row) for row in rows] for prompt in PROMPTS]
     np.testing.assert_allclose(tries.log_scores(model, PROMPTS, trie), expected, atol=1e-4)
     np.testing.assert_allclose(tries.log_scores(model, PROMPTS, trie, budget=1), expected, atol=1e-4)
-    monkeypatch.setattr(tries, "_LONGEST", 2)  # in parts
+    monkeypatch.setattr(tries, "LONGEST", 2)  # in parts
     np.testing.assert_allclose(tries.log_scores(model, PROMPTS, trie), expected, atol=1e-4)
     monkeypatch.setattr(branches, "takes_branches", lambda *given: False)
     np.testing.assert_allclose(tries.log_scores(model, PROMPTS, trie), expected, atol=1e-4)
@@ -53,7 +53,7 @@ def test_scores_are_those_of_a_row_each(
 @pytest.mark.parametrize("long", [768, 2])
 def test_leaves_add_up_to_one_when_constrained(model: nn.Module, long: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """And each is the product of its shares among what is allowed at each place."""
-    monkeypatch.setattr(tries, "_LONGEST", long)
+    monkeypatch.setattr(tries, "LONGEST", long)
     found = tries.log_scores(model, PROMPTS, Trie.of(ROWS, names(ROWS)), constrained=True)
     np.testing.assert_allclose(np.exp(found).sum(1), 1, atol=1e-12)
     for prompt, scores in zip(PROMPTS, found, strict=True):

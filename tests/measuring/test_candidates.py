@@ -66,7 +66,7 @@ def test_what_options_begin_with_is_read_once_and_no_last_token():
     (tree,) = branches.trees(Sequences.of(rows, marks), np.zeros(5, dtype=np.int64))
     assert (tree.trunk, list(tree.ids), list(tree.before)) == (2, [3, 4, 6, 8], [-1, 0, 0, 1])
     assert [list(path) for path in tree.paths] == [[0, 1], [0, 2], [], [0, 1, 3], []]
-    assert tree.depths().tolist() == [0, 1, 1, 2]
+    assert (tree.sees().sum(1) - 1).tolist() == [0, 1, 1, 2]
     assert tree.tokens == 6
 
 
@@ -85,7 +85,7 @@ def test_a_network_that_takes_no_tree_is_read_row_by_row(tokenizer, monkeypatch)
 
 
 def test_many_ends_are_cut_into_several_rows(tokenizer, monkeypatch):
-    monkeypatch.setattr(branches, "_LONGEST", 12)
+    monkeypatch.setattr(branches, "LONGEST", 12)
     model = model_of("llama", tokenizer)
     options = [[f"{a} {b}" for a in ("Japan", "Edo", "No") for b in ("1996", "A", "city")]]
     got = choose(model, tokenizer, CONTEXTS[:1], options)

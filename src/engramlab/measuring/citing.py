@@ -28,7 +28,6 @@ from engramlab.core.models import context_limit
 from engramlab.core.text.tokens import end_token, join, place, start_tokens
 from engramlab.corpora.documents import LETTERS
 from engramlab.files import records
-from engramlab.measuring.answers import normalise
 
 #: Around an identifier, and between answer and source.
 OPEN, CLOSE, SEPARATOR = "<url>", "</url>", "##"
@@ -184,18 +183,6 @@ def answer_rows(
             raise UserError(f"question {quoted(question)}: its answer has no token of its own")
         found.append((at.ids + ([end] if form.thought else []), at.begin))
     return found
-
-
-def exact(answer: str, gold: str) -> bool:
-    """Is it the answer, normalised as answers are here (SQuAD's articles, capitals and punctuation aside)?"""
-    return normalise(answer) == normalise(gold)
-
-
-def f1(answer: str, gold: str) -> float:
-    """Overlap of words, SQuAD's F1."""
-    one, other = normalise(answer).split(), normalise(gold).split()
-    same = sum(min(one.count(word), other.count(word)) for word in set(one))
-    return 2 * same / (len(one) + len(other)) if same else 0.0
 
 
 def hits(scores: np.ndarray, gold: np.ndarray, k: int) -> np.ndarray:

@@ -299,3 +299,17 @@ def evidence(
         parts.append((logprob, rank, part.argmax(-1).int()))
     a, b, c = (torch.cat(column) for column in zip(*parts, strict=True))
     return a, b, c
+
+
+def nats(model: nn.Module, rows: Sequences, start: Sequence[int]) -> float:
+    """Mean negative log-probability of the tokens of running texts, in nats; with nothing before it a text's first is not
+    predicted.
+
+    Args:
+        rows: the texts; their marks play no part.
+        start: tokens put before each.
+    """
+    wrapped = Sequences(rows.ids, rows.offsets, np.ones(len(rows.ids), np.int8)).wrapped(start, [])
+    marks = wrapped.marks.copy()
+    marks[wrapped.offsets[:-1]] = 0
+    return -float(score(model, Sequences(wrapped.ids, wrapped.offsets, marks)).logprobs.astype(np.float64).mean())

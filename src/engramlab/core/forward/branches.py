@@ -26,7 +26,7 @@ from engramlab.core.forward.decoding import Decoding
 from engramlab.core.forward.passes import early_states, select_positions, shared_cache
 from engramlab.core.text.tokens import Sequences
 
-_LONGEST = 768  # tokens of a row of ends: its mask grows with their square
+LONGEST = 768  # tokens of a row of ends: its mask grows with their square
 _TRIED = 16  # tokens of a beginning that are looked at to see whether a network takes trees
 _COPIES = 1 << 28  # bytes of keys and values copied for a batch
 
@@ -63,10 +63,6 @@ class Tree:
                 seen[node] |= seen[before]
         return seen
 
-    def depths(self) -> np.ndarray:
-        """int64 ``[nodes]``: how many tokens stand between each and the trunk."""
-        return self.sees().sum(1) - 1
-
 
 def trees(sequences: Sequences, of: np.ndarray) -> list[Tree]:
     """The rows that belong together, with what they begin with; those with many ends are cut.
@@ -93,7 +89,7 @@ def _grown(rows: np.ndarray, trunk: int, ends: Sequence[Sequence[int]], start: i
     paths: list[list[int]] = []
     known: dict[tuple[int, int], int] = {}
     for end in ends[start:]:
-        if paths and (len(ids) + len(end) > _LONGEST or not trunk):
+        if paths and (len(ids) + len(end) > LONGEST or not trunk):
             break
         path = [-1]
         for token in end:
@@ -223,39 +219,63 @@ def _batches(of: Sequence[Tree], shared: int, budget: int, cache: Any) -> Iterat
         start = stop
 
 
+def laid(
+    begins: Sequence[Sequence[int] | np.ndarray],
+    ends: Sequence[Sequence[int] | np.ndarray],
+    sees: Sequence[np.ndarray],
+    shared: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Trees side by side, each in a row: its beginning, and the tokens of its ends behind it.
+
+    Args:
+        begins: of each tree the tokens that all its rows begin with, behind those of the cache.
+        ends: of each tree the other tokens, each behind the one before it.
+        sees: of each tree which of the ends' tokens each of them follows, itself among them: bool ``[n, n]``.
+        shared: how many tokens the cache holds, which all see.
+
+    Returns:
+        int64 ``[B, T]`` ids and positions, and the mask ``[B, 1, T, shared + T]`` that is added to attention's scores.
+    """
+    width = max(len(begin) + len(end) for begin, end in zip(begins, ends, strict=True))
+    ids = np.zeros((len(begins), width), dtype=np.int64)
+    places = np.zeros_like(ids)
+    allowed = np.broadcast_to(np.eye(width, dtype=bool), (len(begins), width, width)).copy()  # padding: itself
+    for r, (begin, end, over) in enumerate(zip(begins, ends, sees, strict=True)):
+        trunk, stop = len(begin), len(begin) + len(end)
+        ids[r, :trunk], ids[r, trunk:stop] = begin, end
+        places[r, :trunk], places[r, trunk:stop] = shared + np.arange(trunk), shared + trunk + over.sum(1) - 1
+        allowed[r, :trunk, :trunk] = np.tri(trunk, dtype=bool)
+        allowed[r, trunk:stop, :trunk], allowed[r, trunk:stop, trunk:stop] = True, over
+    if shared:
+        allowed = np.concatenate([np.ones((len(begins), width, shared), dtype=bool), allowed], axis=2)
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=device)
+    mask = mask.masked_fill(~torch.from_numpy(allowed).to(device), torch.finfo(dtype).min)[:, None]
+    return torch.from_numpy(ids).to(device), torch.from_numpy(places).to(device), mask
+
+
 def _pass(
     model: nn.Module, sequences: Sequences, of: Sequence[Tree], decoding: Decoding, cache: Any
 ) -> tuple[np.ndarray, torch.Tensor]:
     """Where the trees' scored tokens stand in ``sequences.ids``, and the log-probability of each."""
     shared = 0 if cache is None else cache.get_seq_length()
-    width = max(tree.tokens for tree in of) - shared
-    ids = np.zeros((len(of), width), dtype=np.int64)
-    places = np.zeros((len(of), width), dtype=np.int64)
-    sees = np.broadcast_to(np.eye(width, dtype=bool), (len(of), width, width)).copy()  # padding: itself
+    begins = [sequences.row(tree.rows[0])[shared : tree.trunk] for tree in of]
     targets, sources, rows = [], [], []  # in sequences.ids; which place of which tree predicts them
     for r, tree in enumerate(of):
-        begin = sequences.row(tree.rows[0])[shared : tree.trunk]
-        trunk, end = len(begin), len(begin) + len(tree.ids)
-        ids[r, :trunk], places[r, :trunk] = begin, np.arange(shared, tree.trunk)
-        ids[r, trunk:end], places[r, trunk:end] = tree.ids, tree.trunk + tree.depths()
-        sees[r, :trunk, :trunk] = np.tri(trunk, dtype=bool)
-        sees[r, trunk:end, :trunk] = True
-        sees[r, trunk:end, trunk:end] = tree.sees()
         for row, path in zip(tree.rows, tree.paths, strict=True):
             first = sequences.offsets[row] + tree.trunk
             wanted = np.flatnonzero(sequences.marks[first : sequences.offsets[row + 1]] > 0)
             targets.append(first + wanted)
-            sources.append(trunk + np.array([-1, *path])[wanted])
+            sources.append(len(begins[r]) + np.array([-1, *path])[wanted])
             rows.append(np.full(len(wanted), r))
+    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+    ids, places, seen = laid(begins, [tree.ids for tree in of], [tree.sees() for tree in of], shared, dtype, device)
+    width = ids.shape[1]
     target, source = np.concatenate(targets), np.concatenate(rows) * width + np.concatenate(sources)
     looked, which = np.unique(source, return_inverse=True)
-    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     keep = np.zeros(len(of) * width, dtype=bool)
     keep[looked] = True
-    allowed = torch.from_numpy(sees).to(device)
-    if shared:
-        allowed = torch.cat([allowed.new_ones(len(of), width, shared), allowed], dim=2)
-    seen = torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
     past = None
     if cache is not None:
         past = copy.deepcopy(cache)
@@ -264,9 +284,9 @@ def _pass(
     bare: Any = getattr(model, "module", model)
     with select_positions(bare, kept), early_states(bare, decoding, kept) as apart:
         out = model(
-            input_ids=torch.from_numpy(ids).to(device),
+            input_ids=ids,
             attention_mask=seen,
-            position_ids=torch.from_numpy(places).to(device),
+            position_ids=places,
             past_key_values=past,
             use_cache=past is not None,
         )

@@ -20,13 +20,12 @@ from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError, quoted
 from engramlab.base.progress import Progress
 from engramlab.core.forward import branches
+from engramlab.core.forward.branches import LONGEST
 from engramlab.core.forward.decoding import greedy
 from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import select_positions, shared_cache, target_seen
 from engramlab.core.models import context_limit
 from engramlab.core.text.tokens import Sequences
-
-_LONGEST = 768  # nodes of a row: its mask grows with their square
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ def _parts(trie: Trie, read: np.ndarray) -> Iterator[np.ndarray]:
     order = np.argsort(trie.leaves, kind="stable")
     for leaf in trie.leaves[order]:
         path = [node for node in trie.path(int(leaf)) if read[node]]
-        if part and len(part) + sum(node not in part for node in path) > _LONGEST:
+        if part and len(part) + sum(node not in part for node in path) > LONGEST:
             yield np.array([*part], dtype=np.int64)
             part = {}
         part |= dict.fromkeys(path)
@@ -251,32 +250,20 @@ def _takes(model: nn.Module, prompt: Sequence[int], trie: Trie) -> bool:
 def _tree(model: nn.Module, prompts: Sequence[Sequence[int]], trie: Trie, part: np.ndarray) -> torch.Tensor:
     """float32 ``[prompts, 1 + nodes, V]``: logits behind each prompt and behind each node of the part, in one row a prompt."""
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
-    lengths = np.array(list(map(len, prompts)))
-    nodes, width = len(part), int(lengths.max()) + len(part)
+    nodes = len(part)
     where = {int(node): k for k, node in enumerate(part)}
     over = np.eye(nodes, dtype=bool)  # which nodes each sees
     for k, node in enumerate(part.tolist()):
         if (above := where.get(int(trie.above[node]))) is not None:
             over[k] |= over[above]
-    ids = np.zeros((len(prompts), width), dtype=np.int64)
-    places, keep = np.zeros_like(ids), np.zeros(ids.shape, dtype=bool)
-    sees = np.broadcast_to(np.eye(width, dtype=bool), (len(prompts), width, width)).copy()
-    for r, (prompt, long) in enumerate(zip(prompts, lengths.tolist(), strict=True)):
-        end = long + nodes
-        ids[r, :long], ids[r, long:end] = prompt, trie.tokens[part]
-        places[r, :long], places[r, long:end] = np.arange(long), long + trie.depth[part]
-        sees[r, :long, :long] = np.tri(long, dtype=bool)
-        sees[r, long:end, :long], sees[r, long:end, long:end] = True, over
-        keep[r, long - 1 : end] = True
-    mask = torch.zeros(sees.shape, dtype=dtype, device=device)
-    mask = mask.masked_fill(~torch.from_numpy(sees).to(device), torch.finfo(dtype).min)[:, None]
-    with select_positions(model, torch.from_numpy(keep).to(device)):
-        out = model(
-            input_ids=torch.from_numpy(ids).to(device),
-            attention_mask=mask,
-            position_ids=torch.from_numpy(places).to(device),
-            use_cache=False,
-        )
+    ids, places, mask = branches.laid(
+        prompts, [trie.tokens[part]] * len(prompts), [over] * len(prompts), 0, dtype, device
+    )
+    keep = torch.zeros_like(ids, dtype=torch.bool)
+    for r, prompt in enumerate(prompts):
+        keep[r, len(prompt) - 1 : len(prompt) + nodes] = True
+    with select_positions(model, keep):
+        out = model(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False)
     logits: torch.Tensor = out.logits.float().reshape(len(prompts), 1 + nodes, -1)
     return logits
 

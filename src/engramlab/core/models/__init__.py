@@ -3,7 +3,7 @@
 from engramlab.core.models.about import About, about
 from engramlab.core.models.adapters import EmbeddingUpdates, add_lora, key_rows, unwrap
 from engramlab.core.models.building import build, check, context_limit, mask_token, parameters
-from engramlab.core.models.loading import check_finite, check_vocabulary, load, load_config, load_tokenizer, quiet
+from engramlab.core.models.loading import check_finite, check_vocabulary, load, load_config, load_tokenizer, quiet, save
 from engramlab.core.models.paths import ModulePaths, buildable, family, known_paths, module_paths
 from engramlab.core.models.sizes import HEAD, SIZES, Size, is_size, shape
 from engramlab.core.models.sources import skeleton
@@ -34,6 +34,7 @@ __all__ = [
     "module_paths",
     "parameters",
     "quiet",
+    "save",
     "shape",
     "skeleton",
     "unwrap",

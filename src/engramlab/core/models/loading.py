@@ -38,6 +38,13 @@ def quiet() -> Iterator[None]:
             hf.enable_progress_bar()
 
 
+def save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+    """Writes a model and its tokenizer so that transformers loads both."""
+    with quiet():
+        model.save_pretrained(folder)  # type: ignore[operator]
+        tokenizer.save_pretrained(folder)
+
+
 def load_config(name: str, *, base: str | None = None) -> Any:
     """The transformers config of a folder, GGUF file or hub id (see ``load``). Raises UserError as that does."""
     from transformers import AutoConfig

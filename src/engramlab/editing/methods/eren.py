@@ -19,7 +19,7 @@ from engramlab.base.options import check_rules, meant
 from engramlab.core.deltas import Delta, Modifier, fingerprint, installed
 from engramlab.core.training.losses import Loss
 from engramlab.editing.method import Cases, Made
-from engramlab.editing.routed.texts import By, Texts, check_room, gathered, vectors_of
+from engramlab.editing.routed.texts import By, Texts, check_room, gathered, nearest_each, vectors_of
 from engramlab.measuring.answers import is_answer
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, write
 
@@ -91,7 +91,10 @@ class ErenDelta(Delta):
     def read(cls, deltas: Sequence[Delta], prompts: Sequence[str], model: nn.Module, tokenizer: Any) -> list[str]:
         """With notes where the model takes them for an answer, bare elsewhere; it is asked about all prompts at once."""
         mine = cast("Sequence[ErenDelta]", deltas)
-        texts = _with_notes(mine, prompts, model, tokenizer)
+        notes = nearest_each(
+            [one.memory for one in mine], [one.config.notes for one in mine], prompts, model, tokenizer
+        )
+        texts = [one._put(some, prompt) for one, some, prompt in zip(mine, notes, prompts, strict=True)]
         open_ = [i for i, one in enumerate(mine) if one.config.mode == "two-step" and texts[i] != prompts[i]]
         gaps = decide(model, tokenizer, [texts[i] for i in open_], [mine[i].config.decision for i in open_])
         for i, gap in zip(open_, gaps, strict=True):
@@ -114,17 +117,6 @@ class ErenDelta(Delta):
         return cls(
             model, Texts(settings["prompts"], texts, texts, tensors.get("vectors")), Config(**settings["config"])
         )
-
-
-def _with_notes(deltas: Sequence[ErenDelta], prompts: Sequence[str], model: nn.Module, tokenizer: Any) -> list[str]:
-    """Each prompt behind its delta's nearest notes; one search a delta."""
-    texts = list(prompts)
-    for one in {id(delta): delta for delta in deltas}.values():
-        some = [i for i, delta in enumerate(deltas) if delta is one]
-        found = one.memory.nearest([prompts[i] for i in some], one.config.notes, model, tokenizer)
-        for i, notes in zip(some, found, strict=True):
-            texts[i] = one._put(notes, prompts[i])
-    return texts
 
 
 def decide(model: nn.Module, tokenizer: Any, texts: Sequence[str], decisions: Sequence[str]) -> list[float]:

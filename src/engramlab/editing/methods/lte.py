@@ -19,7 +19,7 @@ from engramlab.base.options import check_rules, meant
 from engramlab.core.deltas import Delta, Modifier, fingerprint, installed
 from engramlab.core.training.losses import Loss
 from engramlab.editing.method import Cases, Made
-from engramlab.editing.routed.texts import By, Texts, check_room, gathered, vectors_of
+from engramlab.editing.routed.texts import By, Texts, check_room, gathered, nearest_each, vectors_of
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = False, False, True, False
 TOUCHES = "nothing"
@@ -87,13 +87,9 @@ class LteDelta(Delta):
     @classmethod
     def read(cls, deltas: Sequence[Delta], prompts: Sequence[str], model: nn.Module, tokenizer: Any) -> list[str]:
         """Each prompt behind its delta's block; one search a delta."""
-        mine, texts = cast("Sequence[LteDelta]", deltas), list(prompts)
-        for one in {id(delta): delta for delta in mine}.values():
-            some = [i for i, delta in enumerate(mine) if delta is one]
-            found = one.memory.nearest([prompts[i] for i in some], one.facts, model, tokenizer)
-            for i, facts in zip(some, found, strict=True):
-                texts[i] = block(facts, prompts[i])
-        return texts
+        mine = cast("Sequence[LteDelta]", deltas)
+        facts = nearest_each([one.memory for one in mine], [one.facts for one in mine], prompts, model, tokenizer)
+        return [block(some, prompt) for some, prompt in zip(facts, prompts, strict=True)]
 
     def modifiers(self, model: nn.Module) -> dict[str, Modifier]:
         return {}

@@ -52,6 +52,18 @@ class Texts:
         return [[self.texts[i] for i in row] for row in places.tolist()]
 
 
+def nearest_each(
+    memories: Sequence[Texts], counts: Sequence[int], prompts: Sequence[str], model: nn.Module, tokenizer: Any
+) -> list[list[str]]:
+    """Of a memory for each prompt, the texts nearest to it; one search a memory."""
+    found: list[list[str]] = [[]] * len(prompts)
+    for memory, count in {id(m): (m, n) for m, n in zip(memories, counts, strict=True)}.values():
+        some = [i for i, one in enumerate(memories) if one is memory]
+        for i, texts in zip(some, memory.nearest([prompts[i] for i in some], count, model, tokenizer), strict=True):
+            found[i] = texts
+    return found
+
+
 def gathered(edits: Sequence[Edit], older: Texts | None, tokenizer: Any) -> tuple[list[str], list[str]]:
     """Prompts and texts of an older memory's edits and of these, each prompt once.
 

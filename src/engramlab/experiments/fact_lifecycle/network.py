@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -121,12 +120,7 @@ class Network:
         ) as stage:
             for _ in stage:
                 pass
-            records.write_sealed(Path(self.weights), lambda path: self._save(model, path))
-
-    def _save(self, model: Any, path: Path) -> None:
-        with models.quiet():
-            model.save_pretrained(path)
-            self.tokenizer.save_pretrained(path)
+            records.write_sealed(Path(self.weights), lambda path: models.save(model, self.tokenizer, path))
 
 
 def _spoken(data: Dataset) -> FactTable:

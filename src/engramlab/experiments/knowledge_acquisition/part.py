@@ -129,9 +129,7 @@ class Part:
         state, stream = self._state(model, recipe), self.packed()
 
         def save(path: Path) -> None:
-            with models.quiet():
-                state.bare.save_pretrained(path)  # type: ignore[operator]
-                tokenizer.save_pretrained(path)
+            models.save(state.bare, tokenizer, path)
             checkpoints.save(path / "training", state, stream, {"recipe": dataclasses.asdict(recipe)})
 
         with self._stage(folder, state, stream, f"{self.about.model} pretrain", until=max(at)) as stage:

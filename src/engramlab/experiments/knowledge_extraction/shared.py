@@ -88,6 +88,4 @@ class Run(_run.Run):
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Writes the model and the tokenizer so that transformers loads both."""
-        with models.quiet():
-            model.save_pretrained(folder)  # type: ignore[operator]
-            self.tokenizer.save_pretrained(folder)
+        models.save(model, self.tokenizer, folder)

@@ -198,9 +198,7 @@ class School:
         config: Config = self.run.config
 
         def write(path: Path) -> None:
-            with models.quiet():
-                learner.model.save_pretrained(path)  # type: ignore[operator]
-                self.writer.tokenizer.save_pretrained(path)
+            models.save(learner.model, self.writer.tokenizer, path)
             about = {"rates": learner.rates.table().tolist(), "each": config.rates, "inner": config.inner}
             records.write_record(path / "rates.json", about)
 

@@ -161,9 +161,7 @@ class Alignment:
 
     def _save(self, model: nn.Module, folder: Path) -> None:
         def put(path: Path) -> None:
-            with models.quiet():
-                model.to(getattr(torch, self.before["precision"])).save_pretrained(path)  # type: ignore[operator]
-                self.tokenizer.save_pretrained(path)
+            models.save(model.to(getattr(torch, self.before["precision"])), self.tokenizer, path)
 
         records.write_sealed(folder, put)
 

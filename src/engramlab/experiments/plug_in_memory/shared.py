@@ -65,6 +65,4 @@ class Run(_run.Run):
 
     def save(self, model: Any, folder: Path) -> None:
         """Writes network, memory and tokenizer so that transformers loads them."""
-        with models.quiet():
-            model.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
+        models.save(model, self.tokenizer, folder)

@@ -156,13 +156,7 @@ class Work:
         ) as s:
             for _ in s:
                 pass
-
-            def save(path: Path) -> None:
-                with models.quiet():
-                    model.save_pretrained(path)  # type: ignore[operator]
-                    tokenizer.save_pretrained(path)
-
-            records.write_sealed(folder / "model", save)
+            records.write_sealed(folder / "model", lambda path: models.save(model, tokenizer, path))
         return s.record
 
     def _stage(self, name: str, folder: Path, state: TrainState, stream: Stream) -> Stage:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import nn
 
 from engramlab.base import bootstrap
 from engramlab.base.random_access import key as random_key
 from engramlab.base.rows import Row
-from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.documents import guessed
 from engramlab.experiments.source_attribution.config import Arm
 from engramlab.experiments.source_attribution.text import OUT, Asked
 from engramlab.measuring import citing
-from engramlab.measuring.scoring import score
 
 SAMPLES = 1000
 
@@ -77,11 +74,3 @@ def _shares(values: dict[str, tuple[np.ndarray, np.ndarray]], of: np.ndarray, se
         found = (float(sums[i].sum() / total), float(low[i]), float(high[i])) if total else (None, None, None)
         row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
     return row
-
-
-def nats_of(model: nn.Module, rows: Sequences, start: list[int]) -> float:
-    """Nats a token of these texts, the first of each aside where nothing stands before it."""
-    wrapped = rows.wrapped(start, [])
-    marks = np.ones(len(wrapped.ids), dtype=np.int8)
-    marks[wrapped.offsets[:-1]] = 0
-    return -float(score(model, Sequences(wrapped.ids, wrapped.offsets, marks)).logprobs.mean())

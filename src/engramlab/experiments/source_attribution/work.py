@@ -30,13 +30,14 @@ from engramlab.editing.folders.opening import require_in_weights
 from engramlab.experiments._run import Planned, Run
 from engramlab.experiments.source_attribution import text
 from engramlab.experiments.source_attribution.config import Arm, Config, check
-from engramlab.experiments.source_attribution.judging import nats_of, rows_of
+from engramlab.experiments.source_attribution.judging import rows_of
 from engramlab.experiments.source_attribution.text import HELD, OUT, TRAINED
 from engramlab.files import records, writing
 from engramlab.files.documents import documents as running_text
 from engramlab.measuring import citing
+from engramlab.measuring.answers import exact_match, f1
 from engramlab.measuring.citing import Citer, Form, Sources
-from engramlab.measuring.scoring import score
+from engramlab.measuring.scoring import nats, score
 from engramlab.reading.attributed import read_documents, with_questions
 
 OTHER_TEXTS = 200  # of another text, that what is lost is measured on
@@ -216,9 +217,7 @@ class Attribution:
                     stage.record |= self._judged(model, arm, sources, folder)
 
                 def save(path: Path) -> None:
-                    with models.quiet():
-                        model.save_pretrained(path)  # type: ignore[operator]
-                        self.tokenizer.save_pretrained(path)
+                    models.save(model, self.tokenizer, path)
                     sources.save(path)
 
                 records.write_sealed(folder / "model", save)
@@ -267,7 +266,7 @@ class Attribution:
         gold = np.array([one.document for one in self.asked])
         said = citing.answered(model, self.tokenizer, sources.form, questions, new=sources.new)
         golden = [one.question.answer for one in self.asked]
-        right = np.array([citing.exact(a, b) for a, b in zip(said.answers, golden, strict=True)])
+        right = np.array([exact_match(a, [b]) for a, b in zip(said.answers, golden, strict=True)])
         own = self._scores(citer, said.before, f"{arm.name}, citing")
         given, wrong = own.copy(), np.flatnonzero(~right)
         if len(wrong):
@@ -276,7 +275,7 @@ class Attribution:
                 self.tokenizer, sources.form, [questions[i] for i in wrong], [golden[i] for i in wrong], rests
             )
             given[wrong] = self._scores(citer, behind.before, f"{arm.name}, told the answer")
-        overlap = np.array([citing.f1(a, b) for a, b in zip(said.answers, golden, strict=True)])
+        overlap = np.array([f1(a, [b]) for a, b in zip(said.answers, golden, strict=True)])
         rows = rows_of(arm, self.asked, self.ids, self.inside, right, overlap, own, given, self.config.seed)
         best = own.argmax(1)
         rank = (own > np.take_along_axis(own, gold[:, None], 1)).sum(1)
@@ -305,10 +304,8 @@ class Attribution:
         wrapped = self.plain.wrapped(self.start, [])
         recital = score(model, wrapped).greedy if wrapped.marks.any() else np.zeros(0)
         texts = {"read": self.plain, "unread": self.unread, "other": self.other}
-        nats = {
-            name: nats_of(model, rows, self.start) for name, rows in texts.items() if rows is not None and len(rows)
-        }
-        return {"dataset": arm.name, "recital": float(recital.mean()) if len(recital) else None, **nats}
+        lost = {name: nats(model, rows, self.start) for name, rows in texts.items() if rows is not None and len(rows)}
+        return {"dataset": arm.name, "recital": float(recital.mean()) if len(recital) else None, **lost}
 
     def finish(self, found: dict[str, dict[str, Any]]) -> str:
         """The arm that names the right source most often for questions about documents none of whose was trained; its model

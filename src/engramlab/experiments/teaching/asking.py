@@ -13,16 +13,13 @@ from engramlab.base import bootstrap
 from engramlab.base.facts import Fact, Query
 from engramlab.base.progress import Progress
 from engramlab.base.rows import Row
-from engramlab.core.text import tokens
 from engramlab.core.text.chat import Chat, has_template
-from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.facts.teaching import Divided
 from engramlab.experiments.teaching.documents import DocumentWords
 from engramlab.measuring.answers import is_answer
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, lengths_of, write
 from engramlab.measuring.audit.classes import ALWAYS, mcnemar
 from engramlab.measuring.questions import behind
-from engramlab.measuring.scoring import score
 
 SAMPLES = 1000
 
@@ -191,17 +188,6 @@ def advice(rows: Sequence[Row], taught: str, edited: str) -> str:
         f"Of questions and wordings never trained, {better} answers {shares[better]:.0%} and {worse} {shares[worse]:.0%}: for "
         f"facts like these use engramlab {'edit' if better == 'editing' else 'teach'}."
     )
-
-
-def nats(model: nn.Module, rows: Sequences, tokenizer: Any) -> float:
-    """Mean negative log-probability of the tokens of running texts, in nats; a text's first is not predicted."""
-    wrapped = Sequences(rows.ids, rows.offsets, np.ones(len(rows.ids), np.int8)).wrapped(
-        tokens.start_tokens(tokenizer), []
-    )
-    marks = wrapped.marks.copy()
-    marks[wrapped.offsets[:-1]] = 0
-    scores = score(model, Sequences(wrapped.ids, wrapped.offsets, marks))
-    return -float(scores.logprobs.astype(np.float64).mean())
 
 
 def kept(before: Sequence[Row], after: Sequence[Row]) -> Row:

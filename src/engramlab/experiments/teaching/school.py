@@ -19,7 +19,7 @@ from engramlab.base.random_access import key as random_key
 from engramlab.base.random_access import permute
 from engramlab.base.rows import Row
 from engramlab.core import models
-from engramlab.core.text.tokens import Sequences
+from engramlab.core.text.tokens import Sequences, start_tokens
 from engramlab.core.training.cost import like
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import divide
@@ -33,6 +33,7 @@ from engramlab.experiments.teaching.config import ARMS, FEWEST, Config, check
 from engramlab.experiments.teaching.text import texts_as_rows
 from engramlab.files import records, writing
 from engramlab.files.documents import documents
+from engramlab.measuring.scoring import nats
 from engramlab.writing.lessons import Lesson, plain_lesson, write_lessons
 from engramlab.writing.rounds import Author
 
@@ -280,7 +281,9 @@ class School:
     def drift(self, model: nn.Module, unseen: Sequences | None) -> dict[str, float]:
         """Nats a token of text that was never trained on, by kind; ``unseen``: of the kind that is replayed."""
         kinds = {"replayed kind": unseen, "other text": self.other}
-        return {name: asking.nats(model, rows, self.tokenizer) for name, rows in kinds.items() if rows is not None}
+        return {
+            name: nats(model, rows, start_tokens(self.tokenizer)) for name, rows in kinds.items() if rows is not None
+        }
 
     def fresh(self) -> nn.Module:
         """The model as it was."""

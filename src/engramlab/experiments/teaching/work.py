@@ -274,9 +274,7 @@ class Teaching(School):
         kind = getattr(torch, self.before["precision"])
 
         def write(path: Path) -> None:
-            with models.quiet():
-                model.to(kind).save_pretrained(path)  # type: ignore[operator]
-                self.tokenizer.save_pretrained(path)
+            models.save(model.to(kind), self.tokenizer, path)
 
         records.write_sealed(folder, write)
 

@@ -76,13 +76,7 @@ class Work(Examiner):
         with self._stage("pretrain", folder, model, config.pretrain, stream) as stage:
             for _ in stage:
                 pass
-
-            def save(path: Path) -> None:
-                with models.quiet():
-                    model.save_pretrained(path)  # type: ignore[operator]
-                    tokenizer.save_pretrained(path)
-
-            records.write_sealed(folder / "model", save)
+            records.write_sealed(folder / "model", lambda path: models.save(model, tokenizer, path))
         return stage.record
 
     def _stage(self, name: str, folder: Path, model: nn.Module, recipe: Recipe, stream: Stream, **more: Any) -> Stage:

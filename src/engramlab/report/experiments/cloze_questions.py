@@ -9,7 +9,7 @@ from engramlab.report.parts.blocks import Figures, Section, Table
 from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, percent
 from engramlab.report.parts.training import missing
 from engramlab.report.parts.verdicts import interval, more
-from engramlab.report.parts.words import count, duration, fixed
+from engramlab.report.parts.words import count, duration, fixed, percent_ranged
 from engramlab.report.rows import Row, RunData, distinct
 from engramlab.report.shapes import Maybe
 
@@ -80,7 +80,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
             row["when"],
             row["translator"],
             row["score"],
-            _ranged(row),
+            percent_ranged(row, "accuracy", ""),
             percent(row.get("agreement")),
             percent(row["chance"]),
         ]
@@ -107,10 +107,6 @@ def _together(rows: Sequence[Row], when: str) -> Row | None:
 
 def _named(row: Row) -> str:
     return _WHEN.get(row["when"], str(row["when"]))
-
-
-def _ranged(row: Row) -> str:
-    return f"{percent(row['accuracy'])} ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
 
 
 def _bar(row: Row, label: str, colour: str = GREY) -> Bar:
@@ -187,7 +183,7 @@ def _all(runs: Sequence[RunData]) -> Section:
                 row["translator"],
                 row["score"],
                 count(row["questions"]),
-                _ranged(row),
+                percent_ranged(row, "accuracy", ""),
             ),
             *(percent(row.get(name)) for name in ("agreement", "chance", "fallbacks")),
             *(count(row.get(name)) for name in ("ties", "rows_read")),

@@ -9,7 +9,7 @@ from engramlab.report.parts.blocks import Block, Figures, Section, Table
 from engramlab.report.parts.figures import GREY, PALETTE, Bar, Line, bars, curves, percent, styles
 from engramlab.report.parts.training import missing
 from engramlab.report.parts.verdicts import interval, more
-from engramlab.report.parts.words import count, fixed
+from engramlab.report.parts.words import count, fixed, percent_ranged, points_ranged
 from engramlab.report.rows import Row, RunData, distinct, number
 from engramlab.report.shapes import Maybe
 
@@ -106,7 +106,7 @@ def _choices(runs: Sequence[RunData]) -> Section:
             _named(row),
             ", ".join(count(layer) for layer in row.get("layers") or []) or "–",
             count(row["questions"]),
-            *(_difference(row, metric) for metric in METRICS),
+            *(points_ranged(row, f"{metric}_more") for metric in METRICS),
             percent(number(row.get("kept"))),
         ]
         for run in runs
@@ -187,8 +187,8 @@ def _passages(runs: Sequence[RunData]) -> Section:
             row["kind"],
             _way(row),
             *(count(row.get(name)) for name in ("facts", "known")),
-            *(_ranged(row, name) for name in _SAYS),
-            _ranged(row, "kept"),
+            *(percent_ranged(row, name) for name in _SAYS),
+            percent_ranged(row, "kept"),
         ]
         for run in runs
         for row in _listed(run, "passages")
@@ -216,7 +216,7 @@ _FILES = "Questions with passages of files"
 
 def _files(runs: Sequence[RunData]) -> Section:
     cells = [
-        [run.name, row["file"], _way(row), count(row["questions"]), _ranged(row, "right")]
+        [run.name, row["file"], _way(row), count(row["questions"]), percent_ranged(row, "right")]
         for run in runs
         for row in _listed(run, "files")
     ]
@@ -270,15 +270,3 @@ def _short(row: Row, name: str) -> str:
     if low is None or high is None:
         return percent(number(row.get(name)))
     return f"{100 * (number(row.get(name)) or 0):.0f} ({100 * low:.0f}-{100 * high:.0f})"
-
-
-def _ranged(row: Row, name: str) -> str:
-    value, low, high = (number(row.get(key)) for key in (name, f"{name}_low", f"{name}_high"))
-    return percent(value) + (f" ({100 * low:.0f} to {100 * high:.0f})" if low is not None and high is not None else "")
-
-
-def _difference(row: Row, name: str) -> str:
-    value, low, high = (number(row.get(f"{name}_more{end}")) for end in ("", "_low", "_high"))
-    if value is None or low is None or high is None:
-        return "–"
-    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"

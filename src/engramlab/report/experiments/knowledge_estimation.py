@@ -11,7 +11,7 @@ from engramlab.report.parts.blocks import Figures, Section, Table
 from engramlab.report.parts.figures import GREY, Bar, Line, bars, curves, percent, styles
 from engramlab.report.parts.training import missing
 from engramlab.report.parts.verdicts import interval, more
-from engramlab.report.parts.words import count
+from engramlab.report.parts.words import count, percent_ranged
 from engramlab.report.rows import Row, RunData, distinct, words
 from engramlab.report.shapes import Maybe
 
@@ -59,7 +59,13 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """The table for the terminal."""
     cells = [
-        [words(row["relation"]), _what(row), count(row["shown"]), _ranged(row), percent(row["chance"])]
+        [
+            words(row["relation"]),
+            _what(row),
+            count(row["shown"]),
+            percent_ranged(row, "accuracy", ""),
+            percent(row["chance"]),
+        ]
         for row in summary.get("rows") or []
     ]
     columns = ["relation", "asked by", "facts shown", "accuracy (95 %)", "chance"]
@@ -70,10 +76,6 @@ def _what(row: Row) -> str:
     if row["way"] == "wording":
         return str(row.get("wording"))
     return str(row["way"]) + (f", {row['control']} {row.get('place')}" if row.get("control") else "")
-
-
-def _ranged(row: Row) -> str:
-    return f"{percent(row['accuracy'])} ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
 
 
 def _lists(rows: Sequence[Row]) -> list[Row]:
@@ -152,7 +154,7 @@ def _all(runs: Sequence[RunData]) -> Section:
             words(row["relation"]),
             _what(row),
             *(count(row.get(name)) for name in ("shown", "draws", "subjects", "options")),
-            _ranged(row),
+            percent_ranged(row, "accuracy", ""),
             *(percent(row.get(name)) for name in ("draw_low", "draw_high", "mass", "chance", "majority")),
             count(row.get("ties")),
         ]

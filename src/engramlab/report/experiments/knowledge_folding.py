@@ -9,7 +9,7 @@ from engramlab.report.parts.blocks import Figures, Section, Table
 from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, percent
 from engramlab.report.parts.training import missing
 from engramlab.report.parts.verdicts import Interval, interval, more
-from engramlab.report.parts.words import count, duration, fixed, short
+from engramlab.report.parts.words import count, duration, fixed, percent_ranged, short
 from engramlab.report.rows import Row, RunData, distinct
 from engramlab.report.shapes import Maybe
 
@@ -45,15 +45,18 @@ def headline(runs: Sequence[RunData]) -> str:
             continue
         which = more(_ends(folded[0]), _ends(random[0]))
         text = (
-            f"{of}{name}, facts folded in: {_ranged(folded[0])} answered, with facts of another world {_ranged(random[0])} "
+            f"{of}{name}, facts folded in: {percent_ranged(folded[0], 'accuracy', '')} answered, with facts of another world "
+            f"{percent_ranged(random[0], 'accuracy', '')} "
             f"({_VERDICT[which]}), majority {percent(run.summary.get('majority'))}"
         )
         seen = _whole(run.rows, "in-context", "facts")
         if len(folded) > 1:
-            text += f"; with {count(folded[-1]['distractors'])} distractors {_ranged(folded[-1])}"
-            text += f", facts in view {_ranged(seen[-1])}" if seen else ""
+            text += (
+                f"; with {count(folded[-1]['distractors'])} distractors {percent_ranged(folded[-1], 'accuracy', '')}"
+            )
+            text += f", facts in view {percent_ranged(seen[-1], 'accuracy', '')}" if seen else ""
         elif seen:
-            text += f"; facts in view {_ranged(seen[0])}"
+            text += f"; facts in view {percent_ranged(seen[0], 'accuracy', '')}"
         found.append(text)
     return ("; ".join(found) + ".") if found else missing(runs)
 
@@ -66,7 +69,13 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """The table for the terminal: all hops together."""
     cells = [
-        [row["arm"], row["asked"], count(row["distractors"]), _ranged(row), percent(row["labelled"])]
+        [
+            row["arm"],
+            row["asked"],
+            count(row["distractors"]),
+            percent_ranged(row, "accuracy", ""),
+            percent(row["labelled"]),
+        ]
         for row in summary.get("rows") or []
         if row["hops"] == 0
     ]
@@ -83,10 +92,6 @@ def _whole(rows: Sequence[Row], arm: str, asked: str) -> list[Row]:
 
 def _ends(row: Row) -> Interval | None:
     return interval(row, "accuracy", "")
-
-
-def _ranged(row: Row) -> str:
-    return f"{percent(row['accuracy'])} ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
 
 
 _ASKED = {
@@ -129,7 +134,7 @@ def _hops(runs: Sequence[RunData]) -> Section:
             count(row["distractors"]),
             "all" if row["hops"] == 0 else count(row["hops"]),
             count(row["questions"]),
-            _ranged(row),
+            percent_ranged(row, "accuracy", ""),
             percent(row["labelled"]),
             percent(row["recited"]) if row["arm"] in FOLDING and row["arm"] != "single-task" else "–",
         ]

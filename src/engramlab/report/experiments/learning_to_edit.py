@@ -11,7 +11,7 @@ from engramlab.report.parts.figures import GREY, Bar, bars, percent
 from engramlab.report.parts.judged import HEADS, said
 from engramlab.report.parts.training import missing
 from engramlab.report.parts.verdicts import interval, more
-from engramlab.report.parts.words import count
+from engramlab.report.parts.words import count, percent_ranged
 from engramlab.report.rows import Row, RunData, distinct, number
 from engramlab.report.shapes import Maybe
 
@@ -84,7 +84,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
         if cells:
             caption = f"Edits in one memory, {said(protocol)} (95 % over cases; in brackets: behind their own edit)"
             tables.append(Table(["arm", "edits", *(HEADS[role] for role in ROLES)], cells, caption, numbers_from=1))
-    kept = [[row["arm"], count(row["prompts"]), _interval(row)] for row in summary.get("kept") or []]
+    kept = [[row["arm"], count(row["prompts"]), percent_ranged(row, "share", "")] for row in summary.get("kept") or []]
     if kept:
         tables.append(Table(["arm", "prompts", "answered as before"], kept, "Without a block, after training", 1))
     return tables
@@ -95,13 +95,9 @@ def _at(rows: Sequence[Row], arm: str, role: str, edits: float = 1, protocol: st
     return next((row for row in rows if (row["arm"], row["role"], row["count"], row["protocol"]) == wanted), None)
 
 
-def _interval(row: Mapping[str, Any]) -> str:
-    return f"{percent(row['share'])} ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
-
-
 def _cell(rows: Sequence[Row], arm: str, role: str, edits: float, protocol: str) -> str:
     row = _at(rows, arm, role, edits, protocol)
     if row is None:
         return "–"
     recall = number(row.get("recall"))
-    return _interval(row) + ("" if recall is None else f" [{percent(recall)}]")
+    return percent_ranged(row, "share", "") + ("" if recall is None else f" [{percent(recall)}]")

@@ -9,7 +9,7 @@ from engramlab.report.parts.blocks import Details, Figures, Section, Table
 from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, percent
 from engramlab.report.parts.training import missing, training_section
 from engramlab.report.parts.verdicts import interval, more
-from engramlab.report.parts.words import count, fixed
+from engramlab.report.parts.words import count, fixed, percent_ranged
 from engramlab.report.rows import Row, RunData, distinct
 from engramlab.report.shapes import Maybe
 
@@ -91,7 +91,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """The tables for the terminal: means over attributes, and what changed with the documents."""
     cells = [
-        [_when(row), row["group"], _ranged(row, "exact_match"), percent(row["chance"]), percent(row.get("hit"))]
+        [_when(row), row["group"], percent_ranged(row, "exact_match"), percent(row["chance"]), percent(row.get("hit"))]
         for row in summary["rows"]
         if row["attribute"] == "mean"
     ]
@@ -115,12 +115,6 @@ def _changed(run: RunData, change: str) -> Row | None:
 
 def _when(row: Row) -> str:
     return _WHEN.get((row["network"], row["when"]), f"{row['network']}, {row['when']}")
-
-
-def _ranged(row: Row, name: str) -> str:
-    if row.get(name) is None or row.get(f"{name}_low") is None or row.get(f"{name}_high") is None:
-        return percent(row.get(name))
-    return f"{percent(row[name])} ({100 * row[f'{name}_low']:.0f} to {100 * row[f'{name}_high']:.0f})"
 
 
 def _answers(runs: Sequence[RunData]) -> Section:
@@ -160,9 +154,9 @@ def _changes(runs: Sequence[RunData]) -> Section:
                     row["change"],
                     count(row["documents"]),
                     percent(row.get("right_before")),
-                    _ranged(row, "new"),
+                    percent_ranged(row, "new"),
                     percent(row.get("old")),
-                    _ranged(row, "same"),
+                    percent_ranged(row, "same"),
                     percent(row.get("own")),
                 ]
             )
@@ -197,7 +191,7 @@ def _hits(runs: Sequence[RunData]) -> Section:
                         _when(row),
                         row["group"],
                         percent(row.get("hit_1")),
-                        _ranged(row, "hit"),
+                        percent_ranged(row, "hit"),
                         percent(_chance(run.summary)),
                     ]
                 )
@@ -220,7 +214,7 @@ def _all(runs: Sequence[RunData]) -> Section:
         [
             *([run.name] if len(runs) > 1 else []),
             *(_when(row), row["group"], row["attribute"], count(row["questions"])),
-            *(_ranged(row, "exact_match"), percent(row["chance"]), percent(row.get("hit"))),
+            *(percent_ranged(row, "exact_match"), percent(row["chance"]), percent(row.get("hit"))),
         ]
         for run in runs
         for row in run.rows

@@ -10,7 +10,7 @@ from engramlab.report.parts.blocks import Block, Figures, Section, Table
 from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, percent
 from engramlab.report.parts.training import missing, training_section
 from engramlab.report.parts.verdicts import interval, more
-from engramlab.report.parts.words import count, fixed, signed
+from engramlab.report.parts.words import count, fixed, percent_ranged, points_ranged, signed
 from engramlab.report.rows import Row, RunData, number
 from engramlab.report.shapes import Maybe
 
@@ -71,7 +71,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """The tables for the terminal."""
-    cells = [[_named(row), *(_ranged(row, name) for name in SCORES)] for row in summary.get("rows") or []]
+    cells = [[_named(row), *(percent_ranged(row, name) for name in SCORES)] for row in summary.get("rows") or []]
     tables = [Table(["reading", *SCORES.values()], cells, "Held-out questions (95 % over subjects)")] if cells else []
     if without := _without_cells(summary):
         tables.append(Table(["model", "nats a token", "change"], without, "Answers without passages"))
@@ -140,20 +140,11 @@ def _without(runs: Sequence[RunData]) -> Section:
 def _all(runs: Sequence[RunData]) -> Section:
     cells = [
         [run.name, _named(row), *(count(row[name]) for name in ("questions", "subjects"))]
-        + [_ranged(row, name) for name in SCORES]
-        + [_less(row, name) for name in ("em", "f1")]
+        + [percent_ranged(row, name) for name in SCORES]
+        + [points_ranged(row, f"{name}_more") for name in ("em", "f1")]
         for run in runs
         for row in run.rows
     ]
     columns = ["run", "reading", "questions", "subjects", *SCORES.values(), "EM less plain", "F1 less plain"]
     caption = "Differences question by question; of LoRA without a passage, to the model without one."
     return Section("All of it", [Table(columns, cells, caption, numbers_from=2)] if cells else [], missing(runs))
-
-
-def _ranged(row: Row, name: str) -> str:
-    return f"{percent(row[name])} ({100 * row[f'{name}_low']:.0f} to {100 * row[f'{name}_high']:.0f})"
-
-
-def _less(row: Row, name: str) -> str:
-    low, high = (100 * row[f"{name}_more_{end}"] for end in ("low", "high"))
-    return f"{100 * row[f'{name}_more']:+.1f} ({low:+.1f} to {high:+.1f})"

@@ -9,7 +9,7 @@ from engramlab.report.parts.blocks import Figures, Section, Table
 from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, percent
 from engramlab.report.parts.training import missing, training_section
 from engramlab.report.parts.verdicts import Interval, interval, more
-from engramlab.report.parts.words import count, fixed
+from engramlab.report.parts.words import count, fixed, percent_ranged
 from engramlab.report.rows import Row, RunData, distinct
 from engramlab.report.shapes import Maybe
 
@@ -52,8 +52,8 @@ def headline(runs: Sequence[RunData]) -> str:
         best = max(rows, key=lambda row: row["hits1"])
         text = (
             f"{of}{_name(best)} names the right one of {count(best['candidates'])} documents for "
-            f"{_ranged(best, 'hits1')} of questions about documents none of whose was trained; guessing by the letters of the "
-            f"question gets {percent(best['guess1'])}, chance {percent(best['chance1'])} ({_beats(best)})"
+            f"{percent_ranged(best, 'hits1')} of questions about documents none of whose was trained; guessing by the letters "
+            f"of the question gets {percent(best['guess1'])}, chance {percent(best['chance1'])} ({_beats(best)})"
         )
         poor = [one for one in _texts(run) if (one.get("recital") or 1.0) < RECITES]
         if poor:
@@ -104,13 +104,6 @@ def _texts(run: RunData) -> list[Row]:
 def _name(row: Row) -> str:
     copies = f", {count(row['copies'])} copies" if row["copies"] > 1 else ""
     return f"{row['strategy']}{copies}{', chain of thought' if row.get('thought') else ''}"
-
-
-def _ranged(row: Row, name: str) -> str:
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    if row.get(name) is None or low is None or high is None:
-        return "–"
-    return f"{percent(row[name])} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def _named(runs: Sequence[RunData], group: str) -> Section:
@@ -167,7 +160,10 @@ def _all(runs: Sequence[RunData]) -> Section:
             row["group"],
             row["ids"],
             *(count(row[name]) for name in ("questions", "candidates")),
-            *(_ranged(row, name) for name in ("answered", "hits1", "hits10", "right1", "right10", "told1", "told10")),
+            *(
+                percent_ranged(row, name)
+                for name in ("answered", "hits1", "hits10", "right1", "right10", "told1", "told10")
+            ),
             *(percent(row[name]) for name in ("guess1", "guess10", "chance1", "chance10")),
         ]
         for run in runs

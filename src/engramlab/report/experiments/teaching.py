@@ -11,7 +11,7 @@ from engramlab.report.parts.blocks import Figures, Section, Table
 from engramlab.report.parts.figures import GREY, Bar, Line, bars, curves, percent, styles
 from engramlab.report.parts.training import missing
 from engramlab.report.parts.verdicts import interval, more
-from engramlab.report.parts.words import count, signed
+from engramlab.report.parts.words import count, percent_ranged, signed
 from engramlab.report.rows import Row, RunData, distinct, number
 from engramlab.report.shapes import Maybe
 
@@ -94,7 +94,7 @@ def _result(
 
 def _cell(rows: Sequence[Row], arm: str, group: str, part: str) -> str:
     row = _result(rows, arm, group, part)
-    return "–" if row is None else f"{percent(row['share'])} ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
+    return "–" if row is None else percent_ranged(row, "share", "")
 
 
 def _arms(runs: Sequence[RunData]) -> Section:

@@ -9,7 +9,7 @@ from engramlab.report.parts.blocks import Figures, Section, Table
 from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, percent
 from engramlab.report.parts.training import missing
 from engramlab.report.parts.verdicts import interval, more
-from engramlab.report.parts.words import count, fixed
+from engramlab.report.parts.words import count, fixed, percent_ranged
 from engramlab.report.rows import Row, RunData, distinct, number
 from engramlab.report.shapes import Maybe
 
@@ -108,14 +108,6 @@ def name_of(row: Mapping[str, Any]) -> str:
     return ARMS.get(row["arm"], str(row["arm"])) + (f", {window[0]:.0f}–{window[-1]:.0f}" if window else "")
 
 
-def ranged(row: Mapping[str, Any], name: str) -> str:
-    """A share in per cent with its interval."""
-    value, low, high = (number(row.get(f"{name}{end}")) for end in _ENDS)
-    if value is None or low is None or high is None:
-        return "–"
-    return f"{percent(value)} ({100 * low:.0f} to {100 * high:.0f})"
-
-
 def kinds(row: Mapping[str, Any]) -> str:
     """Multi-hop answers right of changed and of new facts."""
     return " / ".join(percent(number(row.get(f"multi_hop_{kind}"))) for kind in ("changed", "new"))
@@ -153,7 +145,7 @@ def _row(runs: Sequence[RunData], run: RunData, row: Row) -> list[str]:
     return [
         *([run.name] if len(runs) > 1 else []),
         *(row["source"], name_of(row), count(row["edits"]), count(row["cases"])),
-        *(ranged(row, name) for name in SCORES),
+        *(percent_ranged(row, name) for name in SCORES),
         *(kinds(row), count(row["parameters"]), _seconds(row)),
     ]
 

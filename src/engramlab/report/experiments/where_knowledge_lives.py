@@ -10,7 +10,7 @@ from engramlab.report.parts.blocks import Block, Figures, Section, Table
 from engramlab.report.parts.figures import PALETTE, Bar, bars, percent
 from engramlab.report.parts.training import missing, training_section
 from engramlab.report.parts.verdicts import interval, more
-from engramlab.report.parts.words import count, duration, signed
+from engramlab.report.parts.words import count, duration, percent_ranged, points_ranged, signed
 from engramlab.report.rows import Row, RunData, number
 from engramlab.report.shapes import Maybe
 
@@ -79,7 +79,8 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     if not rows:
         return []
     cells = [
-        [row["way"], percent(row["right_before"]), *(_ranged(row, name) for name in ("right", "known"))] for row in rows
+        [row["way"], percent(row["right_before"]), *(percent_ranged(row, name) for name in ("right", "known"))]
+        for row in rows
     ]
     cells += [[way, NO_MEMORY, "", ""] for way in summary.get("left_out") or []]
     costs = [
@@ -138,8 +139,18 @@ def lines(name: str, rows: Sequence[Row], left_out: Sequence[str]) -> list[list[
     """The table's lines of a run."""
     found = [
         [
-            *(name, CALLED.get(row["way"], str(row["way"])), percent(row["right_before"]), _ranged(row, "right")),
-            *(_more(row, "right_more"), percent(row["known_before"]), _ranged(row, "known"), _more(row, "known_more")),
+            *(
+                name,
+                CALLED.get(row["way"], str(row["way"])),
+                percent(row["right_before"]),
+                percent_ranged(row, "right"),
+            ),
+            *(
+                points_ranged(row, "right_more"),
+                percent(row["known_before"]),
+                percent_ranged(row, "known"),
+                points_ranged(row, "known_more"),
+            ),
             *(_time(row["once_seconds"]), _time(row["add_seconds"]), count(row["add_tokens"])),
             *(_time(row["change_seconds"]), percent(row["changed"])),
             *(_time(row["question_seconds"]), count(row["question_tokens"]), _source(row)),
@@ -159,17 +170,10 @@ def _time(seconds: object) -> str:
 def _source(row: Row, short: bool = False) -> str:
     if row.get("source") is None:
         return "no"
-    return percent(row["source"]) if short or interval(row, "source") is None else f"yes: {_ranged(row, 'source')}"
-
-
-def _ranged(row: Row, name: str) -> str:
-    return f"{percent(row[name])} ({100 * row[f'{name}_low']:.0f} to {100 * row[f'{name}_high']:.0f})"
+    return (
+        percent(row["source"]) if short or interval(row, "source") is None else f"yes: {percent_ranged(row, 'source')}"
+    )
 
 
 def _points(value: float) -> str:
     return signed(100 * value)
-
-
-def _more(row: Row, name: str) -> str:
-    low, high = (f"{100 * row[f'{name}_{end}']:+.1f}" for end in ("low", "high"))
-    return f"{100 * row[name]:+.1f} ({low} to {high})"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from engramlab.report.parts.figures import percent
 from engramlab.report.rows import number
 
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -48,9 +49,26 @@ def big(value: object, most: float = 1e9) -> str:
 
 def ranged(row: Mapping[str, Any], name: str, digits: int = 2, bounds: str | None = None) -> str:
     """A row's `name` as `0.50 (0.40 to 0.60)`, where it has `{bounds}low` and `{bounds}high` (`name_low` by default)."""
-    ends = [number(row.get(f"{name}_{end}" if bounds is None else f"{bounds}{end}")) for end in ("low", "high")]
-    text = fixed(row.get(name), digits)
-    return text if None in ends else f"{text} ({ends[0]:.{digits}f} to {ends[1]:.{digits}f})"
+    value, low, high = _ends(row, name, bounds)
+    text = fixed(value, digits)
+    return text if None in (low, high) else f"{text} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def percent_ranged(row: Mapping[str, Any], name: str, bounds: str | None = None) -> str:
+    """A row's share as `86.6 % (80 to 92)`, where it has ends as for ``ranged``."""
+    value, low, high = _ends(row, name, bounds)
+    return percent(value) + ("" if None in (value, low, high) else f" ({100 * low:.0f} to {100 * high:.0f})")
+
+
+def points_ranged(row: Mapping[str, Any], name: str, bounds: str | None = None) -> str:
+    """A row's difference of shares, in points, as `+1.0 (-0.5 to +2.0)`; an en dash without its ends."""
+    value, low, high = _ends(row, name, bounds)
+    return "–" if None in (value, low, high) else f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def _ends(row: Mapping[str, Any], name: str, bounds: str | None) -> tuple[Any, Any, Any]:
+    low, high = (row.get(f"{name}_{end}" if bounds is None else f"{bounds}{end}") for end in ("low", "high"))
+    return number(row.get(name)), number(low), number(high)
 
 
 def duration(seconds: object) -> str:
