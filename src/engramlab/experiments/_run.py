@@ -11,7 +11,7 @@ and what is made before ``with`` may still refuse the run: nothing is written un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
@@ -22,13 +22,14 @@ from typing import Any, Self
 from torch import nn
 
 from engramlab.base.errors import UserError
-from engramlab.base.progress import Whole
+from engramlab.base.interrupts import kept as keeping
+from engramlab.base.progress import ProgressBar, Whole
 from engramlab.base.random_access import key as random_key
 from engramlab.base.terminal import Console
 from engramlab.core import models
 from engramlab.core.text import tokenizers
 from engramlab.corpora.facts import FactOptions
-from engramlab.files import digests, locks, records, runs
+from engramlab.files import digests, locks, records, runs, writing
 
 
 def inputs(config: Any, apart: Path | None = None, prefix: str = "") -> dict[str, str]:
@@ -203,6 +204,41 @@ class Run:
     def fresh_model(self, size: str, tokenizer: Any, **more: Any) -> nn.Module:
         """A model from scratch, its weights of the run's seed; see ``models.build``."""
         return models.build(size, tokenizer, seed=random_key(self.config.seed, "weights") >> 1, **more)
+
+    def in_parts(
+        self,
+        folder: Path,
+        label: str,
+        count: int,
+        size: int,
+        make: Callable[[int, int], Mapping[str, Any]],
+        empty: Mapping[str, Any],
+        what: str = "cases",
+    ) -> dict[str, Any]:
+        """The record of so many things, made so many at a time and kept part by part: what is done is not done again.
+
+        Args:
+            folder: where it is kept, as ``done.json``.
+            label: for the progress bar and for whoever stops the run.
+            make: the record of the things from the first number up to the second.
+            empty: the record of nothing; that of all is the sum of the parts', key by key.
+        """
+        if not (folder / "done.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            record, done = dict(empty), 0
+            says = keeping(lambda: f"{done} of {count} {what} of {label} are done and kept")
+            with says, ProgressBar(label, count, console=self.console) as bar:
+                for start in range(0, count, size):
+                    path, stop = folder / f"part-{start:06d}.json", min(start + size, count)
+                    if not path.exists():
+                        records.write_record(path, make(start, stop))
+                    found = records.read_record(path, tuple(empty))
+                    record = {key: record[key] + found[key] for key in empty}
+                    done = stop
+                    bar.update(done)
+            records.write_record(folder / "done.json", record)
+        writing.clear(*folder.glob("part-*"))
+        return records.read_record(folder / "done.json", tuple(empty))
 
     def ready(self) -> None:
         """Everything is checked: a run that was only to be tried ends here, before a model is loaded."""

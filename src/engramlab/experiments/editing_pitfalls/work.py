@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from engramlab.base import bootstrap
-from engramlab.base.interrupts import kept
 from engramlab.base.options import comma_separated
-from engramlab.base.progress import ProgressBar
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta, WeightDelta
 from engramlab.editing import hyper, method
@@ -24,7 +21,7 @@ from engramlab.experiments._run import Run
 from engramlab.experiments.editing_pitfalls import scores
 from engramlab.experiments.editing_pitfalls.asked import Item
 from engramlab.experiments.editing_pitfalls.config import Config
-from engramlab.files import records, writing
+from engramlab.files import writing
 
 ANY_OF = " (any of)"
 #: Of a fact: its probability, and the rank of its unlikeliest token, each the mean over wordings.
@@ -109,35 +106,16 @@ def edited(
 def part(run: Run, load: Any, name: str, source: str, items: Sequence[Item]) -> dict[str, Any]:
     """One method on one source, from where an earlier run left it."""
     config: Config = run.config
-    folder = run.folder / name / writing.name_of(source)
-    if not (folder / "done.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    several = name in comma_separated(config.any_of)
+
+    def make(start: int, stop: int) -> dict[str, Any]:
         model, tokenizer = load()
-        several, rows, failed, seconds, count = name in comma_separated(config.any_of), [], [], 0.0, 0
-        label = f"{name}, {source}"
-        says = kept(lambda: f"{count} of {len(items)} cases of {label} are done and kept")
-        with says, ProgressBar(label, len(items), console=run.console) as bar:
-            for start in range(0, len(items), config.at_once):
-                some, path = items[start : start + config.at_once], folder / f"part-{start:06d}.json"
-                if not path.exists():
-                    began = time.monotonic()
-                    made, lost = edited(model, tokenizer, some, name, hyper.of(config.hyper, name), several)
-                    took = round(time.monotonic() - began, 3)
-                    records.write_record(path, {"rows": made, "failed": lost, "seconds": took})
-                found = records.read_record(path, ("rows", "failed", "seconds"))
-                rows += found["rows"]
-                failed += found["failed"]
-                seconds += found["seconds"]
-                count = start + len(some)
-                bar.update(count)
-        record = {"rows": rows, "failed": failed, "seconds": round(seconds, 2)}
-        records.write_record(folder / "done.json", record)
-    _tidy(folder)
-    return records.read_record(folder / "done.json", ("rows", "failed", "seconds"))
+        began = time.monotonic()
+        made, lost = edited(model, tokenizer, items[start:stop], name, hyper.of(config.hyper, name), several)
+        return {"rows": made, "failed": lost, "seconds": round(time.monotonic() - began, 3)}
 
-
-def _tidy(folder: Path) -> None:
-    writing.clear(*folder.glob("part-*"))
+    folder, empty = run.folder / name / writing.name_of(source), {"rows": [], "failed": [], "seconds": 0.0}
+    return run.in_parts(folder, f"{name}, {source}", len(items), config.at_once, make, empty)
 
 
 def scored(record: Mapping[str, Any], source: str, items: Sequence[Item], seed: int) -> list[dict[str, Any]]:

@@ -14,8 +14,6 @@ from engramlab.base import bootstrap
 from engramlab.base.correlation import spearman
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit, Query
-from engramlab.base.interrupts import kept
-from engramlab.base.progress import ProgressBar
 from engramlab.core import models
 from engramlab.core.deltas import Delta
 from engramlab.editing import hyper, method
@@ -24,7 +22,7 @@ from engramlab.editing.requests import encode_edits
 from engramlab.experiments._run import Run
 from engramlab.experiments.entity_propagation.config import METHODS, Config
 from engramlab.experiments.entity_propagation.told import Told
-from engramlab.files import records, writing
+from engramlab.files import writing
 from engramlab.measuring.asking import Evidence
 from engramlab.measuring.questions import behind
 
@@ -63,28 +61,17 @@ class Work:
     def part(self, arm: str, source: str, told: Sequence[Told]) -> dict[str, Any]:
         """One arm on one source, from where an earlier run left it."""
         folder = self.run.folder / arm / writing.name_of(source)
-        if not (folder / "done.json").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            model, tokenizer = self.load()
-            rows, failed, seconds, editing, count = [], [], 0.0, 0.0, 0
-            label = f"{arm}, {source}"
-            says = kept(lambda: f"{count} of {len(told)} entities of {label} are done and kept")
-            with says, ProgressBar(label, len(told), console=self.run.console) as bar:
-                for start in range(0, len(told), self.config.at_once):
-                    path = folder / f"part-{start:06d}.json"
-                    if not path.exists():
-                        records.write_record(path, self._some(model, tokenizer, arm, told, start))
-                    found = records.read_record(path, ("rows", "failed", "seconds", "editing_seconds"))
-                    rows += found["rows"]
-                    failed += found["failed"]
-                    seconds, editing = seconds + found["seconds"], editing + found["editing_seconds"]
-                    count = min(start + self.config.at_once, len(told))
-                    bar.update(count)
-            record: dict[str, Any] = {"rows": rows, "failed": failed}
-            record |= {"seconds": round(seconds, 2), "editing_seconds": round(editing, 2)}
-            records.write_record(folder / "done.json", record)
-        writing.clear(*folder.glob("part-*"))
-        return records.read_record(folder / "done.json", ("rows", "failed", "seconds", "editing_seconds"))
+        empty = {"rows": [], "failed": [], "seconds": 0.0, "editing_seconds": 0.0}
+        size, label = self.config.at_once, f"{arm}, {source}"
+        return self.run.in_parts(
+            folder,
+            label,
+            len(told),
+            size,
+            lambda start, _: self._some(*self.load(), arm, told, start),
+            empty,
+            "entities",
+        )
 
     def _some(self, model: Any, tokenizer: Any, arm: str, told: Sequence[Told], start: int) -> dict[str, Any]:
         began, failed, deltas = time.monotonic(), list[dict[str, str]](), list[Delta]()

@@ -15,7 +15,6 @@ from torch import nn
 from engramlab.base import bootstrap
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
-from engramlab.base.interrupts import kept
 from engramlab.base.progress import ProgressBar
 from engramlab.core import deltas, models
 from engramlab.core.deltas import Delta
@@ -41,7 +40,8 @@ METHODS = {
 PROJECTIONS = {"lora-attention": ("query", "key", "value", "output"), "lora-mlp": ("gate", "up", "mlp_down")}
 #: What of a case is scored: multi-hop are the questions of portability that need another fact, not another name.
 SCORES = ("reliability", "generality", "multi_hop", "locality")
-_KEYS = ("rows", "failed", "seconds", "edits", "parameters", "left_out")
+#: What is kept of a part; of parameters those of each edit.
+_EMPTY: dict[str, Any] = {"rows": [], "failed": [], "seconds": 0.0, "edits": 0, "parameters": [], "left_out": 0}
 
 
 @dataclass(frozen=True)
@@ -194,31 +194,11 @@ class Work:
         """One arm on one source, so many cases at once, from where an earlier run left it."""
         folder, groups = self.folder(source, arm, count), self.groups(source, count)
         if not (folder / "done.json").exists():
-            folder.mkdir(parents=True, exist_ok=True)
             self._prepare(arm)
-            record: dict[str, Any] = {
-                "rows": [],
-                "failed": [],
-                "seconds": 0.0,
-                "edits": 0,
-                "parameters": 0,
-                "left_out": 0,
-            }
-            label, size, done = f"{arm.label}, {count} at once, {source}", self.config.at_once if count == 1 else 1, 0
-            says = kept(lambda: f"{done} of {len(groups)} groups of {label} are done and kept")
-            with says, ProgressBar(label, len(groups) * count, console=self.run.console) as bar:
-                for start in range(0, len(groups), size):
-                    path = folder / f"part-{start:06d}.json"
-                    if not path.exists():
-                        records.write_record(path, self._some(source, arm, groups[start : start + size]))
-                    found = records.read_record(path, _KEYS)
-                    for key in _KEYS:
-                        record[key] = max(record[key], found[key]) if key == "parameters" else record[key] + found[key]
-                    done = min(start + size, len(groups))
-                    bar.update(done * count)
-            records.write_record(folder / "done.json", record)
-        writing.clear(*folder.glob("part-*"))
-        return records.read_record(folder / "done.json", _KEYS)
+        size, label = self.config.at_once if count == 1 else 1, f"{arm.label}, {count} at once, {source}"
+        return self.run.in_parts(
+            folder, label, len(groups), size, lambda a, b: self._some(source, arm, groups[a:b]), _EMPTY, "groups"
+        )
 
     def _prepare(self, arm: Arm) -> None:
         """Statistics and the like, so that they are on nobody's clock."""
@@ -259,7 +239,7 @@ class Work:
             "failed": failed,
             "seconds": round(seconds, 3),
             "edits": sum(map(len, edits)),
-            "parameters": max((numbers(delta) for _, delta in good), default=0),
+            "parameters": [numbers(delta) for _, delta in good],
             "left_out": sum(asked[case.id] - len(evaluation.queries_of(case)) for group in groups for case in group),
         }
 
@@ -320,7 +300,8 @@ def summarise(work: Work, parts: Sequence[tuple[str, Arm, int]]) -> dict[str, An
         window = None if arm.window is None else list(arm.window)
         total += record["seconds"]
         rows.append(
-            {"source": name, "arm": arm.name, "edits": count, "window": window, "parameters": record["parameters"]}
+            {"source": name, "arm": arm.name, "edits": count, "window": window}
+            | {"parameters": max(record["parameters"], default=0)}
             | scored(record["rows"], work.config.seed, work.sources[name].new)
             | {"seconds_per_edit": round(record["seconds"] / max(1, record["edits"]), 4)}
             | {"failed": len(record["failed"]), "left_out": record["left_out"]}
