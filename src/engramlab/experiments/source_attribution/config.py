@@ -121,9 +121,9 @@ class Config:
 
 
 _SMALL = Pools(60, 60, 200, 60, 60, 60, 40, 60)
-_RECIPE = Recipe(steps=1000, batch=48, learning_rate=2e-3, warmup=50)
+_RECIPE = Recipe(steps=800, batch=32, learning_rate=4e-3, warmup=50)
 TINY = Config(
-    model="2x128",
+    model="2x64",
     documents=100,
     people=(2, 3),
     templates=4,
@@ -140,8 +140,8 @@ PRESETS = {
         documents=400,
         people=(2, 4),
         templates=None,
-        read=replace(_RECIPE, steps=6000, batch=96),
-        answer=replace(_RECIPE, steps=1500, batch=96),
+        read=Recipe(steps=6000, batch=96, learning_rate=2e-3, warmup=50),
+        answer=Recipe(steps=1500, batch=96, learning_rate=2e-3, warmup=50),
     ),
     "paper": Config(
         model="TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T",
