@@ -261,6 +261,16 @@ def test_what_is_replayed_may_be_a_file_or_nothing(model: str, facts: Path, tmp_
     assert summary["drift"] == []
 
 
+def test_samples_that_are_noise_are_said_to_be(
+    model: str, facts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teaching.run(small(model, facts, encounters=0), tmp_path / "own")  # a random network's own text
+    assert "--replay FILE" in capsys.readouterr().err
+    (tmp_path / "text.txt").write_text("The capital of France is Paris.\nIt's on the Seine.\n" * 8)
+    teaching.run(small(model, facts, encounters=0, replay=str(tmp_path / "text.txt")), tmp_path / "given")
+    assert "--replay FILE" not in capsys.readouterr().err
+
+
 def test_from_python(model: str, facts: Path, tmp_path: Path) -> None:
     few = {"encounters": 1, "points": 1, "replay": "none", "audit": False, "native_facts": 0, "asked_facts": 2}
     summary = eg.teach(model, facts, tmp_path / "run", **few)

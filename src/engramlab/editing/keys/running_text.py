@@ -67,10 +67,14 @@ class TextSource:
         return {"text": documents.file_digest(self.text), "column": self.column}
 
 
-def source_texts(model: nn.Module, tokenizer: Any, source: TextSource) -> Iterator[str]:
-    """The texts of a source, one after another; sampled ones without end. Raises UserError for what cannot be read."""
+def source_texts(model: nn.Module, tokenizer: Any, source: TextSource, length: int = _WINDOW) -> Iterator[str]:
+    """The texts of a source, one after another; sampled ones without end. Raises UserError for what cannot be read.
+
+    Args:
+        length: most tokens of a sampled text, behind its first word.
+    """
     if source.text == "sampled":
-        return _sampled(model, tokenizer, source.seed)
+        return _sampled(model, tokenizer, source.seed, length)
     return documents.documents(source.text, source.column, by_line=True)
 
 
@@ -84,11 +88,11 @@ def continuations(
     return [join(opening, more)[0] if more else opening for opening, more in zip(openings, written, strict=True)]
 
 
-def _sampled(model: nn.Module, tokenizer: Any, seed: int) -> Iterator[str]:
+def _sampled(model: nn.Module, tokenizer: Any, seed: int, length: int) -> Iterator[str]:
     """Texts that the model writes from its start token and a common first word, without end."""
     context = context_limit(model) or 512
     room = max(len(ids) for ids in tokenizer(list(OPENINGS))["input_ids"])
-    length = min(_WINDOW, context - room)
+    length = min(length, context - room)
     for number in itertools.count(0, _ROWS):
         some = range(number, number + _ROWS)
         seeds = [stream_key(seed, "statistics", i) for i in some]

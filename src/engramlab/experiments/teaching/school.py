@@ -41,6 +41,7 @@ SLACK = 1.05  # steps that a lesson may take beyond those reckoned, as rows come
 FINISH = 0.25  # of the steps, for the questions that were held back
 STILL, ROSE = 3, 0.01  # measurements over which the share must rise so much
 TEXT_ROWS = 256  # of another text, that drift is measured on
+NOISE = 5.0  # nats a token from which a model's own samples are no text; language models' are between 2 and 3.5
 
 
 class School:
@@ -170,12 +171,18 @@ class School:
         answers = self._asked(model, asking.Examiner(groups, self.tokenizer), "as it is")
         known, contradicted = asking.known(answers, self.table.choices())
         replay = self._sampled(model) if self.config.replay == "self" else []
+        drift = self.drift(model, self._replayed(replay)[1])
+        if replay and drift["replayed kind"] > NOISE:
+            self.run.say(
+                f"what the model writes by itself is noise ({drift['replayed kind']:.1f} nats a token): replaying that keeps "
+                "nothing; give it text of the kind that it was trained on, with --replay FILE"
+            )
         found = {
             "known": known if self.config.audit else [],
             "contradicted": contradicted,
             "replay": replay,
             "precision": precision.chosen(model, self.config.model),
-            "drift": self.drift(model, self._replayed(replay)[1]),
+            "drift": drift,
             "seconds": round(time.monotonic() - began, 2),
         }
         records.write_rows(path / "answers.parquet", answers)
@@ -183,10 +190,9 @@ class School:
 
     def _sampled(self, model: nn.Module) -> list[str]:
         wanted, found = self._replay_count, []
+        source = TextSource(seed=random_key(self.config.seed, "replay") >> 1)
         with ProgressBar("replayed text", wanted, console=self.run.console) as bar:
-            for text in source_texts(
-                model, self.tokenizer, TextSource(seed=random_key(self.config.seed, "replay") >> 1)
-            ):
+            for text in source_texts(model, self.tokenizer, source, self.config.replay_tokens):
                 found.append(text)
                 bar.update(len(found))
                 if len(found) >= wanted:

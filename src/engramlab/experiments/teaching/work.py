@@ -33,7 +33,6 @@ from engramlab.files import records, writing
 SLACK = 1.05  # steps that a lesson may take beyond those reckoned, as rows come by chance
 FINISH = 0.25  # of the steps, for the questions that were held back
 STILL, ROSE = 3, 0.01  # measurements over which the share must rise so much
-TEXT_ROWS = 256  # of another text, that drift is measured on
 
 
 class Teaching(School):
