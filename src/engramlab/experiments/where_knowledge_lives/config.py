@@ -87,7 +87,9 @@ class Config(FactOptions):
 
 
 PRESETS = {
-    "tiny": Config(attributes=("birth_city", "university", "major"), learning_rate=1e-3),
+    "tiny": Config(
+        attributes=("birth_city", "university", "major"), encounters=150, rank=32, learning_rate=3e-3, epochs=20
+    ),
     "small": Config(model="", changed=5),
 }
 
