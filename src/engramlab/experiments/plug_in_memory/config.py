@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -44,6 +45,9 @@ class Memory:
     """Width of keys and queries; none means half the network's, 128 at most."""
     refresh: int = 200
     """Steps after which all keys are encoded anew."""
+    beta: float = 1.0
+    """What the weight of a document's nearness is learnt from (the paper's 1); through it alone documents are learnt to be
+    found, the faster the larger it is."""
     own: Literal["out", "in"] = "out"
     """May an entry that is read find itself in the memory? `out`: no, or it would be copied."""
 
@@ -107,7 +111,8 @@ PRESETS = {
         first_templates=3,
         pools=_FEW,
         model=Model("3x128", context=200),
-        recipe=Recipe(steps=3000, batch=32, learning_rate=3e-3, weight_decay=0.03, beta2=0.98, warmup=100),
+        memory=Memory(beta=8.0, refresh=50),
+        recipe=Recipe(steps=4000, batch=32, learning_rate=1e-3, weight_decay=0.03, beta2=0.98, warmup=100),
     ),
     "small": Config(
         people=3_000,
@@ -144,6 +149,7 @@ def check(config: Config) -> None:
         [
             ("top", memory.top >= 1, "at least 1"),
             ("refresh", memory.refresh >= 1, "at least 1"),
+            ("beta", 0 < memory.beta < math.inf, "above 0"),
             ("keys", memory.keys is None or memory.keys >= 1, "at least 1"),
             ("layers", all(0 <= layer < depth for layer in memory.layers), f"between 0 and {depth - 1}"),
         ],

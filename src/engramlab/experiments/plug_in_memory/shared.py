@@ -50,7 +50,7 @@ class Run(_run.Run):
     def first_model(self) -> nn.Module:
         """The network with random weights and an empty memory; the same with and without one."""
         model, memory = self.config.model, self.config.memory
-        own: dict[str, Any] = {"memory_top": memory.top}
+        own: dict[str, Any] = {"memory_top": memory.top, "memory_beta": memory.beta}
         own |= {"memory_layers": list(memory.layers)} if memory.layers else {}
         own |= {"memory_keys": memory.keys} if memory.keys else {}
         return self.fresh_model(

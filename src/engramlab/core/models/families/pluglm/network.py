@@ -30,6 +30,8 @@ class PlugLMConfig(GPTNeoXConfig):
         memory_keys: width of keys and queries; None for half the width, 128 at most.
         memory_top: documents that a row reads.
         memory_intermediate: width of the FFN of layers that look up; None for that of the network.
+        memory_beta: what β is learnt from, by which a document's nearness counts: 1 in the paper. Queries and keys learn through
+            it alone, and the faster the larger it is.
     """
 
     model_type = "pluglm"
@@ -37,6 +39,7 @@ class PlugLMConfig(GPTNeoXConfig):
     memory_keys: int | None = None
     memory_top: int = 5
     memory_intermediate: int | None = None
+    memory_beta: float = 1.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -178,7 +181,7 @@ class PlugLMForCausalLM(GPTNeoXForCausalLM):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, MemoryAttention):
-            init.ones_(module.beta)
+            init.constant_(module.beta, self.config.memory_beta)
         elif isinstance(module, PlugMemory):  # behind all layers
             init.orthogonal_(module.key.weight)
             for layer in self.looking():
