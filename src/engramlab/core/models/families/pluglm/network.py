@@ -30,8 +30,8 @@ class PlugLMConfig(GPTNeoXConfig):
         memory_keys: width of keys and queries; None for half the width, 128 at most.
         memory_top: documents that a row reads.
         memory_intermediate: width of the FFN of layers that look up; None for that of the network.
-        memory_beta: what β is learnt from, by which a document's nearness counts: 1 in the paper. Queries and keys learn through it
-            alone, and the faster the larger it is.
+        memory_beta: what β, the weight of a document's nearness, is learnt from: 1 in the paper. Queries and keys learn through
+            it alone, and the faster the larger it is.
     """
 
     model_type = "pluglm"
