@@ -21,7 +21,7 @@ from engramlab.core.models import module_paths
 from engramlab.core.text.tokens import join
 from engramlab.editing.judge import evaluation, metrics
 from engramlab.editing.judge.evaluation import Before, before, enough_tokens, judge, queries_of
-from engramlab.measuring.answers import is_answer, normalise, runs_on, same_answer
+from engramlab.measuring.answers import is_answer, is_named, normalise, runs_on, same_answer
 
 FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2")
 NEW = 6
@@ -382,6 +382,22 @@ def test_what_was_asked_may_be_said_again_and_an_answer_may_go_on():
     assert not is_answer("The capital of Italy is Rome", ["Rome"], said)
     assert runs_on("The capital of France is Ostrela", ["Ostrel"], said) == "Ostrel"
     assert runs_on("Oslo", ["Ostrel"]) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "answer", "named"),
+    [
+        ("He is known to have Stockton, CA as his birth city.", "Stockton, CA", True),
+        ("**Rome**, of course", "Rome", True),
+        ("She moved from Romeoville to Jerome.", "Rome", False),
+        ("Call +49 30.", "+4", False),
+        ("答案是東京です", "東京", True),
+        ("", "Rome", False),
+        ("Rome", "", False),
+    ],
+)
+def test_an_answer_may_be_named_in_a_sentence(written: str, answer: str, named: bool) -> None:
+    assert is_named(written, [answer]) is named
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,22 @@ def test_the_passage_retrieved_is_that_with_the_words_of_the_question(model: str
         assert all(one.fact.subject in found(one) for one in asked)
 
 
+def test_shares_of_right_and_of_named_replies() -> None:
+    about = {"group": "unasked", "wordings": "held-out", "relation": "city"}
+    rows = [
+        {**about, "subject": subject, "kind": kind, "right": right, "named": named}
+        for subject in ("Ada", "Ben")
+        for kind, right, named in (("question", True, True), ("chat", False, True), ("chat", False, subject == "Ada"))
+    ]
+    found = {row["kind"]: row for row in asking.shares(rows, 0, arm="a")}
+    assert [(found[k]["share"], found[k]["named"]) for k in ("question", "chat")] == [(1.0, 1.0), (0.0, 0.75)]
+    assert (found["chat"]["named_low"], found["chat"]["named_high"]) == (0.5, 1.0)
+    assert found["any"]["share"] == pytest.approx(1 / 3)
+    assert found["any"]["subjects"] == 2
+    older = [{k: v for k, v in row.items() if k != "named"} for row in rows]  # of a version without it
+    assert all("named" not in row for row in asking.shares(older, 0))
+
+
 def test_advice_keeps_to_intervals() -> None:
     def row(arm: str, share: float, wide: float) -> dict[str, Any]:
         about = {"arm": arm, "group": "unasked", "wordings": "held-out", "kind": "any"}

@@ -69,6 +69,21 @@ def test_the_headline_tells_the_result_its_control_and_its_cost(tmp_path: Path) 
     assert "40 texts a subject (30 to 60)" in page
 
 
+def test_replies_that_name_the_object_have_a_table_of_their_own(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    summary = read_run(tmp_path).summary
+    titles = [table.caption for table in teaching.terminal(summary)]
+    assert "Replies that name the object anywhere" not in titles  # of an older version
+    rows = [{**row, "named": 0.8, "named_low": 0.7, "named_high": 0.9} for row in summary["rows"]]
+    (named,) = [t for t in teaching.terminal({**summary, "rows": rows}) if t.caption.startswith("Replies")]
+    assert [str(cell).replace("\u00a0", " ") for cell in named.rows[1]] == [
+        "augmented+questions",
+        "80.0 % (70 to 90)",
+        "–",
+        "80.0 % (70 to 90)",
+    ]
+
+
 def test_what_noise_may_hide_is_not_called_more(tmp_path: Path) -> None:
     write_run(tmp_path, after=(0.04, 0.0, 0.08))
     assert "within noise of the 1.0" in teaching.headline([read_run(tmp_path)]).replace("\u00a0", " ")

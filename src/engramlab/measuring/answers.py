@@ -63,6 +63,22 @@ def is_answer(written: str, answers: Iterable[str], said: str = "") -> bool:
     return any(ends for _, ends in _begun(written, answers, said))
 
 
+def is_named(written: str, answers: Iterable[str]) -> bool:
+    """Does one of these answers stand anywhere in the text, beginning and ending where a word does? Weaker than ``is_answer``:
+    a reply in whole sentences passes, and so does one that names several answers or denies this one.
+
+    >>> is_named("He was born in Rome.", ["Rome"]), is_named("born in Romeoville", ["Rome"]), is_named("a +49 number", ["+4"])
+    (True, False, False)
+    """
+    text = normalise(written)
+    for answer in filter(None, map(normalise, answers)):
+        for at in (found.start() for found in re.finditer(re.escape(answer), text)):
+            begins = not at or not text[at - 1].isalnum() or not answer[0].isalnum() or spaceless(answer[0])
+            if begins and _ends(answer, text[at + len(answer) :]):
+                return True
+    return False
+
+
 def runs_on(written: str, answers: Iterable[str], said: str = "") -> str | None:
     """The answer that the text begins with, but goes on inside its last word ("Ostrela" for "Ostrel"); None without one.
 

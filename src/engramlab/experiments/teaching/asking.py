@@ -16,7 +16,7 @@ from engramlab.base.rows import Row
 from engramlab.core.text.chat import Chat, has_template
 from engramlab.corpora.facts.teaching import Divided
 from engramlab.experiments.teaching.documents import DocumentWords
-from engramlab.measuring.answers import is_answer
+from engramlab.measuring.answers import is_answer, is_named
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, lengths_of, write
 from engramlab.measuring.audit.classes import ALWAYS, mcnemar
 from engramlab.measuring.questions import behind
@@ -87,7 +87,8 @@ class Examiner:
         passages: Passages | None = None,
         progress: Progress | None = None,
     ) -> list[Row]:
-        """What is written in each wording: a row each, with ``right``.
+        """What is written in each wording: a row each; ``right`` where it begins with the object, ``named`` where the object
+        stands in it anywhere, as in a chat's reply in whole sentences.
 
         Args:
             groups: those to ask for; all by default.
@@ -113,6 +114,7 @@ class Examiner:
                 "prompt": one.prompt,
                 "written": text,
                 "right": is_answer(text, (one.fact.object, *one.fact.aliases), one.said),
+                "named": is_named(text, (one.fact.object, *one.fact.aliases)),
             }
             for one, text in zip(asked, texts, strict=True)
         ]
@@ -146,7 +148,7 @@ class Examiner:
 
 def shares(answers: Sequence[Row], seed: int, **about: Any) -> list[Row]:
     """The shares of answers that are right, by group, part and kind ("any" for all of them together), with 95 % bootstrap
-    intervals over subjects."""
+    intervals over subjects; and of those that name the object somewhere (``named``, ``named_low``, ``named_high``)."""
     found = []
     for group in dict.fromkeys(row["group"] for row in answers):
         for part in ("trained", "held-out"):
@@ -159,17 +161,15 @@ def shares(answers: Sequence[Row], seed: int, **about: Any) -> list[Row]:
 
 
 def _share(rows: Sequence[Row], seed: int) -> Row:
-    subjects = list(dict.fromkeys(row["subject"] for row in rows))
-    number = {subject: k for k, subject in enumerate(subjects)}
-    right, count = np.zeros(len(subjects)), np.zeros(len(subjects))
-    for row in rows:
-        right[number[row["subject"]]] += row["right"]
-        count[number[row["subject"]]] += 1
-    weights = bootstrap.times(bootstrap.draws(len(subjects), SAMPLES, seed))
-    low, high = bootstrap.interval((weights @ right) / (weights @ count))
+    subjects = np.array([row["subject"] for row in rows])
     facts = len({(row["subject"], row["relation"]) for row in rows})
-    share = float(right.sum() / count.sum())
-    return {"share": share, "low": low, "high": high, "subjects": len(subjects), "facts": facts}
+    found: Row = {"subjects": len(set(subjects.tolist())), "facts": facts}
+    for name, key in (("share", "right"), ("named", "named")):
+        if key in rows[0]:  # rows of an older version have no "named"
+            values = np.array([float(row[key]) for row in rows])
+            found |= bootstrap.ranged(values, subjects, seed, name)
+    found |= {end: found.pop(f"share_{end}") for end in ("low", "high")}
+    return found
 
 
 def advice(rows: Sequence[Row], taught: str, edited: str) -> str:

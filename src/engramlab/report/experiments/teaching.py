@@ -77,6 +77,9 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
         if cells
         else []
     )
+    if named := _named_cells(rows):
+        columns = ["arm", "held-out subjects and wordings", "in chats", "trained both"]
+        tables.append(Table(columns, named, "Replies that name the object anywhere", numbers_from=1))
     if kept := _kept_cells(summary, ""):
         columns = ["arm", "what was right before", "right", "lost", "won", "p"]
         tables.append(Table(columns, kept, "What the model knew before", numbers_from=2))
@@ -95,6 +98,17 @@ def _result(
 def _cell(rows: Sequence[Row], arm: str, group: str, part: str) -> str:
     row = _result(rows, arm, group, part)
     return "–" if row is None else percent_ranged(row, "share", "")
+
+
+def _named_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """A row an arm, of runs that say it: an answer in a sentence does not begin with the object."""
+    wanted = (("unasked", "held-out", "any"), ("unasked", "held-out", "chat"), ("asked", "trained", "any"))
+    found = {arm: [_result(rows, arm, *one) for one in wanted] for arm in distinct(row["arm"] for row in rows)}
+    return [
+        [arm, *("–" if row is None else percent_ranged(row, "named") for row in of)]
+        for arm, of in found.items()
+        if all(row is None or _known(row, "named") for row in of)
+    ]
 
 
 def _arms(runs: Sequence[RunData]) -> Section:
@@ -223,9 +237,22 @@ def _all(runs: Sequence[RunData]) -> Section:
             *(count(row.get(name)) for name in ("subjects", "facts")),
             percent(row["share"]),
             *(percent(row[name]) for name in ("low", "high")),
+            percent(row["named"]) if _known(row, "named") else "",
         ]
         for run in runs
         for row in run.rows
     ]
-    columns = [*several, "arm", "about", "wordings", "kind", "subjects", "facts", "answered", "from", "to"]
-    return Section("All of it", [Table(columns, cells, numbers_from=len(columns) - 5)] if cells else [], missing(runs))
+    columns = [
+        *several,
+        "arm",
+        "about",
+        "wordings",
+        "kind",
+        "subjects",
+        "facts",
+        "answered",
+        "from",
+        "to",
+        "named anywhere",
+    ]
+    return Section("All of it", [Table(columns, cells, numbers_from=len(columns) - 6)] if cells else [], missing(runs))
