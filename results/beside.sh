@@ -8,14 +8,14 @@ here=$(cd "$(dirname "$0")" && pwd) models=$1 runs=${2:-runs}
 . "$here/made.sh"
 
 for seed in 0 1; do
-  made "plug-tiny-$seed" run plug-in-memory --preset tiny --seed "$seed"                       # 35 minutes, half of it the bare network
+  made "plug-tiny-$seed" run plug-in-memory --preset tiny --seed "$seed"                       # 20 minutes, a third of it the bare network
   made "sources-tiny-$seed" run source-attribution --preset tiny --seed "$seed"                # 15
 done
 made sources-names run source-attribution --preset tiny --ids names --no-thought --strategies no-id repeat  # 5: ids that tell
 for seed in 0 1 2; do
-  made "folding-worlds-$seed" run knowledge-folding --seed "$seed"                             # 8
+  made "folding-worlds-$seed" run knowledge-folding --seed "$seed"                             # 4
 done
-made retrieval-tokens-tiny run retrieval-tokens                                                # 10
+made retrieval-tokens-tiny run retrieval-tokens                                                # 12
 made retrieval-tokens-smollm2 run retrieval-tokens --preset small --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" \
   --attributes capital currency                                                                # 60
-made where-tiny run where-knowledge-lives --preset tiny                                      # 25
+made where-tiny run where-knowledge-lives --preset tiny                                      # 20
