@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd) models=$1 runs=${2:-runs}
 
 for seed in 0 1; do
   made "plug-tiny-$seed" run plug-in-memory --preset tiny --seed "$seed"                       # 20 minutes, a third of it the bare network
-  made "sources-tiny-$seed" run source-attribution --preset tiny --seed "$seed"                # 15
+  made "sources-tiny-$seed" run source-attribution --preset tiny --seed "$seed"                # 10
 done
 made sources-names run source-attribution --preset tiny --ids names --no-thought --strategies no-id repeat  # 5: ids that tell
 for seed in 0 1 2; do
@@ -18,4 +18,4 @@ done
 made retrieval-tokens-tiny run retrieval-tokens                                                # 12
 made retrieval-tokens-smollm2 run retrieval-tokens --preset small --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" \
   --attributes capital currency                                                                # 60
-made where-tiny run where-knowledge-lives --preset tiny                                      # 20
+made where-tiny run where-knowledge-lives --preset tiny                                      # 15

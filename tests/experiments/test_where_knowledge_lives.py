@@ -25,7 +25,6 @@ SMALL: dict[str, Any] = {
     "attributes": ("birth_city", "major"),
     "vocabulary": 512,
     "pretrain": Recipe(steps=2, batch=4),
-    "memory": Recipe(steps=2, batch=4),
     "encounters": 2,
     "epochs": 1,
     "tokens": 2,

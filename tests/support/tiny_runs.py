@@ -393,7 +393,6 @@ def _where(inputs: Path, out: Path) -> Any:
         attributes=("birth_city", "major"),
         vocabulary=512,
         pretrain=Recipe(steps=2, batch=4),
-        memory=Recipe(steps=2, batch=4),
         encounters=1,
         epochs=1,
         tokens=2,

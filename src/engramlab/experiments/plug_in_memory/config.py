@@ -46,8 +46,8 @@ class Memory:
     refresh: int = 200
     """Steps after which all keys are encoded anew."""
     beta: float = 1.0
-    """What the weight of a document's nearness is learnt from (the paper's 1); through it alone documents are learnt to be
-    found, the faster the larger it is."""
+    """What the weight of a document's nearness is learnt from (the paper's 1). Queries and keys learn through it alone;
+    their gradients are proportional to it."""
     own: Literal["out", "in"] = "out"
     """May an entry that is read find itself in the memory? `out`: no, or it would be copied."""
 

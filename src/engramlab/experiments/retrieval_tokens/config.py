@@ -91,7 +91,7 @@ class Config(FactOptions):
 
 
 PRESETS = {
-    "tiny": Config(attributes=("birth_city", "university", "major"), most=1, epochs=60, limit=150, lora_rate=1e-3),
+    "tiny": Config(attributes=("birth_city", "university", "major"), most=1, epochs=10, limit=150, lora_rate=1e-3),
     "small": Config(model=""),
     "paper": Config(model="", batch=64, learning_rate=1e-4, limit=10_000, new_tokens=50),
 }

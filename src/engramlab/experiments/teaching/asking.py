@@ -21,8 +21,6 @@ from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, lengt
 from engramlab.measuring.audit.classes import ALWAYS, mcnemar
 from engramlab.measuring.questions import behind
 
-SAMPLES = 1000
-
 
 @dataclass(frozen=True)
 class Asked:

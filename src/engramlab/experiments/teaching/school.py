@@ -37,11 +37,8 @@ from engramlab.measuring.scoring import nats
 from engramlab.writing.lessons import Lesson, plain_lesson, write_lessons
 from engramlab.writing.rounds import Author
 
-SLACK = 1.05  # steps that a lesson may take beyond those reckoned, as rows come by chance
-FINISH = 0.25  # of the steps, for the questions that were held back
-STILL, ROSE = 3, 0.01  # measurements over which the share must rise so much
 TEXT_ROWS = 256  # of another text, that drift is measured on
-NOISE = 5.0  # nats a token from which a model's own samples are no text; language models' are between 2 and 3.5
+NOISE = 5.0  # nats a token from which a model's own samples are no text; SmolLM2-135M's are at 2.6
 
 
 class School:

@@ -48,13 +48,7 @@ class Config(FactOptions):
             steps=2000, batch=16, learning_rate=3e-3, weight_decay=0.03, beta2=0.98, warmup=100
         )
     )
-    """From scratch: training of the network without a memory."""
-    memory: Recipe = field(
-        default_factory=lambda: Recipe(
-            steps=4000, batch=32, learning_rate=1e-3, weight_decay=0.03, beta2=0.98, warmup=100
-        )
-    )
-    """From scratch: training of the network with one, which takes longer, for it learns to find documents first."""
+    """From scratch: training of either network."""
     encounters: int = 60
     """Training: rows about each subject."""
     batch: int = 8

@@ -29,8 +29,7 @@ from engramlab.experiments.where_knowledge_lives.data import Data
 from engramlab.files import records, writing
 from engramlab.measuring.looking_up import loss, retrieved
 
-REFRESH = 50  # steps after which the memory's keys are encoded anew
-BETA = 8.0  # what the weight of a document's nearness is learnt from: with the paper's 1 answers are learnt by heart before
+REFRESH = 200  # steps after which the memory's keys are encoded anew
 
 
 class Work(Examiner):
@@ -56,7 +55,7 @@ class Work(Examiner):
         asked = len(self.asked[0]) + len(self.asked[1])
         of = {
             "pretrain": (config.pretrain.steps, config.pretrain.batch),
-            "memory": (config.memory.steps, config.memory.batch),
+            "memory": (config.pretrain.steps, config.pretrain.batch),
             "training": (self._steps(subjects), config.batch),
             "virtual tokens": (self._token_steps, config.batch),
             "editing": (len(self.data.taught), 20),
@@ -254,8 +253,7 @@ class Work(Examiner):
     def _memory(self, folder: Path) -> dict[str, Any]:
         """A network with a memory, trained on what is known and read; the facts come as documents."""
         config, data, tokenizer = self.config, self.data, self.tokenizer
-        own = {"memory_beta": BETA}
-        model: Any = self.run.fresh_model(config.model, tokenizer, family="pluglm", context=config.context, own=own)
+        model: Any = self.run.fresh_model(config.model, tokenizer, family="pluglm", context=config.context)
         embedding = model.to(self.run.accelerator.device).get_input_embeddings()
         known = made.documents(data.natives, config.seed) | self._readable
         said, _ = self._native_rows()
@@ -272,11 +270,11 @@ class Work(Examiner):
             return list(asked), [names[i] == one.subject for one, i in zip(asked, at, strict=True)]
 
         def objective() -> torch.Tensor:
-            batch = stream.take(config.memory.batch)
+            batch = stream.take(config.pretrain.batch)
             return loss(state, batch, torch.full((len(batch.source),), -1), masked=False)
 
         model.memory.fill(encode([*known.values()]), embedding)
-        with self._stage("memory", folder, model, config.memory, stream, objective=objective) as stage:
+        with self._stage("memory", folder, model, config.pretrain, stream, objective=objective) as stage:
             state = stage.state
             for step in stage:
                 if step.number % REFRESH == 0:

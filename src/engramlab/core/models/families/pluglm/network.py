@@ -31,7 +31,7 @@ class PlugLMConfig(GPTNeoXConfig):
         memory_top: documents that a row reads.
         memory_intermediate: width of the FFN of layers that look up; None for that of the network.
         memory_beta: what β, the weight of a document's nearness, is learnt from: 1 in the paper. Queries and keys learn through
-            it alone, and the faster the larger it is.
+            it alone, their gradients are proportional to it.
     """
 
     model_type = "pluglm"
