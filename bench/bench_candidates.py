@@ -8,7 +8,6 @@ SmolLM2-135M's shape is used: what is timed does not depend on what it knows. Al
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +15,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from _options import compared, options
 from engramlab.base.facts import Query
 from engramlab.core.forward import branches
 from engramlab.core.forward.decoding import Decoding, cad, dola, greedy, micd
@@ -53,15 +53,7 @@ def timed(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="", help="a folder, a .gguf file or a hub id")
-    parser.add_argument("--subjects", type=int, default=10)
-    parser.add_argument("--options", type=int, default=100)
-    parser.add_argument("--shown", type=int, default=50)
-    parser.add_argument("--new-tokens", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=2)
-    args = parser.parse_args()
-
+    args = options(__doc__, model="", subjects=10, options=100, shown=50, new_tokens=16, rounds=2)
     people = People(args.subjects + args.shown + args.options)
     names = [people.name(i) for i in range(len(people))]
     values = [f"{name.split()[-1]}ville {k}" for k, name in enumerate(names[-args.options :])]
@@ -74,10 +66,12 @@ def main() -> None:
     trees = branches.trees(rows, of)
     tree_tokens = branches.tokens_read(trees) - sum(t.trunk for t in trees[1:])  # the list once, for all
 
+    few = min(len(values), 32)  # rows are as long as each other: these options of the first subject tell what all cost
+
     def one_row_an_option() -> None:
         with torch.inference_mode():
-            for start in range(0, len(values), 16):  # of the first subject only
-                part = [rows.row(r) for r in range(start, min(start + 16, len(values)))]
+            for start in range(0, few, 16):
+                part = [rows.row(r) for r in range(start, min(start + 16, few))]
                 width = max(map(len, part))
                 ids = torch.zeros(len(part), width, dtype=torch.int64)
                 for r, row in enumerate(part):
@@ -90,14 +84,21 @@ def main() -> None:
         "one row an option": one_row_an_option,
     }
     found = timed(sides, args.rounds)
-    found["one row an option"] *= len(contexts)
+    found["one row an option"] *= len(rows) / few
     print(
         f"{len(contexts)} subjects x {len(values)} options behind {args.shown} facts, {len(rows.row(0))} tokens a row"
     )
-    print(f"token-passes: {len(rows.ids) / tree_tokens:.1f} times fewer than a row an option")
+    what, fewer = f"{len(values)} options behind {args.shown} facts", len(rows.ids) / tree_tokens
+    print(f"token-passes: {fewer:.1f} times fewer than a row an option")
+    compared(f"tokens read, {what}", f"{tree_tokens:,}", f"a row an option: {len(rows.ids):,}", fewer, 20)
+    tree, beside = found["tree"], found["one row an option"]
+    compared(f"time, {what}", f"{tree:.2f} CPU-s", f"a row an option: {beside:.1f}", beside / tree, 10)
     for name, seconds in found.items():
         print(f"{name:20s} {seconds:8.2f} CPU-s   {seconds / found['tree']:6.1f} x the tree")
 
+    most = {"dola": 1.3, "cad": 2.1, "micd": 3.2}
+    layers, embedding = len(dola.Config().layers(model)), model.get_output_embeddings().weight.numel()
+    bound = 1 + layers * embedding / sum(p.numel() for p in model.parameters())
     for batch in (1, 16):
         ways: list[Decoding] = [greedy.Config(), dola.Config(), cad.Config(), micd.Config()]
         writers: dict[str, Callable[[], object]] = {
@@ -111,8 +112,12 @@ def main() -> None:
             f"{name} {seconds / found['greedy']:.2f}" for name, seconds in found.items() if name != "greedy"
         )
         print(f"writing, batch {batch}, times greedy: {said}")
-    layers, embedding = len(dola.Config().layers(model)), model.get_output_embeddings().weight.numel()
-    bound = 1 + layers * embedding / sum(p.numel() for p in model.parameters())
+        for name, limit in most.items():
+            why = f"by arithmetic {bound:.1f} times greedy's" if name == "dola" else ""
+            beside, ratio = f"greedy: {found['greedy']:.2f}", found["greedy"] / found[name]
+            compared(
+                f"writing, {name}, batch {batch}", f"{found[name]:.2f} CPU-s", beside, ratio, round(1 / limit, 2), why
+            )
     print(f"DoLa's bound by arithmetic, 1 + |J| V d / P with {layers} early layers: {bound:.2f}")
 
 

@@ -11,9 +11,14 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
 
+try:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+except ImportError:
+    raise SystemExit("needs lm_eval: pip install 'engramlab[oracle]'") from None
+
+from _options import compared
 from _options import options as told
 from bench_candidates import random_model, timed
 from engramlab.core.models import load
@@ -48,7 +53,10 @@ def main() -> None:
           f"{np.abs(scores - expected).max():.1e} nats")  # fmt: skip
     seconds = timed({"ours": ours, "lm-evaluation-harness": other}, given.rounds)
     print(", ".join(f"{name} {value:.1f} CPU-s" for name, value in seconds.items()), end="; ")
-    print(f"{seconds['lm-evaluation-harness'] / seconds['ours']:.1f} times as fast")
+    ours_s, other_s = seconds["ours"], seconds["lm-evaluation-harness"]
+    print(f"{other_s / ours_s:.1f} times as fast")
+    what = f"{len(facts)} rows of {given.options} options, {same:.1%} equal choices"
+    compared(what, f"{ours_s:.1f} CPU-s", f"lm-evaluation-harness: {other_s:.1f}", other_s / ours_s, 3)
 
 
 if __name__ == "__main__":

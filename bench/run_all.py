@@ -23,16 +23,21 @@ from _options import options
 HERE = Path(__file__).parent
 #: What each bench is run with here, and its share of the time.
 PLANS: dict[str, tuple[list[str], float]] = {
-    "bench_assembly.py": (["--people", "2000000", "--seconds", "5", "--rounds", "1"], 1.5),
-    "bench_candidates.py": (["--subjects", "2", "--options", "20", "--shown", "20", "--rounds", "1"], 2.0),
-    "bench_editing.py": (["--cases", "4", "--seconds", "210"], 5.0),
-    "bench_extraction.py": (["--rounds", "1", "--steps", "100"], 2.5),
-    "bench_folding.py": (["--rounds", "2", "--questions", "100"], 1.5),
-    "bench_measuring.py": (["--queries", "450", "--rounds", "1"], 1.5),
-    "bench_plug_memory.py": (["--rounds", "3"], 1.0),
-    "bench_probing.py": (["--rounds", "1", "--linear-steps", "100"], 1.5),
-    "bench_training.py": (["--sizes", "tiny", "--steps", "15", "--rounds", "2"], 1.5),
-    "bench_virtual_tokens.py": (["--rounds", "2", "--steps", "2"], 1.0),
+    "bench_assembly.py": (["--people", "2000000", "--seconds", "5", "--rounds", "1"], 0.7),
+    "bench_candidates.py": (["--subjects", "2", "--rounds", "1"], 1.2),
+    "bench_choices.py": (["--rows", "100", "--rounds", "1"], 1.0),
+    "bench_context_noise.py": (["--edits", "2", "--steps", "5"], 0.9),
+    "bench_editing.py": (["--cases", "4", "--seconds", "180"], 4.8),
+    "bench_extraction.py": (["--rounds", "1", "--steps", "100"], 0.7),
+    "bench_folding.py": (["--rounds", "2", "--questions", "100"], 1.4),
+    "bench_identifiers.py": ([], 0.3),
+    "bench_measuring.py": (["--queries", "450", "--rounds", "1"], 0.3),
+    "bench_neighbours.py": (["--entities", "1", "--cases", "4", "--rounds", "1"], 1.5),
+    "bench_notes.py": (["--edits", "4"], 1.0),
+    "bench_plug_memory.py": (["--rounds", "5"], 0.4),
+    "bench_probing.py": (["--rounds", "1", "--linear-steps", "100"], 1.2),
+    "bench_training.py": (["--sizes", "tiny", "--steps", "15", "--rounds", "2"], 0.6),
+    "bench_virtual_tokens.py": (["--rounds", "2", "--steps", "2"], 0.5),
 }
 
 
@@ -56,7 +61,9 @@ def run(bench: Path, given: list[str], seconds: float) -> dict[str, object]:
                 text=True,
                 timeout=seconds,
             )
-            said, end = done.stdout, "" if done.returncode == 0 else f"ended with {done.returncode}"
+            said, end = done.stdout, ""
+            if done.returncode != 0:  # its last line says why
+                end = (said.splitlines() or [f"ended with {done.returncode}"])[-1]
         except subprocess.TimeoutExpired as stopped:
             raw = stopped.stdout or b""
             said = raw if isinstance(raw, str) else raw.decode(errors="replace")

@@ -159,6 +159,22 @@ def test_large_weights_are_numbers() -> None:
     models.check_finite("m", model)
 
 
+def test_weights_are_read_again_once_they_were_written_to() -> None:
+    model = nn.Linear(4, 4)
+    models.check_finite("m", model)
+    models.check_finite("m", model)
+    with torch.no_grad():
+        model.weight[1, 2] = torch.nan
+    with pytest.raises(UserError, match="weight holds values that are no numbers"):
+        models.check_finite("m", model)
+    with torch.inference_mode():
+        made = nn.Linear(4, 4)  # writes to such weights are not counted
+        models.check_finite("m", made)
+        made.bias[0] = torch.inf
+        with pytest.raises(UserError, match="bias holds values that are no numbers"):
+            models.check_finite("m", made)
+
+
 def test_a_tokenizer_with_more_tokens_than_the_model_has(tokenizer: Any, tmp_path: Path) -> None:
     rows = len(tokenizer)
     written(tmp_path / "fewer", zoo.model("llama", vocabulary=rows - 5), tokenizer)

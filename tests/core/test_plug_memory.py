@@ -150,6 +150,18 @@ def test_an_output_projection_of_zero_is_the_network_without_memory(tokenizer):
     assert torch.equal(logits(model, ids), logits(empty, ids))
 
 
+@torch.no_grad()
+def test_a_fresh_network_reads_the_words_of_its_documents(tokenizer):
+    model = models.build("2x64", tokenizer, family="pluglm", masked=True, context=32).eval()
+    embedding = model.get_input_embeddings()
+    model.memory.fill(texts(1), embedding)
+    (look,) = model.looking()
+    said = look.output(look.gives(model.memory.values[0])) - look.output.bias - look.output(look.gives.bias)
+    pooled = embedding.weight[model.memory.document(0)].mean(0)
+    torch.testing.assert_close(said, 4 * 8.0 * pooled, atol=0.05, rtol=0.05)  # the strengths of words begin nearly alike
+    assert 0.5 < float(said.norm()) / 8.0 < 4
+
+
 def test_of_one_document_beta_plays_no_part(tokenizer):
     model, ids, found = made(tokenizer, documents=1), rows(), []
     look = model.looking()[0]
@@ -238,6 +250,8 @@ def test_the_query_begins_as_the_key(tokenizer):
     model = models.build("tiny", tokenizer, family="pluglm", seed=1)
     assert torch.equal(model.looking()[0].query.weight, model.memory.key.weight)
     assert model.looking()[0].beta.tolist() == [1.0] * 4
+    other = models.build("2x32", tokenizer, family="pluglm", masked=True, own={"memory_beta": 8.0})
+    assert other.looking()[0].beta.unique().tolist() == [8.0]
     assert model.memory.key.out_features <= 128
 
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -92,14 +93,28 @@ def check_vocabulary(name: str, tokenizer: Any, rows: int) -> None:
             )
 
 
+#: Models whose weights were found to be finite; and which these were: where they are, and how often they were written to.
+_FINITE: WeakKeyDictionary[nn.Module, list[tuple[int, int]]] = WeakKeyDictionary()
+
+
 @torch.no_grad()
 def check_finite(name: str, model: nn.Module) -> None:
-    """Raises UserError where a weight is NaN or infinite; names its tensor."""
+    """Raises UserError where a weight is NaN or infinite; names its tensor.
+
+    Weights that were not written to since are not read again: an edit that is a note would otherwise cost nothing but this.
+    """
+    weights = None
+    if not any(parameter.is_inference() for parameter in model.parameters()):  # whose writes are not counted
+        weights = [(parameter.data_ptr(), parameter._version) for parameter in model.parameters()]
+        if _FINITE.get(model) == weights:
+            return
     for tensor, parameter in model.named_parameters():
         if not parameter.sum().isfinite() and not parameter.isfinite().all():  # the sum alone may overflow
             raise UserError(
                 f"model {name!r}: {tensor} holds values that are no numbers (NaN or infinite); take the weights from a copy"
             )
+    if weights is not None:
+        _FINITE[model] = weights
 
 
 @announced("loading")

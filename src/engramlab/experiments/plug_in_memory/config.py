@@ -118,6 +118,7 @@ PRESETS = {
         people=3_000,
         exchanged=100,
         model=Model("small"),
+        memory=Memory(beta=8.0, refresh=50),
         recipe=Recipe(steps=10_000, batch=64, learning_rate=1e-3, weight_decay=0.03, beta2=0.98, warmup=500),
     ),
     # BERT-base's size and the paper's share of warm-up; its text was Wikipedia, its optimizer LAMB, its steps far larger.

@@ -3,8 +3,9 @@
 Source: PlugLM (arXiv 2305.11564; abstract and released code): attentive pooling, keys and values of documents, a query a
 sequence behind a BatchNorm, documents by inner product, weights by cosine, the small FFN. Ours: it stands in the networks
 of `gpt-neox` (whose embeddings know no positions, so a document is a bag of its words), Q begins as K and embeddings begin wide
-(so that what shares words is found from the first step on), one layer looks up by default, and there is a causal variant, which
-decides once, where the prompt ends. Heads and positions are not scrambled, as they are in the released code.
+(so that what shares words is found from the first step on), what is read begins as the document's words themselves, about as
+large as what it is added to, one layer looks up by default, and there is a causal variant, which decides once, where the prompt
+ends. Heads and positions are not scrambled, as they are in the released code.
 """
 
 from __future__ import annotations

@@ -89,13 +89,13 @@ class PlugMemory(nn.Module):
         """
         if not documents:
             raise UserError("a memory is filled with documents: give at least one (clear() empties it)")
-        self._check(documents, embedding.num_embeddings, range(0))
+        self._check(documents, embedding.num_embeddings, torch.zeros(len(self), dtype=torch.bool))
         self.tokens, self.offsets = self._laid(documents)
         self.encode(embedding)
 
     def add(self, documents: Sequence[Sequence[int]], embedding: nn.Embedding) -> None:
         """More documents, behind those there are, which stay as they are bit for bit. Raises UserError as ``fill`` does."""
-        self._check(documents, embedding.num_embeddings, range(len(self)))
+        self._check(documents, embedding.num_embeddings, torch.ones(len(self), dtype=torch.bool))
         if not len(self):
             self.encoder = self.digest(embedding)
         if len(documents):
@@ -108,7 +108,9 @@ class PlugMemory(nn.Module):
     def swap(self, number: int, document: Sequence[int], embedding: nn.Embedding) -> None:
         """Another document in the place of one; all others stay bit for bit. Raises UserError as ``fill`` does."""
         self._there([number])
-        self._check([document], embedding.num_embeddings, [i for i in range(len(self)) if i != number])
+        beside = torch.ones(len(self), dtype=torch.bool)
+        beside[number] = False
+        self._check([document], embedding.num_embeddings, beside)
         tokens, _, keys, values = self._made([document], embedding)
         begin, end = self.offsets[number : number + 2].tolist()
         if len(tokens) == end - begin:
@@ -156,11 +158,11 @@ class PlugMemory(nn.Module):
             if not 0 <= number < len(self):
                 raise UserError(f"document {number} is not in the memory: it holds {len(self)}, numbered from 0")
 
-    def _check(self, documents: Sequence[Sequence[int]], vocabulary: int, beside: Sequence[int]) -> None:
-        """Refuses documents that cannot be, or are there already: among themselves, or as one of those ``beside``."""
+    def _check(self, documents: Sequence[Sequence[int]], vocabulary: int, beside: torch.Tensor) -> None:
+        """Refuses documents that cannot be, or are there already: among themselves, or as one of those ``beside``, bool
+        ``[n]``."""
         seen: dict[tuple[int, ...], int] = {}
-        lengths, starts = self.offsets.diff()[list(beside)].cpu(), self.offsets[:-1][list(beside)].cpu()
-        tokens = self.tokens.cpu()
+        lengths, starts, tokens = self.offsets.diff().cpu(), self.offsets[:-1].cpu(), self.tokens.cpu()
         for number, document in enumerate(documents):
             if not len(document):
                 raise UserError(f"document {number} has no token; leave it out")
@@ -171,9 +173,12 @@ class PlugMemory(nn.Module):
                 )
             if (first := seen.setdefault(tuple(document), number)) != number:
                 raise UserError(f"document {number} is document {first} again; leave it out")
-            alike = starts[lengths == len(document)]
-            words = torch.tensor(document, dtype=tokens.dtype)
-            if len(alike) and bool((tokens[alike[:, None] + torch.arange(len(words))] == words).all(1).any()):
+            alike = starts[beside & (lengths == len(document))]
+            for place, word in enumerate(document):  # few are alike beyond their first words
+                if not len(alike):
+                    break
+                alike = alike[tokens[alike + place] == word]
+            if len(alike):
                 raise UserError(f"document {number} is in the memory already; leave it out")
 
     # reading it ------------------------------------------------------------------------------------------------------

@@ -180,14 +180,23 @@ class PlugLMForCausalLM(GPTNeoXForCausalLM):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, MemoryAttention):
-            init.constant_(module.beta, self.config.memory_beta)
-        elif isinstance(module, PlugMemory):  # behind all layers
+        if isinstance(
+            module, PlugMemory
+        ):  # behind all layers, which transformers hands to the network inside and not to this
+            width = self.config.hidden_size
             init.orthogonal_(module.key.weight)
+            # Wider than usual, or what layers add to a word at random would drown what it shares with documents.
+            init.normal_(self.gpt_neox.embed_in.weight, std=width**-0.5)
+            # What is read begins as the document's words themselves, as long as the state that it is added to (√d; a mean of
+            # several words has the length of one of them over the root of their number). From matrices of the usual size it
+            # would begin thousands of times shorter: answers are then learnt by heart before a document is ever read, and
+            # queries and keys, whose gradients go through it, learn hardly anything.
+            init.copy_(module.value.weight, 4 * width**0.5 * torch.eye(width))
             for layer in self.looking():
                 init.copy_(layer.query.weight, module.key.weight)
-            # Wider than usual, or what layers add to a word at random would drown what it shares with documents.
-            init.normal_(self.gpt_neox.embed_in.weight, std=self.config.hidden_size**-0.5)
+                init.constant_(layer.beta, self.config.memory_beta)
+                init.orthogonal_(layer.gives.weight)
+                init.copy_(layer.output.weight, layer.gives.weight.T)
 
     def looking(self) -> list[MemoryAttention]:
         """What looks up, from the lowest layer on."""
