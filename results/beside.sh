@@ -9,6 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd) models=$1 runs=${2:-runs}
 
 for seed in 0 1; do
   made "plug-tiny-$seed" run plug-in-memory --preset tiny --seed "$seed"                       # 20 minutes, a third of it the bare network
+  made "plug-causal-$seed" run plug-in-memory --preset tiny --model.objective causal --no-bare --recipe.steps 1500 --seed "$seed"  # 5
   made "sources-tiny-$seed" run source-attribution --preset tiny --seed "$seed"                # 10
 done
 made sources-names run source-attribution --preset tiny --ids names --no-thought --strategies no-id repeat  # 5: ids that tell

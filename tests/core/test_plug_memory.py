@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from tests.support import zoo
@@ -11,9 +12,11 @@ from tests.support import zoo
 from engramlab.base.errors import UserError
 from engramlab.core import deltas, models
 from engramlab.core.forward.generation import generate
+from engramlab.core.text import batches
 from engramlab.core.text.tokenizers import with_mask
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import Recipe, TrainState
+from engramlab.measuring import looking_up
 
 TOP = 3
 
@@ -231,6 +234,23 @@ def test_training_moves_documents_and_what_finds_them(tokenizer):
         assert parameter.grad.abs().sum() > 0
     with pytest.raises(UserError, match="a batch of one row has no statistics"):
         model(input_ids=ids[:1])
+
+
+def test_what_is_stated_is_looked_up_behind_a_quarter(tokenizer):
+    """The causal variant in training: of nine tokens the memory is read from the third on, by a question where it ends."""
+    model, ids = made(tokenizer, masked=False), rows(length=9)
+    targets = ids.roll(-1, 1)
+    targets[:, -1] = batches.IGNORE
+    targets[3:, :5] = batches.IGNORE  # questions of six tokens
+    batch = batches.Batch(ids, targets, ids.numel(), np.repeat([0, 1], 3).astype(np.uint8))
+    nobody = torch.full((6,), -1)
+    state, seen = TrainState(model, Recipe(steps=1)), []
+    with model.looking()[0].register_forward_hook(lambda module, given, said: seen.append(said.detach())):
+        looking_up.loss(state, batch, nobody, masked=False).backward()
+    reads = seen[0].abs().sum(-1) > 0
+    assert reads[:3].tolist() == [[False] * 2 + [True] * 7] * 3
+    assert reads[3:].tolist() == [[False] * 5 + [True] * 4] * 3
+    assert model.looking()[0].query.weight.grad.abs().sum() > 0
 
 
 def test_no_row_finds_its_own_document(tokenizer):

@@ -29,7 +29,8 @@ from engramlab.experiments.where_knowledge_lives.data import Data
 from engramlab.files import records, writing
 from engramlab.measuring.looking_up import loss, retrieved
 
-REFRESH = 200  # steps after which the memory's keys are encoded anew
+REFRESH = 50  # steps after which the memory's keys are encoded anew
+BETA = 8.0  # what the weight of a document's nearness is learnt from, as in the tiny preset of plug-in-memory
 
 
 class Work(Examiner):
@@ -253,7 +254,9 @@ class Work(Examiner):
     def _memory(self, folder: Path) -> dict[str, Any]:
         """A network with a memory, trained on what is known and read; the facts come as documents."""
         config, data, tokenizer = self.config, self.data, self.tokenizer
-        model: Any = self.run.fresh_model(config.model, tokenizer, family="pluglm", context=config.context)
+        model: Any = self.run.fresh_model(
+            config.model, tokenizer, family="pluglm", context=config.context, own={"memory_beta": BETA}
+        )
         embedding = model.to(self.run.accelerator.device).get_input_embeddings()
         known = made.documents(data.natives, config.seed) | self._readable
         said, _ = self._native_rows()
