@@ -6,13 +6,17 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd) models=$1 data=$2 runs=${3:-runs}
 . "$here/made.sh"
 
-for pair in smollm2=SmolLM2-135M-Instruct.Q4_1 gemma=gemma-3-270m.Q4_K_M qwen=Qwen2.5-Coder-0.5B-Instruct.Q4; do
-  name=${pair%%=*} model=$models/${pair#*=}.gguf
-  made "audit-countries-$name" audit --quick --model "$model" --facts countries                          # 16, 24, 60 minutes
+while read -r name file facts subjects; do
+  model=$models/$file.gguf
+  made "audit-countries-$name" audit --quick --model "$model" --facts countries --limit "$facts"           # 16, 7, 15 minutes
   made "estimation-countries-$name" run knowledge-estimation --preset tiny --model "$model" --facts countries \
-    --counts 0 1 2 5 10 20 50 --subjects 60                                                              # 30, 60, 110
+    --counts 0 1 2 5 10 20 50 --subjects "$subjects"                                                     # 30, 25, 30
   made "audit-popqa-$name" audit --quick --model "$model" --facts "$data/popqa_first_1000.tsv" --limit 1000  # 20, 40, 75
-done
+done <<END
+smollm2 SmolLM2-135M-Instruct.Q4_1 1000 60
+gemma gemma-3-270m.Q4_K_M 300 24
+qwen Qwen2.5-Coder-0.5B-Instruct.Q4 200 16
+END
 model=$models/SmolLM2-135M-Instruct.Q4_1.gguf
 made decoding-truthfulqa run factual-decoding --parts choices --truthfulqa "$data/TruthfulQA.csv" --bad skip --limit 80 --model "$model"  # 12
 made decoding-factor run factual-decoding --parts choices --factor "$data/news_factor.csv.gz" --limit 60 --model "$model"              # 13

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -49,6 +50,9 @@ class Config(FactOptions):
         )
     )
     """From scratch: training of either network."""
+    memory_rate: float = 1e-3
+    """From scratch: highest learning rate of the network with a memory, in the place of that of `pretrain`: at higher ones it
+    does not learn to find documents."""
     encounters: int = 60
     """Training: rows about each subject."""
     batch: int = 8
@@ -106,7 +110,11 @@ def check(config: Config) -> None:
     between(config, "new_share")
     shares = config.question_share + config.replay_share
     check_rules(
-        config, [("question_share", config.question_share > 0 and shares < 1, "above 0, and below 1 with replay_share")]
+        config,
+        [
+            ("question_share", config.question_share > 0 and shares < 1, "above 0, and below 1 with replay_share"),
+            ("memory_rate", 0 < config.memory_rate < math.inf, "above 0"),
+        ],
     )
     once("ways", config.ways)
     for way in config.ways:

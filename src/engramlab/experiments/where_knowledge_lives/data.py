@@ -127,6 +127,11 @@ def texts(table: FactTable, seed: int) -> list[str]:
     return [*stated, *crossings(table, CROSSINGS, seed)]
 
 
+def reworded(table: FactTable | None, seed: int) -> list[str]:
+    """What passages state, in other words and orders than ``documents`` has them; nothing of no table."""
+    return [] if table is None else [text for one in table.passages(WORDINGS, seed) for text in one.paraphrases]
+
+
 def after(table: FactTable, fact: Fact, new: str) -> FactTable:
     """The facts of the subject of ``fact`` alone, that one with a new object."""
     own = _about(table, [fact.subject])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +260,10 @@ class Work(Examiner):
         )
         embedding = model.to(self.run.accelerator.device).get_input_embeddings()
         known = made.documents(data.natives, config.seed) | self._readable
-        said, _ = self._native_rows()
+        # Stated about all of them, not as documents state it: there, too, documents are looked up.
+        said = self._said(
+            made.texts(data.natives, config.seed) + made.reworded(data.readers, config.seed), "read about"
+        )
         asked = {one.question: one for one in [*self._every(data.natives), *self._every(data.readers)]}
         stream = self._mixed(said, self._questions([*asked.values()], "all questions"), 0.7, "memory")
         names = [*known, *self.stated]
@@ -273,11 +277,12 @@ class Work(Examiner):
             return list(asked), [names[i] == one.subject for one, i in zip(asked, at, strict=True)]
 
         def objective() -> torch.Tensor:
-            batch = stream.take(config.pretrain.batch)
+            batch = stream.take(recipe.batch)
             return loss(state, batch, torch.full((len(batch.source),), -1), masked=False)
 
+        recipe = replace(config.pretrain, learning_rate=config.memory_rate)
         model.memory.fill(encode([*known.values()]), embedding)
-        with self._stage("memory", folder, model, config.pretrain, stream, objective=objective) as stage:
+        with self._stage("memory", folder, model, recipe, stream, objective=objective) as stage:
             state = stage.state
             for step in stage:
                 if step.number % REFRESH == 0:
