@@ -81,6 +81,9 @@ def main() -> None:
                 )
         found = timed(sides, args.rounds + 1)
         print(f"{episodes} episodes of {args.facts} facts, N = {args.inner_steps}:")
+        why = f"{n} passes, N of them differentiated twice where steps are not constants"
+        if episodes > 1:
+            why += f"; each episode has weights of its own, so {episodes} products where a plain step has one"
         for name in list(sides)[1:]:
             times, limit = found[name] / found["plain"], (3.0 if name.startswith("unrolled") else 1.3) * n
             print(
@@ -92,7 +95,7 @@ def main() -> None:
                 f"{limit:.1f} plain steps: {limit * found['plain']:.3f} s",
                 limit / times,
                 1.0,
-                f"{n} passes",
+                why,
             )
 
     facts = rows(generator, args.facts, args.words, len(tokenizer))

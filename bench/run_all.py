@@ -37,7 +37,7 @@ PLANS: dict[str, tuple[list[str], float]] = {
     "bench_plug_memory.py": (["--rounds", "5"], 0.4),
     "bench_probing.py": (["--rounds", "1", "--linear-steps", "100"], 1.2),
     "bench_training.py": (["--sizes", "tiny", "--steps", "15", "--rounds", "2"], 0.6),
-    "bench_virtual_tokens.py": (["--rounds", "2", "--steps", "2"], 0.5),
+    "bench_virtual_tokens.py": (["--size", "4x768", "--rounds", "2", "--steps", "2"], 0.8),
 }
 
 

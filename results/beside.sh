@@ -17,6 +17,8 @@ for seed in 0 1 2; do
   made "folding-worlds-$seed" run knowledge-folding --seed "$seed"                             # 4
 done
 made retrieval-tokens-tiny run retrieval-tokens                                                # 12
-made retrieval-tokens-smollm2 run retrieval-tokens --preset small --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" \
-  --attributes capital currency                                                                # 60
+for seed in 0 1; do
+  made "retrieval-tokens-smollm2-$seed" run retrieval-tokens --preset small --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" \
+    --attributes capital currency --trained 64 --limit 48 --most 3 --seed "$seed"                # 6
+done
 made where-tiny run where-knowledge-lives --preset tiny                                      # 15

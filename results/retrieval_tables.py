@@ -12,7 +12,8 @@ def _found() -> list[Kept]:
 
 
 def _about(summary: dict[str, Any]) -> list[str]:
-    return [str(summary[name]).rstrip("/").rpartition("/")[2].removesuffix(".gguf") for name in ("model", "data")]
+    named = [str(summary[name]).rstrip("/").rpartition("/")[2].removesuffix(".gguf") for name in ("model", "data")]
+    return [*named, str(summary["seed"])]
 
 
 def _ends(row: dict[str, Any], name: str) -> str:
@@ -39,7 +40,7 @@ def tokens() -> str:
         for summary, _ in _found()
         for row in summary["rows"]
     ]
-    heads = ["model", "facts", "reading", "questions", "EM", "F1", "EM less plain"]
+    heads = ["model", "facts", "seed", "reading", "questions", "EM", "F1", "EM less plain"]
     return "\n".join([*table(heads, lines), "", made_by(_found())]) if lines else ABSENT
 
 
@@ -50,5 +51,5 @@ def without() -> str:
         for summary, _ in _found()
         for row in summary["without"]
     ]
-    heads = ["model", "facts", "after", "nats a token", "change"]
+    heads = ["model", "facts", "seed", "after", "nats a token", "change"]
     return "\n".join(table(heads, lines)) if lines else ABSENT

@@ -20,7 +20,7 @@ def test_a_line_a_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = [line for line in lines if "virtual tokens, 50" in line]
     assert (
         line
-        == "| <m> | countries | virtual tokens, 50 | 40 | 60.0 [50.0, 70.0] | 60.0 [50.0, 70.0] | +40.0 [+35.0, +45.0] |"
+        == "| <m> | countries | 0 | virtual tokens, 50 | 40 | 60.0 [50.0, 70.0] | 60.0 [50.0, 70.0] | +40.0 [+35.0, +45.0] |"
     )
     assert len({line.count("|") for line in lines[:3]}) == 1
-    assert "| <m> | countries | virtual tokens | 2.5000 | 0, exactly |" in retrieval_tables.without()
+    assert "| <m> | countries | 0 | virtual tokens | 2.5000 | 0, exactly |" in retrieval_tables.without()
