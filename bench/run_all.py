@@ -3,7 +3,8 @@
     python bench/run_all.py [--minutes 15] [--only bench_probing.py,...] [--out results/bench.json]
 
 A bench that is not here by name runs with its defaults. One that does not come to its end in its share of the time is
-stopped and listed as such; the others go on. ``python results/tables.py --write`` then draws the table in docs/figures.md.
+stopped and listed as such; the others go on. With --only, what --out holds of the others stays as it is. ``python
+results/tables.py --write`` then draws the table in docs/figures.md.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ HERE = Path(__file__).parent
 #: What each bench is run with here, and its share of the time.
 PLANS: dict[str, tuple[list[str], float]] = {
     "bench_assembly.py": (["--people", "2000000", "--seconds", "5", "--rounds", "1"], 0.7),
-    "bench_candidates.py": (["--subjects", "2", "--rounds", "1"], 1.2),
+    "bench_candidates.py": (["--subjects", "2", "--rounds", "1"], 1.9),
     "bench_choices.py": (["--rows", "100", "--rounds", "1"], 1.0),
     "bench_context_noise.py": (["--edits", "2", "--steps", "5"], 0.9),
-    "bench_editing.py": (["--cases", "4", "--seconds", "180"], 4.8),
+    "bench_editing.py": (["--cases", "4", "--seconds", "180"], 4.2),
     "bench_extraction.py": (["--rounds", "1", "--steps", "100"], 0.7),
     "bench_folding.py": (["--rounds", "2", "--questions", "100"], 1.4),
     "bench_identifiers.py": ([], 0.3),
     "bench_measuring.py": (["--queries", "450", "--rounds", "1"], 0.3),
-    "bench_neighbours.py": (["--entities", "1", "--cases", "4", "--rounds", "1"], 1.5),
-    "bench_notes.py": (["--edits", "4"], 1.0),
+    "bench_neighbours.py": (["--entities", "1", "--cases", "2", "--rounds", "1"], 1.9),
+    "bench_notes.py": (["--edits", "2"], 1.1),
     "bench_plug_memory.py": (["--rounds", "5"], 0.4),
     "bench_probing.py": (["--rounds", "1", "--linear-steps", "100"], 1.2),
     "bench_training.py": (["--sizes", "tiny", "--steps", "15", "--rounds", "2"], 0.6),
@@ -71,6 +72,7 @@ def run(bench: Path, given: list[str], seconds: float) -> dict[str, object]:
         lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []
     return {
         "script": bench.name,
+        "commit": version(),
         "command": " ".join(["python", f"bench/{bench.name}", *given]),
         "seconds": round(time.perf_counter() - began, 1),
         "problem": end,
@@ -82,16 +84,20 @@ def run(bench: Path, given: list[str], seconds: float) -> dict[str, object]:
 def main() -> None:
     args = options(__doc__, minutes=15.0, only="", folder=str(HERE), out=str(HERE.parent / "results" / "bench.json"))
     benches = sorted(Path(args.folder).glob("bench_*.py"))
-    benches = [b for b in benches if not args.only or b.name in args.only.split(",")]
     plans = {b.name: PLANS.get(b.name, ([], 1.0)) for b in benches}
     share = args.minutes / sum(minutes for _, minutes in plans.values())
-    found = []
-    for bench in benches:
+    found: list[dict[str, object]] = []
+    chosen = [b for b in benches if not args.only or b.name in args.only.split(",")]
+    for bench in chosen:
         given, minutes = plans[bench.name]
         one = run(bench, given, 60 * minutes * share)
         found.append(one)
         print(f"{bench.name}: {one['seconds']} s{', ' if one['problem'] else ''}{one['problem']}", flush=True)
-    about = {"commit": version(), "machine": platform.machine(), "cores": os.cpu_count(), "threads": 1}
+    if args.only and Path(args.out).exists():
+        others = json.loads(Path(args.out).read_text(encoding="utf-8"))["benches"]
+        found += [one for one in others if one["script"] not in [bench.name for bench in chosen]]
+        found.sort(key=lambda one: str(one["script"]))
+    about = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1}
     if importlib.util.find_spec("torch"):
         from importlib.metadata import version as installed
 

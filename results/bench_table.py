@@ -25,8 +25,9 @@ def bench(file: Path = HERE / "bench.json") -> str:
         if one["problem"]:
             lines.append([f"({one['problem']})", "", "", "", "", f"`bench/{one['script']}`"])
     took = sum(one["seconds"] for one in kept["benches"]) / 60
+    commits = ", ".join(sorted({one["commit"] for one in kept["benches"]}))
     made = (
-        f"Measured at {kept['commit']} with {kept['threads']} thread on {kept['cores']} cores, torch {kept.get('torch', '?')}, "
+        f"Measured at {commits} with {kept['threads']} thread on {kept['cores']} cores, torch {kept.get('torch', '?')}, "
         f"in {took:.0f} minutes: `make bench`."
     )
     heads = ["what", "ours", "beside", "ratio", "aim", "script"]

@@ -161,9 +161,8 @@ def test_a_fresh_network_reads_the_words_of_its_documents(tokenizer):
     (look,) = model.looking()
     said = look.output(look.gives(model.memory.values[0])) - look.output.bias - look.output(look.gives.bias)
     pooled = embedding.weight[model.memory.document(0)].mean(0)
-    torch.testing.assert_close(
-        said, 4 * 8.0 * pooled, atol=0.05, rtol=0.05
-    )  # the strengths of words begin nearly alike
+    # The strengths of words begin nearly alike.
+    torch.testing.assert_close(said, 4 * 8.0 * pooled, atol=0.05, rtol=0.05)
     assert 0.5 < float(said.norm()) / 8.0 < 4
 
 

@@ -38,6 +38,11 @@ def test_each_bench_has_its_time_and_gives_its_rows(tmp_path: Path, monkeypatch:
     assert "| sums | 1 s | by hand: 3 s | 3.0× | 4× | `bench/bench_a.py` |" in table
     assert "- sums: 3 additions at 1 s" in table
     assert "(ended with 3)" in table
+    (folder / "bench_c.py").write_text("print('all is well')\n")
+    subprocess.run([*command, "--minutes", "1", "--only", "bench_c.py"], check=True, capture_output=True)
+    again = json.loads(out.read_text())["benches"]
+    assert again[:2] == kept["benches"][:2]
+    assert (again[2]["script"], again[2]["problem"]) == ("bench_c.py", "")
     assert drawn(tmp_path / "none.json") == "Not measured with this version: `make bench`."
 
 

@@ -260,7 +260,7 @@ class Work(Examiner):
         )
         embedding = model.to(self.run.accelerator.device).get_input_embeddings()
         known = made.documents(data.natives, config.seed) | self._readable
-        # Stated about all of them, not as documents state it: there, too, documents are looked up.
+        # About all of them, and not only as documents state it: from this, too, it learns to look documents up.
         said = self._said(
             made.texts(data.natives, config.seed) + made.reworded(data.readers, config.seed), "read about"
         )

@@ -180,9 +180,8 @@ class PlugLMForCausalLM(GPTNeoXForCausalLM):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(
-            module, PlugMemory
-        ):  # behind all layers, which transformers hands to the network inside and not to this
+        # The memory stands behind all layers; these are handed to the network inside, and never to this method.
+        if isinstance(module, PlugMemory):
             width = self.config.hidden_size
             init.orthogonal_(module.key.weight)
             # Wider than usual, or what layers add to a word at random would drown what it shares with documents.
