@@ -25,20 +25,20 @@ HERE = Path(__file__).parent
 #: What each bench is run with here, and its share of the time.
 PLANS: dict[str, tuple[list[str], float]] = {
     "bench_assembly.py": (["--people", "2000000", "--seconds", "5", "--rounds", "1"], 0.7),
-    "bench_candidates.py": (["--subjects", "2", "--rounds", "1"], 1.9),
-    "bench_choices.py": (["--rows", "100", "--rounds", "1"], 1.0),
-    "bench_context_noise.py": (["--edits", "2", "--steps", "5"], 0.9),
-    "bench_editing.py": (["--cases", "4", "--seconds", "180"], 4.2),
-    "bench_extraction.py": (["--rounds", "1", "--steps", "100"], 0.7),
-    "bench_folding.py": (["--rounds", "2", "--questions", "100"], 1.4),
-    "bench_identifiers.py": ([], 0.3),
-    "bench_measuring.py": (["--queries", "450", "--rounds", "1"], 0.3),
+    "bench_candidates.py": (["--subjects", "2", "--rounds", "1"], 1.8),
+    "bench_choices.py": (["--rows", "100", "--rounds", "1"], 0.9),
+    "bench_context_noise.py": (["--edits", "2", "--steps", "5"], 0.8),
+    "bench_editing.py": (["--cases", "4", "--seconds", "170"], 3.7),
+    "bench_extraction.py": (["--rounds", "1", "--steps", "100"], 0.6),
+    "bench_folding.py": (["--rounds", "2", "--questions", "100"], 1.35),
+    "bench_identifiers.py": ([], 0.25),
+    "bench_measuring.py": (["--queries", "450", "--rounds", "1"], 0.25),
     "bench_neighbours.py": (["--entities", "1", "--cases", "2", "--rounds", "1"], 1.9),
-    "bench_notes.py": (["--edits", "2"], 1.1),
-    "bench_plug_memory.py": (["--rounds", "5"], 0.4),
+    "bench_notes.py": (["--edits", "2"], 0.9),
+    "bench_plug_memory.py": (["--rounds", "5"], 0.3),
     "bench_probing.py": (["--rounds", "1", "--linear-steps", "100"], 1.2),
-    "bench_training.py": (["--sizes", "tiny", "--steps", "15", "--rounds", "2"], 0.6),
-    "bench_virtual_tokens.py": (["--size", "4x768", "--rounds", "2", "--steps", "2"], 0.8),
+    "bench_training.py": (["--sizes", "tiny", "--steps", "15", "--rounds", "2"], 0.5),
+    "bench_virtual_tokens.py": (["--size", "4x768", "--rounds", "2", "--steps", "2"], 1.0),
 }
 
 
