@@ -112,7 +112,7 @@ def main() -> None:
         with deltas.active(model, delta):
             score(model, bare.take(np.arange(k)))
 
-    for k in [k for k in (*ASKED, args.questions) if k <= args.questions]:
+    for k in [k for k in dict.fromkeys((*ASKED, args.questions)) if k <= args.questions]:
         some = np.arange(k)
         found = timed(
             {

@@ -16,7 +16,7 @@ def bench(file: Path = HERE / "bench.json") -> str:
     lines, notes = [], []
     for one in kept["benches"]:
         for row in one["rows"]:
-            aim = "" if row["aim"] is None else f"{row['aim']:g}×"
+            aim = "" if row["aim"] is None else f"{row['aim']:.3g}×"
             lines.append(
                 [row["what"], row["ours"], row["beside"], f"{row['ratio']:.1f}×", aim, f"`bench/{one['script']}`"]
             )

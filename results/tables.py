@@ -68,6 +68,7 @@ TABLES = {
     "acquisition moments": lambda: if_kept(acquisition, "acquisition-moments"),
     "acquisition popularity": lambda: if_kept(popularity, "acquisition-popularity"),
     "audit classes": estimation.classes,
+    "audit bios": lambda: estimation.classes("audit-bios"),
     "audit ways": estimation.ways,
     "audit popularity": estimation.popularity,
     "estimation lists": estimation.lists,
