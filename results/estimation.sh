@@ -22,3 +22,9 @@ made decoding-truthfulqa run factual-decoding --parts choices --truthfulqa "$dat
 made decoding-factor run factual-decoding --parts choices --factor "$data/news_factor.csv.gz" --limit 60 --model "$model"              # 13
 made decoding-passages run factual-decoding --parts spans passages speed --subjects 80 --model "$model"                                # 8
 made cloze-countries run cloze-questions --limit 200 --model "$model"                                                                  # 25
+# Of the networks that make demo trains (runs/demo): what is known of them is known.
+python "$here/bios_facts.py" "$runs/bios"
+for pair in single-before=single/pretrain multi5-after=multi5+permute/finetune; do
+  made "audit-bios-${pair%%=*}" audit --quick --model "runs/demo/${pair#*=}/model" --facts "$runs/bios/test.csv" \
+    --templates src/engramlab/corpora/templates/bios --questions "$runs/bios/questions.tsv" --statement-wordings 3 --no-read --draws 0  # 1
+done
