@@ -13,7 +13,7 @@ import numpy as np
 
 from engramlab.corpora.datasets import dataset, halved
 from engramlab.corpora.people import QUESTIONS
-from engramlab.experiments.knowledge_extraction.config import PRESETS
+from engramlab.experiments.knowledge_extraction.presets import PRESETS
 
 
 def main() -> None:
