@@ -188,8 +188,7 @@ class PlugLMForCausalLM(GPTNeoXForCausalLM):
             init.normal_(self.gpt_neox.embed_in.weight, std=width**-0.5)
             # What is read begins as the document's words themselves, as long as the state that it is added to (√d; a mean of
             # several words has the length of one of them over the root of their number). From matrices of the usual size it
-            # would begin thousands of times shorter: answers are then learnt by heart before a document is ever read, and
-            # queries and keys, whose gradients go through it, learn hardly anything.
+            # would begin far shorter, and queries and keys, whose gradients go through it, would learn slowly.
             init.copy_(module.value.weight, 4 * width**0.5 * torch.eye(width))
             for layer in self.looking():
                 init.copy_(layer.query.weight, module.key.weight)
