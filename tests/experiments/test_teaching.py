@@ -277,6 +277,34 @@ def test_what_is_replayed_may_be_a_file_or_nothing(model: str, facts: Path, tmp_
     assert summary["drift"] == []
 
 
+def test_facts_to_be_kept_are_asked_for_before_and_after_and_never_trained(
+    model: str, facts: Path, tmp_path: Path
+) -> None:
+    """Those of the user's own table in place of capitals of the world, in its wordings."""
+    old = tmp_path / "old.csv"
+    old.write_text(facts.read_text().splitlines()[0] + "\nOldestone,crimson,Lima\nOldesttwo,teal,Oslo\n")
+    given = small(model, facts, known=old, native_facts=3, encounters=1)
+    school = Teaching(given, tmp_path / "school", "", None)
+    with school.run:
+        rows = school.lesson(ARMS["augmented+questions"])
+        texts = [
+            school.tokenizer.decode(source.entries.tokens(np.arange(len(source.entries))).ids)
+            for source in rows.sources
+            if source.name != "replay"
+        ]
+    assert texts
+    assert not any("Oldest" in text for text in texts)
+    summary = teaching.run(given, tmp_path / "run")
+    asked = {(r["arm"], r["group"]): r["facts"] for r in summary["rows"] if r["kind"] == "any"}
+    assert asked["untouched", "native"] == asked["augmented+questions", "native"] == 3
+    assert {row["group"] for row in summary["kept"]} == {"native"}
+    both = tmp_path / "both.csv"
+    both.write_text(facts.read_text())
+    with pytest.raises(UserError, match=r"known: .* of .*both.csv is among the facts that are taught"):
+        teaching.run(small(model, facts, known=both), tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
 def test_samples_that_are_noise_are_said_to_be(
     model: str, facts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from engramlab.core.forward.decoding import DecoderLogits, Decoding
-from engramlab.core.forward.hooks import reading
+from engramlab.core.forward.hooks import mode, reading
 from engramlab.core.models import module_paths
+from engramlab.core.text.batches import IGNORE, Batch
+from engramlab.core.text.packing import side_by_side
 
 _PLAIN = Decoding()
 _FEWEST = 16  # rows of a product: MKL takes longer for 9 than for 16
@@ -135,6 +137,7 @@ def target_seen(
     *,
     cache: Any = None,
     decoding: Decoding | None = None,
+    positions: torch.Tensor | None = None,
 ) -> DecoderLogits:
     """What the model says at the ``n`` positions where ``keep[B, T]`` is true, in row-major order.
 
@@ -145,10 +148,46 @@ def target_seen(
     Args:
         cache: keys and values of what stands before ``input_ids`` in every row, see ``shared_cache`` (without gradients).
         decoding: what it wants to see of hidden states is there too.
+        positions: int64 ``[B, T]``, where rows stand side by side (see ``text/packing``); by default each row counts from 0.
     """
     bare = getattr(model, "module", model)
+    placed = {} if positions is None else {"position_ids": positions}
     with select_positions(bare, keep), early_states(bare, decoding or _PLAIN, keep) as apart:
         output = model(
-            input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=cache is not None
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **placed,
         )
     return apart(output.logits)
+
+
+@torch.no_grad()
+def takes_beside(model: nn.Module, batch: Batch) -> bool:
+    """Does this network read rows that stand side by side (see ``text/packing``) as it reads each alone? Tried on the batch's
+    longest row and three shortest, by what it says at their ends.
+
+    Networks whose attention knows no positions (ALiBi), or that carry a state from token to token, do not.
+    """
+    assert batch.inside is not None
+    order = torch.argsort(batch.inside.sum(1), stable=True)
+    few = torch.unique(torch.cat([order[:3], order[-1:]]))
+    inside = batch.inside[few]
+    ends = torch.full_like(batch.targets[few], IGNORE)
+    ends[torch.arange(len(few), device=ends.device), inside.sum(1) - 1] = 0
+    alone = Batch(batch.input_ids[few], ends, 0, batch.source[few.cpu().numpy()], inside)
+    beside = side_by_side(alone, worth=1.0)
+    if beside is None:
+        return False
+    keep, kept = alone.targets != IGNORE, beside.targets != IGNORE
+    try:
+        with mode(model, False):
+            apart = target_seen(model, alone.input_ids, keep).logits.float()
+            together = target_seen(model, beside.input_ids, kept, positions=beside.positions).logits.float()
+    except Exception:  # a network that takes no positions says so in its own words
+        return False
+    rows = beside.places[kept] // keep.shape[1]  # one end a row, in the order of the rows
+    exact = next(model.parameters()).dtype == torch.float32
+    # Of what logits differ by: those of a network from scratch are all but alike.
+    return bool((together - apart[rows]).abs().max() < (3e-4 if exact else 0.05) * apart.std())

@@ -25,9 +25,10 @@ from torch import nn
 from engramlab.base.errors import UserError
 from engramlab.base.options import check_rules
 from engramlab.core.forward.hooks import mode
-from engramlab.core.forward.passes import target_seen
+from engramlab.core.forward.passes import takes_beside, target_seen
 from engramlab.core.models import mask_token
 from engramlab.core.text.batches import IGNORE, Batch, Stream
+from engramlab.core.text.packing import side_by_side
 from engramlab.core.training import losses, schedules, sharding
 from engramlab.core.training.step import NonFiniteLoss, Step
 
@@ -154,6 +155,9 @@ class TrainState:
             self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, eps=recipe.eps, fused=True)
         self.step = 0
         self.failed: set[int] = set()
+        self.takes_beside: bool | None = (
+            None  # does the model read rows side by side as it reads each alone? found out once
+        )
         with self.only_trained():
             self.model = self.accelerator.prepare_model(self.bare) if self.world > 1 and not shared else self.own
 
@@ -333,8 +337,16 @@ def _parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
 
 def _loss_sum(state: TrainState, batch: Batch) -> torch.Tensor:
     """Sum of the losses of this part's target tokens."""
-    keep = batch.targets != IGNORE
-    inside = batch.inside if mask_token(state.bare) is not None else None  # a causal model never looks at the padding
+    masked = mask_token(state.bare) is not None
+    beside = None if masked or state.world > 1 else side_by_side(batch)
+    if beside is not None and state.takes_beside is None:
+        state.takes_beside = takes_beside(state.model, batch)
+    if beside is not None and state.takes_beside:
+        ids, targets, positions, inside = beside.input_ids, beside.targets, beside.positions, None
+    else:
+        # A causal model never looks at the padding.
+        ids, targets, positions, inside = batch.input_ids, batch.targets, None, batch.inside if masked else None
+    keep = targets != IGNORE
     with state.accelerator.autocast():
-        logits = target_seen(state.model, batch.input_ids, keep, inside).logits
-    return losses.parse(state.recipe.loss)(logits, batch.targets[keep]).sum()
+        logits = target_seen(state.model, ids, keep, inside, positions=positions).logits
+    return losses.parse(state.recipe.loss)(logits, targets[keep]).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -53,11 +53,11 @@ ARMS = {
 class Config(FactOptions):
     """Everything that decides the numbers of a run."""
 
-    READS = (*FactOptions.READS, "model", "text", "replay", "documents", "writer")
+    READS = (*FactOptions.READS, "model", "text", "replay", "documents", "writer", "known")
     BASIC = (
         ("what is taught", ("model", "facts", "attributes", "documents", "writer")),
         ("how", ("arms", "encounters", "weights", "learning_rate", "replay", "finish")),
-        ("how it is judged", ("points", "seed")),
+        ("how it is judged", ("points", "known", "seed")),
     )
 
     model: str = ""
@@ -124,8 +124,12 @@ class Config(FactOptions):
     known."""
     asked_facts: int = 2000
     """Facts of each group that are asked for in the end, at most."""
+    known: Path | None = None
+    """A table of facts that the model knows and shall keep: they are asked for before and after, and never trained. Columns,
+    templates, phrases and questions are as of the facts. None for capitals of the world, where those are about something
+    else."""
     native_facts: int = 60
-    """Capitals of the world that are asked for before and after, where the table is not about countries."""
+    """So many of them are asked for, drawn by the seed; 0 for none."""
     precision: Literal["no", "bf16"] = "no"
     """Mixed precision."""
     checkpoint_minutes: float = 2.0
@@ -156,6 +160,20 @@ class Config(FactOptions):
             ],
         )
 
+    def known_table(self) -> FactTable | None:
+        """The facts that shall be kept; None where none are given. Raises UserError for whatever is wrong with them, or where a
+        subject of theirs is taught."""
+        if self.known is None:
+            return None
+        found = replace(self, facts=self.known).fact_table()
+        assert found is not None
+        if (taught := self.fact_table()) is not None and (both := sorted(set(found.subjects) & set(taught.subjects))):
+            raise UserError(
+                f"known: {quoted(both[0])} of {self.known} is among the facts that are taught ({len(both)} subjects are); "
+                "leave it out of one of the tables"
+            )
+        return found
+
     @property
     def trained(self) -> list[str]:
         """The arms that train."""
@@ -185,6 +203,8 @@ def check(config: Config) -> FactTable | None:
     if not config.model.strip():
         raise UserError("model: say which model is taught, with --model and a model folder, a .gguf file or a hub id")
     table = config.fact_table()
+    if (known := config.known_table()) is not None:
+        divide(known.wordings)
     if config.documents is not None:
         if table is not None:
             raise UserError("documents and facts: give one of them")

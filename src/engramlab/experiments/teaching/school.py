@@ -247,9 +247,11 @@ class School:
         return {n: asking.Group(facts[:most], self.words) for n, facts in groups.items() if facts} | self._native()
 
     def _native(self) -> dict[str, asking.Group]:
-        if self.table.name == "countries" or not self.config.native_facts:
+        """What the model shall keep: the user's facts of that kind, or capitals of the world."""
+        world = self.config.known_table()
+        if not self.config.native_facts or (world is None and self.table.name == "countries"):
             return {}
-        world = FactTable.read("countries", relations=("capital",))
+        world = world or FactTable.read("countries", relations=("capital",))
         own = set(self.table.subjects)
         facts = [fact for fact in world if fact.subject not in own]
         order = permute(random_key(self.config.seed, "native"), range(len(facts)), len(facts)).tolist()

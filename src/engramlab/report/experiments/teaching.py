@@ -19,7 +19,7 @@ GROUPS = {
     "unasked": "subjects whose questions were never trained",
     "asked": "subjects whose questions were trained",
     "known": "facts that were known before",
-    "native": "capitals of the world",
+    "native": "facts that it shall keep",
 }
 #: Of a summary.
 NEEDS = {
