@@ -1,9 +1,10 @@
 """Optimizer steps a second: engramlab's loop beside transformers.Trainer, same model, batches, optimizer and precision.
 
-    python bench/bench_training.py [--sizes tiny,small] [--steps 40] [--rounds 3]
+    python bench/bench_training.py [--sizes tiny,small] [--layouts entries,mixed] [--steps 40] [--rounds 3]
     python bench/bench_training.py --sizes gpt2-small --batch 96 --context 512 --precision bf16 --steps 30   # with a GPU
 
-Batches are made beforehand for both sides, so that only training is timed. Rounds alternate; the ratio printed is that of
+Batches are made beforehand for both sides, so that only training is timed; of rows of many lengths Trainer pads each batch to
+its longest, which is what its collators do. Rounds alternate; the ratio printed is that of
 the medians. On a GPU it also prints the share of the chip's peak (--peak-tflops) that the model's arithmetic reaches,
 6 x parameters + 12 x layers x width x context floating point operations a token (arXiv 2204.02311, appendix B).
 """
@@ -25,6 +26,7 @@ from engramlab.core import models
 from engramlab.core.text import batches, tokenizers, tokens
 from engramlab.core.text.assembly import TokenTable
 from engramlab.core.training import loop as training
+from engramlab.corpora.questions import QuestionCorpus
 from engramlab.corpora.sources.bios import Config as BiosConfig
 from engramlab.corpora.sources.bios import bios
 
@@ -63,11 +65,12 @@ def trainer(model: torch.nn.Module, made: list[batches.Batch], recipe: training.
 
     rows = recipe.batch
     # Trainer shifts labels itself: what stands at position t is the label of t.
-    data = [
-        {"input_ids": ids, "labels": torch.cat([torch.full((1,), batches.IGNORE), goal[:-1]])}
-        for batch in made
-        for ids, goal in zip(batch.input_ids, batch.targets, strict=True)
-    ]
+    data = []
+    for batch in made:
+        lengths = [batch.input_ids.shape[1]] * rows if batch.inside is None else batch.inside.sum(1).tolist()
+        for ids, goal, length in zip(batch.input_ids, batch.targets, lengths, strict=True):
+            labels = torch.cat([torch.full((1,), batches.IGNORE), goal[: length - 1]])
+            data.append({"input_ids": ids[:length], "labels": labels})
     clock: list[float] = []
 
     class Clock(TrainerCallback):
@@ -94,8 +97,17 @@ def trainer(model: torch.nn.Module, made: list[batches.Batch], recipe: training.
             disable_tqdm=True,
             dataloader_num_workers=0,
         )
-        Trainer(model=model, args=arguments, train_dataset=data, callbacks=[Clock()]).train()
+        Trainer(model=model, args=arguments, train_dataset=data, data_collator=padded, callbacks=[Clock()]).train()
     return (clock[-1] - clock[2]) / (len(clock) - 3)
+
+
+def padded(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Rows as a batch, padded to the longest of them."""
+    fill = {"input_ids": 0, "labels": batches.IGNORE}
+    return {
+        name: torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True, padding_value=value)
+        for name, value in fill.items()
+    }
 
 
 def synchronise() -> None:
@@ -103,12 +115,41 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
+def rows_of(layout: str, corpus: Any, tokenizer: Any, context: int) -> batches.Stream:
+    """Endless batches of texts, or of texts and questions."""
+    table, end = TokenTable(corpus, tokenizer), tokens.end_token(tokenizer)
+    order = batches.Order(len(corpus), 0)
+    if layout == "packed":
+        return batches.Packed(table, order, end=end, length=context)
+    texts = batches.OneEntryARow(table, order, start=[end], end=end, length=context)
+    if layout == "entries":
+        return texts
+    asked = TokenTable(QuestionCorpus(corpus.population), tokenizer)
+    order = batches.Order(len(asked), 1)
+    questions = batches.OneEntryARow(asked, order, start=[end], end=end, length=context)
+    return batches.Mixed(texts, questions, ratio=0.7, end=end, seed=0)
+
+
+def batches_of(args: argparse.Namespace, layout: str, corpus: Any, tokenizer: Any) -> list[batches.Batch]:
+    """The batches of a layout; those of entries cut to one width."""
+    stream = rows_of(layout, corpus, tokenizer, args.context)
+    made = [stream.take(args.batch) for _ in range(args.steps)]
+    if layout != "entries":
+        return made
+    width = min(batch.input_ids.shape[1] for batch in made)
+    return [batches.Batch(b.input_ids[:, :width], b.targets[:, :width], args.batch * width, b.source) for b in made]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="tiny,small")
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--context", type=int, default=512)
-    parser.add_argument("--layout", choices=("entries", "packed"), default="entries")
+    parser.add_argument(
+        "--layouts",
+        default="packed" if torch.cuda.is_available() else "entries,mixed",
+        help="packed: windows of --context tokens; entries: a text a row; mixed: questions beside texts, of many lengths",
+    )
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--precision", choices=("no", "bf16"), default="no")
     parser.add_argument("--steps", type=int, default=40)
@@ -119,37 +160,40 @@ def main() -> None:
     corpus = bios(BiosConfig(people=2000))
     texts = (corpus.passage(int(i)).text for i in range(0, len(corpus), 5))
     tokenizer = tokenizers.train_compact_tokenizer(texts, args.vocabulary)
-    table, end = TokenTable(corpus, tokenizer), tokens.end_token(tokenizer)
-    order = batches.Order(len(corpus), 0)
-    stream: batches.Stream
-    if args.layout == "packed" or torch.cuda.is_available():
-        stream = batches.Packed(table, order, end=end, length=args.context)
-    else:
-        stream = batches.OneEntryARow(table, order, start=[end], end=end, length=args.context)
-    made = [stream.take(args.batch) for _ in range(args.steps)]
-    if not torch.cuda.is_available():  # one width for both sides: Trainer's default collator does not pad
-        width = min(batch.input_ids.shape[1] for batch in made)
-        made = [batches.Batch(b.input_ids[:, :width], b.targets[:, :width], args.batch * width, b.source) for b in made]
-    per_step = int(np.mean([b.input_ids.numel() for b in made]))
     recipe = training.Recipe(steps=args.steps, batch=args.batch)
     for size in args.sizes.split(","):
-        times: dict[str, list[float]] = {"Trainer": [], "engramlab": []}
-        for _ in range(args.rounds):
-            for name, side in (("Trainer", trainer), ("engramlab", ours)):
-                model = models.build(size, tokenizer, context=args.context)
-                times[name].append(side(model, made, recipe, args.precision))
-        shape, count = models.SIZES[size], models.parameters(models.build(size, tokenizer))
-        flops = 6 * count + 12 * shape.layers * shape.width * made[0].input_ids.shape[1]
-        for name, took in times.items():
-            rate = per_step / statistics.median(took)
-            share = f"  {flops * rate / args.peak_tflops / 1e12:.1%} of peak" if torch.cuda.is_available() else ""
-            print(
-                f"{size} {name:>10}: {1e3 * statistics.median(took):8.1f} ms a step "
-                f"(min {1e3 * min(took):.1f}, max {1e3 * max(took):.1f}), {rate:,.0f} tokens/s{share}"
-            )
-        mine, theirs = (1e3 * statistics.median(times[name]) for name in ("engramlab", "Trainer"))
-        compared(f"training step, {size}", f"{mine:.0f} ms", f"transformers.Trainer: {theirs:.0f} ms", theirs / mine)
-        print(f"{size} ratio: {statistics.median(times['Trainer']) / statistics.median(times['engramlab']):.2f}x")
+        for layout in args.layouts.split(","):
+            one(args, size, layout, batches_of(args, layout, corpus, tokenizer), tokenizer, recipe)
+
+
+def one(
+    args: argparse.Namespace,
+    size: str,
+    layout: str,
+    made: list[batches.Batch],
+    tokenizer: Any,
+    recipe: training.Recipe,
+) -> None:
+    """Both sides train a network of a size on the same batches."""
+    per_step = int(np.mean([b.tokens for b in made]))
+    times: dict[str, list[float]] = {"Trainer": [], "engramlab": []}
+    for _ in range(args.rounds):
+        for name, side in (("Trainer", trainer), ("engramlab", ours)):
+            model = models.build(size, tokenizer, context=args.context)
+            times[name].append(side(model, made, recipe, args.precision))
+    shape, count = models.SIZES[size], models.parameters(models.build(size, tokenizer))
+    flops = 6 * count + 12 * shape.layers * shape.width * made[0].input_ids.shape[1]
+    for name, took in times.items():
+        rate = per_step / statistics.median(took)
+        share = f"  {flops * rate / args.peak_tflops / 1e12:.1%} of peak" if torch.cuda.is_available() else ""
+        print(
+            f"{size} {layout} {name:>10}: {1e3 * statistics.median(took):8.1f} ms a step "
+            f"(min {1e3 * min(took):.1f}, max {1e3 * max(took):.1f}), {rate:,.0f} tokens/s{share}"
+        )
+    mine, theirs = (1e3 * statistics.median(times[name]) for name in ("engramlab", "Trainer"))
+    about = ", questions beside texts" if layout == "mixed" else ""
+    compared(f"training step, {size}{about}", f"{mine:.0f} ms", f"transformers.Trainer: {theirs:.0f} ms", theirs / mine)
+    print(f"{size} {layout} ratio: {theirs / mine:.2f}x")
 
 
 if __name__ == "__main__":

@@ -37,45 +37,95 @@ def teaching() -> str:
         return ABSENT
     lines = []
     for summary, config in found:
-        rows = summary["rows"]
+        rows, given = summary["rows"], config["config"]
         for arm in dict.fromkeys(row["arm"] for row in rows):
             cells = [
-                _taught(rows, arm, group, part) for group in ("unasked", "asked") for part in ("held-out", "trained")
+                _taught(rows, arm, group, part)
+                for group, part in (("unasked", "held-out"), ("unasked", "trained"), ("asked", "trained"))
             ]
             drift = next((r["nats"] for r in summary["drift"] if (r["arm"], r["text"]) == (arm, "replayed kind")), None)
+            bare = "" if given["replay_share"] or arm not in ARMS else ", no replay"
+            more = _taught(rows, arm, "unasked", "held-out", value="named"), _kept(summary, arm)
             lines.append(
                 [
-                    str(config["config"]["model"]).rpartition("/")[2],
-                    arm,
+                    _model(given),
+                    str(given["seed"]),
+                    arm + bare,
                     *cells,
-                    "–" if drift is None else f"{drift:+.3f}",
+                    *more,
+                    "–" if drift is None else f"{drift:+.2f}",
                 ]
             )
     heads = [
         "model",
+        "seed",
         "arm",
         "never asked, held-out wordings",
-        "never asked, trained",
-        "asked, held-out",
-        "asked, trained",
+        "never asked, trained wordings",
+        "asked, trained wordings",
+        "never asked, held-out: named",
+        "capitals: right before, lost, won",
         "drift",
     ]
     return "\n".join([*table(heads, lines), "", made_by(found)])
 
 
-def _taught(rows: list[dict[str, Any]], arm: str, group: str, part: str) -> str:
-    wanted = (arm, group, part, "any")
+ARMS = ("augmented+questions", "augmented", "single", "single+questions", "rote")  # that train
+
+
+def _model(given: dict[str, Any]) -> str:
+    return str(given["model"]).rpartition("/")[2].split(".")[0]
+
+
+def scratch() -> str:
+    """What a network that knows some people learns of others, by how it is asked; and what it keeps."""
+    found = of("scratch-teaching-")
+    if not found:
+        return ABSENT
+    lines = []
+    for summary, config in found:
+        rows = summary["rows"]
+        for name, group, part, kind in (
+            ("new people, questions never trained: the question", "unasked", "trained", "question"),
+            ("the same: sentences in trained wordings", "unasked", "trained", "statement"),
+            ("the same: sentences in held-out wordings", "unasked", "held-out", "statement"),
+            ("new people, questions trained: the question", "asked", "trained", "question"),
+            ("people known before: the question", "native", "trained", "question"),
+            ("the same: sentences", "native", "trained", "statement"),
+            ("the same: sentences held out from the new", "native", "held-out", "statement"),
+        ):
+            cells = [_taught(rows, arm, group, part, kind) for arm in ("untouched", "augmented+questions")]
+            lines.append([name, str(config["config"]["seed"]), *cells])
+        lines.append(
+            ["all that was right about them: before, lost, won", "", "", _kept(summary, "augmented+questions")]
+        )
+    return "\n".join([*table(["", "seed", "before", "after"], lines), "", made_by(found)])
+
+
+def _taught(
+    rows: list[dict[str, Any]], arm: str, group: str, part: str, kind: str = "any", value: str = "share"
+) -> str:
+    wanted = (arm, group, part, kind)
     row = next((r for r in rows if (r["arm"], r["group"], r["wordings"], r["kind"]) == wanted), None)
-    return "–" if row is None else f"{share(row['share'])} [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
+    if row is None or row.get(value) is None:
+        return "–"
+    low, high = ("low", "high") if value == "share" else (f"{value}_low", f"{value}_high")
+    return f"{share(row[value])} [{100 * row[low]:.0f}, {100 * row[high]:.0f}]"
+
+
+def _kept(summary: dict[str, Any], arm: str) -> str:
+    row = next((r for r in summary["kept"] if (r["arm"], r["group"]) == (arm, "native")), None)
+    return "–" if row is None else f"{row['right_before']}, {row['lost']}, {row['won']}"
 
 
 def _half_lives(found: list[Kept]) -> str:
     lines = []
-    for summary, _ in found:
+    for summary, config in found:
         for row in summary["half_life"]:
             last = [r for r in summary["courses"] if (r["arm"], r["training"]) == (row["arm"], row["training"])][-1]
             lines.append(
                 [
+                    str(config["config"]["seed"]),
                     row["arm"],
                     row["training"],
                     f"{row['written']} of {row['facts']}",
@@ -87,6 +137,7 @@ def _half_lives(found: list[Kept]) -> str:
                 ]
             )
     heads = [
+        "seed",
         "arm",
         "trained",
         "written",
@@ -108,11 +159,15 @@ def _half(row: dict[str, Any], steps: int) -> str:
 
 def _matched(found: list[Kept]) -> str:
     lines = [
-        [row["arm"], row["other"], row["training"], str(row["pairs"]), str(row["unmatched"]), _signed(row)]
-        for summary, _ in found
+        [
+            str(config["config"]["seed"]),
+            *(str(row[name]) for name in ("arm", "other", "training", "pairs", "unmatched")),
+            _signed(row),
+        ]
+        for summary, config in found
         for row in summary["matched"]
     ]
-    return "\n".join(table(["arm", "against", "trained", "pairs", "unmatched", "retention more"], lines))
+    return "\n".join(table(["seed", "arm", "against", "trained", "pairs", "unmatched", "retention more"], lines))
 
 
 def _signed(row: dict[str, Any]) -> str:
@@ -121,7 +176,8 @@ def _signed(row: dict[str, Any]) -> str:
 
 def _name(found: list[Kept]) -> str:
     lines = []
-    for summary, _ in found:
+    for summary, config in found:
+        of_network = "a network from scratch" if not config["config"]["of_model"] else _model(config["config"])
         last = max(row["layer"] for row in summary["name"])
         edits = {row["method"]: row for row in summary["name_edits"]}
         for row in summary["name"]:
@@ -129,6 +185,7 @@ def _name(found: list[Kept]) -> str:
                 made = edits[row["method"]]
                 lines.append(
                     [
+                        of_network,
                         row["method"],
                         f"{share(made['written'])}, {share(made['written_held'])}" if made["edits"] else "–",
                         row["place"],
@@ -138,6 +195,7 @@ def _name(found: list[Kept]) -> str:
                     ]
                 )
     heads = [
+        "of",
         "method",
         "written, in other words",
         "read at",
@@ -152,12 +210,13 @@ def _name(found: list[Kept]) -> str:
 
 def _wordings(found: list[Kept]) -> str:
     lines = []
-    for summary, _ in found:
+    for summary, config in found:
         for row in summary["wordings"]:
             if row["protocol"] == "generated":
                 old = "–" if row["old"] is None else f"{row['old']:.2f} (was {row['old_before']:.2f})"
                 lines.append(
                     [
+                        str(config["config"]["seed"]),
                         row["method"],
                         row["kind"],
                         str(row["wordings"]),
@@ -165,5 +224,15 @@ def _wordings(found: list[Kept]) -> str:
                         old,
                     ]
                 )
-    heads = ["method", "rows", "wordings", "reliability", "generality", "portability", "locality", "old object's K"]
+    heads = [
+        "seed",
+        "method",
+        "rows",
+        "wordings",
+        "reliability",
+        "generality",
+        "portability",
+        "locality",
+        "old object's K",
+    ]
     return "\n".join([*table(heads, lines), "", made_by(found)])

@@ -1,19 +1,39 @@
 #!/usr/bin/env bash
-# The runs behind the tables of docs/teaching.md, on one core; many hours in all, any line can be left out, killed and run again.
-# Run from the checkout, in its environment: results/teaching.sh MODELS FACTS [FOLDER FOR THE RUNS]; then python results/tables.py --write
-# MODELS holds the .gguf files of SmolLM2-135M and Gemma-3-270M, FACTS is a table of invented people.
+# The runs behind the tables of docs/teaching.md, on one core; hours in all, any line can be left out, killed and run again.
+# Run from the checkout, in its environment: results/teaching.sh MODELS [FOLDER FOR THE RUNS]; then python results/tables.py --write
+# MODELS holds the .gguf files of SmolLM2-135M and Gemma-3-270M.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd) models=$1 facts=$2 runs=${3:-runs}
+here=$(cd "$(dirname "$0")" && pwd) models=$1 runs=${2:-runs}
 . "$here/made.sh"
 
-smollm2=$models/SmolLM2-135M-Instruct.Q4_1.gguf
+python "$here/people.py" "$runs/people"
+smollm2=$models/SmolLM2-135M-Instruct.Q4_1.gguf gemma=$models/gemma-3-270m.Q4_K_M.gguf
+
+# A network that knows 300 people is taught 100 others.
+made mixed-net run knowledge-extraction --preset tiny-mixed --variants multi5+permute --model.context 256 --pretrain.batch 12 \
+  --pretrain.steps 1250 --qa-ratio 0.5                                                                                     # 8
 for seed in 0 1; do
-  made "lifecycle-half-life-$seed" run fact-lifecycle --parts half-life --model "$smollm2" --preset small --seed "$seed"  # 120 minutes
-  made "lifecycle-wordings-$seed" run fact-lifecycle --parts wordings --model "$smollm2" --seed "$seed"                   # 75
-  for pair in smollm2=SmolLM2-135M-Instruct.Q4_1 gemma=gemma-3-270m.Q4_K_M; do
-    made "teaching-${pair%%=*}-$seed" teach --preset small --model "$models/${pair#*=}.gguf" --facts "$facts" --seed "$seed" \
-      --arms augmented+questions single augmented rote edit context retrieved untouched                                 # 150, 300
-  done
+  made "scratch-teaching-$seed" teach --model "$runs/mixed-net/multi5+permute/mixed/model" --facts "$runs/people/new.csv" \
+    --known "$runs/people/old.csv" --native-facts 900 --templates "$runs/people/templates" \
+    --questions "$runs/people/questions.tsv" --replay "$runs/people/replay.jsonl" --replay-texts 1920 --replay-share 0.3 \
+    --weights full --learning-rate 1e-3 --encounters 100 --no-audit --no-stop --seed "$seed"                               # 6
 done
-made lifecycle-name-scratch run fact-lifecycle --parts name --preset small                                              # 25
-made lifecycle-name-smollm2 run fact-lifecycle --parts name --of-model --model "$smollm2" --attributes continent        # 20
+
+# Invented people, by every way.
+teach=(teach --preset small --facts "$runs/people/invented.csv" --attributes birth_city --replay-tokens 48 --native-facts 30
+  --points 4 --watched-facts 12 --precision bf16)
+made teaching-smollm2-0 "${teach[@]}" --model "$smollm2" --seed 0 \
+  --arms augmented+questions single augmented single+questions rote edit context retrieved untouched                       # 35
+made teaching-smollm2-1 "${teach[@]}" --model "$smollm2" --seed 1 --arms augmented+questions single edit context untouched # 15
+made teaching-smollm2-bare-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --replay-share 0                          # 8
+for seed in 0 1; do
+  made "teaching-gemma-$seed" "${teach[@]}" --model "$gemma" --seed "$seed" \
+    --arms augmented+questions single edit context untouched                                                               # 30
+done
+
+for seed in 0 1; do
+  made "lifecycle-half-life-$seed" run fact-lifecycle --parts half-life --model "$smollm2" --preset small --seed "$seed"  # 120
+  made "lifecycle-wordings-$seed" run fact-lifecycle --parts wordings --model "$smollm2" --seed "$seed"                   # 75
+done
+made lifecycle-name-scratch run fact-lifecycle --parts name --preset small                                                # 25
+made lifecycle-name-smollm2 run fact-lifecycle --parts name --of-model --model "$smollm2" --attributes continent          # 20
