@@ -10,10 +10,10 @@ python "$here/people.py" "$runs/people"
 smollm2=$models/SmolLM2-135M-Instruct.Q4_1.gguf gemma=$models/gemma-3-270m.Q4_K_M.gguf
 
 # A network that knows 300 people is taught 100 others.
-made mixed-net run knowledge-extraction --preset tiny-mixed --variants multi5+permute --model.context 256 --pretrain.batch 12 \
+made scratch-network run knowledge-extraction --preset tiny-mixed --variants multi5+permute --model.context 256 --pretrain.batch 12 \
   --pretrain.steps 1250 --qa-ratio 0.5                                                                                     # 8
 for seed in 0 1; do
-  made "scratch-teaching-$seed" teach --model "$runs/mixed-net/multi5+permute/mixed/model" --facts "$runs/people/new.csv" \
+  made "scratch-teaching-$seed" teach --model "$runs/scratch-network/multi5+permute/mixed/model" --facts "$runs/people/new.csv" \
     --known "$runs/people/old.csv" --native-facts 900 --templates "$runs/people/templates" \
     --questions "$runs/people/questions.tsv" --replay "$runs/people/replay.jsonl" --replay-texts 1920 --replay-share 0.3 \
     --weights full --learning-rate 1e-3 --encounters 100 --no-audit --no-stop --seed "$seed"                               # 6
