@@ -48,12 +48,13 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
+        inside = None if self.inside is None else moved(self.inside, device)
+        return Batch(moved(self.input_ids, device), moved(self.targets, device), self.tokens, self.source, inside)
 
-        def move(values: torch.Tensor) -> torch.Tensor:
-            return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
-        inside = None if self.inside is None else move(self.inside)
-        return Batch(move(self.input_ids), move(self.targets), self.tokens, self.source, inside)
+def moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The values on a device, for which nothing waits."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 class Entries(Protocol):

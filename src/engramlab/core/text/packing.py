@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from engramlab.base.arrays import brief
-from engramlab.core.text.batches import IGNORE, Batch
+from engramlab.core.text.batches import IGNORE, Batch, moved
 
 WORTH = 0.8  # of a batch's cells, at most, that it must come down to
 
@@ -36,6 +36,10 @@ class Beside:
     targets: torch.Tensor
     positions: torch.Tensor
     places: torch.Tensor
+
+    def to(self, device: torch.device) -> Beside:
+        """The same rows on a device."""
+        return Beside(*(moved(part, device) for part in (self.input_ids, self.targets, self.positions, self.places)))
 
 
 def side_by_side(batch: Batch, worth: float = WORTH) -> Beside | None:

@@ -283,7 +283,6 @@ def _step(state: TrainState, stream: Stream) -> Step:
     if state.world > 1:
         counts = accelerator.reduce(torch.tensor([targets, tokens], device=accelerator.device))
         targets, tokens = (int(c) for c in counts)
-    batch = batch.to(accelerator.device)
     if not targets:
         raise UserError(f"step {state.step + 1}: the batch has no target token")
     total = torch.zeros((), device=accelerator.device)
@@ -336,14 +335,16 @@ def _parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
 
 
 def _loss_sum(state: TrainState, batch: Batch) -> torch.Tensor:
-    """Sum of the losses of this part's target tokens."""
-    masked = mask_token(state.bare) is not None
+    """Sum of the losses of this part's target tokens; the part is on the CPU, where its rows are laid side by side."""
+    device, masked = state.accelerator.device, mask_token(state.bare) is not None
     beside = None if masked or state.world > 1 else side_by_side(batch)
     if beside is not None and state.takes_beside is None:
-        state.takes_beside = takes_beside(state.model, batch)
+        state.takes_beside = takes_beside(state.model, batch.to(device))
     if beside is not None and state.takes_beside:
+        beside = beside.to(device)
         ids, targets, positions, inside = beside.input_ids, beside.targets, beside.positions, None
     else:
+        batch = batch.to(device)
         # A causal model never looks at the padding.
         ids, targets, positions, inside = batch.input_ids, batch.targets, None, batch.inside if masked else None
     keep = targets != IGNORE
