@@ -57,7 +57,7 @@ class Config(FactOptions):
     BASIC = (
         ("what is taught", ("model", "facts", "attributes", "documents", "writer")),
         ("how", ("arms", "encounters", "weights", "learning_rate", "replay", "finish")),
-        ("how it is judged", ("points", "known", "seed")),
+        ("how it is judged", ("known", "seed")),
     )
 
     model: str = ""
