@@ -155,9 +155,8 @@ class TrainState:
             self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, eps=recipe.eps, fused=True)
         self.step = 0
         self.failed: set[int] = set()
-        self.takes_beside: bool | None = (
-            None  # does the model read rows side by side as it reads each alone? found out once
-        )
+        # Does the model read rows side by side as it reads each alone? Found out once, where rows are short.
+        self.takes_beside: bool | None = None
         with self.only_trained():
             self.model = self.accelerator.prepare_model(self.bare) if self.world > 1 and not shared else self.own
 

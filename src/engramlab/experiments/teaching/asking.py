@@ -56,8 +56,8 @@ class Examiner:
     """Asks a model for facts in all wordings.
 
     Args:
-        groups: by name: "asked" (their questions are trained), "unasked" (never), "known" (extractable before), "native" (of
-            the countries, where the table is another).
+        groups: by name: "asked" (their questions are trained), "unasked" (never), "known" (extractable before), "native"
+            (what the model shall keep: of a table of the user's, or of the countries).
     """
 
     def __init__(self, groups: dict[str, Group], tokenizer: Any) -> None:

@@ -248,14 +248,14 @@ class School:
 
     def _native(self) -> dict[str, asking.Group]:
         """What the model shall keep: the user's facts of that kind, or capitals of the world."""
-        world = self.config.known_table()
-        if not self.config.native_facts or (world is None and self.table.name == "countries"):
+        kept = self.config.known_table()
+        if not self.config.native_facts or (kept is None and self.table.name == "countries"):
             return {}
-        world = world or FactTable.read("countries", relations=("capital",))
+        kept = kept or FactTable.read("countries", relations=("capital",))
         own = set(self.table.subjects)
-        facts = [fact for fact in world if fact.subject not in own]
+        facts = [fact for fact in kept if fact.subject not in own]
         order = permute(random_key(self.config.seed, "native"), range(len(facts)), len(facts)).tolist()
-        return {"native": asking.Group([facts[i] for i in order[: self.config.native_facts]], divide(world.wordings))}
+        return {"native": asking.Group([facts[i] for i in order[: self.config.native_facts]], divide(kept.wordings))}
 
     @cached_property
     def untouched(self) -> list[Row]:
