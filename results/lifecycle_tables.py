@@ -184,15 +184,17 @@ def _name(found: list[Kept]) -> str:
         of_network = "a network from scratch" if not config["config"]["of_model"] else _model(config["config"])
         last = max(row["layer"] for row in summary["name"])
         edits = {row["method"]: row for row in summary["name_edits"]}
+        probes = {(row["place"], row["layer"]): row for row in summary["probes"]}
         for row in summary["name"]:
             if row["layer"] == last:
-                made = edits[row["method"]]
+                made, probe = edits[row["method"]], probes[row["place"], last]
                 lines.append(
                     [
                         of_network,
                         row["method"],
                         f"{share(made['written'])}, {share(made['written_held'])}" if made["edits"] else "–",
                         row["place"],
+                        f"{share(probe['accuracy'])} ({share(probe['majority'])})",
                         str(row["subjects"]),
                         *(interval(row, what) for what in ("new", "old", "random")),
                         "–" if row["beside"] is None else share(row["beside"]),
@@ -203,6 +205,7 @@ def _name(found: list[Kept]) -> str:
         "method",
         "written, in other words",
         "read at",
+        "probe right before (majority)",
         "subjects",
         "new",
         "old",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.support import zoo
 
 import engramlab as eg
 from engramlab.base.errors import UserError
+from engramlab.base.terminal import Console
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import crossings, divide, only
 from engramlab.experiments import teaching
@@ -151,6 +153,22 @@ def test_no_encounters_is_the_model_bit_for_bit(model: str, facts: Path, tmp_pat
     assert rows["augmented+questions"] == rows["untouched"]
     taught, was = (eg.load_model(str(where))[0].state_dict() for where in (tmp_path / "run" / "model", model))
     assert all(torch.equal(taught[name], was[name]) for name in was)
+
+
+def test_facts_are_edited_in_and_a_bar_says_how_far(model: str, facts: Path, tmp_path: Path) -> None:
+    """All of them at once, with nothing asked that judges; what they are written in is written afterwards."""
+    said = io.StringIO()
+    given = small(model, facts, arms=("edit", "untouched"), edit_method="ft-m", asked_facts=6, native_facts=0)
+    console = Console(file=said, width=120, force_terminal=True)
+    summary = teaching.run(given, tmp_path / "run", console=console)
+    shares = {(r["arm"], r["group"], r["wordings"]): r["share"] for r in summary["rows"] if r["kind"] == "any"}
+    assert set(shares) == {
+        (arm, group, part)
+        for arm in ("edit", "untouched")
+        for group in ("asked", "unasked")
+        for part in ("trained", "held-out")
+    }
+    assert "editing with ft-m" in said.getvalue()
 
 
 def test_the_passage_retrieved_is_that_with_the_words_of_the_question(model: str, facts: Path, tmp_path: Path) -> None:

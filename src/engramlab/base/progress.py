@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -199,6 +200,22 @@ class ProgressBar:
                 _live[-1]._unhide()
         elif kind is None and time.monotonic() - self.started > FIRST_LINE:
             self._print(f"{self.line()}; done" if self.total is not None else self.line())
+
+
+@contextlib.contextmanager
+def progress_bars(console: Console | None = None) -> Iterator[NamedProgress]:
+    """Progress bars, one after another, for something that says what it does and how far it is."""
+    with contextlib.ExitStack() as stack:
+        shown: ProgressBar | None = None
+
+        def report(what: str, done: int, total: int) -> None:
+            nonlocal shown
+            if shown is None or shown.label != what:
+                stack.close()
+                shown = stack.enter_context(ProgressBar(what, total, console=console))
+            shown.to(done, total)
+
+        yield report
 
 
 def announced(what: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:

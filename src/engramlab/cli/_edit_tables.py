@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from engramlab.base.progress import NamedProgress, ProgressBar
 from engramlab.base.rows import Row
 from engramlab.base.terminal import Console
 from engramlab.editing.folders.disk import Saved, State
@@ -29,22 +28,6 @@ _ROLES = {
     "portability": "what follows",
     "locality": "unrelated",
 }
-
-
-@contextlib.contextmanager
-def progress_bars() -> Iterator[NamedProgress]:
-    """Progress bars, one after another, for something that says what it does and how far it is."""
-    with contextlib.ExitStack() as stack:
-        shown: ProgressBar | None = None
-
-        def report(what: str, done: int, total: int) -> None:
-            nonlocal shown
-            if shown is None or shown.label != what:
-                stack.close()
-                shown = stack.enter_context(ProgressBar(what, total))
-            shown.to(done, total)
-
-        yield report
 
 
 @contextlib.contextmanager

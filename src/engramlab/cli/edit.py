@@ -9,6 +9,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from engramlab.base.errors import UserError
+from engramlab.base.progress import progress_bars
 from engramlab.cli import _edit_options
 from engramlab.cli._words import starting, take, wants_help
 from engramlab.files.locks import place
@@ -56,7 +57,7 @@ def main(given: list[str]) -> None:
     if not saving.is_edited(source):
         method.check_model(source, names, base=options.base)
     command = shlex.join(["engramlab", "edit", *given])
-    with held(out, saving.OTHER_OUT), tables.progress_bars() as report, tables.noting(notes):
+    with held(out, saving.OTHER_OUT), progress_bars() as report, tables.noting(notes):
         model, tokenizer = load_model(
             source, dtype=options.dtype, device=options.device, base=options.base, tokenizer=options.tokenizer
         )

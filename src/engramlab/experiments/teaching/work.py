@@ -16,6 +16,7 @@ from torch import nn
 
 from engramlab.base.facts import Edit
 from engramlab.base.likeness import WordIndex
+from engramlab.base.progress import progress_bars
 from engramlab.base.random_access import key as random_key
 from engramlab.base.rows import Row
 from engramlab.core import models
@@ -199,7 +200,8 @@ class Teaching(School):
 
         cases = self.taught.edits("own", locality=0, seed=self.config.seed)
         bare = [replace(c, edits=tuple(_unjudged(edit) for edit in c.edits)) for c in cases]
-        change(model, self.tokenizer, bare, method=self.config.edit_method)
+        with progress_bars(self.run.console) as report:
+            change(model, self.tokenizer, bare, method=self.config.edit_method, progress=report)
 
     def _train(
         self, name: str, folder: Path, arm: Arm, budget: int, make: Any, *, kept: Path | None, everybody: bool = False
