@@ -37,7 +37,7 @@ PLANS: dict[str, tuple[list[str], float]] = {
     "bench_notes.py": (["--edits", "2"], 0.9),
     "bench_plug_memory.py": (["--rounds", "5"], 0.3),
     "bench_probing.py": (["--rounds", "1", "--linear-steps", "100"], 1.2),
-    "bench_training.py": (["--sizes", "tiny", "--steps", "15", "--rounds", "2"], 0.5),
+    "bench_training.py": (["--sizes", "tiny", "--steps", "12", "--rounds", "2"], 0.8),
     "bench_virtual_tokens.py": (["--size", "4x768", "--rounds", "2", "--steps", "2"], 1.0),
 }
 

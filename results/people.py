@@ -18,10 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from engramlab.corpora.datasets import dataset
+from engramlab.corpora.layout import Population
 from engramlab.corpora.people import QUESTIONS
 from engramlab.experiments.knowledge_extraction.presets import PRESETS
 
 KNOWN, NEW, INVENTED = 300, 100, 32
+TEMPLATES = Path(__file__).parents[1] / "src/engramlab/corpora/templates/bios"
 
 
 def main() -> None:
@@ -48,19 +50,19 @@ def main() -> None:
     (out / "replay.jsonl").write_text("".join(lines), encoding="utf-8")
     (out / "questions.tsv").write_text("".join(f"{a}\t{QUESTIONS[a]}\n" for a in more.attributes), encoding="utf-8")
     for name in more.attributes:
-        found = Path("src/engramlab/corpora/templates/bios", f"{name}.txt").read_text(encoding="utf-8").splitlines()
+        found = (TEMPLATES / f"{name}.txt").read_text(encoding="utf-8").splitlines()
         (out / "templates" / f"{name}.txt").write_text(
             "\n".join(found[: config.first_templates]) + "\n", encoding="utf-8"
         )
 
 
-def write(path: Path, people: object, numbers: Iterable[int], attributes: Iterable[str]) -> None:
+def write(path: Path, people: Population, numbers: Iterable[int], attributes: Iterable[str]) -> None:
     named = list(attributes)
-    columns = [people.attributes.index(a) for a in named]  # type: ignore[attr-defined]
+    columns = [people.attributes.index(a) for a in named]
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["name", *named])
-        rows.writerows([people.name(n), *(people.value(n, a) for a in columns)] for n in numbers)  # type: ignore[attr-defined]
+        rows.writerows([people.name(n), *(people.value(n, a) for a in columns)] for n in numbers)
 
 
 if __name__ == "__main__":

@@ -35,5 +35,5 @@ for seed in 0 1; do
   made "lifecycle-half-life-$seed" run fact-lifecycle --parts half-life --model "$smollm2" --preset small --seed "$seed"  # 120
   made "lifecycle-wordings-$seed" run fact-lifecycle --parts wordings --model "$smollm2" --seed "$seed"                   # 75
 done
-made lifecycle-name-scratch run fact-lifecycle --parts name --preset small --name-edits 160                                                                               # 6
+made lifecycle-name-scratch run fact-lifecycle --parts name --preset small --name-edits 160                               # 6
 made lifecycle-name-smollm2 run fact-lifecycle --parts name --of-model --model "$smollm2" --attributes continent          # 20

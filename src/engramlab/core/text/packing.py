@@ -38,8 +38,9 @@ class Beside:
     places: torch.Tensor
 
     def to(self, device: torch.device) -> Beside:
-        """The same rows on a device."""
-        return Beside(*(moved(part, device) for part in (self.input_ids, self.targets, self.positions, self.places)))
+        """The same rows on a device, where nobody asks for their places."""
+        ids, targets, positions = (moved(part, device) for part in (self.input_ids, self.targets, self.positions))
+        return Beside(ids, targets, positions, self.places)
 
 
 def side_by_side(batch: Batch, worth: float = WORTH) -> Beside | None:

@@ -161,18 +161,8 @@ class Config(FactOptions):
         )
 
     def known_table(self) -> FactTable | None:
-        """The facts that shall be kept; None where none are given. Raises UserError for whatever is wrong with them, or where a
-        subject of theirs is taught."""
-        if self.known is None:
-            return None
-        found = replace(self, facts=self.known).fact_table()
-        assert found is not None
-        if (taught := self.fact_table()) is not None and (both := sorted(set(found.subjects) & set(taught.subjects))):
-            raise UserError(
-                f"known: {quoted(both[0])} of {self.known} is among the facts that are taught ({len(both)} subjects are); "
-                "leave it out of one of the tables"
-            )
-        return found
+        """The facts that shall be kept; None where none are given. Raises UserError for whatever is wrong with them."""
+        return None if self.known is None else replace(self, facts=self.known).fact_table()
 
     @property
     def trained(self) -> list[str]:
@@ -205,6 +195,11 @@ def check(config: Config) -> FactTable | None:
     table = config.fact_table()
     if (known := config.known_table()) is not None:
         divide(known.wordings)
+        if table is not None and (both := sorted(set(known.subjects) & set(table.subjects))):
+            raise UserError(
+                f"known: {quoted(both[0])} of {config.known} is among the facts that are taught ({len(both)} subjects are); "
+                "leave it out of one of the tables"
+            )
     if config.documents is not None:
         if table is not None:
             raise UserError("documents and facts: give one of them")

@@ -162,7 +162,7 @@ class School:
     def _look(self, path: Path) -> None:
         began, model = time.monotonic(), self.fresh()
         if self.config.audit:
-            groups = {"table": asking.Group(list(self.table), self.words)} | self._native()
+            groups = {"table": asking.Group(list(self.table), self.words)} | self._native
         else:
             groups = self._groups([])
         answers = self._asked(model, asking.Examiner(groups, self.tokenizer), "as it is")
@@ -244,8 +244,9 @@ class School:
         groups = {name: self.facts_of(half, taught) for name, half in (("asked", a), ("unasked", b))}
         groups["known"] = [fact for fact in self.table if (fact.subject, fact.relation) in there]
         most = self.config.asked_facts
-        return {n: asking.Group(facts[:most], self.words) for n, facts in groups.items() if facts} | self._native()
+        return {n: asking.Group(facts[:most], self.words) for n, facts in groups.items() if facts} | self._native
 
+    @cached_property
     def _native(self) -> dict[str, asking.Group]:
         """What the model shall keep: the user's facts of that kind, or capitals of the world."""
         kept = self.config.known_table()
