@@ -50,7 +50,7 @@ def teaching() -> str:
                 [
                     _model(given),
                     str(given["seed"]),
-                    arm + bare,
+                    arm + bare + (_recited(summary) if arm == "edit" else ""),
                     *cells,
                     *more,
                     "–" if drift is None else f"{drift:+.2f}",
@@ -68,6 +68,11 @@ def teaching() -> str:
         "drift",
     ]
     return "\n".join([*table(heads, lines), "", made_by(found)])
+
+
+def _recited(summary: dict[str, Any]) -> str:
+    edited = summary.get("edited")  # runs of older versions did not count it
+    return f" ({edited['method']}; own prompt {interval(edited, 'recited')})" if edited else ""
 
 
 ARMS = ("augmented+questions", "augmented", "single", "single+questions", "rote")  # that train

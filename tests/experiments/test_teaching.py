@@ -22,6 +22,7 @@ from engramlab.experiments import teaching
 from engramlab.experiments.teaching import asking
 from engramlab.experiments.teaching.config import ARMS
 from engramlab.experiments.teaching.work import Teaching
+from engramlab.measuring.answers import is_answer
 
 SUBJECTS = [f"{a}{b}" for a in ("Zor", "Mel", "Tav", "Quin") for b in ("ban", "lo", "ri", "dax", "pim", "gus")]
 COLOURS, CITIES = ("red", "blue", "green", "white"), ("Arlo", "Besk", "Cind", "Dorn", "Elva", "Fesk")
@@ -169,6 +170,26 @@ def test_facts_are_edited_in_and_a_bar_says_how_far(model: str, facts: Path, tmp
         for part in ("trained", "held-out")
     }
     assert "editing with ft-m" in said.getvalue()
+    assert (summary["edited"]["edits"], summary["edited"]["failed"]) == (len(FactTable.read(facts)), 0)
+
+
+def test_edited_facts_are_asked_for_behind_their_own_prompts(model: str, facts: Path, tmp_path: Path) -> None:
+    """The share that the arm says it recites is what transformers writes."""
+    given = small(model, facts, arms=("edit",), edit_method="lora", asked_facts=6, native_facts=0)
+    school = Teaching(given, tmp_path / "run", "", None)
+    with school.run:
+        network = school.fresh()
+        found = school._edit(network)
+    right = []
+    for case in school.taught.edits("own", locality=0):
+        (edit,) = case.edits
+        prompt = school.tokenizer(edit.query.prompt, return_tensors="pt")
+        ids = network.generate(**prompt, max_new_tokens=12, do_sample=False)
+        text = school.tokenizer.decode(ids[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+        right.append(is_answer(text, (edit.target, *edit.aliases)))
+    assert found["recited"] == pytest.approx(np.mean(right))
+    assert found["recited_low"] <= found["recited"] <= found["recited_high"]
+    assert found["recited"] > 0
 
 
 def test_the_passage_retrieved_is_that_with_the_words_of_the_question(model: str, facts: Path, tmp_path: Path) -> None:

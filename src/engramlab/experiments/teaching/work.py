@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from engramlab.base import bootstrap
 from engramlab.base.facts import Edit
 from engramlab.base.likeness import WordIndex
 from engramlab.base.progress import progress_bars
@@ -167,12 +168,11 @@ class Teaching(School):
         """An arm that trains nothing, if only for want of encounters."""
         began, model = time.monotonic(), self.fresh()
         passages = self._passages(arm.way) if arm.way in ("context", "retrieved") else None
-        if arm.way == "edit":
-            self._edit(model)
+        edited = self._edit(model) if arm.way == "edit" else None
         if kept is not None:
             self._save(model, kept)
             model = model.float()
-        record = {"steps": 0, "tokens": 0, "loss": None, **self._judged(model, name, passages)}
+        record = {"steps": 0, "tokens": 0, "loss": None, **self._judged(model, name, passages), "edited": edited}
         record["seconds"] = round(time.monotonic() - began, 2)
         records.write_record(folder / "done.json", {**record, "metrics": 0})
 
@@ -195,13 +195,24 @@ class Teaching(School):
         index = WordIndex(listed)
         return lambda one: listed[index.nearest(one.said or one.prompt, 1)[0]]
 
-    def _edit(self, model: nn.Module) -> None:
+    def _edit(self, model: nn.Module) -> Row:
+        """Edits all facts in, and says how many the model recites: behind the very prompt they were made with."""
         from engramlab.editing.changing import change
+        from engramlab.editing.judge.preview import holds
 
         cases = self.taught.edits("own", locality=0, seed=self.config.seed)
         bare = [replace(c, edits=tuple(_unjudged(edit) for edit in c.edits)) for c in cases]
         with progress_bars(self.run.console) as report:
-            change(model, self.tokenizer, bare, method=self.config.edit_method, progress=report)
+            made = change(model, self.tokenizer, bare, method=self.config.edit_method, progress=report)
+        subjects = {case.id: case.edits[0].query.subject for case in bare}
+        rows = [row for row in made.rows if row["role"] == "reliability"]
+        recited = np.array([float(holds(row)) for row in rows])
+        return {
+            "method": self.config.edit_method,
+            "edits": len(rows),
+            "failed": len(made.failed),
+            **bootstrap.ranged(recited, np.array([subjects[row["case"]] for row in rows]), self.config.seed, "recited"),
+        }
 
     def _train(
         self, name: str, folder: Path, arm: Arm, budget: int, make: Any, *, kept: Path | None, everybody: bool = False

@@ -29,6 +29,7 @@ NEEDS = {
     "kept": Maybe([{"arm": str, "group": str, "right_before": float, "lost": float, "won": float, "p": float}]),
     "chosen": Maybe({"rate": float, "tried": Maybe([{"rate": float, "gain": float, "share": float}])}),
     "drift": Maybe([{"arm": str, "text": str, "before": float, "nats": float}]),
+    "edited": Maybe({"method": str, "edits": float, "recited": float, "recited_low": float, "recited_high": float}),
 }
 
 
@@ -127,6 +128,13 @@ def _arms(runs: Sequence[RunData]) -> Section:
         return Section("Can the facts be asked for?", [], missing(runs))
     figure = bars(groups, "answers that begin with the object", bar="share, 95 % over subjects")
     note = "All arms that train read equally many tokens. The first bars are the result: nothing of the question was trained."
+    for run in runs:
+        if edited := run.summary.get("edited"):
+            of = f" ({run.name})" if len(runs) > 1 else ""
+            note += (
+                f" Edits by {edited['method']}{of}: {percent_ranged(edited, 'recited')} of {count(edited['edits'])} facts are "
+                "answered behind the prompt that they were edited with."
+            )
     return Section("Can the facts be asked for?", [Figures([("", figure)], note)])
 
 
