@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from kept import Kept, kept, made_by, percent, table
@@ -155,12 +156,17 @@ def _points(row: dict[str, Any]) -> str:
     return f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
 
 
+def _set(command: str, method: str) -> str:
+    """The method's settings that a command names, as words."""
+    found = re.findall(rf"--hyper\.{re.escape(method)}\.([a-z-]+)[ =](\S+)", command)
+    return "".join(f", {name.replace('-', ' ')} {value}" for name, value in found)
+
+
 def lifelong() -> str:
     """Hundreds of edits in turns: what the oldest and the newest tenth still say, beside the unedited model, and damage."""
     found = kept("lifelong-")
     lines = []
     for summary, config in found:
-        anchored = "norm-anchor" in config["command"]
         units = dict.fromkeys((row["method"], row["loss"]) for row in summary["rows"])
         for method, loss in units:
             of = [row for row in summary["ages"] if (row["method"], row["loss"]) == (method, loss)]
@@ -181,7 +187,7 @@ def lifelong() -> str:
                 lines.append(
                     [
                         summary["benchmark"].rpartition("/")[2].partition(".")[0],
-                        f"{method}, anchored" if anchored else method,
+                        method + _set(config["command"], method),
                         str(count),
                         *cells,
                         percent(hurt["twins_same"]),

@@ -7,6 +7,7 @@ from typing import Any
 from estimation_tables import of
 from kept import ABSENT, Kept, interval, made_by, share, table
 
+PAIRS = 5  # as the runs need for an interval, older ones too
 HALF, NAME, WORDINGS = "lifecycle-half-life", "lifecycle-name", "lifecycle-wordings"
 
 
@@ -68,6 +69,32 @@ def teaching() -> str:
         "drift",
     ]
     return "\n".join([*table(heads, lines), "", made_by(found)])
+
+
+def kinds() -> str:
+    """Of subjects whose questions were never trained, by the form of what is asked."""
+    found = of("teaching-")
+    if not found:
+        return ABSENT
+    forms = {
+        "trained sentences": ("trained", "statement", "share"),
+        "trained questions": ("trained", "question", "share"),
+        "held-out sentences": ("held-out", "statement", "share"),
+        "held-out questions": ("held-out", "question", "share"),
+        "named in a chat": ("held-out", "chat", "named"),
+    }
+    lines = [
+        [
+            _model(config["config"]),
+            str(config["config"]["seed"]),
+            arm,
+            *(_taught(summary["rows"], arm, "unasked", part, kind, value) for part, kind, value in forms.values()),
+        ]
+        for summary, config in found
+        for arm in dict.fromkeys(row["arm"] for row in summary["rows"])
+        if arm != "untouched"
+    ]
+    return "\n".join(table(["model", "seed", "arm", *forms], lines))
 
 
 def _recited(summary: dict[str, Any]) -> str:
@@ -175,8 +202,10 @@ def _matched(found: list[Kept]) -> str:
         ]
         for summary, config in found
         for row in summary["matched"]
+        if row["pairs"] >= PAIRS
     ]
-    return "\n".join(table(["seed", "arm", "against", "trained", "pairs", "unmatched", "retention more"], lines))
+    heads = ["seed", "arm", "against", "trained", "pairs", "unmatched", "retention more"]
+    return "\n".join([*table(heads, lines), "", f"Arms with fewer than {PAIRS} pairs are left out."])
 
 
 def _signed(row: dict[str, Any]) -> str:

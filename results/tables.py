@@ -100,6 +100,7 @@ TABLES = {
     "lifecycle name": lifecycle.name,
     "lifecycle wordings": lifecycle.wordings,
     "teaching arms": lifecycle.teaching,
+    "teaching kinds": lifecycle.kinds,
     "teaching scratch": lifecycle.scratch,
     "decoding choices": decoding.choices,
     "decoding passages": decoding.passages,

@@ -24,7 +24,7 @@ teach=(teach --preset small --facts "$runs/people/invented.csv" --attributes bir
   --points 4 --watched-facts 12 --precision bf16)
 made teaching-smollm2-0 "${teach[@]}" --model "$smollm2" --seed 0 \
   --arms augmented+questions single augmented single+questions rote edit context retrieved untouched                       # 35
-made teaching-smollm2-1 "${teach[@]}" --model "$smollm2" --seed 1 --arms augmented+questions single edit context untouched # 15
+made teaching-smollm2-1 "${teach[@]}" --model "$smollm2" --seed 1 --arms augmented+questions single edit context untouched # 40
 made teaching-smollm2-bare-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --replay-share 0                          # 8
 for seed in 0 1; do
   made "teaching-gemma-$seed" "${teach[@]}" --model "$gemma" --seed "$seed" \
@@ -32,7 +32,8 @@ for seed in 0 1; do
 done
 
 for seed in 0 1; do
-  made "lifecycle-half-life-$seed" run fact-lifecycle --parts half-life --model "$smollm2" --preset small --seed "$seed"  # 120
+  made "lifecycle-half-life-$seed" run fact-lifecycle --parts half-life --model "$smollm2" --preset small --trained all \
+    --other-stream "" --encounters 4 16 --seed "$seed"                                                                     # 65
   made "lifecycle-wordings-$seed" run fact-lifecycle --parts wordings --model "$smollm2" --seed "$seed"                   # 75
 done
 made lifecycle-name-scratch run fact-lifecycle --parts name --preset small --name-edits 160                               # 6

@@ -98,6 +98,11 @@ def test_only_facts_that_are_alike_are_compared() -> None:
     assert (found["pairs"], found["unmatched"]) == (2, 1)
     # the first with itself (0.5 - 0.4), the second with the third (0.4 - 0.2)
     assert found["difference"] == pytest.approx((0.1 + 0.2) / 2)
+    assert (found["low"], found["high"]) == (None, None)  # two pairs are no sample
+    more = {name: np.repeat(value, 3, axis=-1) for name, value in one.items()}
+    found = numbers.matched(more, {name: np.repeat(value, 3, axis=-1) for name, value in other.items()}, 0)
+    assert (found["pairs"], found["unmatched"]) == (6, 3)
+    assert 0.1 <= found["low"] < found["difference"] < found["high"] <= 0.2
 
 
 def test_half_lives_of_arms_and_twin(model: str, facts: Path, tmp_path: Path) -> None:

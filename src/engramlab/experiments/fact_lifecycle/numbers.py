@@ -17,6 +17,7 @@ from engramlab.base.rows import Row
 
 LEAST = 0.1  # nats a token that a fact must have become likelier, for its retention to say anything
 NEAR = 0.1  # share by which matched facts may differ
+FEWEST_PAIRS = 5  # of which a difference has an interval
 SAMPLES = 1000
 
 
@@ -139,7 +140,7 @@ def course(steps: Sequence[int], looked: dict[str, Any], subjects: Sequence[str]
 
 def matched(one: Row, other: Row, seed: int) -> Row:
     """Two arms by facts that became equally likely, and were equally likely before: one arm's mean retention over the points
-    behind the first, less the other's, over pairs.
+    behind the first, less the other's, over pairs; with an interval from five pairs on.
 
     Facts are paired with themselves where they match, then with the nearest that is free.
 
@@ -157,8 +158,10 @@ def matched(one: Row, other: Row, seed: int) -> Row:
     if not pairs:
         return {"pairs": 0, "unmatched": count, "difference": None, "low": None, "high": None}
     each = np.array([one["retention"][1:, i].mean() - other["retention"][1:, j].mean() for i, j in pairs])
-    samples = each[bootstrap.draws(len(each), SAMPLES, seed)].mean(1)
-    return {"pairs": len(pairs), "unmatched": count - len(pairs), "difference": float(each.mean()), **spread(samples)}
+    found: Row = {"pairs": len(pairs), "unmatched": count - len(pairs), "difference": float(each.mean())}
+    if len(pairs) < FEWEST_PAIRS:  # resamples of one or two pairs hardly differ: their interval would be sure of anything
+        return {**found, "low": None, "high": None}
+    return {**found, **spread(each[bootstrap.draws(len(each), SAMPLES, seed)].mean(1))}
 
 
 def _near(one: Row, i: int, other: Row, j: int) -> bool:
