@@ -105,6 +105,23 @@ def test_only_facts_that_are_alike_are_compared() -> None:
     assert 0.1 <= found["low"] < found["difference"] < found["high"] <= 0.2
 
 
+def test_a_margin_that_may_have_been_nothing_has_no_share() -> None:
+    """Of 20 subjects: margins that go from 4 to 3, and such that are as often below 0 as above and go down by 2."""
+    subjects, rng = [str(n) for n in range(20)], np.random.default_rng(0)
+    spread = rng.normal(size=20)
+    looked = {"retention": None, "written": np.ones((2, 20), dtype=bool)}
+    for first, last, share in ((4.0, 3.0, 0.75), (0.1 - spread.mean(), -1.9 - spread.mean(), None)):
+        margin = np.stack([first + spread, last + spread])
+        rows, whole = numbers.course([0, 8], {**looked, "margin": margin}, subjects, 0)
+        found = [rows[1][name] for name in ("margin", "margin_low", "margin_high")]
+        assert whole["margin_before"] == pytest.approx(margin[0].mean())
+        if share is None:
+            assert found == [None, None, None]
+        else:
+            assert found[0] == pytest.approx(margin[1].mean() / margin[0].mean())
+            assert found[1] < found[0] < found[2]
+
+
 def test_half_lives_of_arms_and_twin(model: str, facts: Path, tmp_path: Path) -> None:
     summary = fact_lifecycle.run(small(model, facts, trained=("all", "edited", "others")), tmp_path / "run")
     rows = {(row["arm"], row["weights"]): row for row in summary["half_life"]}

@@ -97,7 +97,8 @@ def mean_of(values: Floats, facts: np.ndarray) -> Floats:
 
 
 def course(steps: Sequence[int], looked: dict[str, Any], subjects: Sequence[str], seed: int) -> tuple[list[Row], Row]:
-    """A row a point, and one of the whole.
+    """A row a point, and one of the whole. ``margin`` is a share of what it was at the first point; None where that is not
+    surely above 0.
 
     Args:
         looked: ``retention``, ``margin`` (float) and ``written`` (bool), ``[points, facts]`` each; retention may be None.
@@ -105,12 +106,14 @@ def course(steps: Sequence[int], looked: dict[str, Any], subjects: Sequence[str]
     every, drawn = np.arange(len(subjects)), draws_of(subjects, seed)
     kept, margin, written = looked["retention"], looked["margin"], looked["written"]
 
-    def ratio(facts: np.ndarray) -> Floats:
-        mean = mean_of(margin, facts)
-        return mean / mean[0] if mean[0] > 0 else np.full(len(mean), np.nan)
+    margins, resampled = mean_of(margin, every), np.stack([mean_of(margin, facts) for facts in drawn])
+    sure = (spread(resampled[:, 0])["low"] or 0.0) > 0  # a share of what may have been nothing is any number
+
+    def ratio(means: Floats) -> Floats:
+        return means / np.where(sure & (means[..., :1] > 0), means[..., :1], np.nan)
 
     columns: dict[str, tuple[Floats, Floats]] = {
-        "margin": (ratio(every), np.stack([ratio(facts) for facts in drawn])),
+        "margin": (ratio(margins), ratio(resampled)),
         "survival": (survival(written), np.stack([survival(written[:, facts]) for facts in drawn])),
     }
     if kept is not None:
@@ -126,7 +129,7 @@ def course(steps: Sequence[int], looked: dict[str, Any], subjects: Sequence[str]
         "facts": len(subjects),
         "written": int(written[0].sum()),
         "left_out": 0 if kept is None else int((~np.isfinite(kept[0])).sum()),
-        "margin_before": plain(float(mean_of(margin, every)[0])),
+        "margin_before": plain(float(margins[0])),
         "half": None,
         "censored": None,
     }
@@ -159,7 +162,9 @@ def matched(one: Row, other: Row, seed: int) -> Row:
         return {"pairs": 0, "unmatched": count, "difference": None, "low": None, "high": None}
     each = np.array([one["retention"][1:, i].mean() - other["retention"][1:, j].mean() for i, j in pairs])
     found: Row = {"pairs": len(pairs), "unmatched": count - len(pairs), "difference": float(each.mean())}
-    if len(pairs) < FEWEST_PAIRS:  # resamples of one or two pairs hardly differ: their interval would be sure of anything
+    if (
+        len(pairs) < FEWEST_PAIRS
+    ):  # resamples of one or two pairs hardly differ: their interval would be sure of anything
         return {**found, "low": None, "high": None}
     return {**found, **spread(each[bootstrap.draws(len(each), SAMPLES, seed)].mean(1))}
 
