@@ -21,10 +21,12 @@ for pair in smollm2=SmolLM2-135M-Instruct.Q4_1 gemma=gemma-3-270m.Q4_K_M; do
       --benchmark "$data/$file.json" --bad skip --limit 100 --methods melo,wise --losses cross-entropy,overtone  # 60, 120
   done
 done
-common=(run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --sample 200 --counts 100 1000)
-made lifelong-plain "${common[@]}" --methods ultraedit,locft                            # 25
+common=(run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --sample 200 --counts 100 1000
+  --dtype bfloat16)
+made lifelong-plain "${common[@]}" --methods ultraedit,locft                            # 20
 made lifelong-finetuning "${common[@]}" --methods ft-m,lora                             # 30
-made lifelong-memit "${common[@]}" --methods memit,alphaedit                            # 110
+made lifelong-memit "${common[@]}" --sample 100 --counts 100 --methods memit,alphaedit  # 20
+made lifelong-memit-long "${common[@]}" --methods memit,alphaedit                       # 110
 made lifelong-memit-anchor "${common[@]}" --methods memit --hyper.memit.norm-anchor 2   # 75
 made lifelong-zsre "${common[@]}" --benchmark "$data/zsre_mend_edit.json" --methods ultraedit,locft  # 30
 made learning-smollm2 run learning-to-edit --preset ablations --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf"           # 90

@@ -66,6 +66,26 @@ def test_drawn_texts_go_by_their_seeds(tokenizer):
         generate(model, tokenizer, PROMPTS, decoding=draw)
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.95, 0.4])
+def test_tokens_are_drawn_where_the_cumulative_distribution_reaches_the_number(top_p):
+    """By hand, in double precision: sharp rows, rows of which thousands of tokens count, and nearly flat ones, together."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(60, 20_000)) * np.repeat([6.0, 2.5, 0.2], 20)[:, None]
+    uniform = np.concatenate([rng.random(57), [0.0, 0.5, 0.999999]])
+    got = sampling.Config(0.8, top_p).choose(
+        decoding.DecoderLogits(torch.tensor(logits, dtype=torch.float32)), torch.tensor(uniform, dtype=torch.float32)
+    )
+    for row, number, token in zip(logits / 0.8, uniform, got.tolist(), strict=True):
+        likely = np.exp(row - row.max())
+        likely /= likely.sum()
+        order = np.argsort(-likely, kind="stable")
+        total = likely[order].cumsum()
+        kept = 1 + int((total < top_p).sum()) if top_p < 1 else len(total)
+        at, place = number * total[min(kept, len(total)) - 1], int(np.flatnonzero(order == token)[0])
+        assert place < kept
+        assert total[place] - likely[token] - 1e-4 <= at <= total[place] + 1e-4  # single precision adds 20,000 numbers
+
+
 def test_a_nucleus_holds_all_the_probability(tokenizer):
     """Scores under sampling, against the definition: what is outside cannot be drawn, the rest makes one."""
     logits = torch.randn(5, 40, generator=torch.Generator().manual_seed(0)) * 3

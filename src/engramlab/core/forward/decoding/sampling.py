@@ -16,7 +16,10 @@ import torch
 from engramlab.base.errors import UserError
 from engramlab.core.forward.decoding import DecoderLogits, Decoding
 
-_HEAD = 256  # tokens looked at before the whole vocabulary is sorted
+_HEADS = (
+    256,
+    8192,
+)  # tokens looked at before the whole vocabulary is sorted, which costs as much as a small model's step
 
 
 @dataclass(frozen=True)
@@ -37,26 +40,43 @@ class Config(Decoding):
     def scores(self, seen: DecoderLogits) -> torch.Tensor:
         if not self.temperature:
             return seen.logits
-        likeliest, tokens, _, inside = self._nucleus(seen.logits)
-        nowhere = torch.full_like(seen.logits, -torch.inf, dtype=torch.float32)
-        return nowhere.scatter(-1, tokens, likeliest.log().masked_fill(~inside, -torch.inf))
+        scores = (seen.logits.float() / self.temperature).log_softmax(-1)
+        if self.top_p == 1:
+            return scores
+        likeliest, tokens = scores.exp().sort(dim=-1, descending=True, stable=True)
+        outside = likeliest.cumsum(-1) - likeliest >= self.top_p
+        return scores.masked_fill(torch.zeros_like(outside).scatter(-1, tokens, outside), -torch.inf)
 
     def choose(self, seen: DecoderLogits, uniform: torch.Tensor | None) -> torch.Tensor:
         if not self.temperature:
             return seen.logits.argmax(-1)
         if uniform is None:
             raise UserError("sampling needs random numbers; give a seed for each prompt")
-        likeliest, tokens, total, inside = self._nucleus(seen.logits)
-        mass = torch.where(inside, likeliest, 0).sum(-1)
-        at = (total <= (uniform * mass)[:, None]).sum(-1).minimum(inside.sum(-1) - 1)
-        return tokens.gather(-1, at[:, None]).squeeze(-1)
+        probabilities = (seen.logits.float() / self.temperature).softmax(-1)
+        chosen = torch.empty(len(probabilities), dtype=torch.long, device=probabilities.device)
+        rows = torch.arange(len(probabilities), device=probabilities.device)
+        for size in (*_HEADS, probabilities.shape[-1]):
+            left = probabilities[rows]
+            if size < left.shape[-1]:
+                likeliest, tokens = left.topk(size)
+                # What is to be drawn is among them: the whole nucleus, or, of the whole vocabulary, the place that is drawn.
+                mass = likeliest.sum(-1)
+                enough = mass > uniform[rows] if self.top_p == 1 else mass >= self.top_p
+            else:
+                likeliest, tokens = left.sort(dim=-1, descending=True, stable=True)
+                enough = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+            found = self._drawn(likeliest, uniform[rows])
+            chosen[rows[enough]] = tokens.gather(-1, found[:, None]).squeeze(-1)[enough]
+            rows = rows[~enough]
+            if not len(rows):
+                break
+        return chosen
 
-    def _nucleus(self, logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """``[n, k]``: falling probabilities, their tokens, their running total, and which of them are in the nucleus."""
-        probabilities = (logits.float() / self.temperature).softmax(-1)
-        # Sorting the whole vocabulary costs as much as a small model's step, and the head nearly always holds the nucleus.
-        likeliest, tokens = probabilities.topk(min(_HEAD, probabilities.shape[-1]))
-        if bool((likeliest.sum(-1) < self.top_p).any()):
-            likeliest, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+    def _drawn(self, likeliest: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+        """int64 ``[n]``: which of falling probabilities ``[n, k]`` is drawn."""
         total = likeliest.cumsum(-1)
-        return likeliest, tokens, total, (total - likeliest) < self.top_p
+        if self.top_p == 1:
+            return (total <= uniform[:, None]).sum(-1).clamp(max=likeliest.shape[-1] - 1)
+        inside = (total - likeliest) < self.top_p
+        mass = torch.where(inside, likeliest, 0).sum(-1)
+        return (total <= (uniform * mass)[:, None]).sum(-1).minimum(inside.sum(-1) - 1)
