@@ -174,7 +174,13 @@ def lifelong() -> str:
                 if (hurt["method"], hurt["loss"]) != (method, loss):
                     continue
                 count = hurt["edits"]
-                cells = []
+                whole = {
+                    row["protocol"]: row
+                    for row in summary["rows"]
+                    if (row["method"], row["loss"], row["edits"]) == (method, loss, count)
+                }
+                cells = [percent(whole["generated"].get(role)) for role in ("reliability", "generality")]
+                cells.append(percent(whole["teacher-forced"].get("reliability")))
                 for protocol in ("generated", "teacher-forced"):
                     rows = [
                         row
@@ -190,16 +196,19 @@ def lifelong() -> str:
                         method + _set(config["command"], method),
                         str(count),
                         *cells,
+                        percent(whole["generated"].get("locality:known facts")),
                         percent(hurt["twins_same"]),
                         "–" if more is None else f"{more:+.2f}",
                         f"{1 / max(hurt['seconds_per_edit'], 1e-9):.2g}",
                     ]
                 )
-    heads = ["edits of", "method", "edits", "written, newest / oldest tenth", "teacher-forced, likewise"]
-    heads += ["untouched answers", "nats more", "edits a second"]
+    heads = ["edits of", "method", "edits", "written", "in other wordings", "teacher-forced"]
+    heads += ["written, newest / oldest tenth", "teacher-forced, likewise"]
+    heads += ["known facts", "untouched answers", "nats more", "edits a second"]
     note = (
-        "Per cent of the edits that still hold; *untouched answers*: share of answers about never-edited twins that are as "
-        "before; *nats more*: how much less likely a token of unseen text is."
+        "Per cent of the edits that still hold; *known facts*: answers about countries, right before, that are as before; "
+        "*untouched answers*: answers about never-edited twins that are; *nats more*: how much less likely a token of unseen "
+        "text is."
     )
     return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
 
