@@ -24,6 +24,12 @@ done
 common=(run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --sample 200 --counts 100 1000
   --dtype bfloat16)
 made lifelong-plain "${common[@]}" --methods ultraedit,locft                            # 20
+for pair in ultraedit=reach=0.1 ultraedit=reach=0.3 locft=learning-rate=2e-3 locft=learning-rate=5e-3; do  # 4 each; 0.3 is the default
+  method=${pair%%=*} setting=${pair#*=}
+  made "lifelong-tried-$method-${setting#*=}" "${common[@]}" --sample 60 --counts 300 --twins 30 --natives 40 --text-rows 24 --seed 1 \
+    --methods "$method" "--hyper.$method.${setting%%=*}" "${setting#*=}"
+done
+made lifelong-locft-rate "${common[@]}" --methods locft --hyper.locft.learning-rate 5e-3  # 15
 made lifelong-finetuning "${common[@]}" --methods ft-m,lora                             # 30
 made lifelong-memit "${common[@]}" --sample 100 --counts 100 --methods memit,alphaedit  # 20
 made lifelong-memit-long "${common[@]}" --methods memit,alphaedit                       # 110

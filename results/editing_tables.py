@@ -193,6 +193,7 @@ def lifelong() -> str:
                 lines.append(
                     [
                         summary["benchmark"].rpartition("/")[2].partition(".")[0],
+                        str(config["config"]["seed"]),
                         method + _set(config["command"], method),
                         str(count),
                         *cells,
@@ -202,7 +203,7 @@ def lifelong() -> str:
                         f"{1 / max(hurt['seconds_per_edit'], 1e-9):.2g}",
                     ]
                 )
-    heads = ["edits of", "method", "edits", "written", "in other wordings", "teacher-forced"]
+    heads = ["edits of", "seed", "method", "edits", "written", "in other wordings", "teacher-forced"]
     heads += ["written, newest / oldest tenth", "teacher-forced, likewise"]
     heads += ["known facts", "untouched answers", "nats more", "edits a second"]
     note = (
