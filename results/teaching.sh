@@ -28,7 +28,7 @@ made teaching-smollm2-1 "${teach[@]}" --model "$smollm2" --seed 1 --arms augment
 made teaching-smollm2-bare-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --replay-share 0                          # 8
 for seed in 0 1; do
   made "teaching-gemma-$seed" "${teach[@]}" --model "$gemma" --seed "$seed" \
-    --arms augmented+questions single edit context untouched                                                               # 30
+    --arms augmented+questions single context untouched                                                                    # 50
 done
 
 for seed in 0 1; do

@@ -299,7 +299,8 @@ class Teaching(School):
     def _judged(self, model: nn.Module, name: str, passages: asking.Passages | None) -> dict[str, Any]:
         """An arm's rows: shares, what was lost of what it said before, drift; all answers go beside them."""
         seed = self.config.seed
-        answers = self._asked(model, self.examiner, name, passages)
+        same = name in ARMS and ARMS[name].way == "untouched"  # it was asked before
+        answers = self.untouched if same else self._asked(model, self.examiner, name, passages)
         records.write_rows(self.folder(name) / "answers.parquet", answers)
         rows = asking.shares(answers, seed, arm=name)
         lost = []
@@ -307,7 +308,7 @@ class Teaching(School):
             if group in self.examiner.groups:
                 some = [[row for row in of if row["group"] == group] for of in (self.untouched, answers)]
                 lost.append({"arm": name, "group": group, **asking.kept(*some)})
-        drift = self.drift(model, self.replay[1])
+        drift = self.before["drift"] if same else self.drift(model, self.replay[1])
         drifts = [
             {
                 "arm": name,
