@@ -34,7 +34,9 @@ done
 for seed in 0 1; do
   made "lifecycle-half-life-$seed" run fact-lifecycle --parts half-life --model "$smollm2" --preset small --trained all \
     --other-stream "" --encounters 4 16 --seed "$seed"                                                                     # 65
-  made "lifecycle-wordings-$seed" run fact-lifecycle --parts wordings --model "$smollm2" --seed "$seed"                   # 75
+  words=(run fact-lifecycle --parts wordings --model "$smollm2" --count 12 --wordings 1 4 --seed "$seed")
+  made "lifecycle-wordings-ft-m-$seed" "${words[@]}" --methods ft-m                                                        # 12
+  made "lifecycle-wordings-lora-$seed" "${words[@]}" --methods lora --unedited 0                                           # 7
 done
 made lifecycle-name-scratch run fact-lifecycle --parts name --preset small --name-edits 160                               # 6
 made lifecycle-name-smollm2 run fact-lifecycle --parts name --of-model --model "$smollm2" --attributes continent          # 20
