@@ -162,9 +162,7 @@ def matched(one: Row, other: Row, seed: int) -> Row:
         return {"pairs": 0, "unmatched": count, "difference": None, "low": None, "high": None}
     each = np.array([one["retention"][1:, i].mean() - other["retention"][1:, j].mean() for i, j in pairs])
     found: Row = {"pairs": len(pairs), "unmatched": count - len(pairs), "difference": float(each.mean())}
-    if (
-        len(pairs) < FEWEST_PAIRS
-    ):  # resamples of one or two pairs hardly differ: their interval would be sure of anything
+    if len(pairs) < FEWEST_PAIRS:  # resamples of a pair or two hardly differ: an interval of them is sure of anything
         return {**found, "low": None, "high": None}
     return {**found, **spread(each[bootstrap.draws(len(each), SAMPLES, seed)].mean(1))}
 

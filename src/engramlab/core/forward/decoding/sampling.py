@@ -16,10 +16,8 @@ import torch
 from engramlab.base.errors import UserError
 from engramlab.core.forward.decoding import DecoderLogits, Decoding
 
-_HEADS = (
-    256,
-    8192,
-)  # tokens looked at before the whole vocabulary is sorted, which costs as much as a small model's step
+# Tokens looked at before the whole vocabulary is sorted, which costs as much as a small model's step.
+_HEADS = (256, 8192)
 
 
 @dataclass(frozen=True)
