@@ -7,7 +7,8 @@ from typing import Any
 from estimation_tables import of
 from kept import ABSENT, Kept, interval, made_by, share, table
 
-PAIRS = 5  # as the runs need for an interval, older ones too
+from engramlab.experiments.fact_lifecycle.numbers import FEWEST_PAIRS
+
 HALF, NAME, WORDINGS = "lifecycle-half-life", "lifecycle-name", "lifecycle-wordings"
 
 
@@ -202,10 +203,10 @@ def _matched(found: list[Kept]) -> str:
         ]
         for summary, config in found
         for row in summary["matched"]
-        if row["pairs"] >= PAIRS
+        if row["pairs"] >= FEWEST_PAIRS
     ]
     heads = ["seed", "arm", "against", "trained", "pairs", "unmatched", "retention more"]
-    return "\n".join([*table(heads, lines), "", f"Arms with fewer than {PAIRS} pairs are left out."])
+    return "\n".join([*table(heads, lines), "", f"Arms with fewer than {FEWEST_PAIRS} pairs are left out."])
 
 
 def _signed(row: dict[str, Any]) -> str:

@@ -43,6 +43,14 @@ def write_run(path: Path, *, after: tuple[float, float, float] = (0.6, 0.5, 0.7)
             "kept": [
                 {"arm": "augmented+questions", "group": "native", "right_before": 40, "lost": 3, "won": 1, "p": 0.625}
             ],
+            "edited": {
+                "method": "memit",
+                "edits": 32,
+                "failed": 1,
+                "recited": 0.91,
+                "recited_low": 0.81,
+                "recited_high": 1.0,
+            },
             "drift": [{"arm": "augmented+questions", "text": "replayed kind", "before": 2.5, "nats": 0.04}],
             "training": [
                 {
@@ -75,6 +83,10 @@ def test_replies_that_name_the_object_have_a_table_of_their_own(tmp_path: Path) 
     titles = [table.caption for table in teaching.terminal(summary)]
     assert "Replies that name the object anywhere" not in titles  # of an older version
     rows = [{**row, "named": 0.8, "named_low": 0.7, "named_high": 0.9} for row in summary["rows"]]
+    (recited,) = [t for t in teaching.terminal(summary) if t.caption.startswith("Edited facts")]
+    assert recited.rows == [["memit", "32", "1", "91.0\xa0% (81 to 100)"]]
+    without = teaching.terminal({**summary, "edited": None})  # a run without such an arm
+    assert not [t for t in without if t.caption.startswith("Edited facts")]
     (named,) = [t for t in teaching.terminal({**summary, "rows": rows}) if t.caption.startswith("Replies")]
     assert [str(cell).replace("\u00a0", " ") for cell in named.rows[1]] == [
         "augmented+questions",

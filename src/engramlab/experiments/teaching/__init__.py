@@ -55,8 +55,6 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         advice = asking.advice(rows, config.trained[0], edits) if config.trained and edits else ""
         if advice:
             run.say(advice)
-        if edited := found[edits].get("edited") if edits else None:
-            run.say(asking.recited(edited))
         return run.finish(
             seconds=seconds([school.before, *found.values(), finish or {}]),
             model=config.model,
@@ -82,6 +80,6 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             chosen=school.chosen,
             finished=finish is not None,
             advice=advice,
-            edited=edited,
+            edited=found[edits].get("edited") if edits else None,
             kept_arm=config.trained[0] if config.trained else None,
         )

@@ -188,16 +188,6 @@ def advice(rows: Sequence[Row], taught: str, edited: str) -> str:
     )
 
 
-def recited(edited: Row) -> str:
-    """How many facts are answered behind the very prompt that they were edited with."""
-    ends = f"[{100 * edited['recited_low']:.0f}, {100 * edited['recited_high']:.0f}]"
-    failed = f", {edited['failed']:,} more could not be edited" if edited["failed"] else ""
-    return (
-        f"Edited by {edited['method']}: {edited['recited']:.0%} {ends} of {edited['edits']:,} facts are answered behind the "
-        f"prompt that they were edited with{failed}."
-    )
-
-
 def kept(before: Sequence[Row], after: Sequence[Row]) -> Row:
     """Of answers that were right before, how many still are: lost and won, with an exact test (McNemar's)."""
     was = {(row["group"], row["prompt"]): row["right"] for row in before}

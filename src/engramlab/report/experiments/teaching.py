@@ -29,7 +29,9 @@ NEEDS = {
     "kept": Maybe([{"arm": str, "group": str, "right_before": float, "lost": float, "won": float, "p": float}]),
     "chosen": Maybe({"rate": float, "tried": Maybe([{"rate": float, "gain": float, "share": float}])}),
     "drift": Maybe([{"arm": str, "text": str, "before": float, "nats": float}]),
-    "edited": Maybe({"method": str, "edits": float, "recited": float, "recited_low": float, "recited_high": float}),
+    "edited": Maybe(
+        {"method": str, "edits": float, "failed": float, "recited": float, "recited_low": float, "recited_high": float}
+    ),
 }
 
 
@@ -81,6 +83,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     if named := _named_cells(rows):
         columns = ["arm", "held-out subjects and wordings", "in chats", "trained both"]
         tables.append(Table(columns, named, "Replies that name the object anywhere", numbers_from=1))
+    tables += _edited(summary, "")
     if kept := _kept_cells(summary, ""):
         columns = ["arm", "what was right before", "right", "lost", "won", "p"]
         tables.append(Table(columns, kept, "What the model knew before", numbers_from=2))
@@ -128,14 +131,21 @@ def _arms(runs: Sequence[RunData]) -> Section:
         return Section("Can the facts be asked for?", [], missing(runs))
     figure = bars(groups, "answers that begin with the object", bar="share, 95 % over subjects")
     note = "All arms that train read equally many tokens. The first bars are the result: nothing of the question was trained."
-    for run in runs:
-        if edited := run.summary.get("edited"):
-            of = f" ({run.name})" if len(runs) > 1 else ""
-            note += (
-                f" Edits by {edited['method']}{of}: {percent_ranged(edited, 'recited')} of {count(edited['edits'])} facts are "
-                "answered behind the prompt that they were edited with."
-            )
-    return Section("Can the facts be asked for?", [Figures([("", figure)], note)])
+    edited = [table for run in runs for table in _edited(run.summary, run.name if len(runs) > 1 else "")]
+    return Section("Can the facts be asked for?", [Figures([("", figure)], note), *edited])
+
+
+def _edited(summary: Mapping[str, Any], run: str) -> list[Table]:
+    """How many facts an arm that edits recites; nothing of runs without one, or of versions that did not ask."""
+    if not (edited := summary.get("edited")):
+        return []
+    cells = [
+        edited["method"],
+        *(count(edited[name]) for name in ("edits", "failed")),
+        percent_ranged(edited, "recited"),
+    ]
+    title = "Edited facts behind the very prompts they were edited with" + (f", {run}" if run else "")
+    return [Table(["method", "facts", "failed", "answered (95 % over subjects)"], [cells], title, numbers_from=1)]
 
 
 def _along(runs: Sequence[RunData]) -> Section:

@@ -42,8 +42,8 @@ class Config(Decoding):
         if self.top_p == 1:
             return scores
         likeliest, tokens = scores.exp().sort(dim=-1, descending=True, stable=True)
-        outside = likeliest.cumsum(-1) - likeliest >= self.top_p
-        return scores.masked_fill(torch.zeros_like(outside).scatter(-1, tokens, outside), -torch.inf)
+        _, inside = self._nucleus(likeliest)
+        return scores.masked_fill(~torch.zeros_like(inside).scatter(-1, tokens, inside), -torch.inf)
 
     def choose(self, seen: DecoderLogits, uniform: torch.Tensor | None) -> torch.Tensor:
         if not self.temperature:
@@ -72,9 +72,12 @@ class Config(Decoding):
 
     def _drawn(self, likeliest: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
         """int64 ``[n]``: which of falling probabilities ``[n, k]`` is drawn."""
+        total, inside = self._nucleus(likeliest)
+        if self.top_p < 1:
+            uniform = uniform * torch.where(inside, likeliest, 0).sum(-1)
+        return (total <= uniform[:, None]).sum(-1).minimum(inside.sum(-1) - 1)
+
+    def _nucleus(self, likeliest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``[n, k]``: the running total of falling probabilities, and which of them are in the nucleus."""
         total = likeliest.cumsum(-1)
-        if self.top_p == 1:
-            return (total <= uniform[:, None]).sum(-1).clamp(max=likeliest.shape[-1] - 1)
-        inside = (total - likeliest) < self.top_p
-        mass = torch.where(inside, likeliest, 0).sum(-1)
-        return (total <= (uniform * mass)[:, None]).sum(-1).minimum(inside.sum(-1) - 1)
+        return total, (total - likeliest) < self.top_p
