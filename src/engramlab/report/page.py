@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from plotly import graph_objects as go
 
@@ -73,18 +73,8 @@ def render(runs: Sequence[RunData]) -> str:
             sections += any_experiment(members)
     notes = [note for run in runs for note in run.notes]
     names = distinct(run.experiment or "run" for run in runs)
-    environment = Environment(
-        loader=PackageLoader("engramlab.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sections = [*_filled(sections), *(provenance(run) for run in runs)]
-    environment.filters["described"] = described
-    environment.filters["figure_json"] = figure_json
-    environment.filters["data_json"] = data_json
-    return environment.get_template("page.html.j2").render(
+    return _template().render(
         title=", ".join(names).replace("-", " ").capitalize() + ": " + ", ".join(run.name for run in runs),
         headlines=headlines,
         notes=notes,
@@ -93,6 +83,20 @@ def render(runs: Sequence[RunData]) -> str:
         drawn=any(isinstance(block, Figures) for section in sections for block in section.blocks),
         plotlyjs=Markup(plotly()),
     )
+
+
+@cache
+def _template() -> Template:
+    """The page's template; compiled once, which takes longer than filling it."""
+    environment = Environment(
+        loader=PackageLoader("engramlab.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"described": described, "figure_json": figure_json, "data_json": data_json}
+    return environment.get_template("page.html.j2")
 
 
 @cache

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, product
+from typing import Any
 
 from plotly import graph_objects as go
 
@@ -20,6 +21,23 @@ GREY, INK, TEXT, GRID, PAPER = "#767676", "#444444", "#222222", "#e6e6e6", "#fff
 MOST_POINTS = 800
 MOST_WORDS = 1200  # characters of a figure told in words
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+
+
+_CLEAR = "rgba(0,0,0,0)"
+_AXIS = {"automargin": True, "gridcolor": GRID, "zerolinecolor": "#999999", "title_font_size": 13}
+# A template, for it is checked once: Plotly takes a dozen times as long over the same words in each figure's layout.
+_STYLE = go.layout.Template(
+    layout=go.Layout(
+        paper_bgcolor=_CLEAR,
+        plot_bgcolor=_CLEAR,
+        font={"family": _FONT, "size": 13, "color": TEXT},
+        margin={"l": 10, "r": 14, "t": 34, "b": 10},
+        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0, "xanchor": "left", "traceorder": "normal"},
+        hoverlabel={"align": "left"},
+        xaxis=_AXIS,
+        yaxis=_AXIS,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -103,17 +121,10 @@ def bars(
     """
     placed: list[tuple[float, Bar]] = []
     figure = go.Figure()
+    texts: list[dict[str, Any]] = []
     at = 0.0
     for heading, members in groups:
-        figure.add_annotation(
-            text=f"<b>{escaped(heading, 60)}</b>",
-            x=0,
-            y=at,
-            xanchor="left",
-            xshift=2,
-            yshift=-2,
-            showarrow=False,
-        )
+        texts.append({"text": f"<b>{escaped(heading, 60)}</b>", "x": 0, "y": at, "xshift": 2, "yshift": -2})
         placed += [(at + 1 + i, member) for i, member in enumerate(members)]
         at += 1.4 + len(members)
 
@@ -139,8 +150,8 @@ def bars(
                 hoverinfo="text",
                 cliponaxis=False,
             )
-    _values(figure, placed)
     style(figure, height=int(24 * at + 110))
+    figure.layout.annotations = [{"xanchor": "left", "showarrow": False, **text} for text in [*texts, *_values(placed)]]
     figure.update_layout(barmode="overlay")
     figure.update_layout(margin_r=62)  # of the values, which stand beside the bars, where no mark hides them
     figure.update_xaxes(title_text=axis, range=[0, 104], dtick=20, tickangle=0, ticksuffix=" %", fixedrange=True)
@@ -185,12 +196,14 @@ def _bar_trace(chosen: Sequence[tuple[float, Bar]], published: bool, name: str) 
     )
 
 
-def _values(figure: go.Figure, placed: Sequence[tuple[float, Bar]]) -> None:
-    """Print each value beside its bar, in the margin."""
+def _values(placed: Sequence[tuple[float, Bar]]) -> list[dict[str, Any]]:
+    """Each value beside its bar, in the margin."""
+    found: list[dict[str, Any]] = []
     for y, one in placed:
         text = "not measured" if one.value is None else percent(one.value)
         place = {"x": 0, "xref": "x", "xshift": 2} if one.value is None else {"x": 1, "xref": "paper", "xshift": 8}
-        figure.add_annotation(text=text, y=y, xanchor="left", showarrow=False, font={"size": 12}, **place)
+        found.append({"text": text, "y": y, "font": {"size": 12}, **place})
+    return found
 
 
 def curves(
@@ -268,26 +281,9 @@ def share_axes(figure: go.Figure, x: str, y: str, height: int) -> go.Figure:
 
 
 def style(figure: go.Figure, height: int) -> None:
-    clear = "rgba(0,0,0,0)"
-    figure.update_layout(
-        template="none",
-        paper_bgcolor=clear,
-        plot_bgcolor=clear,
-        height=height,
-        font={"family": _FONT, "size": 13, "color": TEXT},
-        margin={"l": 10, "r": 14, "t": 34, "b": 10},
-        legend={
-            "orientation": "h",
-            "y": 1,
-            "yanchor": "bottom",
-            "x": 0,
-            "xanchor": "left",
-            "traceorder": "normal",
-        },
-        hoverlabel={"align": "left"},
-    )
-    for update in (figure.update_xaxes, figure.update_yaxes):
-        update(automargin=True, gridcolor=GRID, zerolinecolor="#999999", title_font_size=13)
+    """Gives the figure the common style, behind whatever it says of itself."""
+    figure.layout.template = _STYLE
+    figure.layout.height = height
 
 
 def alike(figures: Sequence[tuple[str, go.Figure]]) -> Sequence[tuple[str, go.Figure]]:
