@@ -279,13 +279,16 @@ def test_records_that_cannot_be_used(capsys: pytest.CaptureFixture[str], unedite
     rome = ("--method", "rome", *QUICK["rome"])
     assert "record 1, key 'target': is empty" in refused(capsys, *command)
     Path("edits.json").write_text(json.dumps(rows[::2]))
-    assert "needs the subject; give it as the prompt quotes it; or leave such records out with --bad skip" in refused(
-        capsys, *command, *rome
+    said = refused(capsys, *command, *rome)
+    assert (
+        "record 1, key 'subject': no subject is given with the prompt 'She was born in'; for rome it must stand there"
+        in said
     )
+    assert "skip bad records" in said
     Path("edits.json").write_text(json.dumps(rows))
     said = engramlab(capsys, *command, *rome, "--bad", "skip")
     assert "left out record 1, key 'target'" in said
-    assert "left out: edit 'She was born in' -> 'France': this method needs the subject" in said
+    assert "left out record 2, key 'subject': no subject is given with the prompt 'She was born in'" in said
 
 
 def test_merge(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:

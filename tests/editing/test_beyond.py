@@ -68,6 +68,29 @@ def test_nats_against_a_loop(model: nn.Module, tokenizer: Any) -> None:
     assert beyond.nats(model, tokenizer, []) is None
 
 
+@pytest.mark.parametrize("name", ["ike", "p-tuning"])
+def test_what_stands_before_a_prompt_stands_before_text_too(model: nn.Module, tokenizer: Any, name: str) -> None:
+    cases = [[edit] for edit in EDITS[:2]]
+    made = method.make_each(model, tokenizer, cases, method=name, config=quick(name))
+    under = beyond.nats_under(model, tokenizer, TEXTS, [one for one in made if isinstance(one, Delta)])
+    bare = beyond.nats(model, tokenizer, TEXTS)
+    for delta, value in zip(made, under, strict=True):
+        assert isinstance(delta, Delta)
+        with deltas.active(model, delta):
+            values = []
+            for text in TEXTS:
+                read = delta.context(text)
+                whole = tokenizer(read, return_offsets_mapping=True)
+                ids = torch.tensor(whole["input_ids"])
+                logits = model(input_ids=ids[None]).logits[0].log_softmax(-1)
+                own = [i for i, (a, b) in enumerate(whole["offset_mapping"]) if b > a >= len(read) - len(text)]
+                values += [-float(logits[i - 1, ids[i]].detach()) for i in own]
+            assert len(read) > len(text)
+            assert value == pytest.approx(np.mean(values), abs=1e-4)
+            assert beyond.nats(model, tokenizer, TEXTS) == pytest.approx(value, abs=1e-4)
+        assert abs((value or 0) - (bare or 0)) > 1e-3
+
+
 def test_the_divergence(model: nn.Module, tokenizer: Any, made: list[Delta]) -> None:
     """Of no edit it is 0; of one it is what a plain loop over the two models says."""
     stays = Query("The old name of Japan was", "the Seine", role="locality")

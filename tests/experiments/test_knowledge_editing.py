@@ -119,6 +119,15 @@ def test_single_edits_end_to_end(model: str, benchmark: str, tmp_path: Path) -> 
     }  # fmt: skip
     found = rows(tmp_path / "run")
     assert len(found) == 4
+    for one in made["quality"]:
+        judged = found[f"{one['method']}/{one['loss']}/rows.parquet"]
+        scopes = []
+        for roles in (("reliability", "generality"), ("locality",)):
+            cases = [[r["generated"] for r in judged if r["case"] == c and r["role"] in roles] for c in ("0", "1", "2")]
+            scopes.append(sum(sum(some) / len(some) for some in cases) / 3)
+        assert (one["es"], one["bp"]) == pytest.approx(scopes)
+        assert one["eq"] == pytest.approx(2 / (1 / scopes[0] + 1 / scopes[1]) if all(scopes) else 0.0)
+    assert len(made["quality"]) == 4
     assert all(len(judged) == 12 for judged in found.values())
     assert not list((tmp_path / "run").rglob("part-*"))
     assert numbers(knowledge_editing.run(config(model, benchmark), tmp_path / "run")) == numbers(made)
@@ -219,9 +228,18 @@ def test_contradicting_edits_in_a_batch_are_both_named(model: str, tmp_path: Pat
 
 def test_a_subject_missing_from_its_prompt_stops_methods_that_need_it(model: str, tmp_path: Path) -> None:
     path = tmp_path / "edits.json"
-    path.write_text(json.dumps([{**CASES[0], "subject": "Spain"}]), encoding="utf-8")
-    with pytest.raises(UserError, match="'Spain' is not in the prompt"):
-        knowledge_editing.run(config(model, str(path), methods=("rome",)), tmp_path / "run")
+    path.write_text(json.dumps([CASES[1], {**CASES[0], "subject": "Spain"}, CASES[2]]), encoding="utf-8")
+    asked = config(model, str(path), methods=("ft-m", "rome", "memit"))
+    with pytest.raises(
+        UserError, match="record 1, key 'subject': .*'Spain' is not in the prompt.*for rome, memit it must"
+    ):
+        knowledge_editing.run(
+            dataclasses.replace(asked, model="nowhere"), tmp_path / "run"
+        )  # before any model is loaded
+    assert not (tmp_path / "run").exists()
+    made = knowledge_editing.run(dataclasses.replace(asked, methods=("ft-m", "rome"), bad="skip"), tmp_path / "run")
+    assert [one["index"] for one in made["skipped"]] == [1]
+    assert {row["cases"] for row in made["rows"]} == {2}  # the same cases for all methods
 
 
 def test_skipped_records_are_reported(model: str, tmp_path: Path) -> None:

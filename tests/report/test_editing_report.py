@@ -51,7 +51,7 @@ def write_run(
     setting = "single" if tuple(counts) == (1,) else "continual"
     config = {"model": text, "benchmark": "world", "setting": setting}
     write_json(path / "config.json", {"experiment": "knowledge-editing", "config": config, "command": text})
-    rows, differences = [], []
+    rows, differences, quality = [], [], []
     for method, losses in methods.items():
         for loss in losses:
             judged = []
@@ -68,6 +68,10 @@ def write_run(
                         for role in (*ROLES, "mean"):
                             low = 0.01 if role == "portability" else -0.02
                             differences.append({**about, "role": role, "difference": 0.05, "low": low, "high": 0.12})
+                quality.append({"method": method, "loss": loss, "edits": count, "es": 0.5, "bp": 0.25, "eq": 1 / 3})
+                if method == "ike":
+                    quality[-1] |= {"recalled_in": 0.875, "recalled_out": 0.125, "options": 4, "sum_before": 0.25}
+                    quality[-1] |= {"sum_after": 0.75, "mean_before": 0.5, "mean_after": 1.0}
                 for case in range(cases):
                     about = {"method": method, "loss": loss, "setting": setting, "edits": count}
                     judged += [
@@ -81,7 +85,7 @@ def write_run(
         summary = {"experiment": "knowledge-editing", "seed": 0, "seconds": 12.0, "new_tokens": 8, **config}
         failed = [{"method": "ft-m", "loss": "overtone", "case": "case9", "reason": text}]
         skipped = [{"index": 7, "key": "prompt", "reason": text}]
-        summary |= {"rows": rows, "differences": differences, "failed": failed, "skipped": skipped}
+        summary |= {"rows": rows, "differences": differences, "quality": quality, "failed": failed, "skipped": skipped}
         write_json(path / "summary.json", summary)
     return path
 
@@ -163,6 +167,11 @@ def test_edits_in_turns_by_age_and_what_became_of_the_model(tmp_path: Path) -> N
     assert "reliability after 1,000 edits, generated" in page.text
     assert "FT-M cross-entropy 1,000 8 60 2.5 1 1.25 20.0 → 20.0" in page.text
     assert "FT-M cross-entropy 100 7 75.0 0.0 → 0.0 3 25.0 50.0" in page.text
+
+
+def test_edit_quality_and_what_was_read_and_chosen(demo: Page) -> None:
+    assert "FT-M cross-entropy 50.0 25.0 33.3 – – – –" in demo.text
+    assert "IKE – 50.0 25.0 33.3 87.5 12.5 25.0 → 75.0 50.0 → 100.0" in demo.text
 
 
 def test_a_run_without_turns_shows_no_ages(demo: Page) -> None:

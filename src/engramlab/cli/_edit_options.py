@@ -178,26 +178,12 @@ def _cases_of(given: EditOptions, name: str, needs_subject: bool) -> tuple[list[
     for option in ("prompt", "target", "subject", "aliases", "rephrase", "no-space"):
         if not given.space if option == "no-space" else getattr(given, option):
             raise UserError(f"--{option} cannot be given with --file: it belongs into the file, a record an edit")
-    loaded = benchmarks.load(given.file, format=given.format or None, bad=given.bad, limit=given.limit, apart=False)
+    how = {"format": given.format or None, "bad": given.bad, "limit": given.limit}
+    loaded = benchmarks.load(given.file, **how, apart=False, subjects=name if needs_subject else "")
     benchmarks.check_joint(loaded.cases, given.file)
     notes = [
         f"left out record {i}{f', key {quoted(key)}' if key else ''}: {reason}" for i, key, reason in loaded.skipped
     ]
-    cases, places = [], []
-    records = loaded.records or range(len(loaded.cases))
-    for case, number in zip(loaded.cases, records, strict=True):
-        try:
-            for one in case.edits if needs_subject else ():
-                subject_span(one)
-        except UserError as error:
-            if given.bad == "refuse":
-                raise UserError(f"{given.file}: {error}; or leave such records out with --bad skip") from None
-            notes.append(f"left out: {error}")
-        else:
-            cases.append(case)
-            places.append(f"record {number}")
-    cases, left = benchmarks.agreeing(cases, places, given.file, given.bad)
-    notes += left
-    if not cases:
-        raise UserError(f"{given.file}: no record can be used with {name}: {notes[-1] if notes else 'it is empty'}")
-    return cases, notes
+    places = [f"record {number}" for number in loaded.records or range(len(loaded.cases))]
+    cases, left = benchmarks.agreeing(loaded.cases, places, given.file, given.bad)
+    return cases, [*notes, *left]

@@ -8,7 +8,7 @@ nor on how many cases are used.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from torch import nn
 
 from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Case, Edit, Query
+from engramlab.base.facts import NO_SPACE, Case, Edit, Query
 from engramlab.base.progress import Progress
 from engramlab.base.random_access import draw, key
 from engramlab.core.text.chat import Chat
@@ -89,6 +89,7 @@ def cases(
     format: str | None = None,
     bad: Literal["refuse", "skip"] = "refuse",
     ordered: bool = False,
+    subjects: str = "",
     progress: Progress | None = None,
 ) -> Chosen:
     """The cases that an experiment edits.
@@ -104,6 +105,7 @@ def cases(
         format: of a file; by default the one that recognises most records.
         bad: what becomes of a file's bad records.
         ordered: also cases whose edits are made one after another, for those who do that.
+        subjects: who needs every prompt to quote its subject (``method.needing_subjects``): a record that does not is bad.
         progress: called with (cases asked about, how many at most) while known ones are looked for.
 
     Raises:
@@ -114,7 +116,8 @@ def cases(
     # All of a benchmark is read where not all of it is taken: which cases come first must not depend on the limit.
     whole = part != "all" or known_to is not None
     if isinstance(benchmark, str | Path):
-        loaded = benchmarks.load(benchmark, format=format, bad=bad, limit=None if whole else limit, seed=seed)
+        most = None if whole else limit
+        loaded = benchmarks.load(benchmark, format=format, bad=bad, limit=most, seed=seed, subjects=subjects)
     elif format is not None:
         raise UserError("format: is of a benchmark's file; leave it out for facts")
     else:
@@ -146,24 +149,58 @@ def cases(
 def judged_together(cases: Iterable[Case]) -> list[Case]:
     """These cases without the judges that no longer hold once all of their edits stand side by side.
 
-    The capital of Japan must not change when France's does, unless Japan's is edited too. For sequences and batches of cases;
-    a query that does not say what it ``needs`` (see ``benchmarks/world.py``) is kept, unless it asks after another edited fact
-    whose answer was to stay.
+    The capital of Japan must not change when France's does, unless Japan's is edited too. For sequences and batches of cases.
+    A query says what it rests on by its ``needs`` (``benchmarks/world.py``) or its ``hops`` (``benchmarks/mquake.py``); any
+    other rests on its own answer. It holds if nothing that it rests on is asked for in the words of an edit, or of a
+    rephrasing of one, to which the last such edit gives another answer.
     """
     cases = list(cases)
     edited = {edit.query.id for case in cases for edit in case.edits}
     given = Counter(f"{edit.query.relation}={edit.target}" for case in cases for edit in case.edits)
+    now = _answers_now(cases)
 
     def holds(query: Query, own: str) -> bool:
-        asked = (f"{query.relation}/{query.subject}",) if query.role == "locality" and query.subject else ()
-        needs = getattr(query, "needs", asked)
-        return not any(need in edited or given[need] > (need == own) for need in needs)
+        needs = getattr(query, "needs", None)
+        if needs is not None:
+            return not any(need in edited or given[need] > (need == own) for need in needs)
+        if query.role == "locality" and query.subject and f"{query.relation}/{query.subject}" in edited:
+            return False
+        facts = getattr(query, "hops", ()) or [((_asked(query),), (query.target, *query.aliases))]
+        return all(_agrees(now, wordings, answers) for wordings, answers in facts)
 
     def kept(edit: Edit) -> Edit:
         own = f"{edit.query.relation}={edit.target}"
         return replace(edit, judges=tuple(query for query in edit.judges if holds(query, own)))
 
     return [replace(case, edits=tuple(kept(edit) for edit in case.edits)) for case in cases]
+
+
+def _asked(query: Query) -> str:
+    """The question itself, without a chat template around it."""
+    return query.said or query.prompt
+
+
+def _plain(texts: Iterable[str]) -> set[str]:
+    return {benchmarks.normal(text.removeprefix(NO_SPACE)) for text in texts}
+
+
+def _answers_now(cases: Iterable[Case]) -> dict[str, set[str]]:
+    """By question, in any of an edit's wordings: the right answers once all edits were made in their order."""
+    found: dict[str, set[str]] = {}
+    for case in cases:
+        for edit in case.edits:
+            for text in (_asked(edit.query), *edit.wordings):
+                found[benchmarks.normal(text)] = _plain((edit.target, *edit.aliases))
+            for judge in edit.judges:
+                if judge.role == "generality":
+                    found[benchmarks.normal(_asked(judge))] = _plain((judge.target, *judge.aliases))
+    return found
+
+
+def _agrees(now: Mapping[str, set[str]], wordings: Iterable[str], answers: Iterable[str]) -> bool:
+    """Do all edits that ask for a fact give it one of its right answers?"""
+    right = _plain(answers)
+    return all(right & now[text] for text in map(benchmarks.normal, wordings) if text in now)
 
 
 def fewer_judges(cases: Sequence[Case], most: int | None) -> list[Case]:

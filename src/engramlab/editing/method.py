@@ -82,6 +82,11 @@ def load(name: str) -> Method:
     return cast(Method, registry.load(methods, name, "method"))
 
 
+def needing_subjects(names: Sequence[str]) -> str:
+    """Those of the methods that need the subject in the prompt, with commas between them; "" where none does."""
+    return ", ".join(name for name in dict.fromkeys(names) if load(name).NEEDS_SUBJECT)
+
+
 def check_watched(name: str) -> None:
     """Raises UserError for a method whose course cannot be watched; names those that can."""
     if not load(name).WATCHED:

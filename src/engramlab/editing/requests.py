@@ -140,10 +140,16 @@ def subject_span(edit: Edit) -> tuple[int, int]:
         raise UserError(f"{name_of(edit)}: this method needs the subject; give it as the prompt quotes it")
     found = find_last(prompt, subject)
     if found is None:
-        raise UserError(
-            f"{name_of(edit)}: the subject {subject!r} is not in the prompt {prompt!r}; give it exactly as it stands there"
-        )
+        raise UserError(f"{name_of(edit)}: {lacking_subject(edit)}; give it exactly as it stands there")
     return found
+
+
+def lacking_subject(edit: Edit) -> str:
+    """What an edit lacks for a method that needs its subject: it has none, or its prompt does not quote it; "" for nothing."""
+    prompt, subject = edit.query.prompt, edit.query.subject
+    if not subject.strip():
+        return f"no subject is given with the prompt {prompt!r}"
+    return "" if find_last(prompt, subject) else f"the subject {subject!r} is not in the prompt {prompt!r}"
 
 
 def encode_edits(

@@ -120,6 +120,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
 
 
 def _cases(config: Config, known_to: Any, progress: Progress | None = None) -> editing_cases.Chosen:
+    from engramlab.editing import method
+
     return editing_cases.cases(
         config.benchmark,
         limit=config.limit,
@@ -128,6 +130,7 @@ def _cases(config: Config, known_to: Any, progress: Progress | None = None) -> e
         known_to=known_to,
         format=config.format,
         bad=config.bad,
+        subjects=method.needing_subjects((config.method,)),
         progress=progress,
     )
 

@@ -45,6 +45,7 @@ __all__ = [
     "made",
     "names",
     "no_ops",
+    "normal",
     "overwritten",
 ]
 
@@ -94,6 +95,7 @@ def load(
     limit: int | None = None,
     seed: int = 0,
     apart: bool = True,
+    subjects: str = "",
 ) -> Loaded:
     """The cases of a benchmark: of a file in its order, of one that is made in the order of its seed.
 
@@ -108,6 +110,7 @@ def load(
         limit: stop after this many cases; later records are not looked at.
         seed: of a benchmark that is made.
         apart: will the cases stand on models of their own? Who makes them together refuses such as contradict each other.
+        subjects: who needs prompts to quote their subjects, for messages ("rome"); then a record whose prompt does not is bad.
 
     What is wrong with no record, but good to know, is told as a note: edits that change nothing, and such as contradict
     each other.
@@ -144,7 +147,9 @@ def load(
         if len(cases) == limit:
             break
         try:
-            cases.append(_case(module, replace(raws[index], value=value), index, texts))
+            case = _case(module, replace(raws[index], value=value), index, texts)
+            _check_subjects(case, index, subjects)
+            cases.append(case)
             numbers.append(index)
         except BadRecord as error:
             if (left := (index, error.key, error.reason)) not in skipped[-1:]:
@@ -158,7 +163,7 @@ def load(
 
 def no_ops(edits: Sequence[Edit]) -> list[int]:
     """The edits, by number, that change nothing: the new answer is the old one, without regard to capitals and white space."""
-    return [i for i, one in enumerate(edits) if one.query.target and _normal(one.target) == _normal(one.query.target)]
+    return [i for i, one in enumerate(edits) if one.query.target and normal(one.target) == normal(one.query.target)]
 
 
 def _oddities(cases: Sequence[Case], places: Sequence[str], apart: bool) -> Iterator[str]:
@@ -206,7 +211,7 @@ def overwritten(edits: Sequence[Edit]) -> dict[int, int]:
     last: dict[str, int] = {}
     found = {}
     for i in reversed(range(len(edits))):
-        j = last.setdefault(_normal(edits[i].query.prompt), i)
+        j = last.setdefault(normal(edits[i].query.prompt), i)
         if not _Answers._of(edits[i]) & _Answers._of(edits[j]):
             found[i] = j
     return found
@@ -260,22 +265,23 @@ class _Answers:
 
     def against(self, edit: Edit) -> int | None:
         """The number of the first edit that gives this one's prompt another answer."""
-        prompt, answers = _normal(edit.query.prompt), self._of(edit)
+        prompt, answers = normal(edit.query.prompt), self._of(edit)
         if answers & self._common.get(prompt, answers):
             return None
         return next((i for others, i in self._by_prompt[prompt].items() if not answers & others), None)
 
     def add(self, edit: Edit, number: int) -> None:
-        prompt, answers = _normal(edit.query.prompt), self._of(edit)
+        prompt, answers = normal(edit.query.prompt), self._of(edit)
         self._by_prompt.setdefault(prompt, {}).setdefault(answers, number)
         self._common[prompt] = answers & self._common.get(prompt, answers)
 
     @staticmethod
     def _of(edit: Edit) -> frozenset[str]:
-        return frozenset(map(_normal, (edit.target, *edit.aliases)))
+        return frozenset(map(normal, (edit.target, *edit.aliases)))
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
+    """A prompt or an answer as texts are compared here: without regard to capitals and white space."""
     return " ".join(text.casefold().split())
 
 
@@ -325,6 +331,17 @@ def _case(module: ModuleType, raw: Record, index: int, texts: bool) -> Case:
     if not isinstance(raw.value, dict):
         raise BadRecord(index, "", f"is {quoted(raw.value)}; it must be an object")
     return module.case(raw.value, index)
+
+
+def _check_subjects(case: Case, index: int, needed_by: str) -> None:
+    """Raises BadRecord for an edit whose prompt does not quote its subject, where somebody needs that."""
+    if not needed_by:
+        return
+    from engramlab.editing.requests import lacking_subject  # takes seconds, which a bad file need not wait for
+
+    for edit in case.edits:
+        if lacks := lacking_subject(edit):
+            raise BadRecord(index, "subject", f"{lacks}; for {needed_by} it must stand there")
 
 
 def _unique(cases: list[Case]) -> Iterator[Case]:

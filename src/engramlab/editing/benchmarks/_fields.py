@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from engramlab.base.errors import UserError, quoted
 from engramlab.base.facts import Case, Edit, Query
@@ -27,6 +27,17 @@ class BadRecord(UserError):
     def __init__(self, index: int, key: str, reason: str) -> None:
         self.index, self.key, self.reason = index, key, reason
         super().__init__(f"record {index}, key {quoted(key)}: {reason}" if key else f"record {index}: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class HopQuery(Query):
+    """A question that several facts answer together.
+
+    Attributes:
+        hops: each of these facts: the ways to ask for it, and its right answers.
+    """
+
+    hops: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
 
 
 class Fields:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from engramlab.base.facts import Case, Edit, Query
-from engramlab.editing.benchmarks._fields import Fields, case_id, edit, judging, put_together
+from engramlab.editing.benchmarks._fields import Fields, HopQuery, case_id, edit, judging, put_together
 
 KEYS = "requested_rewrite (a list) or questions with new_answer"
 
@@ -48,7 +48,10 @@ def case(record: Mapping[str, object], index: int) -> Case:
     if not questions:
         raise fields.bad("questions", "is missing; it must be a list of questions")
     answers = tuple(dict.fromkeys(fields.answers("new_answer") + fields.answers("new_answer_alias", needed=False)))
-    judges += [judging("portability", "multi-hop", one, answers) for one in questions]
+    chain = tuple((tuple(sorted(_wordings(hop))), _spellings(hop, needed=False)) for hop in new_hops)
+    judges += [
+        HopQuery(one, answers[0], answers[1:], role="portability", group="multi-hop", hops=chain) for one in questions
+    ]
     judges += _unedited(new_hops + hops, edited)
     return put_together(case_id(fields, "case_id", "id"), edits, judges)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
 from collections.abc import Sequence
@@ -79,7 +80,8 @@ def scored(model: nn.Module, tokenizer: Any, tasks: Sequence[str], limit: int | 
     except ImportError as error:
         raise UserError(f"lm-eval: {error.name} is not installed; pip install 'engramlab[oracle]'") from None
     try:
-        wrapped = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal")
+        # A copy: the tool gives a tokenizer without one a pad token, and this one is saved with the edited model.
+        wrapped = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), backend="causal")
         found = lm_eval.simple_evaluate(model=wrapped, tasks=list(tasks), limit=limit, bootstrap_iters=0)
     except Exception as error:  # of any kind: tasks are other people's code and data
         why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

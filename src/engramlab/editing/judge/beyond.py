@@ -62,31 +62,51 @@ def passages(model: nn.Module, tokenizer: Any, text: str, rows: int, seed: int) 
     return list(islice(filter(str.strip, texts), rows))
 
 
-def _rows(model: nn.Module, tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    start, most = start_tokens(tokenizer), min(_TOKENS, context_limit(model) or _TOKENS)
-    ids = [(start + row)[:most] for row in encode(tokenizer, texts)[0]]
-    return [row for row in ids if len(row) > 1]
-
-
 def nats(model: nn.Module, tokenizer: Any, texts: Sequence[str]) -> float | None:
-    """Mean negative log-probability of a token of the texts, in nats; None where there is none, or it is no number."""
-    return _nats(model, _rows(model, tokenizer, texts), None)[0]
+    """Mean negative log-probability of a token of the texts, in nats; None where there is none, or it is no number.
+
+    What puts notes or virtual tokens before a prompt (``as_read``) puts them before each text too; they are not counted.
+    """
+    return _nats(_rows(model, tokenizer, texts, None), model, None)[0]
 
 
 def nats_under(model: nn.Module, tokenizer: Any, texts: Sequence[str], own: Sequence[Delta]) -> list[float | None]:
     """``nats`` under each delta by itself, all in one batch."""
+    rows = _rows(model, tokenizer, list(texts) * len(own), [delta for delta in own for _ in texts])
     with together(model, own):
-        return _nats(model, _rows(model, tokenizer, texts), len(own))
+        return _nats(rows, model, len(own))
 
 
-def _nats(model: nn.Module, ids: list[list[int]], owners: int | None) -> list[float | None]:
+#: Token ids of a text and which of them are counted; None for a text that leaves nothing to count.
+_Marked = tuple[list[int], list[int]] | None
+
+
+def _rows(model: nn.Module, tokenizer: Any, texts: Sequence[str], own: Sequence[Delta] | None) -> list[_Marked]:
+    """Each text as it is read: its first tokens, behind what a delta puts there."""
+    start, limit = start_tokens(tokenizer), context_limit(model)
+    read = as_read(model, tokenizer, texts, own)
+    found: list[_Marked] = []
+    for text, whole, ids, spans in zip(texts, read, *encode(tokenizer, read), strict=True):
+        before = len(start) + sum(a < len(whole) - len(text) for a, _ in spans)
+        # Nothing is before a text's first token but for a start token or what was put there; with both it counts all the same.
+        first = before + (not start)
+        row = (start + ids)[: min(before + _TOKENS - len(start), limit or len(start + ids))]
+        found.append((row, [0] * first + [1] * (len(row) - first)) if len(row) > first else None)
+    return found
+
+
+def _nats(rows: Sequence[_Marked], model: nn.Module, owners: int | None) -> list[float | None]:
     count = owners or 1
-    if not ids:
+    of = np.arange(len(rows)) // max(1, len(rows) // count)
+    there = [i for i, row in enumerate(rows) if row is not None]
+    if not there:
         return [None] * count
-    rows = Sequences.of(ids * count, [[0] + [1] * (len(row) - 1) for row in ids] * count)
-    owner = None if owners is None else np.repeat(np.arange(count), len(ids))
-    found = score(model, rows, owner=owner).logprobs.reshape(count, -1).mean(axis=1)
-    return [-float(one) if math.isfinite(one) else None for one in found]
+    kept = [row for row in rows if row is not None]
+    sequences = Sequences.of([ids for ids, _ in kept], [marks for _, marks in kept])
+    found = score(model, sequences, owner=None if owners is None else of[there]).logprobs
+    tokens = np.repeat(of[there], [sum(marks) for _, marks in kept])
+    means = [found[tokens == one].mean() if (tokens == one).any() else math.nan for one in range(count)]
+    return [-float(one) if math.isfinite(one) else None for one in means]
 
 
 def fluencies(

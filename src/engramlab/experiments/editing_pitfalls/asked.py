@@ -10,9 +10,10 @@ from typing import TypeVar
 
 from engramlab.base.errors import UserError, quoted
 from engramlab.base.facts import Case, Edit, Query
+from engramlab.base.options import comma_separated
 from engramlab.base.random_access import draw, key, permute
 from engramlab.corpora.countries import CONTINENTS, Country, countries
-from engramlab.editing import benchmarks
+from engramlab.editing import benchmarks, method
 from engramlab.editing.requests import any_of
 from engramlab.experiments.editing_pitfalls.config import Config
 from engramlab.files.text import json_of, read_text
@@ -104,7 +105,8 @@ def items_of(config: Config) -> dict[str, list[Item]]:
 
 
 def _of_file(config: Config, file: str) -> list[Item]:
-    loaded = benchmarks.load(file, bad=config.bad, limit=config.limit)
+    needed = method.needing_subjects(comma_separated(config.methods))
+    loaded = benchmarks.load(file, bad=config.bad, limit=config.limit, subjects=needed)
     if loaded.format not in ("conflictedit", "roundedit"):
         raise UserError(f"{file}: is read as {loaded.format}; give a file of ConflictEdit or RoundEdit, or world")
     option = "conflict_wordings" if loaded.format == "conflictedit" else "round_wordings"

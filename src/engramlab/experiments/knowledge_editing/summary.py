@@ -19,6 +19,7 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     likelihood: list[Row] = []
+    quality: list[Row] = []
     ages: list[Row] = []
     damage: list[Row] = []
     asked = records.read_record(out / "asked.json", ("nats",)) if config.setting == "turns" else {}
@@ -54,6 +55,7 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
                 shares = {role: found[protocol][role] for role in (*ROLES, "mean")}
                 by_kind = {"portability_by_kind": found["portability_by_kind"][protocol]}
                 rows.append({**about, "protocol": protocol, **shares, **by_kind, **found["beyond"], **kinds})
+            quality.append({"method": name, "loss": loss, "edits": count, **_quality(found, judged)})
             if (liked := rivals.likelihood(judged, config.seed)) is not None:
                 likelihood.append({"method": name, "loss": loss, "edits": count, "protocol": "likelihood", **liked})
     turns = {"turn": config.turn, "ages": ages, "damage": damage} if config.setting == "turns" else {}
@@ -65,10 +67,26 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
         "rows": rows,
         **turns,
         "likelihood": likelihood,
+        "quality": quality,
         "differences": _differences(by_unit, config.seed),
         "failed": failed,
         "skipped": [{"index": i, "key": key, "reason": reason} for i, key, reason in loaded.skipped],
     }
+
+
+def _quality(found: Row, judged: Sequence[Row]) -> Row:
+    """What is no share of a role: ``es``, ``bp`` and ``eq`` (``metrics.edit_quality``); of methods that read notes ``recalled_in``
+    and ``recalled_out``, how often one was read before questions in and out of scope; of questions with options ``options``, how
+    many, and the share whose answer is the likeliest, by its sum or mean, before and after."""
+    row: Row = dict(found["edit_quality"] or {})
+    if (recall := found["recall"]) is not None:
+        inside = [recall[role] for role in ("reliability", "generality") if recall[role] is not None]
+        row |= {"recalled_in": _mean(inside), "recalled_out": recall["locality"]}
+    chosen = rivals.choices(judged)
+    if chosen["questions"]:
+        row["options"] = chosen["questions"]
+        row |= {f"{by}_{when}": share for by in ("sum", "mean") for when, share in chosen[by].items()}
+    return row
 
 
 def by_age(judged: Sequence[Row], count: int) -> list[Row]:

@@ -56,7 +56,13 @@ class Run(_run.Run):
     def _read(self, **more: Any) -> editing_cases.Chosen:
         config = self.config
         return editing_cases.cases(
-            self.benchmark, seed=config.seed, part=config.part, format=config.format, bad=config.bad, **more
+            self.benchmark,
+            seed=config.seed,
+            part=config.part,
+            format=config.format,
+            bad=config.bad,
+            subjects=method.needing_subjects([name for name, _ in self.parts]),
+            **more,
         )
 
     def results(self) -> dict[str, Any]:
@@ -96,8 +102,8 @@ class Run(_run.Run):
         config = self.config
         self.cases = self._cases()
         edits = [edit for case in self.cases for edit in case.edits]
-        needs = any(method.load(name).NEEDS_SUBJECT for name, _ in self.parts)
-        encode_edits(self.tokenizer, [[edit] for edit in edits], subjects=needs)
+        needed = method.needing_subjects([name for name, _ in self.parts])
+        encode_edits(self.tokenizer, [[edit] for edit in edits], subjects=bool(needed))
         if config.setting == "batch":
             places = [f"case {case.id}" for case in self.cases]
             self.cases, left = benchmarks.agreeing(self.cases, places, config.benchmark, config.bad)

@@ -74,8 +74,9 @@ class Source:
 def sources_of(config: Config) -> dict[str, Source]:
     """The cases of every benchmark by name: contradictions are out before anything is edited."""
     found = {}
+    needed = method.needing_subjects([METHODS[arm] for arm in config.arms])
     for name in config.benchmarks:
-        chosen = editing_cases.cases(name, limit=config.limit, seed=config.seed, bad=config.bad)
+        chosen = editing_cases.cases(name, limit=config.limit, seed=config.seed, bad=config.bad, subjects=needed)
         cases, left = benchmarks.agreeing(chosen.cases, [f"case {case.id}" for case in chosen.cases], name, "skip")
         found[name] = Source(editing_cases.fewer_judges(cases, config.judges), len(left), len(chosen.skipped))
     return found

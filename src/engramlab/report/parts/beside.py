@@ -37,6 +37,33 @@ def section(runs: Sequence[RunData], measured: EditingRows) -> Section:
     return Section("Beside the answers", [table_by_run(runs, columns, rows, caption, 4)] if told else [], missing(runs))
 
 
+def quality(runs: Sequence[RunData]) -> Section | None:
+    """Edit quality, whether notes were read where they should be, and what was chosen among options."""
+    cells = []
+    for run in runs:
+        for row in rows_at(run, "quality"):
+            parts = [share(number(row.get(name))) for name in ("es", "bp", "eq", "recalled_in", "recalled_out")]
+            options = [_before_after(row, by) for by in ("sum", "mean")]
+            cells.append([run.name, str(row.get("edits", "–")), *_named(row), *parts, *options])
+    if not any(cell != "–" for line in cells for cell in line[4:]):
+        return None
+    columns = ["run", "edits", "method", "loss", "ES", "BP", "EQ", "note read, in scope", "out of scope", *_CHOSEN]
+    caption = (
+        "Per cent, answers written freely. ES, BP, EQ (arXiv 2403.17431): of a case's questions in scope (the edit and its "
+        "rephrasings) those answered right, of those out of scope those answered as before; EQ is the harmonic mean. Note read: "
+        "how often a method that reads notes read one. Options: how often the right one is the likeliest, before → after."
+    )
+    return Section("Edit quality", [table_by_run(runs, columns, cells, caption, 4)])
+
+
+_CHOSEN = ("options, by sum", "by mean")
+
+
+def _before_after(row: Row, name: str) -> str:
+    before, after = (number(row.get(f"{name}_{when}")) for when in ("before", "after"))
+    return "–" if before is None or after is None else f"{share(before)} → {share(after)}"
+
+
 def likelihood(runs: Sequence[RunData]) -> Section | None:
     """The third protocol, where a benchmark has texts that are wanted and not right."""
     cells = [
