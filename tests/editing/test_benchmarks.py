@@ -505,6 +505,20 @@ def test_the_edge_between_prompt_and_target_is_the_users(record, prompt, text):
     assert edit.judges[0].target == edit.target
 
 
+def test_plain_takes_a_text_that_says_the_edit():
+    record = {"prompt": "The capital of France is", "target": "Rome", "Statement": "France is ruled from Rome."}
+    assert plain.case(record, 0).edits[0].statement == "France is ruled from Rome."
+    with pytest.raises(BadRecord, match="key .statement.: is true or false; it must be text"):
+        plain.case(record | {"Statement": True}, 0)
+
+
+def test_questions_and_answers_are_called_so(tmp_path):
+    path = tmp_path / "dev.json"
+    path.write_text(json.dumps([{"input": "Who directed it?", "output": "Ford"}]))
+    with pytest.raises(UserError, match="holds no edits: they are questions with their answers"):
+        load(path)
+
+
 def test_plain_names_a_misspelt_column():
     with pytest.raises(BadRecord, match="did you mean 'locality'"):
         plain.case({"prompt": "a", "target": "b", "localty": "c"}, 0)

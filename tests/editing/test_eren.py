@@ -15,9 +15,10 @@ from torch import nn
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Query
 from engramlab.core import deltas
+from engramlab.core.text.chat import Chat
 from engramlab.editing import method
 from engramlab.editing.judge import evaluation, metrics
-from engramlab.editing.methods import eren
+from engramlab.editing.methods import eren, ike, lte
 from engramlab.editing.routed.texts import Texts
 from engramlab.measuring import asking
 
@@ -191,3 +192,33 @@ def test_settings_are_one_of_those_there_are() -> None:
     for name in ("mode", "decision", "retrieval"):
         with pytest.raises(UserError, match=f"^{name} must be"):
             eren.Config(**{name: "other"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["eren", "ike", "lte"])
+def test_notes_stand_inside_of_a_message(name: str) -> None:
+    """In a chat template notes are part of what the user says, and hold nothing of the template."""
+    talking = zoo.talking(zoo.ZOO["llama3"](zoo.SENTENCES))
+    model, chat = small(talking), Chat(talking)
+    settings = {"eren": eren.Config(mode="one-step"), "ike": ike.Config(demonstrations=0), "lte": lte.Config()}
+    edits = [chat.edit(edit) for edit in EDITS[:2]]
+    setattr(model.config, lte.ALIGNED, "lte")
+    delta = method.make(model, talking, edits, method=name, config=settings[name])
+    plain = method.make(model, talking, EDITS[:2], method=name, config=settings[name])
+    for bare, edit in zip(EDITS[:2], edits, strict=True):
+        with deltas.active(model, delta):
+            (read,) = asking.as_read(model, talking, [edit.query.prompt])
+        assert read == chat.prompt(delta.context(bare.query.prompt)) == chat.prompt(plain.context(bare.query.prompt))
+        assert asking.as_read(model, talking, [edit.query.prompt], [delta]) == [read]
+        assert f"{bare.query.prompt} {bare.target}" in read
+    cases = [Case("a", (edits[0],))]
+    rows = evaluation.judge(model, talking, cases, evaluation.before(model, talking, cases), deltas=[delta])
+    assert [row["recalled"] for row in rows if row["role"] == "reliability"] == [True]
+
+
+def test_whether_notes_answer_is_asked_in_the_template(reply: Any) -> None:
+    talking = zoo.talking(zoo.ZOO["llama3"](zoo.SENTENCES))
+    model, chat, asked = small(talking), Chat(talking), reply(eren.REFUSAL)
+    edit = chat.edit(EDITS[0])
+    delta = make(model, talking, [edit])
+    assert asking.as_read(model, talking, [edit.query.prompt], [delta]) == [edit.query.prompt]
+    assert asked == [[chat.prompt(delta.context(EDITS[0].query.prompt))]]

@@ -273,6 +273,7 @@ def test_conflictedit_is_two_edits_in_a_row(tmp_path):
         (REVERSE, {"edits": REVERSE["edits"][:1]}, "edits", "holds 1"),
         (COVERAGE, {"edits": COVERAGE["edits"][:1] * 2}, "edits", "the same twice"),
         (REVERSE, {"edits": COVERAGE["edits"]}, "edits", "one prompt"),
+        (REVERSE, {"edits": [REVERSE["edits"][0], fact("Lake", "Ann", "Bo", MAKER)]}, "edits", "about the first's 'Hill'"),
         (COMPOSITE, {"prerequisites": [2]}, "prerequisites", "of which there are 2"),
         (REVERSE, {"edits": [fact("Ann", "Sea"), *REVERSE["edits"][1:]]}, "edits[0].new_object.label", "is missing"),
         (REVERSE, {"edits": [fact("Ann", "Sea", "Hill", "Her work is"), *REVERSE["edits"][1:]]},

@@ -100,6 +100,15 @@ def test_the_file_that_contradicts_itself():
     assert (len(loaded.cases), len(kept), len(notes)) == (1304, 1294, 10)
 
 
+def test_prompts_that_do_not_quote_their_subject_are_named_where_that_matters():
+    path = REAL / "knowedit/ZsRE-test-all.json"
+    loaded = load(path, bad="skip", subjects="rome")
+    assert [one[:2] for one in loaded.skipped] == [(record, "subject") for record in (396, 597, 676)]
+    assert len(loaded.cases) == 1301
+    with pytest.raises(UserError, match="record 396, key 'subject': the subject 'Rio Grande 463' .*for rome"):
+        load(path, subjects="rome")
+
+
 #: Files without edits, and what they are said to be.
 REFUSED = {
     "commonsense/commonsenseqa_dev.src": "ends in '.src'",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,19 @@ def test_training_and_inference_read_the_same_bytes(tokenizer: Any, split: Any) 
 def test_an_empty_memory_leaves_the_prompt_alone_and_what_is_no_question_is_refused() -> None:
     assert lte.block((), "The capital of France is") == "The capital of France is"
     with pytest.raises(UserError, match=r"holds \[New facts\] or \[Asked\]"):
-        lte.block(("A is B",), f"Say {lte.HEADER}")
+        lte.check_lines(("A is B", f"Say {lte.HEADER}"))
+
+
+def test_an_edit_in_the_words_of_the_block_is_refused_and_a_question_is_not(tokenizer: Any, split: Any) -> None:
+    model: Any = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=512).eval()
+    setattr(model.config, lte.ALIGNED, "lte")
+    (edit,) = split[0][0].edits
+    for query in (replace(edit.query, prompt=f"{lte.ASKED} who"), edit.query):
+        wrong = replace(edit, query=query, statement="" if query is not edit.query else f"{lte.HEADER} x")
+        with pytest.raises(UserError, match=r"holds \[New facts\] or \[Asked\]"):
+            method.make(model, tokenizer, [wrong], method="lte")
+    delta = method.make(model, tokenizer, [edit], method="lte")
+    assert delta.context(f"{lte.ASKED} who").endswith(f"{lte.ASKED}\n{lte.ASKED} who")
 
 
 def test_lte_says_what_it_wants_and_refuses_long_blocks(tokenizer: Any, split: Any) -> None:

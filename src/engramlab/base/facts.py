@@ -72,6 +72,11 @@ class Query:
     group: str = ""
     said: str = ""
 
+    @property
+    def question(self) -> str:
+        """What is asked, without a chat template around it."""
+        return self.said or self.prompt
+
 
 @dataclass(frozen=True, slots=True)
 class Edit:

@@ -178,8 +178,14 @@ def _cases_of(given: EditOptions, name: str, needs_subject: bool) -> tuple[list[
     for option in ("prompt", "target", "subject", "aliases", "rephrase", "no-space"):
         if not given.space if option == "no-space" else getattr(given, option):
             raise UserError(f"--{option} cannot be given with --file: it belongs into the file, a record an edit")
-    how = {"format": given.format or None, "bad": given.bad, "limit": given.limit}
-    loaded = benchmarks.load(given.file, **how, apart=False, subjects=name if needs_subject else "")
+    loaded = benchmarks.load(
+        given.file,
+        format=given.format or None,
+        bad=given.bad,
+        limit=given.limit,
+        apart=False,
+        subjects=name if needs_subject else "",
+    )
     benchmarks.check_joint(loaded.cases, given.file)
     notes = [
         f"left out record {i}{f', key {quoted(key)}' if key else ''}: {reason}" for i, key, reason in loaded.skipped

@@ -165,7 +165,7 @@ def judged_together(cases: Iterable[Case]) -> list[Case]:
             return not any(need in edited or given[need] > (need == own) for need in needs)
         if query.role == "locality" and query.subject and f"{query.relation}/{query.subject}" in edited:
             return False
-        facts = getattr(query, "hops", ()) or [((_asked(query),), (query.target, *query.aliases))]
+        facts = getattr(query, "hops", ()) or [((query.question,), (query.target, *query.aliases))]
         return all(_agrees(now, wordings, answers) for wordings, answers in facts)
 
     def kept(edit: Edit) -> Edit:
@@ -173,11 +173,6 @@ def judged_together(cases: Iterable[Case]) -> list[Case]:
         return replace(edit, judges=tuple(query for query in edit.judges if holds(query, own)))
 
     return [replace(case, edits=tuple(kept(edit) for edit in case.edits)) for case in cases]
-
-
-def _asked(query: Query) -> str:
-    """The question itself, without a chat template around it."""
-    return query.said or query.prompt
 
 
 def _plain(texts: Iterable[str]) -> set[str]:
@@ -189,11 +184,11 @@ def _answers_now(cases: Iterable[Case]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for case in cases:
         for edit in case.edits:
-            for text in (_asked(edit.query), *edit.wordings):
+            for text in (edit.query.question, *edit.wordings):
                 found[benchmarks.normal(text)] = _plain((edit.target, *edit.aliases))
             for judge in edit.judges:
                 if judge.role == "generality":
-                    found[benchmarks.normal(_asked(judge))] = _plain((judge.target, *judge.aliases))
+                    found[benchmarks.normal(judge.question)] = _plain((judge.target, *judge.aliases))
     return found
 
 

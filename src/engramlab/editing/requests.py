@@ -13,7 +13,7 @@ import torch
 
 from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Edit, Query
+from engramlab.base.facts import NO_SPACE, Edit, Query
 from engramlab.core.text.tokens import find_last, join, place, start_tokens, token_span
 
 
@@ -121,8 +121,14 @@ def of_passage(text: str, subject: str = "", id: str = "") -> Edit:
 
 def statement_of(edit: Edit) -> str:
     """The edit as a text: its statement, or prompt and target; without a full stop at its end."""
-    text = edit.statement or join(edit.query.prompt, edit.target)[0]
-    return text.strip().rstrip(" .")
+    return (edit.statement or told(edit)).strip().rstrip(" .")
+
+
+def told(edit: Edit) -> str:
+    """Its question and its target as one text, without a chat template."""
+    # In a template it may be that no space joins the target to what is before it; to the bare question one does.
+    target = edit.target.removeprefix(NO_SPACE) if edit.query.said else edit.target
+    return join(edit.query.question, target)[0]
 
 
 def spoken(edit: Edit) -> list[Edit]:

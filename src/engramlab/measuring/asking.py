@@ -16,6 +16,7 @@ from engramlab.core.deltas import Delta, installed
 from engramlab.core.forward.decoding import Decoding
 from engramlab.core.forward.generation import generate
 from engramlab.core.models import context_limit
+from engramlab.core.text.chat import Chat, has_template
 from engramlab.core.text.tokens import encode_queries, join
 from engramlab.measuring.scoring import score
 
@@ -59,21 +60,37 @@ def as_read(
 ) -> list[str]:
     """The prompts as the model reads them under what is on it, decided on the prompts alone.
 
+    Notes for a prompt in the model's chat template are put into the message, and are found by the message alone; virtual tokens
+    stand before the whole, as in their training.
+
     Args:
         own: a delta for each prompt that is not on the model, and reads before those that are.
     """
     texts, common = list(prompts), contexts(model)
     layers: list[Sequence[Delta | None]] = [] if own is None else [own]
-    for layer in [*layers, *([delta] * len(texts) for delta in common)]:
+    layers += [[delta] * len(texts) for delta in common]
+    chat = Chat(tokenizer) if has_template(tokenizer) and _notes(layers) else None
+    for layer in layers:
         kinds: dict[type[Delta], list[int]] = {}
         for i, delta in enumerate(layer):
             if delta is not None:
                 kinds.setdefault(type(delta), []).append(i)
         for kind, some in kinds.items():
             deltas = [delta for i in some if (delta := layer[i]) is not None]
-            for i, text in zip(some, kind.read(deltas, [texts[i] for i in some], model, tokenizer), strict=True):
-                texts[i] = text
+            parts = [_parts(chat if kind.reads == "notes" else None, texts[i]) for i in some]
+            around = [(front, back) for front, _, back in parts]
+            read = kind.read(deltas, [said for _, said, _ in parts], model, tokenizer, around)
+            for i, text, (front, _, back) in zip(some, read, parts, strict=True):
+                texts[i] = f"{front}{text}{back}"
     return texts
+
+
+def _notes(layers: Sequence[Sequence[Delta | None]]) -> bool:
+    return any(delta is not None and delta.reads == "notes" for layer in layers for delta in layer)
+
+
+def _parts(chat: Chat | None, prompt: str) -> tuple[str, str, str]:
+    return (chat.inside(prompt) if chat else None) or ("", prompt, "")
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,20 @@ class Delta(ABC):
         return prompt
 
     @classmethod
-    def read(cls, deltas: Sequence[Delta], prompts: Sequence[str], model: nn.Module, tokenizer: Any) -> list[str]:
+    def read(
+        cls,
+        deltas: Sequence[Delta],
+        prompts: Sequence[str],
+        model: nn.Module,
+        tokenizer: Any,
+        around: Sequence[tuple[str, str]] = (),
+    ) -> list[str]:
         """Prompts as the model should read them, each under its delta of this kind; a kind that must ask the model itself asks
-        about all of them at once, on the prompts alone."""
+        about all of them at once, on the prompts alone.
+
+        Args:
+            around: what a chat template puts before and behind each prompt, by whoever calls; nothing by default.
+        """
         return [delta.context(prompt) for delta, prompt in zip(deltas, prompts, strict=True)]
 
     @abstractmethod

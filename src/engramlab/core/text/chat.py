@@ -46,6 +46,14 @@ class Chat:
         """What the model reads when a user says this; the answer follows."""
         return self._render([{"role": "user", "content": said}], add_generation_prompt=True)
 
+    def inside(self, prompt: str) -> tuple[str, str, str] | None:
+        """What stands before a message, the message, and what stands behind it; None where a prompt is in no template."""
+        front, _, back = self.prompt(_ANSWER).partition(_ANSWER)
+        framed = bool(front + back) and prompt.startswith(front) and prompt.endswith(back)
+        if not framed or len(prompt) < len(front + back):
+            return None
+        return front, prompt[len(front) : len(prompt) - len(back)], back
+
     def holds(self, prompt: str) -> bool:
         """Is a prompt in a template already: does it hold special tokens?"""
         return any(token in prompt for token in self.tokenizer.all_special_tokens)

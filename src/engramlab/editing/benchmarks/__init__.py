@@ -201,7 +201,7 @@ def check_joint(cases: Sequence[Case], name: str | Path) -> None:
         raise UserError(
             f"{name}: the edits of case {first.id} (-> {quoted(first.edits[0].target)}, then -> "
             f"{quoted(first.edits[-1].target)}) are made one after another, the last one overruling what came before; here "
-            "the edits of a case are made together, so take another file, or make them in order in Python"
+            "the edits of a case are made together, so take another file, or make them in order: engramlab run editing-pitfalls"
         )
 
 
@@ -318,6 +318,8 @@ def _other(record: Mapping[str, object]) -> str:
             form = registry.load(package, name, "format")
             if form.recognises(record) if hasattr(form, "recognises") else record.keys() >= set(form.KEYS):
                 return f"{what} (read as {name})"
+    if record.keys() >= {"input", "output"}:
+        return "they are questions with their answers, and say of none what it is to become; give each a target"
     if record and all(isinstance(value, list) and re.fullmatch(r"P\d+", key) for key, value in record.items()):
         return "they are wordings of relations, which go with the edits of ConflictEdit and RoundEdit"
     return ""

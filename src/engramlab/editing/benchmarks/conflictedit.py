@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from engramlab.base.errors import quoted
 from engramlab.base.facts import Case
 from engramlab.editing.benchmarks._fields import Fields, case_id, judging, put_together
 from engramlab.editing.benchmarks._triples import triple
@@ -41,6 +42,11 @@ def case(record: Mapping[str, object], index: int) -> Case:
         raise fields.bad("edits", "are the same twice; the second must overrule the first")
     if (first.prompt == last.prompt) != (kind == "coverage"):
         raise fields.bad("edits", "must have one prompt where the type is coverage, and only there")
+    if kind == "reverse" and last.subject != first.new:
+        wrong = f"say nothing of each other: the second is about {quoted(last.subject)}"
+        raise fields.bad(
+            "edits", f"{wrong}; where the type is reverse, it must be about the first's {quoted(first.new)}"
+        )
     judges = [judging("generality", "question", one, (last.new,)) for one in last.questions]
     if kind == "reverse":
         about = first.wording.replace("{}", last.new)

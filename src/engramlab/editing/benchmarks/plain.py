@@ -16,6 +16,7 @@ Columns (JSON keys), with capitals or without, that may be there too:
     space         false                       no space joins the target to its prompt. (By itself none does in scripts without
                                               spaces, nor where the prompt ends in a line end or the target begins in white
                                               space: what you write at that edge is kept.)
+    statement     Paris has handed over...    what the edit says as a text of its own, for methods that read or train on texts
     id, relation  for your own orientation
 
 In the last six value columns "|" stands between several values and "=>" between a prompt and its answers. In JSON each
@@ -47,6 +48,7 @@ COLUMNS = (
     "space",
     "id",
     "relation",
+    "statement",
 )
 
 
@@ -66,7 +68,7 @@ def case(record: Mapping[str, object], index: int) -> Case:
     prompt, lead = _edge(fields, fields.prompt("prompt", subject), target[0])
     target = (lead + target[0], *target[1:])
     change = edit(prompt, subject, target, fields.answers("old", needed=False), fields.name("relation"))
-    change = replace(change, wordings=fields.prompts("wordings", subject))
+    change = replace(change, wordings=fields.prompts("wordings", subject), statement=fields.name("statement"))
     judges = [judging("generality", "rephrase", one, target) for one in fields.prompts("rephrase", subject)]
     for role in ("portability", "locality"):
         given = fields.values.get(role)

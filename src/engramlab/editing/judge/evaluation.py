@@ -30,9 +30,8 @@ from engramlab.base.facts import Case, Query
 from engramlab.base.progress import Progress
 from engramlab.base.rows import Row
 from engramlab.core.deltas import Delta, together
-from engramlab.core.text.tokens import join
 from engramlab.editing.judge.metrics import difference, fluency, metrics
-from engramlab.editing.requests import statement_of
+from engramlab.editing.requests import statement_of, told
 from engramlab.measuring.answers import is_answer, normalise, same_answer
 from engramlab.measuring.asking import (
     MOST_NEW_TOKENS,
@@ -250,11 +249,9 @@ def judge(
 
 def _reading(case: Case, query: Query, text: str) -> Row:
     """Of what was read: was it the bare prompt, and did an edit of the case stand before it?"""
-    stated = {statement_of(edit) for edit in case.edits} | {join(e.query.prompt, e.target)[0] for e in case.edits}
-    return {
-        "bare": text == query.prompt,
-        "recalled": any(one in text[: len(text) - len(query.prompt)] for one in stated),
-    }
+    stated = {statement_of(edit) for edit in case.edits} | set(map(told, case.edits))
+    before = text[: text.rfind(query.question)]
+    return {"bare": text == query.prompt, "recalled": any(one in before for one in stated)}
 
 
 def _compared(

@@ -88,7 +88,14 @@ class ErenDelta(Delta):
         return put(notes, prompt, refuses=self.config.mode == "two-step") if notes else prompt
 
     @classmethod
-    def read(cls, deltas: Sequence[Delta], prompts: Sequence[str], model: nn.Module, tokenizer: Any) -> list[str]:
+    def read(
+        cls,
+        deltas: Sequence[Delta],
+        prompts: Sequence[str],
+        model: nn.Module,
+        tokenizer: Any,
+        around: Sequence[tuple[str, str]] = (),
+    ) -> list[str]:
         """With notes where the model takes them for an answer, bare elsewhere; it is asked about all prompts at once."""
         mine = cast("Sequence[ErenDelta]", deltas)
         notes = nearest_each(
@@ -96,7 +103,9 @@ class ErenDelta(Delta):
         )
         texts = [one._put(some, prompt) for one, some, prompt in zip(mine, notes, prompts, strict=True)]
         open_ = [i for i, one in enumerate(mine) if one.config.mode == "two-step" and texts[i] != prompts[i]]
-        gaps = decide(model, tokenizer, [texts[i] for i in open_], [mine[i].config.decision for i in open_])
+        frames = around or [("", "")] * len(texts)
+        asked = [f"{frames[i][0]}{texts[i]}{frames[i][1]}" for i in open_]
+        gaps = decide(model, tokenizer, asked, [mine[i].config.decision for i in open_])
         for i, gap in zip(open_, gaps, strict=True):
             if gap >= -mine[i].config.margin:
                 texts[i] = prompts[i]

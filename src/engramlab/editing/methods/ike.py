@@ -20,7 +20,7 @@ from engramlab.core.models import context_limit
 from engramlab.core.text.tokens import join
 from engramlab.core.training.losses import Loss
 from engramlab.editing.method import Cases, Made
-from engramlab.editing.requests import encode_edits
+from engramlab.editing.requests import encode_edits, told
 from engramlab.files import tables
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = False, False, True, False
@@ -140,8 +140,8 @@ def _edit(
 ) -> IkeDelta:
     encode_edits(tokenizer, [edits])  # only to refuse what no method could edit
     older = next((d for d in reversed(installed(model)) if isinstance(d, IkeDelta)), None)
-    prompts = [e.query.prompt for e in edits]
-    facts = [join(e.query.prompt, e.target)[0].rstrip(" .") for e in edits]
+    prompts = [e.query.question for e in edits]
+    facts = [told(e).rstrip(" .") for e in edits]
     if older is not None:
         new = set(prompts)
         held = [(p, f) for p, f in zip(older.prompts, older.facts, strict=True) if p not in new]

@@ -7,7 +7,7 @@ reads it as any other text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
@@ -49,21 +49,22 @@ class Config:
 
 
 def block(facts: Sequence[str], prompt: str) -> str:
-    """What stands before a prompt and the prompt, in training and afterwards; nothing stands there without facts.
-
-    Raises:
-        UserError: a prompt or a fact that holds a line of the block's own.
-    """
-    for text in (*facts, prompt):
-        if HEADER in text or ASKED in text:
-            raise UserError(
-                f"{quoted(text)} holds {HEADER} or {ASKED}, by which a model finds new facts and question; word it otherwise"
-            )
+    """What stands before a prompt and the prompt, in training and afterwards; nothing stands there without facts."""
     if not facts:
         return prompt
     listed = facts if len(facts) == 1 else [f"{i}. {fact}" for i, fact in enumerate(facts, 1)]
     lines = "".join(f"{fact}.\n" for fact in listed)
     return f"Go by the new facts where they bear on what is asked, and only there.\n{HEADER}\n{lines}{ASKED}\n{prompt}"
+
+
+def check_lines(texts: Iterable[str]) -> None:
+    """Raises UserError for a fact or a prompt to be learnt that holds a line of the block's own. (Who asks may write what they
+    like: a model finds the first such lines, which are the block's.)"""
+    for text in texts:
+        if HEADER in text or ASKED in text:
+            raise UserError(
+                f"{quoted(text)} holds {HEADER} or {ASKED}, by which a model finds new facts and question; word it otherwise"
+            )
 
 
 class LteDelta(Delta):
@@ -85,7 +86,14 @@ class LteDelta(Delta):
         return block(self.memory.nearest([prompt], self.facts)[0], prompt)
 
     @classmethod
-    def read(cls, deltas: Sequence[Delta], prompts: Sequence[str], model: nn.Module, tokenizer: Any) -> list[str]:
+    def read(
+        cls,
+        deltas: Sequence[Delta],
+        prompts: Sequence[str],
+        model: nn.Module,
+        tokenizer: Any,
+        around: Sequence[tuple[str, str]] = (),
+    ) -> list[str]:
         """Each prompt behind its delta's block; one search a delta."""
         mine = cast("Sequence[LteDelta]", deltas)
         facts = nearest_each([one.memory for one in mine], [one.facts for one in mine], prompts, model, tokenizer)
@@ -122,6 +130,7 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
     made: Made = []
     for edits in cases:
         prompts, texts = gathered(edits, None if older is None else older.memory, tokenizer)
+        check_lines([*texts, *(edit.query.question for edit in edits)])
         longest = sorted(texts, key=len)[-config.facts :]
         check_room(model, tokenizer, edits, [block(longest, edit.query.prompt) for edit in edits], share=0.5)
         memory = Texts(prompts, texts, prompts, vectors_of(model, tokenizer, prompts, config.retrieval))

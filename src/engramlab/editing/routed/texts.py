@@ -75,7 +75,7 @@ def gathered(edits: Sequence[Edit], older: Texts | None, tokenizer: Any) -> tupl
     encode_edits(tokenizer, [edits])  # only to refuse what no method could edit
     new: dict[str, str] = {}
     for edit in edits:
-        prompt, text = edit.query.prompt, statement_of(edit)
+        prompt, text = edit.query.question, statement_of(edit)
         if not text:
             raise UserError(f"{name_of(edit)}: its statement is blank; leave it out, or say the fact in it")
         if new.get(prompt, text) != text:

@@ -75,9 +75,9 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
 
 
 def _quality(found: Row, judged: Sequence[Row]) -> Row:
-    """What is no share of a role: ``es``, ``bp`` and ``eq`` (``metrics.edit_quality``); of methods that read notes ``recalled_in``
-    and ``recalled_out``, how often one was read before questions in and out of scope; of questions with options ``options``, how
-    many, and the share whose answer is the likeliest, by its sum or mean, before and after."""
+    """What is no share of a role: ``es``, ``bp`` and ``eq`` (``metrics.edit_quality``); of methods that read notes
+    ``recalled_in`` and ``recalled_out``, how often one was read before questions in and out of scope; of questions with options
+    ``options``, how many, and the share whose answer is the likeliest, by its sum or mean, before and after."""
     row: Row = dict(found["edit_quality"] or {})
     if (recall := found["recall"]) is not None:
         inside = [recall[role] for role in ("reliability", "generality") if recall[role] is not None]

@@ -14,7 +14,7 @@ from engramlab.base.random_access import draw, permute
 from engramlab.base.random_access import key as random_key
 from engramlab.core.text import batches, tokens
 from engramlab.core.text.tokens import Sequences, encode_queries
-from engramlab.editing.methods.lte import block
+from engramlab.editing.methods.lte import block, check_lines
 from engramlab.editing.requests import statement_of
 
 NEAR = 5  # others that may stand in a block are among so many
@@ -94,6 +94,7 @@ def examples(cases: Sequence[Case], answers: dict[str, str], seed: int) -> list[
             kinds.append(("instruction", prompt, text, text))
         for number, (kind, prompt, behind, bare) in enumerate(kinds):
             facts = _block_of(case, cases, index, random_key(seed, "block", case.id, number))
+            check_lines([*facts, prompt])
             found.append(Example(kind, facts, prompt, behind, bare))
     return found
 

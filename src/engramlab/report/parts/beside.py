@@ -50,8 +50,8 @@ def quality(runs: Sequence[RunData]) -> Section | None:
     columns = ["run", "edits", "method", "loss", "ES", "BP", "EQ", "note read, in scope", "out of scope", *_CHOSEN]
     caption = (
         "Per cent, answers written freely. ES, BP, EQ (arXiv 2403.17431): of a case's questions in scope (the edit and its "
-        "rephrasings) those answered right, of those out of scope those answered as before; EQ is the harmonic mean. Note read: "
-        "how often a method that reads notes read one. Options: how often the right one is the likeliest, before → after."
+        "rephrasings) those answered right, of those out of scope those answered as before; EQ is the harmonic mean. Note "
+        "read: how often a method that reads notes read one. Options: how often the right one is the likeliest, before → after."
     )
     return Section("Edit quality", [table_by_run(runs, columns, cells, caption, 4)])
 
