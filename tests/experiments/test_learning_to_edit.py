@@ -164,15 +164,19 @@ def test_a_run_keeps_a_model_that_is_named_by_its_fingerprint(finished: Any) -> 
     assert {name.split(".")[-2] for name in changed} <= {"q_proj", "v_proj"}
     assert changed
     arms = {row["arm"] for row in summary["rows"]}
-    assert arms == {"ike", "untouched", "aligned"}
+    assert arms == {"ike", "ft-m", "untouched", "aligned"}
     assert [row["arm"] for row in summary["kept"]] == ["aligned"]
     for row in summary["rows"]:
         assert row["low"] <= row["share"] <= row["high"]
-        assert row["recall"] is not None
+        assert (row["recall"] is None) == (row["arm"] == "ft-m")
     one = [row for row in summary["rows"] if row["count"] == 1 and row["role"] == "reliability"]
-    assert all(row["recall"] == 1.0 for row in one)
+    assert all(row["recall"] in (None, 1.0) for row in one)
     rows = records.read_rows(folder / "run" / "aligned" / "rows.parquet", ("count", "bare", "recalled"))
     assert not any(row["bare"] for row in rows)
+    # Every case is judged at every count: a memory that the cases do not fill is filled up with the first ones.
+    cases = {n: sorted({row["case"] for row in rows if row["count"] == n}) for n in (1, 2)}
+    assert len(cases[1]) % 2
+    assert cases[1] == cases[2]
 
 
 @pytest.mark.parametrize(

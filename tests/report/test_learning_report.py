@@ -20,11 +20,18 @@ ROLES = ("reliability", "generality", "portability", "locality")
 def write_run(path: Path, gap: float = 0.5) -> None:
     """A run whose aligned arm is so much better than the untouched one."""
     rows: list[dict[str, Any]] = []
-    for arm, share in (("ike", 0.4), ("untouched", 0.3), ("aligned", 0.3 + gap)):
+    for arm, share in (("ike", 0.4), ("ft-m", 0.35), ("untouched", 0.3), ("aligned", 0.3 + gap)):
         for edits in (1, 10):
             for protocol in ("teacher_forced", "generated"):
                 for role in ROLES:
-                    about = {"arm": arm, "count": edits, "protocol": protocol, "role": role, "cases": 30, "recall": 0.9}
+                    about = {
+                        "arm": arm,
+                        "count": edits,
+                        "protocol": protocol,
+                        "role": role,
+                        "cases": 30,
+                        "recall": None if arm == "ft-m" else 0.9,
+                    }
                     rows.append(about | {"share": share, "low": share - 0.1, "high": share + 0.1})
     kept = [{"arm": "aligned", "prompts": 120, "share": 0.8, "low": 0.7, "high": 0.9}]
     summary: dict[str, Any] = {
@@ -43,13 +50,14 @@ def write_run(path: Path, gap: float = 0.5) -> None:
 def test_the_headline_names_its_controls_and_heeds_their_intervals(tmp_path: Path) -> None:
     write_run(tmp_path / "clear")
     said = learning_to_edit.headline([read_run(tmp_path / "clear")])
-    assert said.count("more than") == 8
+    assert said.count("more than") == 12
     assert "(no training)" in said
     assert "(IKE)" in said
+    assert "(FT-M)" in said
     assert "of 120 prompts as before" in said
     write_run(tmp_path / "noise", gap=0.05)
     said = learning_to_edit.headline([read_run(tmp_path / "noise")])
-    assert said.count("within noise of") == 8
+    assert said.count("within noise of") == 12
     assert "more than" not in said
     write_report([tmp_path / "noise"], tmp_path / "noise.html")
 

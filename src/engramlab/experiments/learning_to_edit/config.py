@@ -8,10 +8,12 @@ from typing import Literal
 from engramlab.base.errors import UserError, listed, quoted
 from engramlab.base.options import at_least, check_rules, once
 
-#: What is judged: the untouched model under IKE and under the block, and models trained on all examples, without those out of
-#: scope, or without those that lack the block.
-ARMS = ("ike", "untouched", "aligned", "no-out-of-scope", "no-twins")
-TRAINED = ARMS[2:]
+#: What is judged: the untouched model under IKE, edited by FT-M and under the block, and models trained on all examples,
+#: without those out of scope, or without those that lack the block.
+ARMS = ("ike", "ft-m", "untouched", "aligned", "no-out-of-scope", "no-twins")
+TRAINED = ARMS[3:]
+#: The methods of arms that make edits by another one than the block.
+METHODS = {"ike": "ike", "ft-m": "ft-m"}
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,17 @@ class Config:
 
     model: str = ""
     """What is trained: a model folder, a .gguf file or a hub id. Required."""
-    arms: tuple[str, ...] = ("ike", "untouched", "aligned")
-    """ike and untouched (the block before an untrained model) train nothing; aligned is the method; no-out-of-scope and
-    no-twins leave out examples whose answer the block must not change, and all those without a block. The first that trains
-    is kept."""
+    arms: tuple[str, ...] = ("ike", "ft-m", "untouched", "aligned")
+    """ike, ft-m (weights changed by each memory's edits together) and untouched (the block before an untrained model) prepare
+    nothing; aligned is the method; no-out-of-scope and no-twins leave out examples whose answer the block must not change, and
+    all those without a block. The first that trains is kept."""
     countries: int = 120
     """Countries in all, the most populous."""
     test_share: float = 0.4
     """Share of them that is tested on; nothing trained speaks of them."""
     training_cases: int | None = None
     """At most so many edits to make examples of; None for all."""
-    test_cases: int = 40
+    test_cases: int = 100
     """At most so many edits to judge."""
     counts: tuple[int, ...] = (1, 10, 100)
     """So many edits stand in one memory when they are judged; those above the test cases are left out."""
@@ -85,7 +87,7 @@ PRESETS = {
     "small": Config(),
     "tiny": Config(training_cases=60, test_cases=8, counts=(1, 8), epochs=2),
     "ablations": Config(arms=ARMS),
-    "gpu": Config(arms=ARMS, countries=190, test_cases=100, batch=64, precision="bf16"),
+    "gpu": Config(arms=ARMS, countries=190, batch=64, precision="bf16"),
 }
 
 

@@ -32,7 +32,7 @@ from engramlab.editing.judge import evaluation
 from engramlab.editing.judge.evaluation import Before
 from engramlab.editing.methods import lte
 from engramlab.experiments._run import Planned, Run
-from engramlab.experiments.learning_to_edit.config import TRAINED, Config, check
+from engramlab.experiments.learning_to_edit.config import METHODS, TRAINED, Config, check
 from engramlab.experiments.learning_to_edit.examples import INSTRUCTIONS, Rows, examples
 from engramlab.files import records, writing
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, write
@@ -172,7 +172,7 @@ class Alignment:
         if name in TRAINED:  # what an edit changes is told from the aligned model without a block
             mine = evaluation.before(model, self.tokenizer, self.tested, least=untouched.new_tokens)
         scores, every = [], []
-        for count in sorted({count for count in self.config.counts if count <= len(self.tested)}):
+        for count in self._counts:
             rows = self._at(model, name, count, mine)
             every += [{"count": count, **row} for row in rows]
             scores += self._scores(rows, name, count)
@@ -183,21 +183,32 @@ class Alignment:
             found["kept"] = {"arm": name, "prompts": len(alike), **self._share(np.array(alike))}
         return found
 
+    @cached_property
+    def _counts(self) -> list[int]:
+        """How many edits stand in a memory; more than there are test cases cannot, which is said."""
+        counts = sorted(set(self.config.counts))
+        if over := [str(count) for count in counts if count > len(self.tested)]:
+            self.run.say(f"counts: {', '.join(over)} left out, for there are {len(self.tested)} test cases")
+        return [count for count in counts if count <= len(self.tested)]
+
     def _at(self, model: nn.Module, name: str, count: int, before: Before) -> list[Row]:
-        """Rows of all test cases, so many edits in a memory at a time."""
-        how, config = ("ike", None) if name == "ike" else ("lte", lte.Config(facts=self.config.facts))
-        groups = [self.tested[i : i + count] for i in range(0, len(self.tested) - len(self.tested) % count, count)]
+        """Rows of all test cases, so many edits in a memory at a time: the last one is filled up with the first cases."""
+        how = METHODS.get(name, "lte")
+        config = lte.Config(facts=self.config.facts) if how == "lte" else None
+        starts = range(0, len(self.tested), count)
+        groups = [(self.tested * 2)[start : start + count] for start in starts]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the untouched model was not trained on blocks is known here
             joint = [[edit for case in group for edit in case.edits] for group in groups]
             made = method.make_each(model, self.tokenizer, joint, method=how, config=config)
         cases: list[Case] = []
         deltas: list[Delta] = []
-        for group, delta in zip(groups, made, strict=True):
+        for start, group, delta in zip(starts, groups, made, strict=True):
             if isinstance(delta, method.EditFailed):
                 raise delta
-            cases += judged_together(group)
-            deltas += [delta] * len(group)
+            own = judged_together(group)[: len(self.tested) - start]
+            cases += own
+            deltas += [delta] * len(own)
         return evaluation.judge(model, self.tokenizer, cases, before, deltas=deltas)
 
     def _scores(self, rows: Sequence[Row], name: str, count: int) -> list[Row]:

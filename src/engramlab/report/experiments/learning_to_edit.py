@@ -31,8 +31,11 @@ _SOURCE = (
 )
 
 
+_OTHERS = {"untouched": "no training", "ike": "IKE", "ft-m": "FT-M"}
+
+
 def headline(runs: Sequence[RunData]) -> str:
-    """What the aligned model does with one edit, beside the untouched model behind the same block and behind IKE."""
+    """What the aligned model does with one edit, beside the untouched model behind the same block, IKE and FT-M."""
     found = []
     for run in runs:
         arm = str(run.summary.get("kept_arm") or "")
@@ -42,12 +45,12 @@ def headline(runs: Sequence[RunData]) -> str:
             if mine is None:
                 continue
             text = f"{role} {percent(mine['share'])}"
-            for other in ("untouched", "ike"):
+            for other, named in _OTHERS.items():
                 row = _at(run.rows, other, role)
                 if row is not None:
                     verdict = more(interval(mine, "share", ""), interval(row, "share", ""))
                     word = {True: "more than", False: "less than", None: "within noise of"}[verdict]
-                    text += f", {word} {percent(row['share'])} ({'no training' if other == 'untouched' else 'IKE'})"
+                    text += f", {word} {percent(row['share'])} ({named})"
             parts.append(text)
         if parts:
             text = f"One edit at a time, {arm}, generated: {'; '.join(parts)}."
