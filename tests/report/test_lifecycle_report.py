@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,24 @@ def test_where_nothing_lies_below_an_edit_nothing_is_said_of_it() -> None:
         fact_lifecycle.edit_cells({"name_edits": [{**row, "same_below": same}]})[0][-1] for same in (True, False, None)
     ]
     assert said == ["yes", "no", "–"]
+
+
+def test_curves_of_the_controls_are_drawn_beside_the_main_ones(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for training, weights, stream in (
+        ("all weights, sampled", "all", "sampled"),
+        ("others weights, fictional", "others", "fictional"),
+    ):
+        summary["courses"] += [
+            {**row, "training": training, "weights": weights, "stream": stream}
+            for row in summary["courses"]
+            if row["training"] == "all weights, fictional"
+        ]
+    write_json(tmp_path / "summary.json", summary)
+    (section,) = (one for one in fact_lifecycle.sections([read_run(tmp_path)]) if one.title == "While training goes on")
+    titles = [title for title, _ in section.blocks[0].figures]  # type: ignore[union-attr]
+    for training in ("all weights, fictional", "all weights, sampled", "others weights, fictional"):
+        assert [f"{what}, {training}" for what in ("Retention", "Facts still written", "Margin kept")] == [
+            title for title in titles if training in title
+        ]

@@ -152,9 +152,14 @@ def _courses(runs: Sequence[RunData]) -> Section:
     for run in runs:
         rows = run.summary.get("courses") or []
         looks = styles(distinct(row["arm"] for row in rows))
-        for what, title in (("retention", "Retention"), ("survival", "Facts still written"), ("margin", "Margin kept")):
-            lines = []
-            for training in distinct(row["training"] for row in rows)[:1]:
+        trainings = distinct(row["training"] for row in rows)  # the main one first, then the controls
+        for training in trainings:
+            for what, title in (
+                ("retention", "Retention"),
+                ("survival", "Facts still written"),
+                ("margin", "Margin kept"),
+            ):
+                lines = []
                 for arm, (colour, dash) in looks.items():
                     some = [
                         r
@@ -164,10 +169,9 @@ def _courses(runs: Sequence[RunData]) -> Section:
                     if some:
                         x, y = [r["steps"] for r in some], [r[what] for r in some]
                         lines.append(Line(arm, x, y, colour, dash))
-            if lines:
-                figures.append(
-                    (title + (f", {run.name}" if len(runs) > 1 else ""), curves(lines, x="steps", y="share"))
-                )
+                if lines:
+                    about = [title, *([training] if len(trainings) > 1 else []), *([run.name] if len(runs) > 1 else [])]
+                    figures.append((", ".join(about), curves(lines, x="steps", y="share")))
     return Section("While training goes on", [Figures(figures)] if figures else [], "Half-lives were not asked for.")
 
 

@@ -35,5 +35,5 @@ def probe_of(summary: Mapping[str, Any], row: Row) -> Row:
 
 def _subjects(summary: Mapping[str, Any]) -> float:
     """How many subjects the probes were tried on: those edited, and as many beside them."""
-    made = next(iter(summary.get("name_edits") or []), {})
+    made: Row = next(iter(summary.get("name_edits") or []), {})
     return 2 * ((number(made.get("edits")) or 0.0) + (number(made.get("failed")) or 0.0))
