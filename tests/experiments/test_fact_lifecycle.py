@@ -32,6 +32,8 @@ from engramlab.experiments.fact_lifecycle.half_life import HalfLife
 from engramlab.experiments.fact_lifecycle.reach import PLACES, Read, readings
 from engramlab.experiments.fact_lifecycle.work import Lifecycle
 from engramlab.files import writing
+from engramlab.measuring.answers import is_answer
+from engramlab.measuring.asking import Room, evidence_on, write
 
 _PLACES = list(PLACES)
 NAMES = [f"{a}{b}" for a in ("Zor", "Mel", "Tav") for b in ("ban", "lo", "ri", "dax")]
@@ -191,6 +193,42 @@ def test_other_texts_are_controls_beside_the_main_one(model: str, facts: Path, t
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(UserError, match="empty.txt"):
         fact_lifecycle.run(small(model, facts, other_stream=str(tmp_path / "empty.txt")), tmp_path / "none")
+
+
+def test_a_look_is_what_asking_one_thing_at_a_time_gives(model: str, facts: Path, tmp_path: Path) -> None:
+    work = Lifecycle(small(model, facts), tmp_path / "run", "", None)
+    network, tokenizer = work.fresh(), work.tokenizer
+    asked = [*work.edited, replace(work.edited[0], wrong=())]
+    longest = max(len(tokenizer(" " + one.fact.object, add_special_tokens=False)["input_ids"]) for one in asked)
+    for row, one in zip(look(network, tokenizer, asked), asked, strict=True):
+        likely = [
+            np.array(evidence_on(network, tokenizer, [Query(one.prompt, text)], None, None)[0].logprobs)
+            for text in (one.fact.object, *one.wrong)
+        ]
+        assert row["logp"] == pytest.approx(likely[0].mean(), abs=1e-4)
+        wrong = [math.exp(of.sum()) for of in likely[1:]]
+        margin = likely[0].sum() - math.log(np.mean(wrong)) if wrong else 0.0
+        assert row["margin"] == pytest.approx(margin, abs=1e-4)
+        (text,) = write(network, tokenizer, [one.prompt], Room(longest + 2))
+        assert row["written"] == is_answer(text, (one.fact.object, *one.fact.aliases))
+
+
+def test_an_arm_is_looked_at_once_before_it_goes_on(
+    model: str, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ways of going on there are: the first point of each is the same model."""
+    steps: list[tuple[str, int]] = []
+    plain = HalfLife._look
+
+    def watched(self: HalfLife, model: Any, step: int, arm: str) -> Any:
+        steps.append((arm, step))
+        return plain(self, model, step, arm)
+
+    monkeypatch.setattr(HalfLife, "_look", watched)
+    config = small(model, facts, arms=("ft-m",), count=3, steps=1, trained=("all", "edited"), other_stream="sampled")
+    fact_lifecycle.run(config, tmp_path / "run")
+    assert steps.count(("ft-m", 0)) == steps.count(("twin", 0)) == 1
+    assert steps.count(("ft-m", 1)) == steps.count(("twin", 1)) == 3
 
 
 def test_the_strength_of_an_edit_is_a_setting_of_its_arm(model: str, facts: Path, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ class HalfLife:
             stream = getattr(self.config, option)
             if stream not in ("", "fictional", "sampled") and next(self._read(stream), None) is None:
                 raise UserError(f"{option}: {stream} holds no text; give a file with some")
+        self._first: dict[str, Row] = {}
         steps = self.config.steps
         self.points = [0, *(2**k for k in range(steps.bit_length()) if 2**k < steps), steps]
 
@@ -230,7 +231,9 @@ class HalfLife:
             rate, stream = self.config.learning_rate, self._stream(training.stream)
             with self._stage(folder, model, stream, self.config.steps, rate, label, chosen) as stage:
                 if not stage.resumed:
-                    stage.totals["looks"] = [self._look(model, 0, arm)]
+                    if arm not in self._first:  # however it is trained on, it begins as the same model
+                        self._first[arm] = self._look(model, 0, arm)
+                    stage.totals["looks"] = [self._first[arm]]
                 for step in stage:
                     if step.number in self.points:
                         stage.totals["looks"].append(self._look(model, step.number, arm))
