@@ -166,6 +166,19 @@ def judged_together(cases: Iterable[Case]) -> list[Case]:
     return [replace(case, edits=tuple(kept(edit) for edit in case.edits)) for case in cases]
 
 
+def superseded(cases: Sequence[Case]) -> dict[int, tuple[str, ...]]:
+    """Of cases edited one after another: the number of each that no longer holds, for a later one gave its prompt another
+    answer (``benchmarks.overwritten``), and the answers that hold in its place."""
+    flat = [(c, edit) for c, case in enumerate(cases) for edit in case.edits]
+    later = benchmarks.overwritten([edit for _, edit in flat])
+    return {flat[i][0]: (flat[j][1].target, *flat[j][1].aliases) for i, j in later.items()}
+
+
+def unjudged(case: Case) -> Case:
+    """The case with its own prompts alone."""
+    return replace(case, edits=tuple(replace(edit, judges=()) for edit in case.edits))
+
+
 def fewer_judges(cases: Sequence[Case], most: int | None) -> list[Case]:
     """The cases with at most so many judges of each role and kind, the first ones; None keeps them all."""
     if most is None:

@@ -46,6 +46,7 @@ __all__ = [
     "names",
     "no_ops",
     "overwritten",
+    "spelt",
 ]
 
 #: A record left out: its index in the file (from 0), the key that is wrong ("" if the record itself is), and why.
@@ -158,7 +159,7 @@ def load(
 
 def no_ops(edits: Sequence[Edit]) -> list[int]:
     """The edits, by number, that change nothing: the new answer is the old one, without regard to capitals and white space."""
-    return [i for i, one in enumerate(edits) if one.query.target and _normal(one.target) == _normal(one.query.target)]
+    return [i for i, one in enumerate(edits) if one.query.target and spelt(one.target) == spelt(one.query.target)]
 
 
 def _oddities(cases: Sequence[Case], places: Sequence[str], apart: bool) -> Iterator[str]:
@@ -206,7 +207,7 @@ def overwritten(edits: Sequence[Edit]) -> dict[int, int]:
     last: dict[str, int] = {}
     found = {}
     for i in reversed(range(len(edits))):
-        j = last.setdefault(_normal(edits[i].query.prompt), i)
+        j = last.setdefault(spelt(edits[i].query.prompt), i)
         if not _Answers._of(edits[i]) & _Answers._of(edits[j]):
             found[i] = j
     return found
@@ -260,22 +261,23 @@ class _Answers:
 
     def against(self, edit: Edit) -> int | None:
         """The number of the first edit that gives this one's prompt another answer."""
-        prompt, answers = _normal(edit.query.prompt), self._of(edit)
+        prompt, answers = spelt(edit.query.prompt), self._of(edit)
         if answers & self._common.get(prompt, answers):
             return None
         return next((i for others, i in self._by_prompt[prompt].items() if not answers & others), None)
 
     def add(self, edit: Edit, number: int) -> None:
-        prompt, answers = _normal(edit.query.prompt), self._of(edit)
+        prompt, answers = spelt(edit.query.prompt), self._of(edit)
         self._by_prompt.setdefault(prompt, {}).setdefault(answers, number)
         self._common[prompt] = answers & self._common.get(prompt, answers)
 
     @staticmethod
     def _of(edit: Edit) -> frozenset[str]:
-        return frozenset(map(_normal, (edit.target, *edit.aliases)))
+        return frozenset(map(spelt, (edit.target, *edit.aliases)))
 
 
-def _normal(text: str) -> str:
+def spelt(text: str) -> str:
+    """A prompt or an answer as edits are compared: without regard to capitals and white space."""
     return " ".join(text.casefold().split())
 
 
