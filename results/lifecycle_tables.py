@@ -8,6 +8,7 @@ from estimation_tables import of
 from kept import ABSENT, Kept, interval, made_by, share, table
 
 from engramlab.experiments.fact_lifecycle.numbers import FEWEST_PAIRS
+from engramlab.report.parts.reach import UNREADABLE, can_be_read, probe_of
 
 HALF, NAME, WORDINGS = "lifecycle-half-life", "lifecycle-name", "lifecycle-wordings"
 
@@ -219,10 +220,11 @@ def _name(found: list[Kept]) -> str:
         of_network = "a network from scratch" if not config["config"]["of_model"] else _model(config["config"])
         last = max(row["layer"] for row in summary["name"])
         edits = {row["method"]: row for row in summary["name_edits"]}
-        probes = {(row["place"], row["layer"]): row for row in summary["probes"]}
         for row in summary["name"]:
             if row["layer"] == last:
-                made, probe = edits[row["method"]], probes[row["place"], last]
+                made, probe = edits[row["method"]], probe_of(summary, row)
+                read = [*(interval(row, what) for what in ("new", "old", "random"))]
+                read.append("–" if row["beside"] is None else share(row["beside"]))
                 lines.append(
                     [
                         of_network,
@@ -231,8 +233,7 @@ def _name(found: list[Kept]) -> str:
                         row["place"],
                         f"{share(probe['accuracy'])} ({share(probe['majority'])})",
                         str(row["subjects"]),
-                        *(interval(row, what) for what in ("new", "old", "random")),
-                        "–" if row["beside"] is None else share(row["beside"]),
+                        *(read if can_be_read(summary, row) else [UNREADABLE, *["–"] * 3]),
                     ]
                 )
     heads = [

@@ -176,6 +176,61 @@ def made_case(i: int, subject: str, target: str, relation: str = "capital") -> C
     return Case(str(i), (Edit(query, target),))
 
 
+def test_another_order_has_the_same_edits_before_each_count_and_the_same_last_one_of_a_prompt() -> None:
+    cases = benchmarks.load("people", limit=60, seed=1).cases
+    order = turns.shuffled(cases, (20, 60), 5)
+    assert sorted(order) == list(range(60))
+    assert order != sorted(order)
+    assert order == turns.shuffled(cases, (20, 60), 5) != turns.shuffled(cases, (20, 60), 6)
+    assert sorted(order[:20]) == list(range(20))
+    prompts = [case.edits[0].query.prompt for case in cases]
+    again = [(i, j) for i in range(60) for j in range(i) if prompts[i] == prompts[j]]
+    assert len(again) >= 6
+    assert all(order.index(j) < order.index(i) for i, j in again)
+    plain, other = Plan(cases, 20, 3), Plan([cases[i] for i in order], 20, 3, order=order)
+    for count in (20, 60):
+        judged = [{case.id: case for case in plan.asked(count).cases} for plan in (plain, other)]
+        assert judged[0] == judged[1]  # the same questions of the same cases,
+        parts = [{name: row["part"] for name, row in plan.asked(count).about.items()} for plan in (plain, other)]
+        assert parts[0] == parts[1]  # of which the same still hold
+        ages = [{name: row["age"] for name, row in plan.asked(count).about.items()} for plan in (plain, other)]
+        assert ages[0] != ages[1]
+
+
+def test_two_orders_of_the_same_edits(model: str, benchmark: str, tmp_path: Path) -> None:
+    runs = {
+        seed: config(model, benchmark, counts=(2, 6), natives=1, text_rows=1, order_seed=seed) for seed in (None, 1)
+    }
+    found = {}
+    for seed, asked in runs.items():
+        made = knowledge_editing.run(asked, tmp_path / str(seed))
+        assert made["order_seed"] == seed
+        assert json.loads((tmp_path / str(seed) / "config.json").read_text())["config"]["order_seed"] == seed
+        found[seed] = rows(tmp_path / str(seed))
+    asked_of = [{(row["edits"], row["case"], row["part"], row["prompt"]) for row in of} for of in found.values()]
+    assert asked_of[0] == asked_of[1]
+    ages = [{row["case"]: row["age"] for row in of if row["edits"] == 6} for of in found.values()]
+    assert ages[0] != ages[1]
+    with pytest.raises(UserError, match="order_seed: is of --setting turns"):
+        knowledge_editing.run(config(model, benchmark, setting="batch", order_seed=1), tmp_path / "batch")
+
+
+def test_one_after_another_too_nobody_shall_say_what_was_edited_again(
+    model: str, benchmark: str, tmp_path: Path
+) -> None:
+    made = knowledge_editing.run(config(model, benchmark, setting="continual", counts=(2, 4)), tmp_path / "run")
+    found = rows(tmp_path / "run")
+    first = {count: [row for row in found if (row["case"], row["edits"]) == ("0", count)] for count in (2, 4)}
+    assert {row["role"] for row in first[2]} == {"reliability", "generality"}
+    assert [(row["role"], row["prompt"]) for row in first[4]] == [("overruled", "The capital of France is")]
+    assert {row["role"] for row in found if row["case"] == "3"} == {"reliability", "generality"}
+    shares = {row["edits"]: row for row in made["rows"] if row["protocol"] == "generated"}
+    assert [(shares[n]["cases"], shares[n]["overruled"]) for n in (2, 4)] == [(2, 0), (3, 1)]
+    still = [row["generated"] for row in found if (row["edits"], row["role"]) == (4, "reliability")]
+    assert len(still) == 3
+    assert shares[4]["reliability"] == pytest.approx(sum(still) / 3)
+
+
 def test_twins_are_of_the_relations_and_of_other_subjects() -> None:
     cases = [made_case(0, "France", "Rome"), made_case(1, "Japan", "Oslo")]
     spare = [

@@ -35,7 +35,7 @@ def get(table: Mapping[str, T], kind: str, name: str, /, **settings: Any) -> T:
 
 
 def parse(table: Mapping[str, T], kind: str, text: str) -> T:
-    """As the command line writes it: its name, then settings: ``overtone``, ``overtone:mixing=0.3:clip=0``.
+    """As the command line writes it: its name, then settings: ``overtone``, ``overtone:mixing=0.3:clip=0``, ``ft-m:steps=10``.
 
     Raises:
         UserError: an unknown name or setting, or a value that is no number (names it).
@@ -52,9 +52,14 @@ def parse(table: Mapping[str, T], kind: str, text: str) -> T:
             settings[key] = value.lower() == "true"
             continue
         try:
-            settings[key] = float(value)
+            settings[key] = _as(getattr(table.get(name), key, 0.0), float(value))
         except ValueError:
             raise UserError(
                 f"{kind} {quoted(text)}: {listed([key])} must be a number, true or false, not {quoted(value)}"
             ) from None
     return get(table, kind, name, **settings)
+
+
+def _as(default: Any, value: float) -> float:
+    """A number as its setting has it: whole ones stay whole where the default is no fraction ("steps=10" is 10, not 10.0)."""
+    return int(value) if not isinstance(default, float) and value.is_integer() else value

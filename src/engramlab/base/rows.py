@@ -21,6 +21,8 @@ DEPTHS = ("memorization", "semantic", "compositional")
 """How far a query lies from the text it is about."""
 ROLES = ("reliability", "generality", "portability", "locality")
 """What a query says about an edit."""
+OVERRULED = "overruled"
+"""The role of the prompt of an edit that a later one took the place of: in no share."""
 PROTOCOLS = ("teacher_forced", "generated")
 """How an answer is got: each token after the right ones before it, or written freely. Never mixed."""
 PLAIN_LOSS, NO_LOSS = "cross-entropy", "none"

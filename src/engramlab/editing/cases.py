@@ -176,7 +176,7 @@ def judged_together(cases: Iterable[Case]) -> list[Case]:
 
 
 def _plain(texts: Iterable[str]) -> set[str]:
-    return {benchmarks.normal(text.removeprefix(NO_SPACE)) for text in texts}
+    return {benchmarks.spelt(text.removeprefix(NO_SPACE)) for text in texts}
 
 
 def _answers_now(cases: Iterable[Case]) -> dict[str, set[str]]:
@@ -185,17 +185,30 @@ def _answers_now(cases: Iterable[Case]) -> dict[str, set[str]]:
     for case in cases:
         for edit in case.edits:
             for text in (edit.query.question, *edit.wordings):
-                found[benchmarks.normal(text)] = _plain((edit.target, *edit.aliases))
+                found[benchmarks.spelt(text)] = _plain((edit.target, *edit.aliases))
             for judge in edit.judges:
                 if judge.role == "generality":
-                    found[benchmarks.normal(judge.question)] = _plain((judge.target, *judge.aliases))
+                    found[benchmarks.spelt(judge.question)] = _plain((judge.target, *judge.aliases))
     return found
 
 
 def _agrees(now: Mapping[str, set[str]], wordings: Iterable[str], answers: Iterable[str]) -> bool:
     """Do all edits that ask for a fact give it one of its right answers?"""
     right = _plain(answers)
-    return all(right & now[text] for text in map(benchmarks.normal, wordings) if text in now)
+    return all(right & now[text] for text in map(benchmarks.spelt, wordings) if text in now)
+
+
+def superseded(cases: Sequence[Case]) -> dict[int, tuple[str, ...]]:
+    """Of cases edited one after another: the number of each that no longer holds, for a later one gave its prompt another
+    answer (``benchmarks.overwritten``), and the answers that hold in its place."""
+    flat = [(c, edit) for c, case in enumerate(cases) for edit in case.edits]
+    later = benchmarks.overwritten([edit for _, edit in flat])
+    return {flat[i][0]: (flat[j][1].target, *flat[j][1].aliases) for i, j in later.items()}
+
+
+def unjudged(case: Case) -> Case:
+    """The case with its own prompts alone."""
+    return replace(case, edits=tuple(replace(edit, judges=()) for edit in case.edits))
 
 
 def fewer_judges(cases: Sequence[Case], most: int | None) -> list[Case]:

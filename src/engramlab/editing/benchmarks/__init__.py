@@ -45,8 +45,8 @@ __all__ = [
     "made",
     "names",
     "no_ops",
-    "normal",
     "overwritten",
+    "spelt",
 ]
 
 #: A record left out: its index in the file (from 0), the key that is wrong ("" if the record itself is), and why.
@@ -163,7 +163,7 @@ def load(
 
 def no_ops(edits: Sequence[Edit]) -> list[int]:
     """The edits, by number, that change nothing: the new answer is the old one, without regard to capitals and white space."""
-    return [i for i, one in enumerate(edits) if one.query.target and normal(one.target) == normal(one.query.target)]
+    return [i for i, one in enumerate(edits) if one.query.target and spelt(one.target) == spelt(one.query.target)]
 
 
 def _oddities(cases: Sequence[Case], places: Sequence[str], apart: bool) -> Iterator[str]:
@@ -211,7 +211,7 @@ def overwritten(edits: Sequence[Edit]) -> dict[int, int]:
     last: dict[str, int] = {}
     found = {}
     for i in reversed(range(len(edits))):
-        j = last.setdefault(normal(edits[i].query.prompt), i)
+        j = last.setdefault(spelt(edits[i].query.prompt), i)
         if not _Answers._of(edits[i]) & _Answers._of(edits[j]):
             found[i] = j
     return found
@@ -265,23 +265,23 @@ class _Answers:
 
     def against(self, edit: Edit) -> int | None:
         """The number of the first edit that gives this one's prompt another answer."""
-        prompt, answers = normal(edit.query.prompt), self._of(edit)
+        prompt, answers = spelt(edit.query.prompt), self._of(edit)
         if answers & self._common.get(prompt, answers):
             return None
         return next((i for others, i in self._by_prompt[prompt].items() if not answers & others), None)
 
     def add(self, edit: Edit, number: int) -> None:
-        prompt, answers = normal(edit.query.prompt), self._of(edit)
+        prompt, answers = spelt(edit.query.prompt), self._of(edit)
         self._by_prompt.setdefault(prompt, {}).setdefault(answers, number)
         self._common[prompt] = answers & self._common.get(prompt, answers)
 
     @staticmethod
     def _of(edit: Edit) -> frozenset[str]:
-        return frozenset(map(normal, (edit.target, *edit.aliases)))
+        return frozenset(map(spelt, (edit.target, *edit.aliases)))
 
 
-def normal(text: str) -> str:
-    """A prompt or an answer as texts are compared here: without regard to capitals and white space."""
+def spelt(text: str) -> str:
+    """A prompt or an answer as edits are compared: without regard to capitals and white space."""
     return " ".join(text.casefold().split())
 
 

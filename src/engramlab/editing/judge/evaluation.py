@@ -28,7 +28,7 @@ from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Query
 from engramlab.base.progress import Progress
-from engramlab.base.rows import Row
+from engramlab.base.rows import OVERRULED, Row
 from engramlab.core.deltas import Delta, together
 from engramlab.editing.judge.metrics import difference, fluency, metrics
 from engramlab.editing.requests import statement_of, told
@@ -129,7 +129,7 @@ def queries_of(case: Case) -> list[Query]:
             id=edit.query.id,
             subject=edit.query.subject,
             relation=edit.query.relation,
-            role="overruled" if case.ordered and edit is not case.edits[-1] else "reliability",
+            role=OVERRULED if case.ordered and edit is not case.edits[-1] else "reliability",
             said=edit.query.said,
         )
         for edit in case.edits

@@ -13,8 +13,8 @@ from engramlab.base.facts import Fact, Query
 from engramlab.base.random_access import key, permute
 from engramlab.base.rows import Row
 from engramlab.measuring.answers import is_answer
-from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, lengths_of, write
-from engramlab.measuring.candidates import choose
+from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, lengths_of, write
+from engramlab.measuring.candidates import choose_by
 
 
 @dataclass(frozen=True)
@@ -44,30 +44,26 @@ def wrong_objects(fact: Fact, choices: Mapping[str, Sequence[str]], most: int, s
 
 
 def look(model: nn.Module, tokenizer: Any, asked: Sequence[Asked]) -> list[Row]:
-    """A row a fact: ``logp`` and ``held``, the object's mean log-probability a token at the edit's prompt and on average over
-    held-out wordings; ``margin``, its log-probability over that of the mean wrong object; ``written`` and ``written_held``."""
+    """A row a fact, at the edit's prompt: ``logp``, the object's mean log-probability a token; ``margin``, its log-probability
+    over that of the mean wrong object; ``written``, is it what the model writes.
+
+    A run looks dozens of times, so nothing is read that no result is made of, and each prompt is read once for all its options.
+    """
     if not asked:
         return []
-    queries = [Query(prompt, one.fact.object) for one in asked for prompt in (one.prompt, *one.held)]
-    chances = [float(np.mean(found.logprobs)) for found in evidence_on(model, tokenizer, queries, None, None)]
-    room = Room(min(MOST_NEW_TOKENS, max(lengths_of(tokenizer, queries).values()) + 2))
-    texts = write(model, tokenizer, [query.prompt for query in queries], room)
-    scores = choose(model, tokenizer, [one.prompt for one in asked], [(one.fact.object, *one.wrong) for one in asked])
-    rows, at = [], 0
+    prompts = [one.prompt for one in asked]
+    room = lengths_of(tokenizer, [Query(one.prompt, one.fact.object) for one in asked])
+    texts = write(model, tokenizer, prompts, Room(min(MOST_NEW_TOKENS, max(room.values()) + 2)))
+    scores = choose_by(model, tokenizer, prompts, [(one.fact.object, *one.wrong) for one in asked], ["sum", "mean"])
+    rows = []
     for number, one in enumerate(asked):
-        names = (one.fact.object, *one.fact.aliases)
-        said = [is_answer(text, names) for text in texts[at : at + 1 + len(one.held)]]
-        likely = chances[at : at + 1 + len(one.held)]
-        at += 1 + len(one.held)
-        own, *others = scores.of(number).tolist()
+        own, *others = scores["sum"].of(number).tolist()
         mean = float(np.logaddexp.reduce(others) - np.log(len(others))) if others else own
         rows.append(
             {
-                "logp": likely[0],
-                "held": float(np.mean(likely[1:])) if one.held else None,
+                "logp": float(scores["mean"].of(number)[0]),
                 "margin": own - mean,
-                "written": bool(said[0]),
-                "written_held": float(np.mean(said[1:])) if one.held else None,
+                "written": is_answer(texts[number], (one.fact.object, *one.fact.aliases)),
             }
         )
     return rows

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from os.path import normpath
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from engramlab.base import named
 from engramlab.base.errors import UserError, listed, quoted
 from engramlab.base.options import at_least, check_rules, once
 from engramlab.corpora.facts import FactOptions, FactTable
@@ -37,7 +39,8 @@ class Config(FactOptions):
     count: int = 24
     """Facts that are edited, each about a subject of its own as far as there are enough."""
     arms: tuple[str, ...] = ("ft-m", "lora", "memit", "alphaedit", "locft", INJECTED)
-    """Half-life: ways in which facts enter: editing methods, and `injected`: trained in, in changing sentences."""
+    """Half-life: ways in which facts enter: editing methods, and `injected`: trained in, in changing sentences. A method can
+    have settings, `ft-m:steps=10`, and stand there at several strengths, so that they can be matched."""
     encounters: tuple[int, ...] = (8,)
     """Half-life: sentences about each injected fact; several numbers are several arms, so that strengths can be matched."""
     injection_rate: float = 1e-4
@@ -93,11 +96,19 @@ class Config(FactOptions):
             ("parts", ("half-life", "name", "wordings")),
         ):
             for one in getattr(self, name):
-                if one not in allowed:
+                bare = one.partition(":")[0] if name == "arms" else one
+                if bare == INJECTED != one:
+                    raise UserError(f"arms: {quoted(one)}: {INJECTED} has no settings; say how strong by --encounters")
+                if bare not in allowed:
                     raise UserError(f"{name}: there is no {quoted(one)} here; choose of {listed(allowed)}")
             once(name, getattr(self, name))
         for name in ("encounters", "trained", "wordings"):
             once(name, getattr(self, name))
+        if self.other_stream and normpath(self.other_stream) == normpath(self.stream):
+            raise UserError(
+                f"stream and other_stream: both are {quoted(self.stream)}, and a control must be another text; give one of "
+                "them another, or leave the control out with --other-stream ''"
+            )
         at_least(self, 1, "count", "steps", "rows", "people", "network_steps", "name_edits", "probe_steps")
         at_least(self, 2, "window", "options")
         at_least(self, 3, "values")
@@ -152,8 +163,19 @@ PRESETS = {
 }
 
 
+def editing(arm: str) -> tuple[str, Any]:
+    """The method of an arm that edits, and its settings: its own defaults but for those named. Raises UserError."""
+    from engramlab.editing import method
+
+    name = arm.partition(":")[0]
+    return name, named.parse({name: method.load(name).Config()}, "arms: method", arm)
+
+
 def check(config: Config) -> FactTable | None:
     """The facts; None where no part needs any. Raises UserError for options that cannot work, and for the facts."""
+    for arm in config.arms:
+        if arm != INJECTED:
+            editing(arm)
     if not config.needs_model:
         return None
     require_model(config.model)

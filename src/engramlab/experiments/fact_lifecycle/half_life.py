@@ -37,7 +37,7 @@ from engramlab.editing.keys.running_text import TextSource, source_texts
 from engramlab.experiments._run import Planned
 from engramlab.experiments.fact_lifecycle import numbers
 from engramlab.experiments.fact_lifecycle.asking import look
-from engramlab.experiments.fact_lifecycle.config import INJECTED
+from engramlab.experiments.fact_lifecycle.config import INJECTED, editing
 from engramlab.experiments.fact_lifecycle.work import Lifecycle
 from engramlab.files import records, writing
 from engramlab.files.documents import documents
@@ -66,9 +66,11 @@ class HalfLife:
     def __init__(self, work: Lifecycle) -> None:
         self.work, self.config, self.run = work, work.config, work.run
         self.folder = work.run.folder / "half-life"
-        for stream in (self.config.stream, self.config.other_stream):
+        for option in ("stream", "other_stream"):
+            stream = getattr(self.config, option)
             if stream not in ("", "fictional", "sampled") and next(self._read(stream), None) is None:
-                raise UserError(f"stream: {stream} holds no text")
+                raise UserError(f"{option}: {stream} holds no text; give a file with some")
+        self._first: dict[str, Row] = {}
         steps = self.config.steps
         self.points = [0, *(2**k for k in range(steps.bit_length()) if 2**k < steps), steps]
 
@@ -112,9 +114,10 @@ class HalfLife:
         return model
 
     def _delta(self, arm: str) -> WeightDelta:
-        folder = self.folder / "entered" / arm
+        folder = self.folder / "entered" / _folder(arm)
         if not folder.exists():
-            made = method.make(self.work.fresh(), self.work.tokenizer, self.work.edits, method=arm)
+            name, settings = editing(arm)
+            made = method.make(self.work.fresh(), self.work.tokenizer, self.work.edits, method=name, config=settings)
             deltafiles.save(made, folder)
         found = deltafiles.load(folder, method.kinds())
         assert isinstance(found, WeightDelta)  # see config.IN_WEIGHTS
@@ -219,7 +222,7 @@ class HalfLife:
             layers: those that "edited" and "others" speak of.
         """
         named = "" if training.weights == "all" else f" {'-'.join(map(str, layers))}"
-        folder = self.folder / writing.name_of(training.name) / (arm + named if arm == TWIN else arm)
+        folder = self.folder / writing.name_of(training.name) / (arm + named if arm == TWIN else _folder(arm))
         record = finished(folder)
         if record is None:
             model = self.entered(arm)
@@ -228,7 +231,9 @@ class HalfLife:
             rate, stream = self.config.learning_rate, self._stream(training.stream)
             with self._stage(folder, model, stream, self.config.steps, rate, label, chosen) as stage:
                 if not stage.resumed:
-                    stage.totals["looks"] = [self._look(model, 0, arm)]
+                    if arm not in self._first:  # however it is trained on, it begins as the same model
+                        self._first[arm] = self._look(model, 0, arm)
+                    stage.totals["looks"] = [self._first[arm]]
                 for step in stage:
                     if step.number in self.points:
                         stage.totals["looks"].append(self._look(model, step.number, arm))
@@ -272,6 +277,11 @@ class HalfLife:
                 twin = self.course(TWIN, training, layers)
                 arms[arm] = self._compared(self.course(arm, training, layers), twin)
                 rows, one = numbers.course(self.points, arms[arm], self._subjects("edited"), self.config.seed)
+                if one["left_out"] == one["facts"]:
+                    self.run.say(
+                        f"{arm}: none of its facts became over {numbers.LEAST:g} nats a token likelier than in the twin; its "
+                        "retention is undefined"
+                    )
                 if not one["written"]:
                     self.run.say(f"{arm}: none of its facts was written when training went on; no survival")
                 whole.append({"arm": arm, **about, **one, "layers": layers})
@@ -306,6 +316,11 @@ class HalfLife:
             "margin": _column(arm, "edited", "margin"),
             "written": _column(arm, "edited", "written").astype(bool),
         }
+
+
+def _folder(arm: str) -> str:
+    """What an arm's folder is called: as the arm, where that is a name that any system takes."""
+    return writing.name_of(arm) if ":" in arm else arm
 
 
 def _column(looks: Sequence[Row], group: str, name: str) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from engramlab.base import bootstrap
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Edit, Fact, Query
 from engramlab.base.random_access import draw, permute
@@ -153,7 +154,8 @@ class Reach:
         return [place for place, by in PLACES.items() if place == by]
 
     def results(self) -> dict[str, Any]:
-        """Everything of the part: ``name`` (a row a method, place and layer), ``name_edits`` and ``probes``."""
+        """Everything of the part: ``name`` (a row a method, place and layer; ``readable``: is its probe surely better than the
+        commonest object?), ``name_edits`` (``same_below``: None where nothing lies below what was changed) and ``probes``."""
         folder = self.run.folder / "name" / "probes"
         if (record := finished(folder)) is None:
             record = self._trained(folder)
@@ -218,7 +220,8 @@ class Reach:
         for name in config.methods:
             made = method.make_each(model, self.network.tokenizer, [[r.edit] for r in self.edited], method=name)
             good = [i for i, delta in enumerate(made) if isinstance(delta, WeightDelta)]
-            now, same, said = np.full_like(was, -1), True, []
+            now, said = np.full_like(was, -1), []
+            same: bool | None = None  # there may be nothing below what is changed
             for i in good:
                 delta = made[i]
                 assert isinstance(delta, WeightDelta)
@@ -226,8 +229,8 @@ class Reach:
                     states = self.states(model, pairs[i])
                     said.append(self._written(self.edited[i]))
                 now[:, :, i] = self.read_by(probes, states)
-                lowest = min(_layers(model, delta))
-                same &= torch.equal(states[:, :lowest], before[i][:, :lowest])
+                if lowest := min(_layers(model, delta)):
+                    same = same is not False and torch.equal(states[:, :lowest], before[i][:, :lowest])
             whole.append(
                 {
                     "method": name,
@@ -235,19 +238,24 @@ class Reach:
                     "failed": len(made) - len(good),
                     "written": float(np.mean([a for a, _ in said])) if said else None,
                     "written_held": float(np.mean([b for _, b in said])) if said else None,
-                    "same_below": bool(same),
+                    "same_below": same,
                 }
             )
             rows += readings(name, was, now, self.edited, self.beside, good, names, config.seed)
-        return {"name": rows, "name_edits": whole, "probes": self._accuracy(was)}
+        probes_read = self._accuracy(was)
+        readable = {(one["place"], one["layer"]): one["accuracy_low"] > one["majority"] for one in probes_read}
+        rows = [{**row, "readable": readable[row["place"], row["layer"]]} for row in rows]
+        return {"name": rows, "name_edits": whole, "probes": probes_read}
 
     def _accuracy(self, was: np.ndarray) -> list[Row]:
-        """How often probes read the object of subjects that they were not trained on, by place and layer."""
+        """How often probes read the object of subjects that they were not trained on, by place and layer, with an interval over
+        subjects; ``majority`` is the share of the commonest object among those they were trained on."""
         own = np.array([[e.old, b.old] for e, b in zip(self.edited, self.beside, strict=True)])
         common = max(np.bincount([read.old for read in self.reads[2 * self.config.name_edits :]]))
         most = common / (len(self.reads) - 2 * self.config.name_edits)
         return [
-            {"place": place, "layer": layer, "accuracy": float((was[p, layer] == own).mean()), "majority": float(most)}
+            {"place": place, "layer": layer, "majority": float(most)}
+            | bootstrap.mean("accuracy", (was[p, layer] == own).ravel().astype(np.float64), self.config.seed)
             for p, place in enumerate(PLACES)
             for layer in range(was.shape[1])
         ]

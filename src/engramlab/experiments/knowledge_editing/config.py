@@ -70,6 +70,9 @@ class Config(FactOptions):
     """Continual: after so many edits, everything edited so far is judged. Turns: a sample of it."""
     turn: int = 100
     """Turns: so many cases are edited together."""
+    order_seed: int | None = None
+    """Turns: draws another order of the same edits, so that two orders can be compared: of those before each of `counts`, and
+    the last one about a prompt stays the last. None for the order in which they come."""
     sample: int = 500
     """Turns: so many cases are judged after each count, evenly over tenths of age; drawn before the run, by the seed."""
     twins: int = 100
@@ -178,6 +181,8 @@ def check(config: Config) -> None:
         raise UserError(
             f"counts: {odd[0]} edits do not fill turns of {config.turn}; give multiples of --turn, or that many as --limit"
         )
+    if config.order_seed is not None and config.setting != "turns":
+        raise UserError(f"order_seed: is of --setting turns; leave it out for {config.setting}")
     if config.setting == "batch":
         for name, _ in config.chosen():
             if not method.load(name).TOGETHER:

@@ -15,13 +15,14 @@ from torch import nn
 from engramlab.base.facts import Case, Edit
 from engramlab.base.interrupts import heeded
 from engramlab.base.progress import ProgressBar
+from engramlab.base.rows import OVERRULED
 from engramlab.base.terminal import Console
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta
 from engramlab.core.deltas import files as deltafiles
 from engramlab.core.training.losses import Loss
 from engramlab.editing import benchmarks, method
-from engramlab.editing.cases import judged_together
+from engramlab.editing.cases import judged_together, superseded, unjudged
 from engramlab.editing.judge import evaluation
 from engramlab.editing.judge.beyond import Beyond
 from engramlab.editing.judge.evaluation import Before, Row
@@ -151,8 +152,12 @@ class Part:
         return {**about, "counts": counts, "rows": rows}
 
     def _all(self, count: int) -> tuple[list[Row], Row]:
-        """Every case so far, judged."""
-        return self._judged(judged_together(self.cases[:count])), {}
+        """Every case so far, judged; one that a later one took the place of is asked its own prompt alone, as ``overruled``."""
+        cases = judged_together(self.cases[:count])
+        gone = superseded(cases)
+        rows = self._judged([unjudged(case) if i in gone else case for i, case in enumerate(cases)])
+        ids = {cases[i].id for i in gone}
+        return [{**row, "role": OVERRULED} if row["case"] in ids else row for row in rows], {}
 
     def _judged(self, cases: Sequence[Case], own: Sequence[Delta] | None = None) -> list[Row]:
         """The rows of some cases, each under its own delta or all under what is on the model."""

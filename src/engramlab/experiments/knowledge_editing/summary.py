@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engramlab.base.rows import PLAIN_LOSS, PROTOCOLS, ROLES, Row
+from engramlab.base.rows import OVERRULED, PLAIN_LOSS, PROTOCOLS, ROLES, Row
 from engramlab.editing.judge import rivals
 from engramlab.editing.judge.metrics import BY_KIND, difference, metrics
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
@@ -36,7 +36,8 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
             damage += [unit | lost(row, done, of_counts[row["edits"]], asked["nats"]) for row in done["damage"]]
             of_counts = {n: [row for row in judged if row["part"] == "edited"] for n, judged in of_counts.items()}
         by_unit[name, loss] = of_counts
-        for count, judged in sorted(of_counts.items()):
+        for count, every in sorted(of_counts.items()):
+            judged = [row for row in every if row["role"] != OVERRULED]  # nobody shall say it any more
             found = metrics(judged)
             about = {
                 "method": name,
@@ -46,6 +47,8 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
                 "failed": len(done["failed"]),
                 "seconds_per_edit": round(done["seconds"] / max(1, done["edits"]), 3),
             }
+            if config.setting == "continual":
+                about["overruled"] = len({row["case"] for row in every} - {row["case"] for row in judged})
             for protocol in PROTOCOLS:
                 kinds = {
                     f"{role}:{kind}": shares[protocol]
@@ -58,7 +61,11 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
             quality.append({"method": name, "loss": loss, "edits": count, **_quality(found, judged)})
             if (liked := rivals.likelihood(judged, config.seed)) is not None:
                 likelihood.append({"method": name, "loss": loss, "edits": count, "protocol": "likelihood", **liked})
-    turns = {"turn": config.turn, "ages": ages, "damage": damage} if config.setting == "turns" else {}
+    turns = (
+        {"turn": config.turn, "order_seed": config.order_seed, "ages": ages, "damage": damage}
+        if config.setting == "turns"
+        else {}
+    )
     return {
         "model": config.model,
         "benchmark": str(config.facts or config.benchmark),

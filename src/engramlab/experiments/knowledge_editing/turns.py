@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,12 @@ import torch
 from torch import nn
 
 from engramlab.base.facts import Case, Edit, Query
-from engramlab.base.random_access import key, random_words
+from engramlab.base.random_access import key, permute, random_words
 from engramlab.base.rows import Row
 from engramlab.core import deltas
 from engramlab.corpora.facts.rewording import relation_of
 from engramlab.editing import benchmarks
-from engramlab.editing.cases import judged_together, known_groups
+from engramlab.editing.cases import judged_together, known_groups, superseded, unjudged
 from engramlab.editing.judge import evaluation
 from engramlab.editing.judge.beyond import nats
 from engramlab.editing.judge.evaluation import Before
@@ -46,7 +46,7 @@ class Plan:
     """What the sequence is asked about.
 
     Attributes:
-        cases: all that are edited, in their order.
+        cases: all that are edited, in the order in which they are.
         sample: how many of them are judged at a time.
         twins: cases that are never edited, without judges.
         natives: questions of role "locality" that the unedited model answers right.
@@ -61,9 +61,12 @@ class Plan:
     natives: Sequence[Query] = ()
     texts: Sequence[str] = ()
     asides: bool = False
+    order: Sequence[int] = ()
+    """Where the cases are edited in another order than they come in (see ``shuffled``): which of them is at each place."""
 
     def chosen(self, count: int) -> list[int]:
-        """The cases judged after ``count`` edits, evenly over tenths of age: those first in an order that no count changes."""
+        """The cases judged after ``count`` edits, by their places: evenly over tenths of the age that they have in the order
+        they come in, those first in an order that no count changes. In any other order they are the same cases."""
         order = random_words(key(self.seed, "turns sample"), np.arange(count)).argsort(kind="stable")
         ages = Counter[int]()
         size = max(1, math.ceil(self.sample / min(AGES, count)))
@@ -72,14 +75,13 @@ class Plan:
             if len(found) < self.sample and ages[age_of(i, count)] < size:
                 ages[age_of(i, count)] += 1
                 found.append(i)
-        return sorted(found)
+        place = {case: at for at, case in enumerate(self.order)}
+        return [place.get(i, i) for i in sorted(found)]
 
     def asked(self, count: int) -> Asked:
         """What is asked after ``count`` edits."""
         made = judged_together(self.cases[:count])
-        flat = [(c, edit) for c, case in enumerate(made) for edit in case.edits]
-        later = benchmarks.overwritten([edit for _, edit in flat])
-        gone = {flat[i][0]: (flat[j][1].target, *flat[j][1].aliases) for i, j in later.items()}
+        gone = superseded(made)
         about: dict[str, Row] = {}
         live: list[Case] = []
         old: list[Case] = []
@@ -87,7 +89,7 @@ class Plan:
             case = aside(made[i]) if self.asides else made[i]
             about[case.id] = {"part": "overwritten" if i in gone else "edited", "age": age_of(i, count)}
             (old if i in gone else live).append(unjudged(case) if i in gone else case)
-        edited = {edit.query.id for _, edit in flat} | {edit.query.prompt for _, edit in flat}
+        edited = {name for case in made for edit in case.edits for name in (edit.query.id, edit.query.prompt)}
         natives = [q for q in self.natives if q.id not in edited and q.prompt not in edited]
         for k in range(min(len(live), len(natives))):
             first, *rest = live[k].edits
@@ -122,6 +124,41 @@ class Plan:
         }
 
 
+def shuffled(cases: Sequence[Case], counts: Sequence[int], seed: int) -> list[int]:
+    """Another order of the same edits: the number of the case at each place.
+
+    After each of ``counts`` cases the same ones have been edited as in the order they come in, and of those that speak of one
+    prompt the same is the last: what is to hold does not hang on the order.
+    """
+    ends = sorted({0, *(min(count, len(cases)) for count in counts), len(cases)})
+    order: list[int] = []
+    for start, end in pairwise(ends):
+        order += (start + permute(key(seed, "turns order", start), range(end - start), end - start)).tolist()
+    groups: dict[int, list[int]] = {}
+    for at, group in enumerate(_of_one_prompt([cases[i] for i in order])):
+        groups.setdefault(group, []).append(at)
+    for places in groups.values():
+        for at, i in zip(places, sorted(order[at] for at in places), strict=True):
+            order[at] = i
+    return order
+
+
+def _of_one_prompt(cases: Sequence[Case]) -> list[int]:
+    """For each case a number that it shares with those that speak, directly or by others, of a prompt of its."""
+    group = list(range(len(cases)))
+
+    def first(i: int) -> int:
+        while group[i] != i:
+            i = group[i]
+        return i
+
+    known: dict[str, int] = {}
+    for i, case in enumerate(cases):
+        for edit in case.edits:
+            group[first(i)] = first(known.setdefault(benchmarks.spelt(edit.query.prompt), i))
+    return [first(i) for i in range(len(cases))]
+
+
 def age_of(i: int, count: int) -> int:
     """In which tenth of age the edit at place ``i`` of ``count`` is: 1 for the youngest."""
     return 1 + AGES * (count - 1 - i) // count
@@ -149,11 +186,6 @@ def aside(case: Case) -> Case:
         return replace(edit, judges=(*edit.judges, *more))
 
     return replace(case, edits=tuple(map(asked, case.edits)))
-
-
-def unjudged(case: Case) -> Case:
-    """The case with its own prompts alone."""
-    return replace(case, edits=tuple(replace(edit, judges=()) for edit in case.edits))
 
 
 def twins(cases: Sequence[Case], spare: Sequence[Case], most: int) -> list[Case]:

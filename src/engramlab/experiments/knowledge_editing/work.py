@@ -110,7 +110,11 @@ class Run(_run.Run):
             for line in left:
                 self.say(line)
         if config.setting == "turns":
-            self.plan = self._plan()
+            order: list[int] = []
+            if config.order_seed is not None:
+                order = turns.shuffled(self.cases, config.counts, config.order_seed)
+                self.cases = [self.cases[i] for i in order]
+            self.plan = self._plan(order)
         self.before, self.beyond = self._before(), self._beyond()
         self.prepared = dict[str, float]()  # seconds
         for name, _ in self.parts:  # statistics and the like, so that they are on nobody's clock
@@ -160,7 +164,7 @@ class Run(_run.Run):
         records.write_record(path, {"cases": [case.id for case in found[: config.most]]})
         return editing_cases.fewer_judges(found[: config.most], config.judges)
 
-    def _plan(self) -> turns.Plan:
+    def _plan(self, order: list[int]) -> turns.Plan:
         """What turns are asked about beside themselves, and how likely running text is before; found out once."""
         config, path = self.config, self.folder / "asked.json"
         spare = turns.twins(self.cases, self._in_chat(self.loaded.cases), config.twins)
@@ -176,7 +180,7 @@ class Run(_run.Run):
                 )
         kept = records.read_record(path, ("texts", "natives", "nats"))
         known = [Query(**{**query, "aliases": tuple(query["aliases"])}) for query in kept["natives"]]
-        return turns.Plan(self.cases, config.sample, config.seed, spare, known, kept["texts"], config.asides)
+        return turns.Plan(self.cases, config.sample, config.seed, spare, known, kept["texts"], config.asides, order)
 
     def _in_chat(self, found: list[Case]) -> list[Case]:
         return found if self.chat is None else list(map(self.chat.case, found))

@@ -8,6 +8,7 @@ from typing import Any
 from engramlab.report.parts import reworded
 from engramlab.report.parts.blocks import Figures, Section, Table
 from engramlab.report.parts.figures import Line, curves, percent, styles
+from engramlab.report.parts.reach import UNREADABLE, can_be_read, probe_of
 from engramlab.report.parts.training import missing
 from engramlab.report.parts.verdicts import interval, more
 from engramlab.report.parts.words import count, fixed, ranged, short, signed
@@ -49,6 +50,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     found = [
         (HALF, half_cells(summary), "How long facts last under further training", 3),
         (EDITS, edit_cells(summary), "Edits whose reach was probed", 1),
+        (NAME, name_cells(summary), "What probes read behind the last layer", 2),
         (reworded.WORDS, reworded.wording_cells(summary), "Edits in several wordings, written freely", 2),
     ]
     return [Table(heads, cells, title, numbers_from=at) for heads, cells, title, at in found if cells]
@@ -150,9 +152,14 @@ def _courses(runs: Sequence[RunData]) -> Section:
     for run in runs:
         rows = run.summary.get("courses") or []
         looks = styles(distinct(row["arm"] for row in rows))
-        for what, title in (("retention", "Retention"), ("survival", "Facts still written"), ("margin", "Margin kept")):
-            lines = []
-            for training in distinct(row["training"] for row in rows)[:1]:
+        trainings = distinct(row["training"] for row in rows)  # the main one first, then the controls
+        for training in trainings:
+            for what, title in (
+                ("retention", "Retention"),
+                ("survival", "Facts still written"),
+                ("margin", "Margin kept"),
+            ):
+                lines = []
                 for arm, (colour, dash) in looks.items():
                     some = [
                         r
@@ -162,10 +169,9 @@ def _courses(runs: Sequence[RunData]) -> Section:
                     if some:
                         x, y = [r["steps"] for r in some], [r[what] for r in some]
                         lines.append(Line(arm, x, y, colour, dash))
-            if lines:
-                figures.append(
-                    (title + (f", {run.name}" if len(runs) > 1 else ""), curves(lines, x="steps", y="share"))
-                )
+                if lines:
+                    about = [title, *([training] if len(trainings) > 1 else []), *([run.name] if len(runs) > 1 else [])]
+                    figures.append((", ".join(about), curves(lines, x="steps", y="share")))
     return Section("While training goes on", [Figures(figures)] if figures else [], "Half-lives were not asked for.")
 
 
@@ -192,6 +198,7 @@ def _signed(row: Row) -> str:
 
 # name or phrase -------------------------------------------------------------------------------------------------------
 
+NAME = ["method", "read at", "subjects", "new", "old", "neither", "a third object", "others as before"]
 EDITS = ["method", "edits", "failed", "written", "in another wording", "below bit for bit"]
 
 
@@ -209,17 +216,20 @@ def edit_cells(summary: Mapping[str, Any]) -> list[list[str]]:
 
 
 def name_cells(summary: Mapping[str, Any]) -> list[list[str]]:
-    """What is read in the last layer, a line a method and place."""
+    """What is read in the last layer, a line a method and place; nothing where the probe is no better than the commonest
+    object."""
     rows = summary.get("name") or []
     last = max((row["layer"] for row in rows), default=0)
     return [
-        [
-            row["method"],
-            row["place"],
-            count(row["subjects"]),
-            *(ranged(row, name) for name in ("new", "old")),
-            *(fixed(row.get(name)) for name in ("neither", "random", "beside")),
-        ]
+        [row["method"], row["place"], count(row["subjects"])]
+        + (
+            [
+                *(ranged(row, name) for name in ("new", "old")),
+                *(fixed(row.get(name)) for name in ("neither", "random", "beside")),
+            ]
+            if can_be_read(summary, row)
+            else [UNREADABLE, *["–"] * 4]
+        )
         for row in rows
         if row["layer"] == last
     ]
@@ -241,13 +251,18 @@ def _percent(row: Row, name: str) -> str:
 
 
 def _reached(summary: Mapping[str, Any]) -> str:
-    rows = [row for row in summary.get("name") or [] if row["place"] == "name" and row["subjects"]]
-    if not rows:
-        return ""
-    last, said = max(row["layer"] for row in rows), []
+    rows = [row for row in summary.get("name") or [] if row["place"] == "name"]
+    last, said = max((row["layer"] for row in rows), default=0), []
+    rows = [row for row in rows if row["layer"] == last]
+    if unread := next((row for row in rows if not can_be_read(summary, row)), None):
+        probe = probe_of(summary, unread)
+        return (
+            f"Names {UNREADABLE}: behind the last layer probes read {_percent(probe, 'accuracy')} of held-out subjects right, "
+            f"not surely more than the commonest object's {_percent(probe, 'majority')}."
+        )
     for row in rows:
         new, chance = interval(row, "new"), interval(row, "random")
-        if row["layer"] == last and new is not None:
+        if new is not None:
             against = {True: "more than", False: "less than", None: "within noise of"}[more(new, chance)]
             said.append(f"{row['method']} {percent(new.value)}, {against} a third object's {_percent(row, 'random')}")
     return "Names read as the new object behind the last layer: " + "; ".join(said) + "." if said else ""
@@ -265,7 +280,9 @@ def _name(runs: Sequence[RunData]) -> Section:
                     some = [
                         r
                         for r in rows
-                        if (r["method"], r["place"]) == (method, place) and number(r.get(what)) is not None
+                        if (r["method"], r["place"]) == (method, place)
+                        and number(r.get(what)) is not None
+                        and can_be_read(run.summary, r)
                     ]
                     if some:
                         x, y = [r["layer"] for r in some], [r[what] for r in some]
@@ -274,15 +291,22 @@ def _name(runs: Sequence[RunData]) -> Section:
                 title = f"{method}: what probes read" + (f", {run.name}" if len(runs) > 1 else "")
                 figures.append((title, curves(lines, x="layer", y="share of readings", shares=True)))
         if cells := name_cells(run.summary):
-            heads = ["method", "read at", "subjects", "new", "old", "neither", "a third object", "others as before"]
             note = (
                 _probes(run.summary)
-                + "Behind the last layer; subjects whose old object was read there before the edit."
+                + "Behind the last layer; subjects whose old object was read there before the edit. A place "
+                f"{UNREADABLE} where the interval of what its probe reads right does not lie above the commonest object."
                 + _of(run, runs)
             )
-            blocks.append(Table(heads, cells, note, numbers_from=2))
+            blocks.append(Table(NAME, cells, note, numbers_from=2))
     if figures:
-        blocks.insert(0, Figures(figures, "Probes were trained on other subjects of the unedited model."))
+        blocks.insert(
+            0,
+            Figures(
+                figures,
+                "Probes were trained on other subjects of the unedited model; layers that they cannot "
+                "read better than the commonest object would are left out.",
+            ),
+        )
     return Section("Did the edit reach the name?", blocks, "The reach of edits was not asked for.")
 
 

@@ -249,7 +249,7 @@ def _costs(runs: Sequence[RunData], measured: EditingRows) -> Section:
     for regime in measured.regimes:
         for unit in measured.at(regime):
             row = next(measured.rows[key] for key in measured.rows if key[:2] == (unit, regime))
-            counts = [count(row.get(key)) for key in ("cases", "failed")]
+            counts = [count(row.get(key)) for key in ("cases", "failed", "overruled")]
             cells = [
                 str(regime),
                 method_name(unit.method),
@@ -258,7 +258,7 @@ def _costs(runs: Sequence[RunData], measured: EditingRows) -> Section:
                 short(row.get("seconds_per_edit")),
             ]
             rows.append([unit.run, *cells])
-    columns = ["run", "edits", "method", "loss", "cases", "failed", "seconds an edit"]
+    columns = ["run", "edits", "method", "loss", "cases", "failed", "edited again", "seconds an edit"]
     tables = [table_by_run(runs, columns, rows, "", numbers_from=4)] if rows else []
     return Section("What the edits cost", tables, missing(runs))
 
