@@ -432,12 +432,25 @@ def test_a_list_of_sentences_is_rippleedits(tmp_path):
         load(write(tmp_path, ["what", "else", "Ann is here."]))
 
 
+def test_records_that_say_the_same_are_counted_and_named(tmp_path):
+    records = [{"prompt": f"{who} is", "target": now} for who, now in ("aB", "cD", "ab", "Ab", "cE")]
+    with pytest.warns(
+        UserWarning, match=r"records that say the same: 2 \(record 0 and record 2, record 0 and record 3\)"
+    ):
+        loaded = load(write(tmp_path, records))
+    assert [one.partition(":")[0] for one in loaded.oddities] == [
+        "records that say the same",
+        "pairs of edits that give one prompt different answers",
+    ]
+
+
 def test_edits_that_change_nothing_and_contradict_are_counted_and_named(tmp_path):
     answers = [("Rome", "rome "), ("Oslo", "Rome"), ("Rome", None), ("Bern", " BERN")]
     records = [{"prompt": "A is", "target": new, "old": old} for new, old in answers]
     with pytest.warns(UserWarning, match="edits.json: ") as told:
         load(write(tmp_path, records))
-    same, against = (str(one.message) for one in told)
+    same, again, against = (str(one.message) for one in told)
+    assert again.endswith("records that say the same: 1 (record 0 and record 2)")
     assert same.endswith("edits.json: edits whose new answer is the old one: 2 (record 0, record 3)")
     assert against.endswith(
         "pairs of edits that give one prompt different answers: 3 "

@@ -86,6 +86,7 @@ def write_run(
         failed = [{"method": "ft-m", "loss": "overtone", "case": "case9", "reason": text}]
         skipped = [{"index": 7, "key": "prompt", "reason": text}]
         summary |= {"rows": rows, "differences": differences, "quality": quality, "failed": failed, "skipped": skipped}
+        summary["oddities"] = [{"text": f"edits whose new answer is the old one: 2 ({text})"}]
         write_json(path / "summary.json", summary)
     return path
 
@@ -182,6 +183,7 @@ def test_a_run_without_turns_shows_no_ages(demo: Page) -> None:
 def test_failures_and_skipped_records_have_their_reasons(demo: Page) -> None:
     assert "ft-m overtone case9 The capital of France" in demo.text
     assert "7 prompt The capital of France" in demo.text
+    assert "the old one: 2 (The capital of France)" in demo.text
 
 
 def test_kinds_and_figures(demo: Page) -> None:

@@ -143,7 +143,8 @@ def cases(
                 "(without known-only), or a model that knows more"
             )
         chosen = kept
-    return Chosen(chosen[:limit], loaded.skipped, loaded.format, asked=asked, unknown=unknown)
+    found = chosen[:limit]
+    return Chosen(found, loaded.skipped, loaded.format, oddities=loaded.oddities, asked=asked, unknown=unknown)
 
 
 def judged_together(cases: Iterable[Case]) -> list[Case]:

@@ -46,6 +46,7 @@ __all__ = [
     "names",
     "no_ops",
     "overwritten",
+    "repeats",
     "spelt",
 ]
 
@@ -55,7 +56,8 @@ Skipped = tuple[int, str, str]
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a file holds: its cases, the records left out, the format it was read as, and which record each case is."""
+    """What a file holds: its cases, the records left out, the format it was read as, which record each case is, and what is
+    wrong with no record but good to know."""
 
     __repr__ = brief
 
@@ -63,6 +65,7 @@ class Loaded:
     skipped: list[Skipped]
     format: str
     records: list[int] = field(default_factory=list)
+    oddities: list[str] = field(default_factory=list)
 
 
 def _modules(has: str) -> dict[str, ModuleType]:
@@ -112,8 +115,8 @@ def load(
         apart: will the cases stand on models of their own? Who makes them together refuses such as contradict each other.
         subjects: who needs prompts to quote their subjects, for messages ("rome"); then a record whose prompt does not is bad.
 
-    What is wrong with no record, but good to know, is told as a note: edits that change nothing, and such as contradict
-    each other.
+    What is wrong with no record, but good to know, is told as a note and kept: edits that change nothing, records that say the
+    same, and edits that contradict each other.
 
     Raises:
         UserError: no such file, not readable, no format or several formats fit, no usable record; with "refuse" a bad
@@ -156,9 +159,10 @@ def load(
                 skipped.append(left)
     if skipped and (bad == "refuse" or not cases):
         raise UserError(_refusal(path, format, raws, skipped, none_good=not cases))
-    for text in _oddities(cases, [f"record {number}" for number in numbers], apart):
+    oddities = list(_oddities(cases, [f"record {number}" for number in numbers], apart))
+    for text in oddities:
         note(f"{path}: {text}")
-    return Loaded(list(_unique(cases)), skipped, format, numbers)
+    return Loaded(list(_unique(cases)), skipped, format, numbers, oddities)
 
 
 def no_ops(edits: Sequence[Edit]) -> list[int]:
@@ -166,11 +170,24 @@ def no_ops(edits: Sequence[Edit]) -> list[int]:
     return [i for i, one in enumerate(edits) if one.query.target and spelt(one.target) == spelt(one.query.target)]
 
 
+def repeats(cases: Sequence[Case]) -> list[tuple[int, int]]:
+    """Pairs (i, j), i < j, of cases with the same prompts and targets; each j with the first i that it repeats."""
+    first: dict[tuple[str, ...], int] = {}
+    found = []
+    for j, case in enumerate(cases):
+        said = tuple(spelt(text) for edit in case.edits for text in (edit.query.prompt, edit.target))
+        if (i := first.setdefault(said, j)) != j:
+            found.append((i, j))
+    return found
+
+
 def _oddities(cases: Sequence[Case], places: Sequence[str], apart: bool) -> Iterator[str]:
     """What is wrong with no record, but good to know."""
     whole = [(place, edit) for place, case in zip(places, cases, strict=True) for edit in case.edits]
     if same := no_ops([edit for _, edit in whole]):
         yield f"edits whose new answer is the old one: {len(same)} ({at_places([whole[i][0] for i in same])})"
+    if again := [f"{places[i]} and {places[j]}" for i, j in repeats(cases)]:
+        yield f"records that say the same: {len(again)} ({at_places(again)})"
     if not apart:
         return
     # Cases in an order of their own are never on one model.

@@ -77,6 +77,7 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
         "quality": quality,
         "differences": _differences(by_unit, config.seed),
         "failed": failed,
+        "oddities": [{"text": text} for text in loaded.oddities],
         "skipped": [{"index": i, "key": key, "reason": reason} for i, key, reason in loaded.skipped],
     }
 

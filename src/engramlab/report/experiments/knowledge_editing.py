@@ -281,6 +281,7 @@ def _left_out(runs: Sequence[RunData]) -> Section:
     for key, caption, columns in (
         ("failed", "Edits that failed; nothing of them is on the model, and they count nowhere above.", _FAILED),
         ("skipped", "Records of the benchmark that were skipped.", ("index", "key", "reason")),
+        ("oddities", "Taken as they are, but good to know of the benchmark's file.", ("text",)),
     ):
         rows = [[run.name, *(str(row.get(c, "–")) for c in columns)] for run in runs for row in rows_at(run, key)]
         if rows:
@@ -288,7 +289,9 @@ def _left_out(runs: Sequence[RunData]) -> Section:
             caption += f" The first {_MOST_RECORDS} of {len(rows):,}." if more > 0 else ""
             blocks.append(table_by_run(runs, ["run", *columns], rows[:_MOST_RECORDS], caption, numbers_from=1000))
     finished = all(run.finished for run in runs)
-    return Section("Left out", blocks, "Every record was used and every edit was made." if finished else missing(runs))
+    return Section(
+        "Left out or odd", blocks, "Every record was used and every edit was made." if finished else missing(runs)
+    )
 
 
 _FAILED = ("method", "loss", "case", "reason")
