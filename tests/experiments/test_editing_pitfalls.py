@@ -44,6 +44,12 @@ COMPOSITE = {
     "prerequisites": [0],
     "edits": [triple(RELATION, "France", "Paris", "Edo"), triple(RELATION, "Japan", "Edo", "Lund")],
 }
+COVERAGE = {
+    "type": "coverage",
+    "triples": [triple(RELATION, "France", "Paris")],
+    "prerequisites": [],
+    "edits": [triple(RELATION, "France", "Paris", "Edo"), triple(RELATION, "France", "Edo", "Lund")],
+}
 TRIP = {
     "type": "1-2@P1",
     "edit": triple(RELATION, "France", "Paris", "Edo"),
@@ -235,8 +241,17 @@ def test_a_relation_without_wordings(tmp_path: Path) -> None:
     path, few = write(tmp_path / "c.json", [REVERSE]), write(tmp_path / "few.json", {"P1": ["The seat of {} is"]})
     with pytest.raises(UserError, match="conflict-wordings"):
         asked.items_of(pitfalls.Config(files=(str(path),)))
-    with pytest.raises(UserError, match="record 0: its relation 'P2' has no wordings"):
-        asked.items_of(pitfalls.Config(files=(str(path),), conflict_wordings=few))
+    config = pitfalls.Config(files=(str(path),), conflict_wordings=few)
+    with pytest.raises(UserError, match="record 0, key 'relation': 'P2' has no wordings in .*bad='skip'"):
+        asked.items_of(config)
+    with pytest.raises(UserError, match="no record can be used: record 0, key 'relation'"):
+        asked.items_of(replace(config, bad="skip"))
+    both = write(tmp_path / "both.json", [REVERSE, COVERAGE, {**COVERAGE, "type": "other"}])
+    with pytest.warns(
+        UserWarning, match="both.json: records left out: 2 .*record 2, key 'type'.*record 0, key 'relation'"
+    ):
+        found = asked.items_of(replace(config, files=(str(both),), bad="skip"))
+    assert [item.kind for item in found[str(both)]] == ["coverage"]
     with pytest.raises(UserError, match="relation 'P1' must have a list of prompts"):
         asked.items_of(
             pitfalls.Config(files=(str(path),), conflict_wordings=write(tmp_path / "w.json", {"P1": ["no"]}))

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from engramlab.base.errors import UserError, quoted
+from engramlab.base.errors import UserError, at_places, note, quoted
 from engramlab.base.facts import Case, Edit, Query
 from engramlab.base.options import comma_separated
 from engramlab.base.random_access import draw, key, permute
 from engramlab.corpora.countries import CONTINENTS, Country, countries
 from engramlab.editing import benchmarks, method
+from engramlab.editing.benchmarks import BadRecord
 from engramlab.editing.requests import any_of
 from engramlab.experiments.editing_pitfalls.config import Config
 from engramlab.files.text import json_of, read_text
@@ -117,11 +118,23 @@ def _of_file(config: Config, file: str) -> list[Item]:
 
     def said(record: int, prompt: str, relation: str, subject: str) -> tuple[str, ...]:
         if relation not in worded:
-            raise UserError(f"{file}: record {record}: its relation {quoted(relation)} has no wordings in {path}")
+            raise BadRecord(record, "relation", f"{quoted(relation)} has no wordings in {path}")
         return tuple(dict.fromkeys([prompt, *(text.replace("{}", subject) for text in worded[relation])]))
 
     makes = _conflict if loaded.format == "conflictedit" else _round
-    return [makes(case, number, said) for case, number in zip(loaded.cases, loaded.records, strict=True)]
+    found, left = [], [BadRecord(*one) for one in loaded.skipped]
+    for case, number in zip(loaded.cases, loaded.records, strict=True):
+        try:
+            found.append(makes(case, number, said))
+        except BadRecord as error:
+            left.append(error)
+            if config.bad == "refuse":
+                raise UserError(f"{file}: {error}; write some, or leave such records out with bad='skip'") from None
+    if not found:
+        raise UserError(f"{file}: no record can be used: {left[0]}")
+    if left:
+        note(f"{file}: records left out: {len(left)} ({at_places([str(error) for error in left])})")
+    return found
 
 
 def _wordings(path: Path) -> dict[str, list[str]]:
