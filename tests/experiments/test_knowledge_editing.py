@@ -16,7 +16,8 @@ from tests.support import zoo
 
 from engramlab.base.errors import UserError
 from engramlab.base.interrupts import Interrupted
-from engramlab.experiments import knowledge_editing
+from engramlab.editing import cases as editing_cases
+from engramlab.experiments import knowledge_editing, token_overfitting
 from engramlab.experiments.knowledge_editing import Config, sequence
 
 CASES = [
@@ -240,6 +241,29 @@ def test_a_subject_missing_from_its_prompt_stops_methods_that_need_it(model: str
     made = knowledge_editing.run(dataclasses.replace(asked, methods=("ft-m", "rome"), bad="skip"), tmp_path / "run")
     assert [one["index"] for one in made["skipped"]] == [1]
     assert {row["cases"] for row in made["rows"]} == {2}  # the same cases for all methods
+
+
+def test_cases_with_long_answers_or_judges_alone(benchmark: str, tmp_path: Path) -> None:
+    path = tmp_path / "edits.json"
+    bare = {key: CASES[2][key] for key in ("id", "prompt", "target")}
+    path.write_text(json.dumps([CASES[0], {**CASES[1], "target": "the town of Edo"}, {**bare, "target": "a b c d"}]))
+
+    def chosen(**asked: Any) -> list[str]:
+        return [case.id for case in editing_cases.cases(str(path), **asked).cases]
+
+    assert chosen() == ["0", "1", "2"]
+    assert chosen(words=4) == ["1", "2"]
+    assert chosen(words=4, limit=1) == ["1"]
+    assert chosen(judged_by=("portability", "locality")) == ["0", "1"]
+    assert chosen(judged_by=("portability",), words=2) == ["1"]
+    with pytest.raises(
+        UserError, match=r"none of its cases has new answers of 4 words or more and portability queries"
+    ):
+        editing_cases.cases(benchmark, words=4, judged_by=("portability",))
+    with pytest.raises(UserError, match="judged_by: 'speed' is none of generality, portability, locality"):
+        knowledge_editing.run(config("nowhere", benchmark, judged_by=("speed",)), tmp_path / "run")
+    for about in (knowledge_editing.Config, token_overfitting.Config):
+        assert {"words", "judged_by"} <= {one.name for one in dataclasses.fields(about)}
 
 
 def test_skipped_records_are_reported(model: str, tmp_path: Path) -> None:

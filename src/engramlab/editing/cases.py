@@ -1,7 +1,7 @@
 """From two options, a benchmark and a model, to the cases that are edited: loaded, split, known to the model, and few enough.
 
 Joins the benchmarks and `core/models` for every experiment that edits. The order is always the same: all cases, then the
-part that was asked for, then those the model knows, then the first ``limit`` of them; so a split never depends on the model,
+part that was asked for, then those of the kind asked for, then those the model knows, then the first ``limit`` of them; so a split never depends on the model,
 nor on how many cases are used.
 """
 
@@ -20,6 +20,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import NO_SPACE, Case, Edit, Query
 from engramlab.base.progress import Progress
 from engramlab.base.random_access import draw, key
+from engramlab.base.rows import ROLES
 from engramlab.core.text.chat import Chat
 from engramlab.editing import benchmarks
 from engramlab.measuring.answers import is_answer
@@ -90,6 +91,8 @@ def cases(
     bad: Literal["refuse", "skip"] = "refuse",
     ordered: bool = False,
     subjects: str = "",
+    words: int = 0,
+    judged_by: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Chosen:
     """The cases that an experiment edits.
@@ -104,6 +107,8 @@ def cases(
         chat: put every prompt in this template.
         format: of a file; by default the one that recognises most records.
         bad: what becomes of a file's bad records.
+        words: only cases whose new answers have at least so many words.
+        judged_by: only cases that have queries of each of these roles.
         ordered: also cases whose edits are made one after another, for those who do that.
         subjects: who needs every prompt to quote its subject (``method.needing_subjects``): a record that does not is bad.
         progress: called with (cases asked about, how many at most) while known ones are looked for.
@@ -114,7 +119,7 @@ def cases(
     if limit is not None and limit < 1:
         raise UserError(f"limit: must be at least 1, or left out for all cases, not {limit}")
     # All of a benchmark is read where not all of it is taken: which cases come first must not depend on the limit.
-    whole = part != "all" or known_to is not None
+    whole = part != "all" or known_to is not None or words > 0 or bool(judged_by)
     if isinstance(benchmark, str | Path):
         most = None if whole else limit
         loaded = benchmarks.load(benchmark, format=format, bad=bad, limit=most, seed=seed, subjects=subjects)
@@ -127,6 +132,9 @@ def cases(
     chosen = split(loaded.cases, part, seed)
     if not chosen:
         raise UserError(f"{benchmark}: its {len(loaded.cases)} cases leave none for part {part!r}; use part 'all'")
+    if not (chosen := [case for case in chosen if _of_kind(case, words, judged_by)]):
+        kinds = [f"new answers of {words} words or more"] * (words > 0) + [f"{role} queries" for role in judged_by]
+        raise UserError(f"{benchmark}: none of its cases has {' and '.join(kinds)}; ask for less")
     chosen = chosen if chat is None else list(map(chat.case, chosen))
     asked = unknown = 0
     if known_to is not None:
@@ -145,6 +153,18 @@ def cases(
         chosen = kept
     found = chosen[:limit]
     return Chosen(found, loaded.skipped, loaded.format, oddities=loaded.oddities, asked=asked, unknown=unknown)
+
+
+def check_roles(judged_by: Sequence[str]) -> None:
+    """Raises UserError for what is no role of judges."""
+    for role in judged_by:
+        if role not in ROLES[1:]:
+            raise UserError(f"judged_by: {role!r} is none of {', '.join(ROLES[1:])}")
+
+
+def _of_kind(case: Case, words: int, judged_by: Sequence[str]) -> bool:
+    roles = {query.role for edit in case.edits for query in edit.judges}
+    return roles.issuperset(judged_by) and all(len(edit.target.split()) >= words for edit in case.edits)
 
 
 def judged_together(cases: Iterable[Case]) -> list[Case]:

@@ -62,6 +62,10 @@ class Config:
     """Format of the benchmark's file; found out by default."""
     bad: Literal["refuse", "skip"] = "refuse"
     """What becomes of a file's bad records."""
+    words: int = 0
+    """Only cases whose new answers have at least so many words: tokens of long ones overfit unevenly."""
+    judged_by: tuple[str, ...] = ()
+    """Only cases that are judged by each of these: generality, portability, locality."""
     limit: int | None = 24
     """Most cases; None for all."""
     part: Literal["all", "tune", "test"] = "test"
@@ -130,6 +134,8 @@ def _cases(config: Config, known_to: Any, progress: Progress | None = None) -> e
         known_to=known_to,
         format=config.format,
         bad=config.bad,
+        words=config.words,
+        judged_by=config.judged_by,
         subjects=method.needing_subjects((config.method,)),
         progress=progress,
     )
@@ -147,6 +153,8 @@ def check(config: Config) -> None:
         loss_of(config, name)
     once("settings", config.settings)
     at_least(config, 1, "limit", "batch", "steps")
+    at_least(config, 0, "words")
+    editing_cases.check_roles(config.judged_by)
 
 
 def loss_of(config: Config, setting: str) -> losses.Loss:

@@ -50,6 +50,10 @@ class Config(FactOptions):
     """Only cases whose old answer the model itself writes: knowledge it has."""
     part: Literal["all", "tune", "test"] = "all"
     """All cases, or a part: `tune` (a quarter of the subjects, to choose settings on) or `test` (the others, to report)."""
+    words: int = 0
+    """Only cases whose new answers have at least so many words: tokens of long ones overfit unevenly."""
+    judged_by: tuple[str, ...] = ()
+    """Only cases that are judged by each of these: generality, portability, locality."""
     limit: int | None = None
     """At most so many cases; None for all of a file, for 100 of world and 1,000 of people; of turns, for as many as the largest
     of `counts`."""
@@ -119,7 +123,8 @@ class Config(FactOptions):
     @property
     def read(self) -> int | None:
         """How many cases to read of a benchmark that is made; None for all, and always of a file."""
-        if self.facts is not None or self.benchmark not in benchmarks.made() or self.known_only or self.part != "all":
+        made = self.facts is None and self.benchmark in benchmarks.made()
+        if not made or self.known_only or self.part != "all" or self.words or self.judged_by:
             return None
         more = _TWIN_ROOM * self.twins if self.setting == "turns" else 0
         return None if self.most is None else self.most + more
@@ -174,7 +179,8 @@ def check(config: Config) -> None:
     for option in ("methods", "losses"):
         once(option, comma_separated(getattr(config, option)))
     at_least(config, 1, "limit", "judges", "at_once", "new_tokens", "turn", "sample", "text_rows")
-    at_least(config, 0, "twins", "natives", "fluency")
+    at_least(config, 0, "twins", "natives", "fluency", "words")
+    editing_cases.check_roles(config.judged_by)
     if not config.counts or min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {config.counts}")
     if config.setting == "turns" and (odd := [n for n in config.counts if n % config.turn and n != config.limit]):

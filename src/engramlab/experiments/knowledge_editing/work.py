@@ -61,6 +61,8 @@ class Run(_run.Run):
             part=config.part,
             format=config.format,
             bad=config.bad,
+            words=config.words,
+            judged_by=config.judged_by,
             subjects=method.needing_subjects([name for name, _ in self.parts]),
             **more,
         )
