@@ -244,7 +244,7 @@ def test_a_subject_missing_from_its_prompt_stops_methods_that_need_it(model: str
 
 
 def test_cases_with_long_answers_or_judges_alone(benchmark: str, tmp_path: Path) -> None:
-    path = tmp_path / "edits.json"
+    path = tmp_path / "some.json"
     bare = {key: CASES[2][key] for key in ("id", "prompt", "target")}
     path.write_text(json.dumps([CASES[0], {**CASES[1], "target": "the town of Edo"}, {**bare, "target": "a b c d"}]))
 

@@ -1,8 +1,8 @@
 """From two options, a benchmark and a model, to the cases that are edited: loaded, split, known to the model, and few enough.
 
 Joins the benchmarks and `core/models` for every experiment that edits. The order is always the same: all cases, then the
-part that was asked for, then those of the kind asked for, then those the model knows, then the first ``limit`` of them; so a split never depends on the model,
-nor on how many cases are used.
+part that was asked for, then those of the kind asked for, then those the model knows, then the first ``limit`` of them; so a
+split never depends on the model, nor on how many cases are used.
 """
 
 from __future__ import annotations
