@@ -6,7 +6,7 @@ from typing import Any
 
 from kept import ABSENT, kept, made_by, table
 
-from engramlab.report.experiments.time_sensitive_editing import SCORES, kinds, name_of
+from engramlab.report.experiments.time_sensitive_editing import SCORES, fluency, kinds, name_of
 from engramlab.report.parts.words import percent_ranged
 
 
@@ -31,6 +31,7 @@ def _drawn(swept: bool) -> str:
         + [percent_ranged(row, name) for name in SCORES]
         + [
             kinds(row),
+            fluency(row),
             f"{row['parameters']:,}",
             "–" if row["seconds_per_edit"] is None else f"{row['seconds_per_edit']:.2f}",
         ]
@@ -38,5 +39,16 @@ def _drawn(swept: bool) -> str:
         for row in summary["rows"]
         if bool(row["window"]) == swept
     ]
-    heads = ["model", "cases of", "arm", "edits", "cases", *SCORES.values(), "changed / new", "parameters", "s an edit"]
+    heads = [
+        "model",
+        "cases of",
+        "arm",
+        "edits",
+        "cases",
+        *SCORES.values(),
+        "changed / new",
+        "fluency",
+        "parameters",
+        "s an edit",
+    ]
     return "\n".join([*table(heads, lines), "", made_by(found)]) if lines else ABSENT

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.support import zoo
@@ -15,7 +16,9 @@ from tests.support.tiny_runs import numbers
 from engramlab.base.errors import UserError
 from engramlab.core.models.geometry import depth, matrix_shape
 from engramlab.editing import benchmarks, method
+from engramlab.editing import cases as editing_cases
 from engramlab.editing.hyper import Hyperparameters
+from engramlab.editing.judge.beyond import fluencies
 from engramlab.editing.methods import lora
 from engramlab.experiments import time_sensitive_editing as timed
 from engramlab.experiments._run import tried
@@ -123,6 +126,10 @@ def test_a_run(model: str, tmp_path: Path) -> None:
     assert sizes["before"] == 0 < sizes["rome"] < sizes["lora-mlp"] < sizes["lora-both"] < sizes["ft"]
     assert found["rows"][0]["locality"] is None
     assert numbers(timed.run(one, tmp_path / "run")) == numbers(found)
+    (source,) = work.sources_of(one).values()
+    values = fluencies(*editing_cases.model(model), source.cases, one.fluency)
+    assert found["rows"][0]["fluency"] == pytest.approx(np.mean([value for value in values if value is not None]))
+    assert all(row["fluency"] > 0 for row in found["rows"])
 
 
 @pytest.mark.filterwarnings("ignore:.*pairs of edits")

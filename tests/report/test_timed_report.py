@@ -23,7 +23,7 @@ def row(arm: str, edits: int, hops: float, **more: Any) -> dict[str, Any]:
         for end, shift in (("", 0), ("_low", -0.1), ("_high", 0.1))
     }
     about = {"source": "world", "arm": arm, "edits": edits, "window": None, "cases": 20, "parameters": 12345}
-    return {**about, **ends, "seconds_per_edit": 0.5, "failed": 0, "left_out": 3, **more}
+    return {**about, **ends, "seconds_per_edit": 0.5, "failed": 0, "left_out": 3, "fluency": 5.125, **more}
 
 
 def write_run(path: Path) -> None:
@@ -51,6 +51,7 @@ def test_the_page(tmp_path: Path) -> None:
     assert "&lt;b&gt;rome" in page
     assert "LoRA, both, 4–7" in page
     assert "12,345" in page
+    assert page.count(">512<") == 8
     assert "arXiv 2406.04496" in page
     assert "became non-finite" in page
 

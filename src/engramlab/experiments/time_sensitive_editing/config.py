@@ -53,6 +53,8 @@ class Config:
     """Layers of the window in which LoRA on both alone changes, sliding over the model at the largest count; 0 for no sweep."""
     stride: int | None = None
     """By so many layers the window slides; None for its own width."""
+    fluency: int = 50
+    """Tokens written behind each edit's prompt, whose n-grams say how fluent the model is; 0 for none."""
     at_once: int = 4
     """Groups of one case that are edited and judged in one batch; what is done is kept in such steps."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -75,7 +77,7 @@ def check(config: Config) -> None:
     """Raises UserError for options that cannot work."""
     editing_cases.require_model(config.model)
     at_least(config, 1, "groups", "limit", "judges", "rank", "steps", "stride", "at_once")
-    at_least(config, 0, "window")
+    at_least(config, 0, "window", "fluency")
     for name in ("benchmarks", "arms", "counts"):
         if not getattr(config, name):
             raise UserError(f"{name}: name at least one")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from engramlab.editing import benchmarks, hyper, method
 from engramlab.editing import cases as editing_cases
 from engramlab.editing.folders.opening import in_weights
 from engramlab.editing.judge import evaluation
+from engramlab.editing.judge.beyond import fluencies
 from engramlab.editing.judge.evaluation import Before
 from engramlab.editing.methods import lora
 from engramlab.editing.requests import encode_edits
@@ -41,7 +42,15 @@ PROJECTIONS = {"lora-attention": ("query", "key", "value", "output"), "lora-mlp"
 #: What of a case is scored: multi-hop are the questions of portability that need another fact, not another name.
 SCORES = ("reliability", "generality", "multi_hop", "locality")
 #: What is kept of a part; of parameters those of each edit.
-_EMPTY: dict[str, Any] = {"rows": [], "failed": [], "seconds": 0.0, "edits": 0, "parameters": [], "left_out": 0}
+_EMPTY: dict[str, Any] = {
+    "rows": [],
+    "fluent": [],
+    "failed": [],
+    "seconds": 0.0,
+    "edits": 0,
+    "parameters": [],
+    "left_out": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,7 @@ def settings(config: Config, arm: Arm, model: nn.Module) -> Any:
 def _there(model: nn.Module, names: Sequence[str]) -> Iterator[str]:
     """Those of the projections that an architecture has (many have no gate)."""
     for name in names:
-        with suppress(UserError):
+        with contextlib.suppress(UserError):
             if projection(model, name):
                 yield name
 
@@ -191,6 +200,17 @@ class Work:
             self._before[source] = Before.of(records.read_rows(path, ("prompt", "asked", "written", "new_tokens")))
         return self._before[source]
 
+    def fluent(self, source: str) -> dict[str, float | None]:
+        """By case, how fluently the unedited model goes on behind its prompt, found once a run; nothing where not asked for."""
+        if not self.config.fluency:
+            return {}
+        path = self.run.folder / writing.name_of(source) / "fluent.json"
+        if not path.exists():
+            cases = self.sources[source].cases
+            values = fluencies(*self.load(), cases, self.config.fluency)
+            records.write_record(path, {"fluency": {case.id: v for case, v in zip(cases, values, strict=True)}})
+        return dict(records.read_record(path, ("fluency",))["fluency"])
+
     def part(self, source: str, arm: Arm, count: int) -> dict[str, Any]:
         """One arm on one source, so many cases at once, from where an earlier run left it."""
         folder, groups = self.folder(source, arm, count), self.groups(source, count)
@@ -224,19 +244,24 @@ class Work:
         ]
         good = [(group, delta) for group, delta in zip(groups, made, strict=True) if isinstance(delta, Delta)]
         rows: list[dict[str, Any]] = []
-        if all(len(group) == 1 for group, _ in good) and good:
-            rows = evaluation.judge(
-                model, tokenizer, [case for group, _ in good for case in group], before, deltas=[d for _, d in good]
-            )
-        else:
-            for group, delta in good:
-                with deltas.active(model, delta):
-                    rows += evaluation.judge(model, tokenizer, group, before)
+        fluent: dict[str, float | None] = {}
+        alone = bool(good) and all(len(group) == 1 for group, _ in good)
+        parts: list[tuple[Sequence[Case], list[Delta]]]
+        parts = (
+            [([c for group, _ in good for c in group], [d for _, d in good])] if alone else [(g, [d]) for g, d in good]
+        )
+        for cases, own in parts:
+            with contextlib.nullcontext() if alone else deltas.active(model, own[0]):
+                rows += evaluation.judge(model, tokenizer, cases, before, deltas=own if alone else None)
+                if self.config.fluency:
+                    made_of = fluencies(model, tokenizer, cases, self.config.fluency, own if alone else None)
+                    fluent |= {case.id: value for case, value in zip(cases, made_of, strict=True)}
         asked = {case.id: len(evaluation.queries_of(case)) for case in self.sources[source].cases}
         return {
             "rows": [
                 {name: row[name] for name in ("case", "role", "group", "generated", "teacher_forced")} for row in rows
             ],
+            "fluent": list(fluent.values()),
             "failed": failed,
             "seconds": round(seconds, 3),
             "edits": sum(map(len, edits)),
@@ -294,6 +319,7 @@ def summarise(work: Work, parts: Sequence[tuple[str, Arm, int]]) -> dict[str, An
     rows, failed, total = [], [], 0.0
     for name, source in work.sources.items():
         control = scored(unedited(source.cases, work.before(name)), work.config.seed, source.new)
+        control |= bootstrap.mean("fluency", list(work.fluent(name).values()), work.config.seed)
         about = {"source": name, "arm": "before", "edits": 0, "window": None, "parameters": 0}
         rows.append({**about, **control, "seconds_per_edit": None, "failed": 0, "left_out": 0})
     for name, arm, count in parts:
@@ -304,6 +330,7 @@ def summarise(work: Work, parts: Sequence[tuple[str, Arm, int]]) -> dict[str, An
             {"source": name, "arm": arm.name, "edits": count, "window": window}
             | {"parameters": max(record["parameters"], default=0)}
             | scored(record["rows"], work.config.seed, work.sources[name].new)
+            | bootstrap.mean("fluency", record["fluent"], work.config.seed)
             | {"seconds_per_edit": round(record["seconds"] / max(1, record["edits"]), 4)}
             | {"failed": len(record["failed"]), "left_out": record["left_out"]}
         )

@@ -37,6 +37,7 @@ NEEDS = {
                 "window": Maybe([float]),
                 **{f"multi_hop_{kind}": Maybe(float) for kind in ("changed", "new")},
                 "seconds_per_edit": Maybe(float),
+                "fluency": Maybe(float),
                 **{f"{name}{kind}{end}": Maybe(float) for name in SCORES for kind in ("", "_forced") for end in _ENDS},
             }
         ]
@@ -113,6 +114,12 @@ def kinds(row: Mapping[str, Any]) -> str:
     return " / ".join(percent(number(row.get(f"multi_hop_{kind}"))) for kind in ("changed", "new"))
 
 
+def fluency(row: Mapping[str, Any]) -> str:
+    """Hundredths of a bit, as the field prints it; a dash for runs that did not measure it."""
+    bits = number(row.get("fluency"))
+    return "–" if bits is None else f"{100 * bits:.0f}"
+
+
 def _seconds(row: Mapping[str, Any]) -> str:
     return fixed(row.get("seconds_per_edit"), 2)
 
@@ -146,13 +153,13 @@ def _row(runs: Sequence[RunData], run: RunData, row: Row) -> list[str]:
         *([run.name] if len(runs) > 1 else []),
         *(row["source"], name_of(row), count(row["edits"]), count(row["cases"])),
         *(percent_ranged(row, name) for name in SCORES),
-        *(kinds(row), count(row["parameters"]), _seconds(row)),
+        *(kinds(row), fluency(row), count(row["parameters"]), _seconds(row)),
     ]
 
 
 def _columns(runs: Sequence[RunData]) -> list[str]:
     first = [*(["run"] if len(runs) > 1 else []), "source", "arm", "edits", "cases"]
-    return [*first, *SCORES.values(), "changed / new", "parameters", "s an edit"]
+    return [*first, *SCORES.values(), "changed / new", "fluency", "parameters", "s an edit"]
 
 
 def _all(runs: Sequence[RunData]) -> Section:
@@ -161,11 +168,12 @@ def _all(runs: Sequence[RunData]) -> Section:
     caption = (
         "edits: made jointly, and judged under all of them; questions that do not hold beside the others are left out. "
         "locality: answers that stayed what they were. changed / new: multi-hop of facts that had an old answer, and of such "
-        "that had none. parameters: numbers that the edit is; equal rank on more modules is "
-        "more of them. Per cent with 95 % intervals over cases, which share edits where several are joint"
+        "that had none. fluency: entropy of the word 2- and 3-grams of an edit's prompt and what follows it, × 100; a broken "
+        "model repeats itself. parameters: numbers that the edit is; equal rank on more modules is more of them. "
+        "Per cent with 95 % intervals over cases, which share edits where several are joint"
     )
     return Section(
-        "Every arm", [Table(columns, cells, caption, numbers_from=len(columns) - 9)] if cells else [], missing(runs)
+        "Every arm", [Table(columns, cells, caption, numbers_from=len(columns) - 10)] if cells else [], missing(runs)
     )
 
 
@@ -175,7 +183,7 @@ def _sweep(runs: Sequence[RunData]) -> Section:
     caption = (
         f"LoRA on all linear maps of a window of layers alone. The abstract of {SOURCE} has middle layers matter most"
     )
-    table = Table(columns, [_row(runs, run, row) for run, row in rows], caption, numbers_from=len(columns) - 9)
+    table = Table(columns, [_row(runs, run, row) for run, row in rows], caption, numbers_from=len(columns) - 10)
     groups: dict[str, list[Bar]] = {}
     for run, row in rows:
         heading = f"{row['source']}{f', {run.name}' if len(runs) > 1 else ''}"
