@@ -160,7 +160,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
         for row in (rows if isinstance(rows, list) else [])
         if isinstance(row, dict) and row.get("device")
     ]
-    heads = ["method", "T", "edits/s", "device", *_HEADS, "facts right before / lost / won"]
+    heads = ["method", "T", "edits/s", "device", *_HEADS, "known / lost / won"]
     title = "what became of the model (%; memory: on a CPU of the whole process)"
     return [Table(heads, cells, title, numbers_from=1, words=(3,))] if cells else []
 
