@@ -170,7 +170,7 @@ def test_edits_in_turns_by_age_and_what_became_of_the_model(tmp_path: Path) -> N
     assert "FT-M cross-entropy 100 7 75.0 0.0 → 0.0 3 25.0 50.0" in page.text
     assert "FT-M cross-entropy 100 1.5 50.0 → 25.0 0.0 → 20.0 9 6 2 1" in page.text
     assert "In every row, device: cpu" in page.text
-    assert "The order of the edits was drawn anew, by seed 3." in page.text
+    assert "The order of the edits was drawn anew, by seed 3; the same cases are judged" in page.text
     summary = json.loads((tmp_path / "turns" / "summary.json").read_text())
     table = knowledge_editing.terminal(summary)[-1]
     assert list(table.rows[0]) == ["FT-M", "100", "8", "cpu", "1.5", "50.0 → 25.0", "0.0 → 20.0", "6 / 2 / 1"]

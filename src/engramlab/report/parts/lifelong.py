@@ -181,7 +181,12 @@ def _orders(runs: Sequence[RunData]) -> str:
     """Which runs made the edits in another order than they come in."""
     drawn = {run.name: seed for run in runs if (seed := number(run.summary.get("order_seed"))) is not None}
     said = [f"{f'of run {name} ' if len(runs) > 1 else ''}by seed {seed:.0f}" for name, seed in drawn.items()]
-    return f" The order of the edits was drawn anew, {', '.join(said)}." if said else ""
+    if not said:
+        return ""
+    return (
+        f" The order of the edits was drawn anew, {', '.join(said)}; the same cases are judged, so that tenths of age are not "
+        "equally full."
+    )
 
 
 def _since(row: Row, what: str) -> str:
