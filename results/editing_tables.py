@@ -194,7 +194,7 @@ def lifelong() -> str:
                     [
                         summary["benchmark"].rpartition("/")[2].partition(".")[0],
                         str(config["config"]["seed"]),
-                        method + _set(config["command"], method),
+                        method + _set(config["command"], method) + _ordered(config["config"]),
                         str(count),
                         *cells,
                         percent(whole["generated"].get("locality:known facts")),
@@ -212,6 +212,12 @@ def lifelong() -> str:
         "text is."
     )
     return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
+
+
+def _ordered(config: dict[str, Any]) -> str:
+    """Where the edits were made in another order than they come in; runs of older versions never were."""
+    seed = config.get("order_seed")
+    return "" if seed is None else f", order {seed}"
 
 
 def _age(row: dict[str, Any]) -> int:

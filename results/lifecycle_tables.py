@@ -41,19 +41,18 @@ def teaching() -> str:
     lines = []
     for summary, config in found:
         rows, given = summary["rows"], config["config"]
-        for arm in dict.fromkeys(row["arm"] for row in rows):
+        for arm, name in _arms(summary, given):
             cells = [
                 _taught(rows, arm, group, part)
                 for group, part in (("unasked", "held-out"), ("unasked", "trained"), ("asked", "trained"))
             ]
             drift = next((r["nats"] for r in summary["drift"] if (r["arm"], r["text"]) == (arm, "replayed kind")), None)
-            bare = "" if given["replay_share"] or arm not in ARMS else ", no replay"
             more = _taught(rows, arm, "unasked", "held-out", value="named"), _kept(summary, arm)
             lines.append(
                 [
                     _model(given),
                     str(given["seed"]),
-                    arm + bare + (_recited(summary) if arm == "edit" else ""),
+                    name + (_recited(summary) if arm == "edit" else ""),
                     *cells,
                     *more,
                     "–" if drift is None else f"{drift:+.2f}",
@@ -89,14 +88,22 @@ def kinds() -> str:
         [
             _model(config["config"]),
             str(config["config"]["seed"]),
-            arm,
+            name,
             *(_taught(summary["rows"], arm, "unasked", part, kind, value) for part, kind, value in forms.values()),
         ]
         for summary, config in found
-        for arm in dict.fromkeys(row["arm"] for row in summary["rows"])
+        for arm, name in _arms(summary, config["config"])
         if arm != "untouched"
     ]
     return "\n".join(table(["model", "seed", "arm", *forms], lines))
+
+
+def _arms(summary: dict[str, Any], given: dict[str, Any]) -> list[tuple[str, str]]:
+    """The arms that a run was asked for, and what tables call them: with what was tried beside the usual."""
+    tried = "" if given["replay_share"] else ", no replay"
+    tried += f", rate {rate:g}" if (rate := given["learning_rate"]) else ""
+    there = dict.fromkeys(row["arm"] for row in summary["rows"] if row["arm"] in given["arms"])
+    return [(arm, arm + tried * (arm in ARMS)) for arm in there]
 
 
 def _recited(summary: dict[str, Any]) -> str:

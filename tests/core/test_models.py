@@ -18,7 +18,7 @@ from engramlab.base.errors import UserError
 from engramlab.core import models
 from engramlab.core.forward.generation import generate
 from engramlab.core.forward.hooks import reading
-from engramlab.core.models import geometry
+from engramlab.core.models import costs, geometry
 from engramlab.core.models.paths import find, matrix
 
 
@@ -385,3 +385,24 @@ def test_what_cannot_be_built_is_refused_before_any_work():
     for name, family, message in (("4x100", "llama", "multiple of 8"), ("tiny", "gpt2", "family 'gpt2' is unknown")):
         with pytest.raises(UserError, match=message):
             models.check(name, family)
+
+
+def test_peak_memory_is_the_processs_on_a_cpu_and_the_tensors_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda:0")
+    before = costs.peak_memory(cpu)
+    assert before is not None
+    assert before > 10_000_000  # Python with torch
+    held = torch.ones(16_000_000)  # 64 MB
+    costs.forget_peak(cpu)  # which nobody can: it stays
+    after = costs.peak_memory(cpu)
+    assert after is not None
+    assert after >= before
+    del held
+    assert costs.device_name(cpu) == "cpu"
+    seen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", seen.append)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 5 if device == gpu else 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a card at {device}")
+    costs.forget_peak(gpu)
+    assert (seen, costs.peak_memory(gpu), costs.device_name(gpu)) == ([gpu], 5, "a card at cuda:0")
+    assert costs.peak_memory(torch.device("mps")) is None

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from tests.support import zoo
 from tests.support.small import quick
+from tests.support.tiny_runs import numbers
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Query
 from engramlab.core import deltas
 from engramlab.editing import benchmarks
 from engramlab.experiments import knowledge_editing
-from engramlab.experiments.knowledge_editing import Config, sequence, turns
+from engramlab.experiments.knowledge_editing import Config, sequence, stopping, turns
 from engramlab.experiments.knowledge_editing.turns import Plan, age_of, outputs, repeats, twins
 
 COUNTRIES = ["France", "Japan", "Seine", "Edo", "Paris", "Washington"]
@@ -92,6 +93,12 @@ def test_turns_end_to_end(model: str, benchmark: str, tmp_path: Path) -> None:
     assert four["norm"] != 1.0
     assert four["nats_before"] > 0
     assert four["nats_more"] is not None
+    assert four["device"] == "cpu"
+    assert two["peak_memory"] > 1e6
+    assert (two["stops_asked"], four["stops_asked"]) == (2, 3)
+    assert all(0 <= four[name] <= 1 for name in ("stops_before", "stops", "whole_before", "whole"))
+    assert four["facts_right_before"] == 0  # a random network knows nothing of countries,
+    assert four["facts_asked"] == 50  # and can only win
 
 
 def test_counts_do_not_change_the_model(
@@ -150,8 +157,8 @@ def test_killed_at_any_turn_and_started_again(
     monkeypatch.setattr(sequence.Part, "_save", plain)
     again = knowledge_editing.run(asked, tmp_path / "broken")
     assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
-    untimed = [[{k: v for k, v in row.items() if "second" not in k} for row in of["damage"]] for of in (again, whole)]
-    assert untimed[0] == untimed[1]
+    assert numbers(again) == numbers(whole)
+    assert numbers({"damage": again["damage"]}) == numbers({"damage": whole["damage"]})
     assert again["ages"] == whole["ages"]
 
 
@@ -261,6 +268,55 @@ def test_made_up_people_come_in_one_order_and_some_come_again() -> None:
     edits = [case.edits[0] for case in more]
     assert len(benchmarks.overwritten(edits)) == 4
     assert all(judge.target == edit.target for edit in edits for judge in edit.judges)
+
+
+def test_own_stopping_is_asked_of_some_with_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [made_case(i, f"Land{i}", f"Town{i}") for i in range(250)]
+    tokenizer = zoo.ZOO["llama3"](zoo.SENTENCES)
+    network = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=256)
+    rooms: list[int] = []
+
+    def before(model: Any, tokenizer: Any, prompts: Any, *, max_new_tokens: int, **more: Any) -> Any:
+        rooms.append(max_new_tokens)
+        assert more == {"batch": 256, "stop_at_line_end": True}
+        return [("Nowhere and", False)] * len(prompts)
+
+    def after(model: Any, tokenizer: Any, prompts: Any, *, max_new_tokens: int, **more: Any) -> Any:
+        """Of four texts: the answer; the answer and more, twice, once without an end; something else."""
+        rooms.append(max_new_tokens)
+        towns = [prompt.removeprefix("The capital of Land").removesuffix(" is") for prompt in prompts]
+        return [
+            [(f" Town{n}.", True), (f"Town{n}, on a river", True), (f"Town{n} and", False), ("Nowhere", True)][i % 4]
+            for i, n in enumerate(towns)
+        ]
+
+    monkeypatch.setattr(stopping, "continuations", before)
+    asked = stopping.Stopping.of(network, tokenizer, [cases[:40], cases])
+    longest = max(len(tokenizer(f" Town{i}", add_special_tokens=False)["input_ids"]) for i in range(250))
+    assert asked.room == longest + stopping.ROOM
+    monkeypatch.setattr(stopping, "continuations", after)
+    for some, count in ((cases[:40], 40), (cases, 84)):  # every third of 250
+        found = asked.after(network, tokenizer, some)
+        assert found == {
+            "stops_asked": count,
+            "stops_before": 0.0,
+            "stops": pytest.approx(0.75),
+            "whole_before": 0.0,
+            "whole": pytest.approx(0.25),
+        }
+    assert set(rooms) == {asked.room}
+    assert asked.after(network, tokenizer, [])["stops"] is None
+
+
+def test_facts_lost_and_won(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = [Query(f"The capital of {name} is", town) for name, town in (("A", "Oslo"), ("B", "Rome"), ("C", "Bern"))]
+    monkeypatch.setattr(turns, "write", lambda model, tokenizer, prompts, room: ["Oslo.", "Paris", "Bernburg"])
+    monkeypatch.setattr(turns, "as_read", lambda model, tokenizer, prompts: prompts)
+    plain = {"group": "known facts", "role": "locality", "target": "Edo", "aliases": [], "right_before": 1.0}
+    judged = [{**plain, "prompt": str(i), "written_after": text} for i, text in enumerate(["Edo", "edo, of", "Rome"])]
+    judged += [{**plain, "group": "twin", "prompt": "3", "written_after": ""}]
+    found = turns.moved(None, None, judged, wrong)  # type: ignore[arg-type]
+    assert found == {"asked": 6, "right_before": 3, "lost": 1, "won": 1}
 
 
 def test_what_is_wrong_with_outputs() -> None:

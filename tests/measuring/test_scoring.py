@@ -14,11 +14,11 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.core import deltas
 from engramlab.core.forward.decoding import beam
-from engramlab.core.forward.generation import generate
+from engramlab.core.forward.generation import continuations, generate
 from engramlab.core.models import add_lora
 from engramlab.core.text.batches import OneEntryARow, Order, TokenRows
 from engramlab.core.text.tokenizers import train_compact_tokenizer
-from engramlab.core.text.tokens import GAP, Sequences, encode_queries
+from engramlab.core.text.tokens import GAP, Sequences, encode_queries, end_token
 from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.measuring import estimators
 from engramlab.measuring.scoring import Scores, score
@@ -261,6 +261,51 @@ def test_writing_stops_at_the_end_of_a_line():
     steps.clear()
     state = []
     assert generate(model, tokenizer, prompts[:1], max_new_tokens=25)[0].startswith("Paris\nand more")
+
+
+def test_whether_a_text_came_to_its_end_by_itself():
+    tokenizer = zoo.ZOO["gpt2"](zoo.SENTENCES)
+    model, end = zoo.model("gpt2", vocabulary=len(tokenizer)), end_token(tokenizer)
+    tails = [
+        tokenizer("Paris\nand")["input_ids"],
+        [*tokenizer("Rome")["input_ids"], end],
+        tokenizer("Oslo")["input_ids"],
+    ]
+    queries = [tokenizer(f"{k}:")["input_ids"] for k in range(len(tails))]
+    forward, steps, state = model.forward, [], []
+
+    def recite(input_ids, **more):
+        """The tail of each prompt, and x after it."""
+        out = forward(input_ids, **more)
+        steps.append(input_ids.shape)
+        if input_ids.shape[1] > 1:
+            state.extend(next(k for k, q in enumerate(queries) if row[-len(q) :] == q) for row in input_ids.tolist())
+        n = len(steps) - 1
+        for i, k in enumerate(state):
+            out.logits[i, -1] = -1.0
+            out.logits[i, -1, tails[k][n] if n < len(tails[k]) else tokenizer.encode("x")[0]] = 1.0
+        return out
+
+    model.forward = recite
+    prompts = [tokenizer.decode(q) for q in queries]
+
+    def found(room, lines):
+        steps.clear()
+        state.clear()
+        return continuations(model, tokenizer, prompts, max_new_tokens=room, stop_at_line_end=lines)
+
+    room = 3 + max(map(len, tails))
+    texts = found(room, True)
+    assert texts[:2] == [("Paris", True), ("Rome", True)]
+    assert texts[2][0].startswith("Oslox")
+    assert not texts[2][1]
+    assert [ended for _, ended in found(room, False)] == [False, True, False]  # a line end is no end of a text
+    assert [ended for _, ended in found(len(tails[1]) - 1, True)][1:] == [False, False]  # cut off before its end token
+    steps.clear()
+    state.clear()
+    assert [text for text, _ in texts] == generate(
+        model, tokenizer, prompts, max_new_tokens=room, stop_at_line_end=True
+    )
 
 
 def test_what_cannot_be_continued():

@@ -19,6 +19,7 @@ from tests.support.synthetic import write_json
 
 from engramlab.base.errors import UserError
 from engramlab.report import print_summary, write_report
+from engramlab.report.experiments import knowledge_editing
 from engramlab.report.parts.cases import MOST_CASES, leaves
 from engramlab.report.parts.judged import gain
 from engramlab.report.rows import read_runs
@@ -91,8 +92,9 @@ def write_run(
     return path
 
 
-def write_turns(path: Path, methods: Mapping[str, Sequence[str]]) -> Path:
-    """A run of edits in turns: what holds falls with age, and the model suffers with the number of edits."""
+def write_turns(path: Path, methods: Mapping[str, Sequence[str]], *, noted: bool = True) -> Path:
+    """A run of edits in turns: what holds falls with age, and the model suffers with the number of edits; ``noted``: its order
+    was drawn, and it says what it cost, how texts end, and which facts were lost and won, as older runs do not."""
     write_run(path, methods, counts=(100, 1000))
     for name in ("config.json", "summary.json"):
         path.joinpath(name).write_text(path.joinpath(name).read_text().replace('"continual"', '"turns"'))
@@ -118,10 +120,13 @@ def write_turns(path: Path, methods: Mapping[str, Sequence[str]]) -> Path:
         | {"nats_more": edits / 1000, "twins": 7, "twins_same": 0.75, "twins_right": 0.0, "twins_right_before": 0.0}
         | {f"{what}_{when}": 0.2 for what in ("empty", "endless", "repeated") for when in ("before", "after")}
         | {"overwritten": 3, "overwritten_old": 0.25, "overwritten_newest": 0.5}
+        | ({"device": "cpu", "peak_memory": 1_500_000_000, "stops_before": 0.5, "stops": 0.25} if noted else {})
+        | ({"whole_before": 0.0, "whole": 0.2, "stops_asked": 20} if noted else {})
+        | ({"facts_asked": 9, "facts_right_before": 6, "facts_lost": 2, "facts_won": 1} if noted else {})
         for unit in units
         for edits in (100, 1000)
     ]
-    write_json(path / "summary.json", summary)
+    write_json(path / "summary.json", summary | ({"order_seed": 3} if noted else {}))
     return path
 
 
@@ -168,6 +173,21 @@ def test_edits_in_turns_by_age_and_what_became_of_the_model(tmp_path: Path) -> N
     assert "reliability after 1,000 edits, generated" in page.text
     assert "FT-M cross-entropy 1,000 8 60 2.5 1 1.25 20.0 → 20.0" in page.text
     assert "FT-M cross-entropy 100 7 75.0 0.0 → 0.0 3 25.0 50.0" in page.text
+    assert "FT-M cross-entropy 100 1.5 50.0 → 25.0 0.0 → 20.0 9 6 2 1" in page.text
+    assert "In every row, device: cpu" in page.text
+    assert "The order of the edits was drawn anew, by seed 3; the same cases are judged" in page.text
+    summary = json.loads((tmp_path / "turns" / "summary.json").read_text())
+    table = knowledge_editing.terminal(summary)[-1]
+    assert list(table.rows[0]) == ["FT-M", "100", "8", "cpu", "1.5", "50.0 → 25.0", "0.0 → 20.0", "6 / 2 / 1"]
+
+
+def test_runs_in_turns_of_older_versions_are_read(tmp_path: Path) -> None:
+    page = render(tmp_path, write_turns(tmp_path / "turns", BOTH, noted=False))
+    assert "FT-M cross-entropy 1,000 8 60 2.5 1 1.25 20.0 → 20.0" in page.text
+    assert "Peak memory" not in page.text
+    assert "drawn anew" not in page.text
+    summary = json.loads((tmp_path / "turns" / "summary.json").read_text())
+    assert all("device" not in table.columns for table in knowledge_editing.terminal(summary))
 
 
 def test_edit_quality_and_what_was_read_and_chosen(demo: Page) -> None:

@@ -109,7 +109,6 @@ def decode(
     return written
 
 
-@torch.inference_mode()
 def generate(
     model: nn.Module,
     tokenizer: Any,
@@ -147,6 +146,41 @@ def generate(
     Raises:
         UserError: a prompt without a token, or with too many for the model's context; a decoder that lacks its contexts.
     """
+    found = continuations(
+        model,
+        tokenizer,
+        prompts,
+        decoding=decoding,
+        seeds=seeds,
+        beside=beside,
+        max_new_tokens=max_new_tokens,
+        batch=batch,
+        budget=budget,
+        stop_at_line_end=stop_at_line_end,
+        owner=owner,
+        progress=progress,
+    )
+    return [text for text, _ in found]
+
+
+@torch.inference_mode()
+def continuations(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[str | list[int]],
+    *,
+    decoding: Decoding | None = None,
+    seeds: Sequence[int] | None = None,
+    beside: Sequence[Sequence[str]] = (),
+    max_new_tokens: int = 32,
+    batch: int = 64,
+    budget: int = 16_384,
+    stop_at_line_end: bool = False,
+    owner: np.ndarray | None = None,
+    progress: Progress | None = None,
+) -> list[tuple[str, bool]]:
+    """What ``generate`` gives, and of each text whether it came to its end by itself: by the end token (or, where a line was
+    asked for, the end of the line) within the room that there was. Arguments and errors are those of ``generate``."""
     decoding = decoding or greedy.Config()
     check_beside(decoding, beside, len(prompts))
     rows, *others = (_encode_texts(tokenizer, texts) for texts in (prompts, *beside))
@@ -158,7 +192,7 @@ def generate(
     bare: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     sequences = Sequences.of(rows)
     whole = decoding.beams > 1 or others or deltas.routed(model) or getattr(model.config, "sliding_window", None)
-    texts = [""] * len(rows)
+    texts = [("", False)] * len(rows)
     finished = 0
     with mode(model, False):
         for chosen, shared in prefixes.batches(
@@ -184,7 +218,8 @@ def generate(
                     )
             for i, new in zip(chosen, out, strict=True):
                 text = tokenizer.decode(new, skip_special_tokens=True)
-                texts[i] = first_line(text) if stop_at_line_end else text.strip()
+                ended = bool((new == end).any()) or (stop_at_line_end and bool(_LINE_END.search(text.lstrip())))
+                texts[i] = first_line(text) if stop_at_line_end else text.strip(), ended
             finished += len(chosen)
             if progress:
                 progress(finished, len(rows))

@@ -83,6 +83,8 @@ class Config(FactOptions):
     """Turns: so many cases of the same relations, about other subjects, are asked and never edited."""
     natives: int = 200
     """Turns: at most so many facts about countries, which the unedited model writes, judge locality beside the benchmark."""
+    unknown: int = 50
+    """Turns: beside the natives, at most so many facts that the unedited model does not write are asked: how many are won?"""
     fluency: int = 50
     """Tokens written behind each edit's prompt, whose n-grams say how fluent the model is; 0 for none. Not of turns."""
     drift_text: str | None = None
@@ -179,7 +181,7 @@ def check(config: Config) -> None:
     for option in ("methods", "losses"):
         once(option, comma_separated(getattr(config, option)))
     at_least(config, 1, "limit", "judges", "at_once", "new_tokens", "turn", "sample", "text_rows")
-    at_least(config, 0, "twins", "natives", "fluency", "words")
+    at_least(config, 0, "twins", "natives", "unknown", "fluency", "words")
     editing_cases.check_roles(config.judged_by)
     if not config.counts or min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {config.counts}")

@@ -20,6 +20,7 @@ from engramlab.base.terminal import Console
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta
 from engramlab.core.deltas import files as deltafiles
+from engramlab.core.models.costs import device_name, forget_peak, peak_memory
 from engramlab.core.training.losses import Loss
 from engramlab.editing import benchmarks, method
 from engramlab.editing.cases import judged_together, superseded, unjudged
@@ -117,13 +118,15 @@ class Part:
         state = self._resume()
         again = f"remove {self.folder} to do that part again"
         found = {count: records.read_rows(self._part(count), (), again) for count in counts if count <= state["done"]}
-        saved = time.monotonic()
+        saved, device = time.monotonic(), next(self.model.parameters()).device
+        where = {"device": device_name(device)}
         try:
             with heeded() as asked, ProgressBar(label, counts[-1], done=state["done"], console=self.console) as bar:
                 for start in range(state["done"], counts[-1], turn):
                     cases = self.cases[start : min(start + turn, counts[-1])]
                     edits = [edit for case in cases for edit in case.edits]
                     gone = benchmarks.overwritten(edits) if len(cases) > 1 else {}
+                    forget_peak(device)
                     started = time.monotonic()
                     try:
                         delta = self.edit([edit for i, edit in enumerate(edits) if i not in gone])
@@ -131,13 +134,16 @@ class Part:
                     except method.EditFailed as error:
                         state["failed"] += [{"case": case.id, "reason": str(error)} for case in cases]
                     state["seconds"] += time.monotonic() - started
+                    state["peak_memory"] = max(state.get("peak_memory") or 0, peak_memory(device) or 0) or None
                     state["done"] = start + len(cases)
                     if state["done"] in counts:
                         rows, more = (judge or self._all)(state["done"])
                         found[state["done"]] = [{"edits": state["done"], **row} for row in rows]
                         records.write_rows(self._part(state["done"]), found[state["done"]])
                         if more:
-                            state.setdefault("damage", []).append({**more, "seconds": state["seconds"]})
+                            state.setdefault("damage", []).append(
+                                {**more, **{name: state[name] for name in ("seconds", "peak_memory")}, **where}
+                            )
                     if state["done"] in counts or time.monotonic() - saved > 60 * minutes or asked:
                         self._save(state)
                         saved = time.monotonic()

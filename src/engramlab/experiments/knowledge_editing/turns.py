@@ -27,6 +27,8 @@ from engramlab.editing.judge import evaluation
 from engramlab.editing.judge.beyond import nats
 from engramlab.editing.judge.evaluation import Before
 from engramlab.measuring.answers import is_answer, same_answer
+from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, as_read, write
+from engramlab.measuring.audit.classes import kept
 
 AGES = 10
 
@@ -50,6 +52,7 @@ class Plan:
         sample: how many of them are judged at a time.
         twins: cases that are never edited, without judges.
         natives: questions of role "locality" that the unedited model answers right.
+        unknown: questions of the same kind that it answers wrong.
         texts: running text.
         asides: are edits asked negated and the other way round too?
     """
@@ -59,6 +62,7 @@ class Plan:
     seed: int
     twins: Sequence[Case] = ()
     natives: Sequence[Query] = ()
+    unknown: Sequence[Query] = ()
     texts: Sequence[str] = ()
     asides: bool = False
     order: Sequence[int] = ()
@@ -89,14 +93,23 @@ class Plan:
             case = aside(made[i]) if self.asides else made[i]
             about[case.id] = {"part": "overwritten" if i in gone else "edited", "age": age_of(i, count)}
             (old if i in gone else live).append(unjudged(case) if i in gone else case)
-        edited = {name for case in made for edit in case.edits for name in (edit.query.id, edit.query.prompt)}
-        natives = [q for q in self.natives if q.id not in edited and q.prompt not in edited]
+        natives = self._unedited(self.natives, count)
         for k in range(min(len(live), len(natives))):
             first, *rest = live[k].edits
             mine = tuple(islice(natives, k, None, len(live)))
             live[k] = replace(live[k], edits=(replace(first, judges=(*first.judges, *mine)), *rest))
         about |= {case.id: {"part": "twin", "age": 0} for case in self.twins}
         return Asked([*live, *old, *self.twins], about, {made[i].id: answers for i, answers in gone.items()})
+
+    def _unedited(self, queries: Sequence[Query], count: int) -> list[Query]:
+        """Those that no edit so far is about."""
+        edited = {name for c in self.cases[:count] for edit in c.edits for name in (edit.query.id, edit.query.prompt)}
+        return [query for query in queries if query.id not in edited and query.prompt not in edited]
+
+    def standing(self, count: int) -> list[Case]:
+        """The cases judged after ``count`` edits whose edits are to hold then."""
+        asked = self.asked(count)
+        return [case for case in asked.cases if asked.about[case.id]["part"] == "edited"]
 
     def everything(self, counts: Sequence[int]) -> list[Case]:
         """What is asked at all: of the unedited model too."""
@@ -120,6 +133,7 @@ class Plan:
             "nats": nats(model, tokenizer, self.texts),
             "norm": max(norms.values(), default=None),
             "norms": norms,
+            "facts": moved(model, tokenizer, rows, self._unedited(self.unknown, count)),
             **{when: outputs(tokenizer, rows, f"written_{when}", room) for when in ("before", "after")},
         }
 
@@ -204,14 +218,57 @@ def twins(cases: Sequence[Case], spare: Sequence[Case], most: int) -> list[Case]
     return list(islice((unjudged(case) for case in spare if case.id not in ids and fits(case)), most))
 
 
-def natives(model: nn.Module, tokenizer: Any, most: int, seed: int, chat: Any) -> list[Query]:
-    """At most so many facts about countries that the model writes right, as questions whose answers must stay."""
+def natives(
+    model: nn.Module, tokenizer: Any, most: int, unknown: int, seed: int, chat: Any
+) -> tuple[list[Query], list[Query]]:
+    """At most so many facts about countries that the model writes right, as questions whose answers must stay; and at most so
+    many (``unknown``) that it was asked on the way and does not."""
     if not most:
-        return []
+        return [], []
     found = benchmarks.made()["world"].cases(seed, None)
     found = found if chat is None else list(map(chat.case, found))
-    right = [case for _, good in known_groups(model, tokenizer, found, most) for case in good][:most]
-    return [replace(case.edits[0].query, role="locality", group="known facts") for case in right]
+    right: list[Query] = []
+    wrong: list[Query] = []
+    for group, good in known_groups(model, tokenizer, found, most):
+        known = {case.id for case in good}
+        for case in group:
+            (right if case.id in known else wrong).append(replace(case.edits[0].query, role="locality", group=NATIVE))
+    wrong = wrong[: 2 * unknown]
+    writes = _answered(
+        model, tokenizer, wrong
+    )  # in the room that it will have after the edits: some may be right in that
+    return right[:most], [query for query, knows in zip(wrong, writes, strict=True) if not knows][:unknown]
+
+
+NATIVE = "known facts"
+
+
+def _answered(model: nn.Module, tokenizer: Any, queries: Sequence[Query]) -> list[bool]:
+    """Does the model, as it is now, write the answer of each?"""
+    texts = write(model, tokenizer, as_read(model, tokenizer, [q.prompt for q in queries]), Room(MOST_NEW_TOKENS))
+    return [is_answer(text, (q.target, *q.aliases), q.said) for q, text in zip(queries, texts, strict=True)]
+
+
+def moved(model: nn.Module, tokenizer: Any, rows: Sequence[Row], unknown: Sequence[Query]) -> Row:
+    """Of facts about countries that no edit is about: how many were ``asked``, ``right_before``, ``lost`` and ``won`` since.
+
+    Without a test: how many were asked of either kind was chosen.
+
+    Args:
+        rows: of this moment; those about natives among them.
+        unknown: questions that the unedited model answers wrong.
+    """
+    before = [{"group": NATIVE, "prompt": q.prompt, "right": False} for q in unknown]
+    now = _answered(model, tokenizer, unknown)
+    after = [{**row, "right": right} for row, right in zip(before, now, strict=True)]
+    for row in rows:
+        if row["group"] == NATIVE and row["role"] == "locality":
+            about = {"group": NATIVE, "prompt": row["prompt"]}
+            right = is_answer(row["written_after"], (row["target"], *row["aliases"]), row.get("said", ""))
+            before.append({**about, "right": bool(row["right_before"])})
+            after.append({**about, "right": right})
+    found = kept(before, after)
+    return {"asked": len(after), **{name: found[name] for name in ("right_before", "lost", "won")}}
 
 
 def grown(model: nn.Module) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from engramlab.editing.requests import encode_edits
 from engramlab.experiments import _run
 from engramlab.experiments.knowledge_editing import sequence, turns
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
+from engramlab.experiments.knowledge_editing.stopping import Stopping
 from engramlab.experiments.knowledge_editing.summary import summarise
 from engramlab.files import records, writing
 
@@ -118,6 +118,8 @@ class Run(_run.Run):
                 self.cases = [self.cases[i] for i in order]
             self.plan = self._plan(order)
         self.before, self.beyond = self._before(), self._beyond()
+        if config.setting == "turns":
+            self.stopping = self._stopping()
         self.prepared = dict[str, float]()  # seconds
         for name, _ in self.parts:  # statistics and the like, so that they are on nobody's clock
             module, started = method.load(name), time.monotonic()
@@ -173,16 +175,45 @@ class Run(_run.Run):
         if not path.exists():
             about = self.model, self.tokenizer
             texts = beyond.passages(*about, config.text, config.text_rows, config.seed)
-            known = turns.natives(*about, config.natives, config.seed, self.chat)
-            found = {"texts": texts, "natives": [asdict(query) for query in known], "nats": beyond.nats(*about, texts)}
-            records.write_record(path, found)
+            known, unknown = turns.natives(*about, config.natives, config.unknown, config.seed, self.chat)
+            asked = {"natives": list(map(asdict, known)), "unknown": list(map(asdict, unknown))}
+            records.write_record(path, {"texts": texts, **asked, "nats": beyond.nats(*about, texts)})
             if len(spare) < config.twins or len(known) < config.natives:
                 self.say(
                     f"beside the edits, {len(spare)} cases that are never edited and {len(known)} known facts are asked"
                 )
         kept = records.read_record(path, ("texts", "natives", "nats"))
-        known = [Query(**{**query, "aliases": tuple(query["aliases"])}) for query in kept["natives"]]
-        return turns.Plan(self.cases, config.sample, config.seed, spare, known, kept["texts"], config.asides, order)
+        # A run begun before there were unknown ones has none.
+        known, unknown = (
+            [Query(**{**query, "aliases": tuple(query["aliases"])}) for query in kept.get(name, ())]
+            for name in ("natives", "unknown")
+        )
+        return turns.Plan(
+            self.cases,
+            config.sample,
+            config.seed,
+            spare,
+            known,
+            unknown,
+            kept["texts"],
+            config.asides,
+            order,
+        )
+
+    def _stopping(self) -> Stopping:
+        """What the unedited model writes where there is room, asked once a run."""
+        path = self.folder / "stops.json"
+        if not path.exists():
+            counts = sorted({min(count, len(self.cases)) for count in self.config.counts})
+            found = Stopping.of(self.model, self.tokenizer, [self.plan.standing(count) for count in counts])
+            records.write_record(path, {"room": found.room, "before": [[p, *of] for p, of in found.before.items()]})
+        kept = records.read_record(path, ("room", "before"))
+        return Stopping(kept["room"], {prompt: (text, ended) for prompt, text, ended in kept["before"]})
+
+    def _judge_turns(self, count: int) -> tuple[list[Row], Row]:
+        """The rows after so many edits, and what became of the model."""
+        rows, found = self.plan.judge(self.model, self.tokenizer, self.before, count)
+        return rows, found | {"stops": self.stopping.after(self.model, self.tokenizer, self.plan.standing(count))}
 
     def _in_chat(self, found: list[Case]) -> list[Case]:
         return found if self.chat is None else list(map(self.chat.case, found))
@@ -252,7 +283,7 @@ class Run(_run.Run):
                 self.config.counts,
                 self.config.checkpoint_minutes,
                 self.config.turn,
-                partial(self.plan.judge, self.model, self.tokenizer, self.before),
+                self._judge_turns,
             )
             done["statistics_seconds"] = self.prepared[name]
         else:

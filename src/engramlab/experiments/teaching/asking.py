@@ -18,7 +18,7 @@ from engramlab.corpora.facts.teaching import Divided
 from engramlab.experiments.teaching.documents import DocumentWords
 from engramlab.measuring.answers import is_answer, is_named
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, lengths_of, write
-from engramlab.measuring.audit.classes import ALWAYS, mcnemar
+from engramlab.measuring.audit.classes import ALWAYS
 from engramlab.measuring.questions import behind
 
 
@@ -186,14 +186,6 @@ def advice(rows: Sequence[Row], taught: str, edited: str) -> str:
         f"Of questions and wordings never trained, {better} answers {shares[better]:.0%} and {worse} {shares[worse]:.0%}: for "
         f"facts like these use engramlab {'edit' if better == 'editing' else 'teach'}."
     )
-
-
-def kept(before: Sequence[Row], after: Sequence[Row]) -> Row:
-    """Of answers that were right before, how many still are: lost and won, with an exact test (McNemar's)."""
-    was = {(row["group"], row["prompt"]): row["right"] for row in before}
-    pairs = [(was[row["group"], row["prompt"]], row["right"]) for row in after if (row["group"], row["prompt"]) in was]
-    lost, won = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
-    return {"right_before": sum(a for a, _ in pairs), "lost": lost, "won": won, "p": mcnemar(lost, won)}
 
 
 def known(answers: Sequence[Row], objects: Mapping[str, Sequence[str]]) -> tuple[list[list[str]], int]:

@@ -31,6 +31,7 @@ from engramlab.experiments.teaching.documents import DocumentTable, some_of
 from engramlab.experiments.teaching.school import School
 from engramlab.experiments.teaching.text import Lesson, lesson
 from engramlab.files import records, writing
+from engramlab.measuring.audit.classes import kept
 
 SLACK = 1.05  # steps that a lesson may take beyond those reckoned, as rows come by chance
 FINISH = 0.25  # of the steps, for the questions that were held back
@@ -307,7 +308,7 @@ class Teaching(School):
         for group in ("known", "native"):
             if group in self.examiner.groups:
                 some = [[row for row in of if row["group"] == group] for of in (self.untouched, answers)]
-                lost.append({"arm": name, "group": group, **asking.kept(*some)})
+                lost.append({"arm": name, "group": group, **kept(*some)})
         drift = self.before["drift"] if same else self.drift(model, self.replay[1])
         drifts = [
             {

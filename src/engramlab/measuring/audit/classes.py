@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engramlab.base.rows import Row
+
 #: Best first. Only what is `extractable` or `prompt-dependent` is ever written.
 CLASSES = ("extractable", "prompt-dependent", "latent", "recognised", "unknown")
 ALWAYS = 0.8  # share of the wordings from which on a fact counts as written whatever the wording
@@ -158,3 +160,15 @@ def mcnemar(only_one: int, only_other: int) -> float:
 
     n = only_one + only_other
     return float(binomtest(only_one, n, 0.5).pvalue) if n else 1.0
+
+
+def kept(before: Sequence[Row], after: Sequence[Row]) -> Row:
+    """Of answers that were right before, how many still are: lost and won, with an exact test (McNemar's).
+
+    Args:
+        before, after: rows with ``group``, ``prompt`` and ``right``; what was not asked before does not count.
+    """
+    was = {(row["group"], row["prompt"]): row["right"] for row in before}
+    pairs = [(was[row["group"], row["prompt"]], row["right"]) for row in after if (row["group"], row["prompt"]) in was]
+    lost, won = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    return {"right_before": sum(a for a, _ in pairs), "lost": lost, "won": won, "p": mcnemar(lost, won)}

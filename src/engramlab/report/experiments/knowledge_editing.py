@@ -316,4 +316,4 @@ def terminal(summary: Row) -> list[Table]:
         columns = ["method", "loss", *(["T"] if several else []), *HEADS.values(), "s/edit"]
         if cells:
             tables.append(Table(columns, cells, f"{said(name)} (%)", numbers_from=2))
-    return tables + beside.terminal(summary)
+    return tables + beside.terminal(summary) + lifelong.terminal(summary)
