@@ -270,6 +270,11 @@ def check(config: Config) -> None:
     rules = [(name, getattr(reading, name) >= 1, "at least 1") for name in ("window", "bootstrap", "t_min")]
     rules += [("least_fit", reading.least_fit <= 1, "at most 1"), ("aim", reading.aim > 0, "above 0")]
     check_rules(reading, [*rules, ("base", reading.base > 1, "above 1")], "reading.")
+    never = config.fiction.control if config.facts is None and config.inject == "fictional" else config.control
+    if reading.drift == "control" and not never:
+        raise UserError(
+            "reading.drift: control needs passages that are never injected; give --control some, or leave it at kept"
+        )
     for part in config.parts():
         if part.stagger > part.interval:
             raise UserError(

@@ -113,7 +113,7 @@ def choices(config: Config, readings: dict[str, CurveOptions]) -> dict[str, Any]
         "window of a maximum (t_w)": ", ".join(map(str, windows)) + " (without momentum)" * (windows == [1]),
         "outlier factor (IQR), effectivity and retainability": reading.outliers,
         "no decay constant below": f"R² {reading.least_fit:g}",
-        "drift of the control": "taken off every curve" if reading.drift == "control" else "left in, as in the paper",
+        "drift of the control": "taken off every gain" if reading.drift == "control" else "left in, as in the paper",
         "logarithm of the fit": "natural" if math.isclose(reading.base, math.e) else f"base {reading.base:g}",
         "range of the fit": f"t from {reading.t_min} to {reading.t_max or 'the longest every query reaches'}",
         "bootstrap": f"{reading.bootstrap} resamples of passages, {LEVEL:.0%} intervals",
@@ -131,7 +131,8 @@ def _order(groups: Sequence[Group]) -> list[str]:
 def _part_rows(
     config: Config, part: PartConfig, curves: Curves, groups: Sequence[Group], reading: CurveOptions
 ) -> list[dict[str, Any]]:
-    """A row a group and depth. ``effectivity_net`` is what is left of its effectivity above the control's at the depth."""
+    """A row a group and depth. ``effectivity_net`` is what is left of its effectivity above the control's at the depth;
+    ``before`` and ``after`` are log-probabilities as measured, all gains are of the curves as ``Curves.read`` gives them."""
     rows = []
     chance: dict[str, np.ndarray] = {}
     for group in sorted(_order(groups), key=lambda name: name != "never"):
@@ -161,7 +162,7 @@ def _part_rows(
                 row |= _written(curves, curves.written, found, reading, seed)
             last = curves.logprobs[found.rows, -1]
             row |= {"before": float(found.before.mean()), "after": float(last.mean())}
-            row["final_gain"] = float((last - found.before).mean())
+            row["final_gain"] = float(found.gain.mean())
             if found.retainability is not None:
                 row["gained"] = _gained(curves, found, reading)
                 row |= _decay(found, reading, part.batch, config.window, seed)
