@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import mean
+from typing import Any
 
 from kept import ABSENT, HERE, Kept, load, made_by, share, table
 
@@ -235,6 +236,17 @@ def asked(*names: str) -> str:
     return "\n".join([*table(heads, cells), "", f"{note} {made_by(found)}"])
 
 
+READ_BEFORE = (
+    " **Measured by an earlier rule**: on texts drawn anew, of which most had been read in training where the order is fixed "
+    "(64 texts a person) and of bioD (120); `results/capacity.sh` makes the runs that take its place."
+)
+
+
+def read_before(summary: dict[str, Any]) -> bool:
+    """Was the run made before measured texts were kept out of training?"""
+    return any("read_in_training" not in row for row in summary["rows"])
+
+
 def capacity(*names: str) -> str:
     """Bits stored, by model, corpus and people, of those runs that are kept."""
     found = [load(name) for name in names if (HERE / name / "summary.json").exists()]
@@ -269,6 +281,8 @@ def capacity(*names: str) -> str:
             " **Counted by an earlier definition**: names by N0 where the theorem has N0 - N, some hundred bits more, "
             "values on a text that was trained on, no gender; `results/capacity.sh` makes the runs that take its place."
         )
+    elif any(read_before(summary) for summary, _ in found):
+        note += READ_BEFORE
     rows = [[line[k] for k in kept] for line in lines]
     return "\n".join([*table([heads[k] for k in kept], rows), "", f"{note} {made_by(found)}"])
 
@@ -285,6 +299,6 @@ def capacity_terms(name: str) -> str:
     ]
     heads = ["model", "people", "exposures", "parameters", "names", "values", "diversity", "the theorem's bits", "ours"]
     shape = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in config["config"]["biod"].items())
-    note = f"Bits; {shape}; seed {summary['seed']}."
+    note = f"Bits; {shape}; seed {summary['seed']}." + READ_BEFORE * read_before(summary)
     drawn = table([*heads, "R of the paper", "its Rmax"], lines)
     return "\n".join([*drawn, "", f"{note} {made_by([(summary, config)])}"])

@@ -28,7 +28,7 @@ from engramlab.corpora.sources.bios import Config as BiosConfig
 from engramlab.corpora.sources.bios import bios
 from engramlab.experiments import knowledge_capacity as capacity
 from engramlab.experiments.knowledge_capacity import bits, networks, recipes
-from engramlab.experiments.knowledge_capacity.reading import Biographies
+from engramlab.experiments.knowledge_capacity.reading import Biographies, Unread
 from engramlab.experiments.knowledge_capacity.work import Cell, Run
 from engramlab.experiments.knowledge_capacity.written import Written
 from engramlab.files import records
@@ -356,6 +356,39 @@ def test_whoever_knows_no_pronoun_pays_for_one_of_three_however_they_are_cut_up(
         assert vocabulary < 1000 or found == pytest.approx(math.log(3))
 
 
+@pytest.mark.parametrize("preset", capacity.PRESETS)
+def test_no_measured_text_was_read_in_training(tmp_path: Path, preset: str) -> None:
+    """Of any preset, with few people; of bioS^simple there is but one text a person, and the summary says so."""
+    few = replace(capacity.PRESETS[preset], people=(7,), pools=SMALLEST.pools, junk_people=5)
+    work = Run(few, tmp_path, console=Console(quiet=True))
+    (trained, *_) = work.reading.tables(7, "alone")
+    rows = trained.tokens(np.arange(len(trained)))
+    read = Counter(rows.row(i).tobytes() for i in range(len(rows)))
+    measured = work.reading.measured(7, np.arange(7))
+    times = [read[measured.row(i).tobytes()] for i in range(7)]
+    simple = preset == "tiny-simple"
+    assert times == [1] * 7 if simple else [0] * 7
+    assert work.reading.read_share(7, 7) == float(simple)
+    if simple:
+        return
+    # Everybody is read about as often as asked, and a text that was taken out is one of many others.
+    assert len(trained) == 7 * few.exposures
+    assert isinstance(trained, Unread)
+    numbers = trained.numbers(np.arange(len(trained)))
+    assert (numbers % 7 == np.arange(len(trained)) % 7).all()
+    changed = numbers[numbers != np.arange(len(trained))]
+    if preset in ("tiny", "tiny-1000", "tiny-biod"):  # 64 texts a person, or 120
+        assert len(changed) > 7
+        assert (changed // 7 > few.exposures).all()
+
+
+def test_people_of_whom_there_is_but_one_text_are_measured_on_it_and_the_row_says_so(tmp_path: Path) -> None:
+    single = replace(SMALLEST, people=(6,), corpus="biod", permute=False, biod=Shape(attributes=1, diversity=5))
+    for config in (single, replace(SMALLEST, people=(6,), permute=False, first_templates=1)):
+        work = Run(config, tmp_path, console=Console(quiet=True))
+        assert work.reading.read_share(6, 6) == 1.0
+
+
 # the whole ----------------------------------------------------------------------------------------------------------
 
 
@@ -369,6 +402,7 @@ def test_a_small_run_its_report_and_going_on(tmp_path: Path) -> None:
         assert row["body"] == row["parameters"] - model.get_input_embeddings().weight.numel()  # type: ignore[operator]
         assert row["bits"] == pytest.approx(sum(row[f"bits_{name}"] for name in ATTRIBUTES))
         assert row["bits_per_parameter"] == row["bits"] / row["parameters"]
+        assert row["read_in_training"] == 0.0
     written = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
     assert "2404.05405" in written
     assert "1x8, all there is" in written

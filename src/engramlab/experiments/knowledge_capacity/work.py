@@ -147,6 +147,7 @@ class Run(_run.Run):
                     "learning_rate": recipe.learning_rate,
                     "weight_decay": recipe.weight_decay,
                     "steps": steps,
+                    "read_in_training": self.reading.read_share(people, config.measured_people),
                 }
                 stage.record["rows"] = [
                     {**about, "arm": arm, "numbers": numbers, **self.measure(made, cell, config.measured_people)}
