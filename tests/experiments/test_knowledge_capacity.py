@@ -687,6 +687,7 @@ def test_the_paper_s_recipes() -> None:
         ({"junk_share": 1.0}, "junk_share"),
         ({"corpus": "bior"}, "--written"),
         ({"learning_rates": (0.0,)}, "learning_rates"),
+        ({"learning_rates": (1e-3, 1.0000001e-3)}, "learning_rates: '0.001' is there twice"),
         ({"context": 20}, "context"),
     ],
 )

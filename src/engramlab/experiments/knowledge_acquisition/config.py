@@ -87,7 +87,7 @@ class Config(FactOptions):
     """With several batches: the same tokens between injections (steps in proportion to the first batch), or the same steps."""
     rate: tuple[Rate, ...] = ("continue",)
     """Learning rate: `continue` the schedule of the checkpoint where it is known, hold it `constant` at its value there, or at
-    the `mean` of what all checkpoints of the run have there (app. F: equal rates)."""
+    the `mean` of what all checkpoints of the run have there (app. F: equal rates), all of which must say it."""
     learning_rate: tuple[float, ...] = ()
     """Constant learning rates instead; several compare them."""
     moments: tuple[Moments, ...] = ("restored",)
@@ -249,6 +249,10 @@ def check(config: Config) -> None:
         if not values:
             raise UserError(f"{name}: name at least one")
         once(name, values)
+    for name in ("rate", "learning_rate"):
+        once(name, getattr(config, name))
+    for name in ("stage", "learning_rate"):  # as the names of parts have them
+        once(name, [f"{value:g}" for value in getattr(config, name)])
     if not config.rate and not config.learning_rate:
         raise UserError("rate: choose continue, constant or mean")
     if "warmed" in config.moments and not config.optimizer.warmup:

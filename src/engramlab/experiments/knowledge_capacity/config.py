@@ -157,6 +157,7 @@ def check(config: Config) -> None:
             raise UserError(f"{name}: name at least one")
     for name in ("sizes", "people", "mixtures", "networks", "learning_rates", "quantised"):
         once(name, getattr(config, name))
+    once("learning_rates", [f"{rate:g}" for rate in config.learning_rates])  # as the names of models have them
     for network in config.networks or (config.family,):
         networks.parse(network)
     for size in config.sizes:

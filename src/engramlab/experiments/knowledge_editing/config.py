@@ -170,6 +170,7 @@ def check(config: Config) -> None:
         losses.parse(loss)
     for option in ("methods", "losses"):
         once(option, comma_separated(getattr(config, option)))
+    once("counts", config.counts)
     at_least(config, 1, "limit", "judges", "at_once", "new_tokens", "turn", "sample", "text_rows")
     at_least(config, 0, "twins", "natives", "fluency")
     if not config.counts or min(config.counts) < 1:
