@@ -47,6 +47,7 @@ SMALLEST = replace(
     recipe=Recipe(batch=6, learning_rate=1e-2, warmup=2),
     evaluations=1,
 )
+BIOD = replace(SMALLEST, corpus="biod", permute=False, first_templates=None, pools=Pools())
 CELL = Cell("gpt-neox", "1x8", 6)
 
 
@@ -271,8 +272,8 @@ def test_a_model_that_knows_half_of_the_people_s_majors_has_half_of_those_bits(
 
 
 def test_an_untrained_model_has_no_bits(tmp_path: Path) -> None:
-    for change in ({}, {"corpus": "biod", "permute": False}):
-        work = Run(replace(SMALLEST, people=(60,), **change), tmp_path, console=Console(quiet=True))
+    for config in (SMALLEST, BIOD):
+        work = Run(replace(config, people=(60,)), tmp_path, console=Console(quiet=True))
         cell = replace(CELL, people=60)
         found = work.measure(work.model(cell).eval(), cell, 60)
         assert found["share"] < 0.01
@@ -383,7 +384,7 @@ def test_no_measured_text_was_read_in_training(tmp_path: Path, preset: str) -> N
 
 
 def test_people_of_whom_there_is_but_one_text_are_measured_on_it_and_the_row_says_so(tmp_path: Path) -> None:
-    single = replace(SMALLEST, people=(6,), corpus="biod", permute=False, biod=Shape(attributes=1, diversity=5))
+    single = replace(BIOD, people=(6,), biod=Shape(attributes=1, diversity=5))
     for config in (single, replace(SMALLEST, people=(6,), permute=False, first_templates=1)):
         work = Run(config, tmp_path, console=Console(quiet=True))
         assert work.reading.read_share(6, 6) == 1.0
@@ -462,7 +463,16 @@ def _bior(folder: Path, people: int, texts: int) -> Path:
 
 def test_bior_is_measured_on_each_one_s_last_text(tmp_path: Path) -> None:
     folder = _bior(tmp_path / "bior", 12, 3)
-    config = replace(SMALLEST, corpus="bior", written=folder, people=(12,), exposures=4, permute=False, context=200)
+    config = replace(
+        SMALLEST,
+        corpus="bior",
+        written=folder,
+        people=(12,),
+        exposures=4,
+        permute=False,
+        first_templates=None,
+        context=200,
+    )
     work = Run(config, tmp_path / "run", console=Console(quiet=True))
     read = work.reading
     assert isinstance(read, Written)
@@ -642,7 +652,7 @@ def test_what_the_paper_says_stands_beside_a_kind_that_differs_in_one_thing() ->
 
 
 def test_the_page_of_biod_has_the_three_terms(tmp_path: Path) -> None:
-    config = replace(SMALLEST, people=(20,), corpus="biod", permute=False)
+    config = replace(BIOD, people=(20,))
     (row,) = capacity.run(config, tmp_path / "run", console=Console(quiet=True))["rows"]
     assert row["bits_theorem"] == pytest.approx(sum(row[f"paper_{k}"] for k in ("name", "value", "diversity")))
     assert row["corpus"] == "bioD"
@@ -684,6 +694,16 @@ def test_the_paper_s_recipes() -> None:
         ({"networks": ("nothing",)}, "nothing"),
         ({"mixtures": ("junk",), "people": (60,)}, "no name is left"),
         ({"mixtures": ("junk",), "corpus": "biod"}, "mixtures"),
+        ({"corpus": "biod", "permute": False}, "first_templates: plays no part with --corpus biod; leave it at None"),
+        (
+            {"corpus": "biod", "permute": False, "texts": "once"},
+            "texts: plays no part with --corpus biod; leave it at anew",
+        ),
+        ({"biod": Shape(attributes=2)}, "biod: plays no part with --corpus bios; leave it out, with all its options"),
+        ({"junk_share": 0.5}, "junk_share: plays no part without --mixtures; leave it at 0.875"),
+        ({"mixtures": ("repeated",), "junk_people": 9}, "junk_people: plays no part without --mixtures junk"),
+        ({"repeated_people": 9}, "repeated_people: plays no part without --mixtures repeated"),
+        ({"networks": ("llama",), "family": "llama"}, "family: plays no part with --networks"),
         ({"junk_share": 1.0}, "junk_share"),
         ({"corpus": "bior"}, "--written"),
         ({"learning_rates": (0.0,)}, "learning_rates"),
