@@ -643,8 +643,10 @@ def test_what_the_paper_says_stands_beside_a_kind_that_differs_in_one_thing() ->
         ({"network": "llama+untied"}, 1.3),
         ({"network": "llama+untied+plain"}, None),
         ({"network": "gpt-neox+gated", "exposures": 1000}, None),
-        ({"numbers": "int8"}, 1),
-        ({"numbers": "int4"}, 2 / 0.7),
+        ({"numbers": "int8", "exposures": 1000}, 1),
+        ({"numbers": "int4", "exposures": 1000}, 2 / 0.7),  # 0.35 times: 0.7 bits a parameter of 2
+        ({"numbers": "int8"}, None),
+        ({"numbers": "int4"}, None),
         ({"numbers": "int4", "mixture": "junk"}, None),
     ):
         row = {**plain, **change}
