@@ -17,7 +17,7 @@ from engramlab.acquisition.schedule import Group
 from engramlab.base.errors import UserError
 from engramlab.experiments import knowledge_acquisition as acquisition
 from engramlab.experiments.knowledge_acquisition.config import check
-from engramlab.experiments.knowledge_acquisition.summary import summarise
+from engramlab.experiments.knowledge_acquisition.summary import _add_control_errors, summarise
 
 TOTAL, WINDOW, DRIFT, AT = 80, 20, 1 / 16, (0, 40)
 KEPT, TAKEN = (CurveOptions(window=WINDOW, bootstrap=20, drift=drift) for drift in ("kept", "control"))
@@ -103,3 +103,15 @@ def test_without_a_control_there_is_no_drift_to_take_off() -> None:
         UserError, match=r"^reading\.drift: control needs passages that are never injected; give --control"
     ):
         check(config)
+
+
+def test_how_far_the_control_may_be_off_is_told_as_a_part_of_the_gain() -> None:
+    rows: list[dict[str, Any]] = [
+        {"group": "never", "depth": "semantic", "passages": 4},
+        {"group": "duplicate", "depth": "semantic", "passages": 8, "gained": 2.0},
+        {"group": "once", "depth": "semantic", "passages": 8, "gained": None},
+    ]
+    _add_control_errors(rows, {"semantic": {10: 0.9, 40: 0.6}})
+    # The standard error of a mean of four passages is half of how they differ, here by 0.6 nats a decade; of a gain of 2 nats.
+    assert rows[1]["decay_control_stderr"] == pytest.approx(0.6 / 2 / 2.0)
+    assert all("decay_control_stderr" not in row for row in (rows[0], rows[2]))

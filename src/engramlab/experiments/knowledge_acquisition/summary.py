@@ -41,9 +41,11 @@ def summarise(
         folder = out / part.name / "injection"
         reading = readings[part.name]
         curves = read_curves(folder, reading, states(config.measure, part.steps, groups[part.name], reading.window))
-        found = _part_rows(config, part, curves, groups[part.name], reading)
-        rows += found
         slopes[part.name] = slopes_of(curves, groups[part.name], reading)
+        found = _part_rows(config, part, curves, groups[part.name], reading)
+        if reading.drift == "control":
+            _add_control_errors(found, slopes[part.name])
+        rows += found
         drawn = {"dataset": part.name, "batch": part.batch, "window": config.window, "steps": curves.total}
         shown = [(row["group"], row["depth"]) for row in found]
         drawn |= for_report(curves, reading, groups[part.name], shown)
@@ -169,6 +171,17 @@ def _part_rows(
             rows.append(row)
     order = _order(groups)
     return sorted(rows, key=lambda row: order.index(row["group"]))
+
+
+def _add_control_errors(rows: Sequence[dict[str, Any]], slopes: dict[str, dict[int, float]]) -> None:
+    """Puts into each row how far its decay constant may be off by the control that was taken off its curves: one standard
+    error, of the mean slope of the control's passages, as a part of the row's gain."""
+    passages = {row["depth"]: row["passages"] for row in rows if row["group"] == "never"}
+    for row in rows:
+        by_horizon, gained = slopes.get(row["depth"]), row.get("gained") or 0.0
+        if by_horizon and gained > 0:
+            spread = by_horizon[max(by_horizon)]
+            row["decay_control_stderr"] = spread / math.sqrt(passages[row["depth"]]) / gained
 
 
 def _gained(curves: Curves, found: Slice, reading: CurveOptions) -> float:
