@@ -19,6 +19,7 @@ from torch import nn
 from engramlab.base.errors import UserError
 from engramlab.core import models
 from engramlab.core.text import tokens
+from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora.biod import FIRST, NAME, REST, Biod, Shape
 from engramlab.corpora.export import export
@@ -399,7 +400,7 @@ def test_a_small_run_its_report_and_going_on(tmp_path: Path) -> None:
     for row, stage in zip(summary["rows"], summary["training"], strict=True):
         assert stage["steps"] == row["steps"] == row["people"] * 3 / 6  # three exposures in batches of six
         model = models.build("1x8", models.load_tokenizer(str(tmp_path / "run" / "tokenizer")), context=96)
-        assert row["parameters"] == sum(p.numel() for p in model.parameters())
+        assert row["parameters"] == row["parameters_all"] == sum(p.numel() for p in model.parameters())
         assert row["body"] == row["parameters"] - model.get_input_embeddings().weight.numel()  # type: ignore[operator]
         assert row["bits"] == pytest.approx(sum(row[f"bits_{name}"] for name in ATTRIBUTES))
         assert row["bits_per_parameter"] == row["bits"] / row["parameters"]
@@ -589,6 +590,33 @@ def test_what_is_changed_of_a_network(tmp_path: Path, name: str, matrices: int) 
     names = work.measure(model.eval(), cell, 6)
     embeddings = len(work.reading.tokenizer) * 24 * (1 if tied else 2)
     assert names["body"] == names["parameters"] - embeddings
+
+
+def test_embeddings_of_tokens_that_never_occur_are_no_parameters(tmp_path: Path) -> None:
+    plain = Run(replace(SMALLEST, vocabulary=300, context=400), tmp_path / "plain", console=Console(quiet=True))
+    shown = [plain.reading.corpus(12).passage(i).text for i in range(36)]  # type: ignore[attr-defined]
+    other = [f"Quite unlike number {i}, the {i * 7919} tortoises dreamt on." for i in range(300)]
+    train_compact_tokenizer([*shown, *other], 900).save_pretrained(tmp_path / "large")
+    config = replace(SMALLEST, tokenizer=str(tmp_path / "large"), context=400)
+    work = Run(config, tmp_path / "run", console=Console(quiet=True))
+    size, read = len(work.reading.tokenizer), work.reading
+    # Whoever reads all that the corpus could say, in any order, meets so many tokens.
+    every = {read.end}
+    for seed in range(40):
+        made = bios(BiosConfig(seed, 12, pools=SMALLEST.pools, first_templates=2), "multi2+permute")
+        every |= {
+            int(i)
+            for k in range(24)
+            for i in read.tokenizer(made.passage(k).text, add_special_tokens=False)["input_ids"]
+        }
+    assert len(every) <= read.occurring < size - 100
+    for name, matrices in (("gpt-neox", 1), ("gpt-neox+untied", 2)):
+        cell = replace(CELL, network=name)
+        model = work.model(cell).eval()
+        found = work.measure(model, cell, 6)
+        assert found["parameters_all"] == sum(p.numel() for p in model.parameters())
+        assert found["parameters_all"] - found["parameters"] == (size - read.occurring) * 8 * matrices
+        assert found["bits_per_parameter"] == found["bits"] / found["parameters"]
 
 
 def test_rounding_keeps_within_half_a_step_of_each_row() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -96,12 +96,14 @@ class Reading:
 
     Attributes:
         tokenizer, end: what a model is built with, and its end token.
+        occurring: how many of its tokens texts can have, of whomever they are.
         lengths: int64: tokens of entries that stand for all.
         dataset: the paper's name of it.
     """
 
     tokenizer: Any
     end: int
+    occurring: int
     lengths: np.ndarray
     dataset: str
 
@@ -184,6 +186,14 @@ def facts(population: Population, tokenizer: Any, pools: Pools) -> bits.Biograph
     return bits.Biographies(pools.first_names * pools.middle_names * pools.last_names, sizes, found)
 
 
+def occurring(tokenizer: Any, texts: Iterable[str]) -> int:
+    """How many different tokens texts have, with the end token and that of a domain where the tokenizer has it."""
+    found = {tokens.end_token(tokenizer), *(ids for ids in [tokenizer.get_vocab().get(DOMAIN)] if ids is not None)}
+    for text in texts:
+        found.update(tokens.encode(tokenizer, [text])[0][0])
+    return len(found)
+
+
 def by_mention(
     model: nn.Module, rows: Sequences, start: list[int], attributes: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
@@ -218,6 +228,7 @@ class Biographies(Reading):
         if any(mixture.endswith("+domain") for mixture in config.mixtures):
             self.tokenizer.add_special_tokens({"additional_special_tokens": [DOMAIN]})
         self.end = tokens.end_token(self.tokenizer)
+        self.occurring = occurring(self.tokenizer, _shown(largest))
         self.facts = facts(largest.population, self.tokenizer, config.pools)
         table = TokenTable(largest, self.tokenizer)
         sample = np.unique(np.linspace(0, len(table) - 1, _SAMPLED).astype(np.int64))
@@ -327,7 +338,7 @@ class Chunked(Reading):
         super().__init__(config)
         made = self.corpus(max(config.people))
         self.end, self.dataset = 0, "bioD"
-        self.tokenizer = _Words(made.vocabulary)
+        self.tokenizer, self.occurring = _Words(made.vocabulary), made.vocabulary
         self.lengths = np.array([made.width])
 
     def corpus(self, people: int) -> Biod:

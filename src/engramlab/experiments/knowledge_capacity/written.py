@@ -19,7 +19,7 @@ from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.people import People
 from engramlab.corpora.rewriting import rewritten
 from engramlab.experiments.knowledge_capacity.config import Config
-from engramlab.experiments.knowledge_capacity.reading import GENDER, Reading, by_mention, chosen, facts
+from engramlab.experiments.knowledge_capacity.reading import GENDER, Reading, by_mention, chosen, facts, occurring
 
 
 class Some:
@@ -52,8 +52,13 @@ class Written(Reading):
         pools = People(people, config.seed, config.pools)
         shown = "".join(pools.pieces)  # every name and value there could be, for whoever guesses
         every = np.arange(len(corpus))
-        self.tokenizer = tokenizer(lambda: chain((corpus.passage(i).text for i in range(len(corpus))), [shown]))
+
+        def texts() -> Iterator[str]:
+            return chain((corpus.passage(i).text for i in range(len(corpus))), [shown])
+
+        self.tokenizer = tokenizer(texts)
         self.end = tokens.end_token(self.tokenizer)
+        self.occurring = occurring(self.tokenizer, texts())
         self.table = TokenTable(corpus, self.tokenizer)
         self.attributes = corpus.attributes
         found = facts(pools, self.tokenizer, config.pools)

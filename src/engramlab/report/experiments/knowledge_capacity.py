@@ -40,6 +40,7 @@ NEEDS = {
                 # Runs of before have none of these.
                 **dict.fromkeys(("arm", "numbers", "corpus", "network", "mixture"), Maybe(str)),
                 **dict.fromkeys(("ratio", "ratio_theorem", "ratio_unclamped", "ratio_most", "steps"), Maybe(float)),
+                "parameters_all": Maybe(float),
                 **dict.fromkeys(("paper_name", "paper_value", "paper_diversity"), Maybe(float)),
             }
         ]
@@ -193,6 +194,12 @@ def _table(runs: Sequence[RunData]) -> Table:
         "Bits stored at least, out of all there is to know; losses in nats (on values a person's, of bioD one value's). Bits "
         f"are counted exactly and no attribute's below zero; unclamped, with N0 - N (the theorem) and with N0 (R), by {SOURCE}."
     )
+    whole = [row for row in _rows(runs) if (number(row.get("parameters_all")) or 0) > row["parameters"]]
+    if whole:
+        caption += (
+            f" Parameters are those of tokens that occur; the first model has {count(whole[0]['parameters_all'])} with the "
+            "embeddings of all tokens."
+        )
     if steps and min(steps) < ADVISED:
         caption += f" The paper advises at least {ADVISED:,} steps; here they are {min(steps):,} to {max(steps):,}."
     return Table(columns, cells, caption, numbers_from=len(columns) - 14)
