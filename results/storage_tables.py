@@ -78,7 +78,8 @@ def sixteen(*names: str) -> str:
     note = (
         f"{people} people, P_test; mean (lowest–highest) of seeds {seeds(found)} where there is more than one. Q-probing: "
         f"whole values, mean over five attributes; majority: of always naming the commonest. Paper: {SOURCE}, 100,000 people, "
-        "124M parameters. Spearman's rank correlation of Q-probing and extraction over corpora × attributes, and with "
+        "124M parameters, answers written with 4 beams; here greedily. Spearman's rank correlation of Q-probing and extraction "
+        "over corpora × attributes, and with "
         f"attributes averaged, 95 % bootstrap over points: {told}."
     )
     heads = ["corpus", "extraction", "paper", "Q-probing", "majority"]
