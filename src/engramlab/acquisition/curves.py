@@ -75,11 +75,10 @@ class Curves:
         mean anything. The control's own rows are no exception: what is left of them is how single queries wander, which is
         what a maximum gains by chance, and no drift is taken off a difference to it twice.
         """
-        depth = self.queries[int(rows[0])]["depth"]
-        control = [i for i, q in enumerate(self.queries) if (q["group"], q["depth"]) == ("never", depth)]
-        if reading.drift == "kept" or not control:
+        control = [] if reading.drift == "kept" else self.of("never", self.queries[int(rows[0])]["depth"])
+        if not control:
             return self.logprobs[rows]
-        return np.asarray(self.logprobs[rows] - self.logprobs[control].mean(axis=0))
+        return np.asarray(self.logprobs[rows] - self.logprobs[np.concatenate(control)].mean(axis=0))
 
     def at(self, rows: np.ndarray, states: np.ndarray, reading: CurveOptions) -> np.ndarray:
         """What ``read`` gives at any states, float64 ``[rows, states]``; straight lines between measured ones."""

@@ -260,8 +260,9 @@ class Biographies(Reading):
         return bios(made, variant + ("+CEL" if more else ""))
 
     def tables(self, people: int, mixture: str) -> list[Entries]:
-        made: list[Entries] = [TokenTable(group, self.tokenizer) for group in self.corpus(people, mixture).groups]
-        made[0] = made[0] if self.fixed else self._unread(people)
+        own, *others = self.corpus(people, mixture).groups
+        made: list[Entries] = [TokenTable(own, self.tokenizer) if self.fixed else self._unread(people)]
+        made += [TokenTable(group, self.tokenizer) for group in others]
         if mixture.endswith("+domain"):
             made[0] = Led(made[0], self.tokenizer.convert_tokens_to_ids(DOMAIN))
         return made
