@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from plotly import graph_objects as go
 
@@ -279,24 +279,24 @@ def _cloud(points: Sequence[Row], what: str) -> go.Figure:
 class _Told:
     """What a sweep says first of an experiment.
 
-    by: what a line is about. values: what is averaged, over the line's rows of a seed and then over seeds, and whether it is a
-    share. of: which rows.
+    by: what a line is about. values: what is averaged, over the line's rows of a seed and then over seeds: a share, an amount
+    (at least 0), or any number. of: which rows.
     """
 
     by: tuple[str, ...]
-    values: Mapping[str, bool]
+    values: Mapping[str, Literal["share", "amount", "number"]]
     of: Callable[[Row], bool] = bool
 
 
 _TOLD = {
     "hidden-state-probing": _Told(
         ("part", "probe", "target"),
-        {"accuracy": True, "majority": True, "extraction": True},
+        {"accuracy": "share", "majority": "share", "extraction": "share"},
         lambda row: not row.get("control") and not row.get("position"),
     ),
     "knowledge-capacity": _Told(
         ("size", "arm", "corpus", "people", "exposures"),
-        {"bits_per_parameter": False, "bits_per_body_parameter": False, "share": True},
+        {"bits_per_parameter": "amount", "share": "share"},
     ),
 }
 
@@ -337,14 +337,14 @@ def _guessed(rows: Sequence[Row]) -> _Told:
     }
     names = [k for k in distinct(k for row in rows for k in row) if k not in apart]
     by = [k for k in names if len({str(row.get(k)) for row in rows}) > 1]
-    return _Told(tuple(by), dict.fromkeys(measured[:3], False))
+    return _Told(tuple(by), dict.fromkeys(measured[:3], "number"))
 
 
 def _word(value: object) -> str:
     return "–" if value in (None, "") else TARGETS.get(str(value), str(value))
 
 
-def _over_seeds(rows: Sequence[Row], name: str, share: bool) -> str:
+def _over_seeds(rows: Sequence[Row], name: str, kind: str) -> str:
     """The mean over seeds of each one's mean, with its interval where there are several."""
     by_seed: dict[str, list[float]] = {}
     for row in rows:
@@ -354,8 +354,8 @@ def _over_seeds(rows: Sequence[Row], name: str, share: bool) -> str:
         return "–"
     means = [sum(values) / len(values) for values in by_seed.values()]
     mean = sum(means) / len(means)
-    found = of_seeds(means, *((0.0, 1.0) if share else ()))
-    if share:
+    found = of_seeds(means, *{"share": (0.0, 1.0), "amount": (0.0,)}.get(kind, ()))
+    if kind == "share":
         return percent(mean) + (f" ({100 * found.low:.0f} to {100 * found.high:.0f})" if found else "")
     return fixed(mean, 3) + (f" ({found.low:.3f} to {found.high:.3f})" if found else "")
 
