@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 def options(doc: str | None, **defaults: object) -> argparse.Namespace:
@@ -16,15 +17,25 @@ def options(doc: str | None, **defaults: object) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def compared(what: str, ours: str, beside: str, ratio: float, aim: float | None = None, why: str = "") -> None:
+def compared(
+    what: str,
+    ours: str,
+    beside: str,
+    ratio: float,
+    aim: float | None = None,
+    why: str = "",
+    bound: float | None = None,
+) -> None:
     """A row of the table of all benches, if ``run_all.py`` asks for rows (by a file that $ENGRAMLAB_BENCH names).
 
     Args:
         ratio: how many times less ours costs.
         aim: the ratio aimed at, if there is one.
         why: arithmetic that says what can be had.
+        bound: the ratio that it says this machine allows at most.
     """
-    row = {"what": what, "ours": ours, "beside": beside, "ratio": round(float(ratio), 2), "aim": aim, "why": why}
+    row: dict[str, Any] = {"what": what, "ours": ours, "beside": beside, "ratio": round(float(ratio), 2), "aim": aim}
+    row |= {"why": why, "bound": bound}
     if file := os.environ.get("ENGRAMLAB_BENCH"):
         with Path(file).open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row) + "\n")

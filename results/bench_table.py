@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 from kept import HERE, table
+
+
+def reached(row: dict[str, Any]) -> str:
+    """Which part of what a row's arithmetic allows is there; rows of before say the bound in words alone."""
+    said = re.search(r"at most ([\d.]+)x$", row["why"])
+    bound = row.get("bound") or (float(said[1]) if said else None)
+    return f", of which {row['ratio'] / bound:.0%} is reached" if bound else ""
 
 
 def bench(file: Path = HERE / "bench.json") -> str:
@@ -21,7 +30,7 @@ def bench(file: Path = HERE / "bench.json") -> str:
                 [row["what"], row["ours"], row["beside"], f"{row['ratio']:.1f}×", aim, f"`bench/{one['script']}`"]
             )
             if row["aim"] is not None and row["ratio"] < row["aim"] and row["why"]:
-                notes.append(f"- {row['what']}: {row['why']}")
+                notes.append(f"- {row['what']}: {row['why']}{reached(row)}")
         if one["problem"]:
             lines.append([f"({one['problem']})", "", "", "", "", f"`bench/{one['script']}`"])
     took = sum(one["seconds"] for one in kept["benches"]) / 60

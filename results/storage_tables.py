@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from statistics import mean
+from typing import Any
 
 from kept import ABSENT, HERE, Kept, load, made_by, share, table
 
 from engramlab.base.rows import ATTRIBUTES
 from engramlab.report.parts.paper import SOURCE, published
+from engramlab.report.parts.verdicts import of_seeds
 from engramlab.sweeps.summary import correlations_over_cells
 
 
@@ -76,7 +78,8 @@ def sixteen(*names: str) -> str:
     note = (
         f"{people} people, P_test; mean (lowest–highest) of seeds {seeds(found)} where there is more than one. Q-probing: "
         f"whole values, mean over five attributes; majority: of always naming the commonest. Paper: {SOURCE}, 100,000 people, "
-        "124M parameters. Spearman's rank correlation of Q-probing and extraction over corpora × attributes, and with "
+        "124M parameters, answers written with 4 beams; here greedily. Spearman's rank correlation of Q-probing and extraction "
+        "over corpora × attributes, and with "
         f"attributes averaged, 95 % bootstrap over points: {told}."
     )
     heads = ["corpus", "extraction", "paper", "Q-probing", "majority"]
@@ -216,7 +219,8 @@ def asked(*names: str) -> str:
         others, share_of = "–", "–"
         if "+CEL" in row["dataset"] or "+TEXT" in row["dataset"]:
             others = f"{config['celebrities']} celebrities" if "+CEL" in row["dataset"] else "text"
-            share_of = share(config["minority_share"])
+            own = config.get("text_share") if "+TEXT" in row["dataset"] else None  # the texts' part, if it was given
+            share_of = share(config["minority_share"] if own is None else 1 - own)
         key = (
             f"`{row['dataset']}`",
             config["mode"],
@@ -235,42 +239,71 @@ def asked(*names: str) -> str:
     return "\n".join([*table(heads, cells), "", f"{note} {made_by(found)}"])
 
 
+READ_BEFORE = (
+    " **Measured by an earlier rule**: on texts drawn anew, of which most had been read in training where the order is fixed "
+    "(64 texts a person) and of bioD (120); `results/capacity.sh` makes the runs that take its place."
+)
+
+
+def read_before(summary: dict[str, Any]) -> bool:
+    """Was the run made before measured texts were kept out of training?"""
+    return any("read_in_training" not in row for row in summary["rows"])
+
+
 def capacity(*names: str) -> str:
-    """Bits stored, by model, corpus and people, of those runs that are kept."""
+    """Bits stored, by model, corpus and people, of those runs that are kept; means where runs differ in their seed alone."""
     found = [load(name) for name in names if (HERE / name / "summary.json").exists()]
     if not found:
         return f"{ABSENT} `results/capacity.sh` has the commands."
-    lines, earlier = [], False
-    for summary, _ in found:
-        first: dict[tuple[str, int], float] = {}
-        for row in summary["rows"]:
-            earlier |= "ratio" not in row
-            model = ", ".join(filter(None, (row["size"], row.get("arm"))))
-            base = first.setdefault((row["size"], row["people"]), row["bits_per_parameter"])
-            lines.append(
-                [
-                    model,
-                    row.get("corpus", "bioS^simple"),
-                    *(f"{row[key]:,.0f}" for key in ("people", "exposures", "parameters", "bits")),
-                    share(row["share"]),
-                    *(f"{row[key]:.2f}" for key in ("bits_per_parameter", "bits_per_body_parameter")),
-                    *(f"{row[key]:.2f}" if key in row else "–" for key in ("ratio", "ratio_theorem", "ratio_most")),
-                    f"{row['bits_per_parameter'] / base:.2f} ×" if base and row.get("arm") else "",
-                ]
-            )
+    lines, first = [], {}
+    earlier = any("ratio" not in row for summary, _ in found for row in summary["rows"])
+    for (run, size, arm, people, _), rows in _by_seeds(found).items():
+        one, bits = rows[0], mean(row["bits_per_parameter"] for row in rows)
+        base = first.setdefault((run, size, people), bits)
+        spread = of_seeds([row["bits_per_parameter"] for row in rows])
+        lines.append(
+            [
+                ", ".join(filter(None, (size, arm))),
+                one.get("corpus", "bioS^simple"),
+                *(f"{mean(row[key] for row in rows):,.0f}" for key in ("people", "exposures", "parameters", "bits")),
+                share(mean(row["share"] for row in rows)),
+                f"{bits:.2f}" + (f" [{spread.low:.2f}, {spread.high:.2f}]" if spread else ""),
+                f"{mean(row['bits_per_body_parameter'] for row in rows):.2f}",
+                *(
+                    f"{mean(row[key] for row in rows):.2f}" if key in one else "–"
+                    for key in ("ratio", "ratio_theorem", "ratio_most")
+                ),
+                f"{bits / base:.2f} ×" if base and arm else "",
+            ]
+        )
     heads = [
         *("model", "corpus", "people", "exposures", "parameters", "bits stored", "of all there is", "bits a parameter"),
         *("without embeddings", "R of the paper", "by its theorem", "its Rmax", "beside the plain one"),
     ]
     kept = [k for k in range(len(heads)) if any(line[k] not in ("", "–") for line in lines)]
     note = f"At least; seed {seeds(found)}."
+    if len(lines) < sum(len(summary["rows"]) for summary, _ in found):
+        note += " Means over seeds; in brackets Student's 95 % interval."
     if earlier:
         note += (
             " **Counted by an earlier definition**: names by N0 where the theorem has N0 - N, some hundred bits more, "
             "values on a text that was trained on, no gender; `results/capacity.sh` makes the runs that take its place."
         )
+    elif any(read_before(summary) for summary, _ in found):
+        note += READ_BEFORE
     rows = [[line[k] for k in kept] for line in lines]
     return "\n".join([*table([heads[k] for k in kept], rows), "", f"{note} {made_by(found)}"])
+
+
+def _by_seeds(found: list[Kept]) -> dict[tuple[str, str, str, int, int], list[dict[str, Any]]]:
+    """Rows of capacity by their run but for its seed, size, arm, people and exposures."""
+    groups: dict[tuple[str, str, str, int, int], list[dict[str, Any]]] = {}
+    for summary, config in found:
+        run = repr({name: value for name, value in config["config"].items() if name not in ("seed", "seeds")})
+        for row in summary["rows"]:
+            about = (row["size"], row.get("arm", ""), row["people"], row["exposures"])
+            groups.setdefault((run + row.get("over", ""), *about), []).append(row)
+    return groups
 
 
 def capacity_terms(name: str) -> str:
@@ -285,6 +318,6 @@ def capacity_terms(name: str) -> str:
     ]
     heads = ["model", "people", "exposures", "parameters", "names", "values", "diversity", "the theorem's bits", "ours"]
     shape = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in config["config"]["biod"].items())
-    note = f"Bits; {shape}; seed {summary['seed']}."
+    note = f"Bits; {shape}; seed {summary['seed']}." + READ_BEFORE * read_before(summary)
     drawn = table([*heads, "R of the paper", "its Rmax"], lines)
     return "\n".join([*drawn, "", f"{note} {made_by([(summary, config)])}"])

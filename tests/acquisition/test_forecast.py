@@ -68,7 +68,7 @@ def test_the_law_behind_the_curves_is_found(tmp_path: Path) -> None:
 def test_the_planner_is_better_than_its_baselines_on_another_interval(tmp_path: Path) -> None:
     laws = laws_of(read_curves(write_run(tmp_path / "a") / "tiny" / "injection", READING), READING)
     other = read_curves(write_run(tmp_path / "b", interval=45) / "tiny" / "injection", READING)
-    for row in validate(laws, other):
+    for row in validate(laws, other, READING):
         assert row["planner"] < 0.06
         assert row["planner"] < row["no forgetting"]
         if row["place"] == "along":

@@ -17,6 +17,7 @@ sys.path.insert(0, {bench!r})
 from _options import compared, options
 options(__doc__)
 compared("sums", "1 s", "by hand: 3 s", 3.0, aim=4, why="3 additions at 1 s")
+compared("products", "1 s", "by hand: 3 s", 3.0, aim=4, why="3 products: at most 12.0x", bound=12.0)
 """
 
 
@@ -36,7 +37,8 @@ def test_each_bench_has_its_time_and_gives_its_rows(tmp_path: Path, monkeypatch:
     drawn = runpy.run_path(str(ROOT / "results" / "bench_table.py"))["bench"]
     table = drawn(out)
     assert "| sums | 1 s | by hand: 3 s | 3.0× | 4× | `bench/bench_a.py` |" in table
-    assert "- sums: 3 additions at 1 s" in table
+    assert "- sums: 3 additions at 1 s\n" in table
+    assert "- products: 3 products: at most 12.0x, of which 25% is reached" in table
     assert "(ended with 3)" in table
     (folder / "bench_c.py").write_text("print('all is well')\n")
     subprocess.run([*command, "--minutes", "1", "--only", "bench_c.py"], check=True, capture_output=True)

@@ -58,3 +58,61 @@ def test_probes_beside_extraction(tables: ModuleType, monkeypatch: pytest.Monkey
     ]  # fmt: skip
     kept(tables, monkeypatch, {"rows": rows, "seed": 0})
     assert "| `single+CEL` | Q | 10 % | 40 % | 10 % | 40 % | 30 % |" in tables.probed("x")
+
+
+def test_capacity_is_averaged_over_runs_that_differ_in_their_seed(
+    tables: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = {"size": "2x8", "arm": "", "corpus": "bioS", "people": 250, "exposures": 100, "parameters": 1000}
+    about |= {
+        "read_in_training": 0.0,
+        "bits_per_body_parameter": 1.0,
+        "ratio": 0.5,
+        "ratio_theorem": 0.5,
+        "ratio_most": 2.0,
+    }
+
+    def load(name: str) -> Any:
+        bits = float(name)
+        row = {**about, "bits": bits * 1000, "share": bits / 2, "bits_per_parameter": bits}
+        config = CONFIG | {"config": {"seed": int(10 * bits), "people": [250]}}
+        return {"rows": [row], "seed": int(10 * bits)}, config
+
+    monkeypatch.setattr(tables, "load", load)
+    monkeypatch.setattr(tables, "HERE", _Everywhere())
+    # Student's t with two degrees of freedom is 4.303: 0.5 -+ 4.303 x 0.1 / sqrt(3).
+    said = tables.capacity("0.4", "0.5", "0.6")
+    assert "| 2x8 | bioS | 250 | 100 | 1,000 | 500 | 25 % | 0.50 [0.25, 0.75] | 1.00 | 0.50 | 0.50 | 2.00 |" in said
+    assert "At least; seed 4, 5, 6. Means over seeds; in brackets Student's 95 % interval." in said
+    alone = tables.capacity("0.4")
+    assert "| 400 | 20 % | 0.40 | 1.00 |" in alone
+    assert "Means over seeds" not in alone
+    assert "earlier rule" not in said
+    del about["read_in_training"]
+    assert "**Measured by an earlier rule**" in tables.capacity("0.4")
+
+
+class _Everywhere:
+    """A folder in which every file is."""
+
+    def __truediv__(self, name: str) -> _Everywhere:
+        return self
+
+    def exists(self) -> bool:
+        return True
+
+
+def test_the_people_s_rows_beside_text_are_those_that_were_read(
+    tables: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(name: str) -> Any:
+        row = {"dataset": name, "group": "test", "people": "minority", "attribute": "mean", "exact_match": 0.5}
+        options = {"mode": "finetune", "people": 5, "celebrities": 7, "minority_share": 0.25, "pretrain": {"steps": 10}}
+        return {"rows": [row], "seed": 0}, CONFIG | {
+            "config": options | {"text_share": 0.5 if "half" in name else None}
+        }
+
+    monkeypatch.setattr(tables, "load", load)
+    said = tables.asked("single+TEXT half", "single+TEXT", "single+CEL half")
+    shares = {cells[1].strip(" `"): cells[3].strip() for line in said.splitlines()[2:5] if (cells := line.split("|"))}
+    assert shares == {"single+TEXT half": "50 %", "single+TEXT": "25 %", "single+CEL half": "25 %"}

@@ -338,9 +338,17 @@ def test_a_loss_that_explodes_stops_the_run(here: Path) -> None:
         ({"passages": 0}, "passages must be at least 1, not 0"),
         ({"moments": ("warmed",), "optimizer": acquisition.Optimizer(warmup=0)}, "moments: warmed needs steps"),
         ({"moments": ()}, "moments: name at least one"),
+        ({"rate": ("mean", "mean")}, "rate: 'mean' is there twice"),
+        ({"learning_rate": (1e-3, 1e-3)}, "learning_rate: 0.001 is there twice"),
+        ({"learning_rate": (1e-3, 1.0000001e-3)}, "learning_rate: '0.001' is there twice"),
+        (
+            {"model": ("elsewhere",), "rate": ("mean",)},
+            "rate: mean .* elsewhere does not say its own; give --learning-rate",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(here: Path, change: dict, words: str) -> None:
+    (here / "elsewhere").mkdir()  # a checkpoint without our record of its training
     with pytest.raises(UserError, match=words):
         acquisition.run(replace(SMALLEST, **change), here / "run")
     assert not (here / "run").exists()

@@ -19,6 +19,7 @@ from torch import nn
 from engramlab.base.errors import UserError
 from engramlab.core import models
 from engramlab.core.text import tokens
+from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.core.training.loop import Recipe
 from engramlab.corpora.biod import FIRST, NAME, REST, Biod, Shape
 from engramlab.corpora.export import export
@@ -28,7 +29,7 @@ from engramlab.corpora.sources.bios import Config as BiosConfig
 from engramlab.corpora.sources.bios import bios
 from engramlab.experiments import knowledge_capacity as capacity
 from engramlab.experiments.knowledge_capacity import bits, networks, recipes
-from engramlab.experiments.knowledge_capacity.reading import Biographies
+from engramlab.experiments.knowledge_capacity.reading import Biographies, Unread
 from engramlab.experiments.knowledge_capacity.work import Cell, Run
 from engramlab.experiments.knowledge_capacity.written import Written
 from engramlab.files import records
@@ -47,6 +48,7 @@ SMALLEST = replace(
     recipe=Recipe(batch=6, learning_rate=1e-2, warmup=2),
     evaluations=1,
 )
+BIOD = replace(SMALLEST, corpus="biod", permute=False, first_templates=None, pools=Pools())
 CELL = Cell("gpt-neox", "1x8", 6)
 
 
@@ -271,8 +273,8 @@ def test_a_model_that_knows_half_of_the_people_s_majors_has_half_of_those_bits(
 
 
 def test_an_untrained_model_has_no_bits(tmp_path: Path) -> None:
-    for change in ({}, {"corpus": "biod", "permute": False}):
-        work = Run(replace(SMALLEST, people=(60,), **change), tmp_path, console=Console(quiet=True))
+    for config in (SMALLEST, BIOD):
+        work = Run(replace(config, people=(60,)), tmp_path, console=Console(quiet=True))
         cell = replace(CELL, people=60)
         found = work.measure(work.model(cell).eval(), cell, 60)
         assert found["share"] < 0.01
@@ -356,6 +358,39 @@ def test_whoever_knows_no_pronoun_pays_for_one_of_three_however_they_are_cut_up(
         assert vocabulary < 1000 or found == pytest.approx(math.log(3))
 
 
+@pytest.mark.parametrize("preset", capacity.PRESETS)
+def test_no_measured_text_was_read_in_training(tmp_path: Path, preset: str) -> None:
+    """Of any preset, with few people; of bioS^simple there is but one text a person, and the summary says so."""
+    few = replace(capacity.PRESETS[preset], people=(7,), pools=SMALLEST.pools, junk_people=5)
+    work = Run(few, tmp_path, console=Console(quiet=True))
+    (trained, *_) = work.reading.tables(7, "alone")
+    rows = trained.tokens(np.arange(len(trained)))
+    read = Counter(rows.row(i).tobytes() for i in range(len(rows)))
+    measured = work.reading.measured(7, np.arange(7))
+    times = [read[measured.row(i).tobytes()] for i in range(7)]
+    simple = preset == "tiny-simple"
+    assert times == [1] * 7 if simple else [0] * 7
+    assert work.reading.read_share(7, 7) == float(simple)
+    if simple:
+        return
+    # Everybody is read about as often as asked, and a text that was taken out is one of many others.
+    assert len(trained) == 7 * few.exposures
+    assert isinstance(trained, Unread)
+    numbers = trained.numbers(np.arange(len(trained)))
+    assert (numbers % 7 == np.arange(len(trained)) % 7).all()
+    changed = numbers[numbers != np.arange(len(trained))]
+    if preset in ("tiny", "tiny-1000", "tiny-biod"):  # 64 texts a person, or 120
+        assert len(changed) > 7
+        assert (changed // 7 > few.exposures).all()
+
+
+def test_people_of_whom_there_is_but_one_text_are_measured_on_it_and_the_row_says_so(tmp_path: Path) -> None:
+    single = replace(BIOD, people=(6,), biod=Shape(attributes=1, diversity=5))
+    for config in (single, replace(SMALLEST, people=(6,), permute=False, first_templates=1)):
+        work = Run(config, tmp_path, console=Console(quiet=True))
+        assert work.reading.read_share(6, 6) == 1.0
+
+
 # the whole ----------------------------------------------------------------------------------------------------------
 
 
@@ -365,10 +400,11 @@ def test_a_small_run_its_report_and_going_on(tmp_path: Path) -> None:
     for row, stage in zip(summary["rows"], summary["training"], strict=True):
         assert stage["steps"] == row["steps"] == row["people"] * 3 / 6  # three exposures in batches of six
         model = models.build("1x8", models.load_tokenizer(str(tmp_path / "run" / "tokenizer")), context=96)
-        assert row["parameters"] == sum(p.numel() for p in model.parameters())
+        assert row["parameters"] == row["parameters_all"] == sum(p.numel() for p in model.parameters())
         assert row["body"] == row["parameters"] - model.get_input_embeddings().weight.numel()  # type: ignore[operator]
         assert row["bits"] == pytest.approx(sum(row[f"bits_{name}"] for name in ATTRIBUTES))
         assert row["bits_per_parameter"] == row["bits"] / row["parameters"]
+        assert row["read_in_training"] == 0.0
     written = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
     assert "2404.05405" in written
     assert "1x8, all there is" in written
@@ -428,7 +464,16 @@ def _bior(folder: Path, people: int, texts: int) -> Path:
 
 def test_bior_is_measured_on_each_one_s_last_text(tmp_path: Path) -> None:
     folder = _bior(tmp_path / "bior", 12, 3)
-    config = replace(SMALLEST, corpus="bior", written=folder, people=(12,), exposures=4, permute=False, context=200)
+    config = replace(
+        SMALLEST,
+        corpus="bior",
+        written=folder,
+        people=(12,),
+        exposures=4,
+        permute=False,
+        first_templates=None,
+        context=200,
+    )
     work = Run(config, tmp_path / "run", console=Console(quiet=True))
     read = work.reading
     assert isinstance(read, Written)
@@ -547,6 +592,33 @@ def test_what_is_changed_of_a_network(tmp_path: Path, name: str, matrices: int) 
     assert names["body"] == names["parameters"] - embeddings
 
 
+def test_embeddings_of_tokens_that_never_occur_are_no_parameters(tmp_path: Path) -> None:
+    plain = Run(replace(SMALLEST, vocabulary=300, context=400), tmp_path / "plain", console=Console(quiet=True))
+    shown = [plain.reading.corpus(12).passage(i).text for i in range(36)]  # type: ignore[attr-defined]
+    other = [f"Quite unlike number {i}, the {i * 7919} tortoises dreamt on." for i in range(300)]
+    train_compact_tokenizer([*shown, *other], 900).save_pretrained(tmp_path / "large")
+    config = replace(SMALLEST, tokenizer=str(tmp_path / "large"), context=400)
+    work = Run(config, tmp_path / "run", console=Console(quiet=True))
+    size, read = len(work.reading.tokenizer), work.reading
+    # Whoever reads all that the corpus could say, in any order, meets so many tokens.
+    every = {read.end}
+    for seed in range(40):
+        made = bios(BiosConfig(seed, 12, pools=SMALLEST.pools, first_templates=2), "multi2+permute")
+        every |= {
+            int(i)
+            for k in range(24)
+            for i in read.tokenizer(made.passage(k).text, add_special_tokens=False)["input_ids"]
+        }
+    assert len(every) <= read.occurring < size - 100
+    for name, matrices in (("gpt-neox", 1), ("gpt-neox+untied", 2)):
+        cell = replace(CELL, network=name)
+        model = work.model(cell).eval()
+        found = work.measure(model, cell, 6)
+        assert found["parameters_all"] == sum(p.numel() for p in model.parameters())
+        assert found["parameters_all"] - found["parameters"] == (size - read.occurring) * 8 * matrices
+        assert found["bits_per_parameter"] == found["bits"] / found["parameters"]
+
+
 def test_rounding_keeps_within_half_a_step_of_each_row() -> None:
     torch.manual_seed(0)
     for size in (8, 4):
@@ -599,8 +671,10 @@ def test_what_the_paper_says_stands_beside_a_kind_that_differs_in_one_thing() ->
         ({"network": "llama+untied"}, 1.3),
         ({"network": "llama+untied+plain"}, None),
         ({"network": "gpt-neox+gated", "exposures": 1000}, None),
-        ({"numbers": "int8"}, 1),
-        ({"numbers": "int4"}, 2 / 0.7),
+        ({"numbers": "int8", "exposures": 1000}, 1),
+        ({"numbers": "int4", "exposures": 1000}, 2 / 0.7),  # 0.35 times: 0.7 bits a parameter of 2
+        ({"numbers": "int8"}, None),
+        ({"numbers": "int4"}, None),
         ({"numbers": "int4", "mixture": "junk"}, None),
     ):
         row = {**plain, **change}
@@ -608,7 +682,7 @@ def test_what_the_paper_says_stands_beside_a_kind_that_differs_in_one_thing() ->
 
 
 def test_the_page_of_biod_has_the_three_terms(tmp_path: Path) -> None:
-    config = replace(SMALLEST, people=(20,), corpus="biod", permute=False)
+    config = replace(BIOD, people=(20,))
     (row,) = capacity.run(config, tmp_path / "run", console=Console(quiet=True))["rows"]
     assert row["bits_theorem"] == pytest.approx(sum(row[f"paper_{k}"] for k in ("name", "value", "diversity")))
     assert row["corpus"] == "bioD"
@@ -650,9 +724,20 @@ def test_the_paper_s_recipes() -> None:
         ({"networks": ("nothing",)}, "nothing"),
         ({"mixtures": ("junk",), "people": (60,)}, "no name is left"),
         ({"mixtures": ("junk",), "corpus": "biod"}, "mixtures"),
+        ({"corpus": "biod", "permute": False}, "first_templates: plays no part with --corpus biod; leave it at None"),
+        (
+            {"corpus": "biod", "permute": False, "texts": "once"},
+            "texts: plays no part with --corpus biod; leave it at anew",
+        ),
+        ({"biod": Shape(attributes=2)}, "biod: plays no part with --corpus bios; leave it out, with all its options"),
+        ({"junk_share": 0.5}, "junk_share: plays no part without --mixtures; leave it at 0.875"),
+        ({"mixtures": ("repeated",), "junk_people": 9}, "junk_people: plays no part without --mixtures junk"),
+        ({"repeated_people": 9}, "repeated_people: plays no part without --mixtures repeated"),
+        ({"networks": ("llama",), "family": "llama"}, "family: plays no part with --networks"),
         ({"junk_share": 1.0}, "junk_share"),
         ({"corpus": "bior"}, "--written"),
         ({"learning_rates": (0.0,)}, "learning_rates"),
+        ({"learning_rates": (1e-3, 1.0000001e-3)}, "learning_rates: '0.001' is there twice"),
         ({"context": 20}, "context"),
     ],
 )

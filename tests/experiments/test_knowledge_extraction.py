@@ -203,6 +203,12 @@ def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path: Path, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["learning_rates", "weight_decays", "ranks", "embedding_ranks"])
+def test_a_grid_of_finetunings_has_nothing_twice(name: str) -> None:
+    with pytest.raises(UserError, match=rf"^finetune\.{name}: 8 is there twice"):
+        replace(SMALLEST.finetune, **{name: (8, 8)})
+
+
 def test_a_folder_of_another_config_is_left_alone(tmp_path: Path) -> None:
     extraction.run(SMALLEST, tmp_path / "run")
     before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))

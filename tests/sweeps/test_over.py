@@ -16,7 +16,9 @@ from engramlab.experiments.knowledge_extraction.shared import Run
 from engramlab.experiments.knowledge_extraction.work import Part
 from engramlab.files import writing
 from engramlab.report import print_summary
+from engramlab.report.experiments import sweep as page_of
 from engramlab.report.page import write_report
+from engramlab.report.parts.paper import made_with
 from engramlab.sweeps.cells import cells, sweep
 from engramlab.sweeps.summary import summary
 from engramlab.sweeps.work import Outcome
@@ -69,4 +71,67 @@ def test_the_page_has_a_line_over_the_values(tmp_path: Path) -> None:
     page = write_report([tmp_path / "sweep"], tmp_path / "page.html").read_text()
     assert "P_test by qa ratio" in page
     assert "qa-ratio=0.8" in page
+    # What the paper prints of mixed training is at QA_r 0.8 and beside no other value.
+    (table,) = [table for table in page_of.terminal(whole) if "P_test" in table.columns]
+    published = table.columns.index("paper, P_test")
+    assert {row[2]: row[published] for row in table.rows} == {"qa-ratio=0.8": "86.6\u00a0%", "qa-ratio=0.2": "–"}
     print_summary(json.loads(json.dumps(whole)), Console(width=160, record=True))
+
+
+@pytest.mark.parametrize(
+    ("over", "theirs"),
+    [
+        ("", True),
+        ("qa-ratio=0.8", True),
+        ("qa-ratio=.80, people=100000", True),
+        ("qa-ratio=0.8, people=500", False),
+        ("pretrain.steps=80000", False),
+        ("model.objective=masked", False),
+    ],
+)
+def test_a_published_figure_is_for_the_values_it_was_made_with(over: str, theirs: bool) -> None:
+    assert made_with(over) == theirs
+
+
+def _swept(of: str, rows: list[dict]) -> dict:
+    return {"experiment": "sweep", "of": of, "cells": [{"cell": "a", "state": "done"}], "rows": rows}
+
+
+def test_a_sweep_of_capacities_prints_bits_a_parameter_over_seeds() -> None:
+    rows = [
+        {"size": "2x8", "arm": "", "corpus": "bioS", "people": 250, "exposures": 100, "bits_per_parameter": bits, "share": bits,
+         "cell": f"seed{seed}", "seed": seed}
+        for seed, bits in enumerate((0.4, 0.5, 0.6))
+    ]  # fmt: skip
+    table, _ = page_of.terminal(_swept("knowledge-capacity", rows))
+    # Student's t with two degrees of freedom is 4.303: 0.5 -+ 4.303 x 0.1 / sqrt(3); a share ends at 1 and 0.
+    assert table.rows == [["2x8", "bioS", "250", "100", "3", "0.500 (0.252 to 0.748)", "50.0\u00a0% (25 to 75)"]]
+    assert "bits per parameter" in table.columns
+    (single, _) = page_of.terminal(_swept("knowledge-capacity", rows[:1]))
+    assert single.rows == [["2x8", "bioS", "250", "100", "1", "0.400", "40.0\u00a0%"]]
+
+
+def test_a_sweep_of_probes_prints_means_over_attributes_and_seeds_by_what_is_swept() -> None:
+    rows = [
+        {"part": "single", "probe": "Q", "target": "whole", "attribute": a, "control": False, "position": None,
+         "accuracy": share + 0.2 * (a == "major") + seed / 10, "majority": 0.1,
+         "cell": f"{over}{seed}", "seed": seed, "over": over}
+        for over, share in (("q.rank=0", 0.2), ("q.rank=16", 0.4)) for seed in (0, 1) for a in ("major", "employer")
+    ]  # fmt: skip
+    rows += [row | {"control": True, "accuracy": 0.0} for row in rows]
+    table, _ = page_of.terminal(_swept("hidden-state-probing", rows))
+    assert table.columns == ["swept", "part", "probe", "target", "seeds", "accuracy", "majority"]
+    assert [row[0] for row in table.rows] == ["q.rank=0", "q.rank=16"]
+    # Of seeds 0 and 1 the means over attributes are 0.3 and 0.4, Student's t 12.7: the interval is wider than a share can be.
+    assert table.rows[0][1:] == ["single", "Q", "whole value", "2", "35.0\u00a0% (0 to 99)", "10.0\u00a0% (10 to 10)"]
+
+
+def test_a_sweep_of_anything_else_prints_what_it_measured_first() -> None:
+    rows = [
+        {"method": m, "kind": "x", "seen": ["a"], "success": s, "kept": 0.5, "cell": f"{m}{seed}", "seed": seed}
+        for m, s in (("rome", 0.2), ("memit", 0.6)) for seed in (0, 1)
+    ]  # fmt: skip
+    table, counted = page_of.terminal(_swept("knowledge-editing", rows))
+    assert table.columns == ["method", "seeds", "success", "kept"]
+    assert table.rows[1] == ["memit", "2", "0.600 (0.600 to 0.600)", "0.500 (0.500 to 0.500)"]
+    assert counted.rows == [["done", "1"]]

@@ -39,8 +39,8 @@ class CurveOptions:
     """No decay constant is given where the line explains less than this part of the curve's variance (R²); 0.65 is the least
     that the paper reports."""
     drift: Literal["kept", "control"] = "kept"
-    """`control` takes from every curve how the control's mean moved (ours: what the stream alone teaches is then no part of
-    what is kept); `kept` reads the curves as they are, as the paper does."""
+    """`control` takes from every curve, the control's own too, how the control's mean moved (ours: what the stream alone
+    teaches is then no part of what is gained or kept); `kept` reads the curves as they are, as the paper does."""
     bootstrap: int = 1000
     """Resamples of passages for intervals."""
     aim: float = 0.1
@@ -69,17 +69,21 @@ class Curves:
     written: np.ndarray | None = None
 
     def read(self, rows: np.ndarray, reading: CurveOptions) -> np.ndarray:
-        """The log-probabilities of some rows of one depth as ``reading`` wants them: float64 ``[rows, S]``."""
-        first = self.queries[int(rows[0])]
-        control = [i for i, q in enumerate(self.queries) if (q["group"], q["depth"]) == ("never", first["depth"])]
-        if reading.drift == "kept" or first["group"] == "never" or not control:
-            return self.logprobs[rows]
-        return np.asarray(self.logprobs[rows] - self.logprobs[control].mean(axis=0))
+        """The curves of some rows of one depth, from which every gain is read: float64 ``[rows, S]``.
 
-    def at(self, rows: np.ndarray, states: np.ndarray) -> np.ndarray:
-        """Log-probabilities of some rows at any states, float64 ``[rows, states]``; straight lines between measured ones."""
-        known = ~np.isnan(self.logprobs[rows])
-        pairs = zip(self.logprobs[rows], known, strict=True)
+        With ``drift="control"`` they are less the mean over the control's queries at that depth, and only their differences
+        mean anything. The control's own rows are no exception: what is left of them is how single queries wander, which is
+        what a maximum gains by chance, and no drift is taken off a difference to it twice.
+        """
+        control = [] if reading.drift == "kept" else self.of("never", self.queries[int(rows[0])]["depth"])
+        if not control:
+            return self.logprobs[rows]
+        return np.asarray(self.logprobs[rows] - self.logprobs[np.concatenate(control)].mean(axis=0))
+
+    def at(self, rows: np.ndarray, states: np.ndarray, reading: CurveOptions) -> np.ndarray:
+        """What ``read`` gives at any states, float64 ``[rows, states]``; straight lines between measured ones."""
+        curves = self.read(rows, reading)
+        pairs = zip(curves, ~np.isnan(curves), strict=True)
         return np.stack([np.interp(states, self.steps[seen], values[seen]) for values, seen in pairs])
 
     def of(self, group: str, depth: str) -> list[np.ndarray]:
@@ -138,7 +142,8 @@ class Slice:
         effectivity: float64 ``[Q, N]``.
         retainability: float64 ``[Q, horizon + 1]``; None for a control.
         maxima: int64 ``[Q, N]``.
-        before: float64 ``[Q]``, log-probability at the first injection.
+        before: float64 ``[Q]``, log-probability at the first injection, as measured.
+        gain: float64 ``[Q]``, how far the last state lies above that one, in nats.
     """
 
     __repr__ = brief
@@ -149,6 +154,7 @@ class Slice:
     retainability: np.ndarray | None
     maxima: np.ndarray
     before: np.ndarray
+    gain: np.ndarray
 
 
 def take_slice(
@@ -165,14 +171,16 @@ def take_slice(
     starts = [curves.queries[int(rows[0])]["injections"] or list(control_steps[0]) for rows in parts]
     horizon = min(dynamics.common_horizon(curves.total, at, reading.window) for at in starts)
     sparse = len(curves.steps) <= curves.total or bool(np.isnan(curves.logprobs).any())
-    gains, kept, maxima, before = [], [], [], []
+    gains, kept, maxima, before, ends = [], [], [], [], []
     for rows, at in zip(parts, starts, strict=True):
         values = curves.read(rows, reading)
         read_at = [at] if group != "never" else control_steps
         gained = [dynamics.effectivity(values, each, reading.window, steps=curves.steps) for each in read_at]
         gains.append(np.mean(gained, axis=0))
         maxima.append(dynamics.local_acquisition_maxima(values, at, reading.window, steps=curves.steps))
-        before.append(curves.logprobs[rows, np.searchsorted(curves.steps, min(at))])
+        first = int(np.searchsorted(curves.steps, min(at)))
+        before.append(curves.logprobs[rows, first])
+        ends.append(values[:, -1] - values[:, first])
         if group != "never":
             kept.append(
                 dynamics.retainability(values, at, horizon, reading.window, steps=curves.steps, interpolate=sparse)
@@ -185,6 +193,7 @@ def take_slice(
         np.concatenate(kept) if kept else None,
         np.concatenate(maxima),
         np.concatenate(before),
+        np.concatenate(ends),
     )
 
 
@@ -222,7 +231,8 @@ def for_report(
     facts = []
     for i, query in enumerate(curves.queries):
         marks = query["injections"]
-        peaks = dynamics.local_acquisition_maxima(curves.logprobs[[i]], marks, reading.window, steps=curves.steps)[0]
+        own = curves.read(np.array([i]), reading)
+        peaks = dynamics.local_acquisition_maxima(own, marks, reading.window, steps=curves.steps)[0]
         known = [int(step) for step in peaks if step >= 0]
         height = curves.logprobs[i, np.searchsorted(curves.steps, known)] if known else np.empty(0)
         about = {name: query[name] for name in ("passage", "group", "depth", "prompt", "target", "injections")}

@@ -167,16 +167,19 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         "facts": rows,
         "verdicts": _verdicts(rows),
         "what_if": what_if,
-        "errors": [{"held": name, **row} for name, other in held for row in validate(own.laws, other.curves)],
+        "errors": [
+            {"held": name, **row} for name, other in held for row in validate(own.laws, other.curves, own.reading)
+        ],
     }
 
 
 @dataclass(frozen=True)
 class RunPart:
-    """One part of a finished run: what its summary says about it, its curves, and the laws by (group, depth)."""
+    """One part of a finished run: what its summary says of it, its curves and how they are read, the laws by (group, depth)."""
 
     about: dict[str, Any]
     curves: Curves
+    reading: CurveOptions
     laws: dict[tuple[str, str], MeasuredLaw]
 
     @property
@@ -203,7 +206,7 @@ def read_run_parts(folder: Path) -> dict[str, RunPart]:
     for about in summary["parts"]:
         own = replace(reading, window=about.get("maxima_within", reading.window))  # runs made before do not say it
         curves = read_curves(Path(folder) / about["dataset"] / "injection", own)
-        found[about["dataset"]] = RunPart(about, curves, laws_of(curves, own))
+        found[about["dataset"]] = RunPart(about, curves, own, laws_of(curves, own))
     return found
 
 

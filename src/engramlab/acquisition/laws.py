@@ -146,18 +146,22 @@ BASELINES = {"no forgetting": no_forgetting, "last encounter only": last_encount
 
 @dataclass(frozen=True)
 class MeasuredLaw:
-    """A law and where targets stood before."""
+    """A law and where targets stood before: the mean log-probability at the first encounter, as measured."""
 
     law: Law
     before: float
 
 
 def law_of(curves: Curves, group: str, depth: str, reading: CurveOptions) -> MeasuredLaw | None:
-    """The law of a group at a depth; None where it was not injected or never measured densely enough."""
+    """The law of a group at a depth; None where it was not injected or never measured densely enough.
+
+    Gains are those of ``Curves.read``: with ``drift="control"`` the law says what encounters add to what the stream teaches.
+    """
     parts = curves.injected(group, depth)
     away = []
     for rows, at in parts:
-        maxima = dynamics.local_acquisition_maxima(curves.logprobs[rows], at, reading.window, steps=curves.steps)
+        values = curves.read(rows, reading)
+        maxima = dynamics.local_acquisition_maxima(values, at, reading.window, steps=curves.steps)
         away += (maxima - np.asarray(at))[maxima >= 0].tolist()
     if not away:
         return None
@@ -166,11 +170,11 @@ def law_of(curves: Curves, group: str, depth: str, reading: CurveOptions) -> Mea
     gains, lifts, befores, kept = [], [], [], []
     for rows, at in parts:
         states = np.asarray(at)
-        base = curves.at(rows, states[:1])
-        gains.append(curves.at(rows, states) - base)
-        lifts.append(curves.at(rows, states + peak) - curves.at(rows, states))
-        kept.append(curves.at(rows, at[-1] + peak + np.arange(horizon + 1)) - base)
-        befores.append(base[:, 0])
+        base = curves.at(rows, states[:1], reading)
+        gains.append(curves.at(rows, states, reading) - base)
+        lifts.append(curves.at(rows, states + peak, reading) - curves.at(rows, states, reading))
+        kept.append(curves.at(rows, at[-1] + peak + np.arange(horizon + 1), reading) - base)
+        befores.append(curves.logprobs[rows, np.searchsorted(curves.steps, at[0])])
     left = np.concatenate(kept).mean(axis=0)
     before = float(np.concatenate(befores).mean())
     if not left[0] > 0:
@@ -191,11 +195,12 @@ def law_of(curves: Curves, group: str, depth: str, reading: CurveOptions) -> Mea
     return MeasuredLaw(law, before)
 
 
-def validate(laws: dict[tuple[str, str], MeasuredLaw], curves: Curves) -> list[dict[str, Any]]:
+def validate(laws: dict[tuple[str, str], MeasuredLaw], curves: Curves, reading: CurveOptions) -> list[dict[str, Any]]:
     """How far forecasts were off on a part that they were not fitted to.
 
     Args:
         laws: by (group, depth).
+        reading: how the curves were read that the laws were fitted to; these are read in the same way.
 
     Returns:
         A row a (group, depth, place): place "end" is the last state, "along" all measured states behind the first encounter;
@@ -210,7 +215,7 @@ def validate(laws: dict[tuple[str, str], MeasuredLaw], curves: Curves) -> list[d
         length = min(curves.total - at[0] for _, at in parts)
         for rows, at in parts:
             states = at[0] + np.arange(1, length + 1)
-            true.append(curves.at(rows, states) - curves.at(rows, np.array([at[0]])))
+            true.append(curves.at(rows, states, reading) - curves.at(rows, np.array([at[0]]), reading))
             for name, simulate in (("planner", course), *BASELINES.items()):
                 made[name].append(np.broadcast_to(simulate(measured.law, at, states), true[-1].shape))
         truth = np.concatenate(true)

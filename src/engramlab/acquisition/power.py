@@ -64,7 +64,7 @@ def control_slopes(
         weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
         variances = []
         for at in steps:
-            slopes = curves.at(rows, max(at) + 1 + t) @ weights
+            slopes = curves.at(rows, max(at) + 1 + t, reading) @ weights
             of = np.bincount(owner, slopes) / np.bincount(owner)
             variances.append(of.var(ddof=1))
         found[int(horizon)] = math.sqrt(float(np.mean(variances)))

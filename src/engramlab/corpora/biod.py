@@ -99,6 +99,12 @@ class Biod:
         everybody = np.arange(self.people)
         return tuple(len(np.unique(self.chosen(a, everybody))) for a in range(self.shape.attributes))
 
+    def order(self, entries: npt.ArrayLike) -> Integers:
+        """The attributes in the order in which entries state them: int64[n, K]; entries may lie beyond the corpus."""
+        numbers = np.atleast_1d(np.asarray(entries, np.int64))
+        ranks = [random_words(key(self.seed, "biod", "order", a), numbers) for a in range(self.shape.attributes)]
+        return np.argsort(np.stack(ranks, axis=1), axis=1)
+
     def entries(self, entries: npt.ArrayLike) -> tuple[Integers, npt.NDArray[np.int8]]:
         """Token ids and marks of entries, int64 and int8 [n, width].
 
@@ -112,8 +118,7 @@ class Biod:
         for a in range(k):
             stated[:, a, 0] = 1 + shape.name_tokens + a
             stated[:, a, 1:] = self.value(a, people)
-        ranks = np.stack([random_words(key(self.seed, "biod", "order", a), numbers) for a in range(k)], axis=1)
-        body = np.take_along_axis(stated, np.argsort(ranks, axis=1)[:, :, None], axis=1)
+        body = np.take_along_axis(stated, self.order(numbers)[:, :, None], axis=1)
         marks = [NAME] * PARTS + k * ([0] + [FIRST] * shape.length + [REST] * (size - shape.length))
         ids = np.concatenate([self.name(people), body.reshape(n, -1)], axis=1)
         return ids, np.broadcast_to(np.array(marks, np.int8), ids.shape)

@@ -75,23 +75,38 @@ class EntryCorpus:
         """The first entry about each of these subjects, given as indices into the population: int64[n]."""
         return np.asarray(subjects, np.int64) - self.subjects.start
 
-    def layout(self, entries: npt.ArrayLike) -> Layout:
+    def drawn(self, entries: npt.ArrayLike) -> tuple[Integers, Integers | None]:
+        """How entries are written: two about one subject for which all of it is the same are one text.
+
+        Returns:
+            int64 ``[n, attributes]``: the template of each attribute, behind the first vocabulary's that of the second; and the
+            attributes in the order of their sentences, None where that is their own.
+        """
         indices = entry_indices(entries, len(self))
-        n, count = len(indices), len(self.attributes)
         number, position = np.divmod(indices, len(self.subjects))
         second, number = np.divmod(number, self.variant.entries)  # 1 in the second vocabulary, with the first's draws
         subjects = position + self.subjects.start
         tag = (subjects << 16) + number
         template_tag = subjects << 16 if self.variant.kind == "single" else tag
+        templates = np.empty((len(indices), len(self.attributes)), np.int64)
+        for a, (stream, own) in enumerate(zip(self._template_keys, self.templates, strict=True)):
+            templates[:, a] = draw(stream, template_tag, len(own)) + own.start + second * self.sentences.originals[a]
+        return templates, self._order(tag) if self._shuffles else None
+
+    def layout(self, entries: npt.ArrayLike) -> Layout:
+        indices = entry_indices(entries, len(self))
+        n, count = len(indices), len(self.attributes)
+        subjects = indices % len(self.subjects) + self.subjects.start
         pronoun = self.population.pronoun(subjects)
         later = pronoun if self.repeats_name else pronoun + len(self.population.pronouns)
-        order = self._order(tag) if self._shuffles else None
+        templates, order = self.drawn(indices)
         lacking = None
         if self._holes is not None:  # what a subject lacks is no sentence: such come last, and are emptied
             order = np.broadcast_to(np.arange(count), (n, count)) if order is None else order
             lacking = np.take_along_axis(self._holes[subjects], order, axis=1)
             last = np.argsort(lacking, axis=1, kind="stable")
-            order, lacking = (np.take_along_axis(one, last, axis=1) for one in (order, lacking))
+            order = np.take_along_axis(order, last, axis=1)
+            lacking = np.take_along_axis(lacking, last, axis=1)
 
         blocks = np.empty((count, n, 2 + self.sentences.value_width), np.int32)
         for a in range(count):
@@ -99,9 +114,7 @@ class EntryCorpus:
                 form = pronoun if a == 0 else later
             else:
                 form = np.where(order[:, 0] == a, pronoun, later)
-            template = draw(self._template_keys[a], template_tag, len(self.templates[a])) + self.templates[a].start
-            template = template + second * self.sentences.originals[a]
-            self.sentences.sentence(a, form, template, self.population.value_pieces(a, subjects), blocks[a])
+            self.sentences.sentence(a, form, templates[:, a], self.population.value_pieces(a, subjects), blocks[a])
         names = self.population.name_pieces(subjects)
         if order is None:
             marks = np.broadcast_to(self.sentences.marks, (n, *self.sentences.marks.shape))

@@ -41,8 +41,9 @@ class Search:
 
     The defaults are those that the field's usual evaluations take for llama-2-7b.
 
-    ``objective``: of the paper (arXiv 2202.05262, equation 4) and of its authors' code, which MEMIT, AlphaEdit and the field's
-    usual evaluations share, one searches the same value by two losses. Both add the change to the value at the subject's last
+    ``objective``: of ROME's paper (arXiv 2202.05262, equation 4) and of its authors' code, which the code of MEMIT and
+    AlphaEdit and the field's usual evaluations share, one searches the same value by two losses. (MEMIT's paper, arXiv
+    2210.07229, equation 16, has the target's loss alone: ``kl`` 0.) Both add the change to the value at the subject's last
     token and hold KL(after || before) of "{subject} is a" down.
 
     - ``paper``: of the next token after that prompt, read at its end. Equation 4 has no penalty on length; ours is weight decay
@@ -69,7 +70,7 @@ class Search:
     kl: float = 0.0625
     """Weight of KL(after || before) of what the model predicts after "{subject} is a", see objective."""
     objective: Literal["paper", "code"] = "paper"
-    """Whose loss is searched: that of the paper's equation 4, or that of its authors' code; see Search."""
+    """Whose loss is searched: that of equation 4 of ROME's paper, or that of its authors' code; see Search."""
     stop: float = 0.05
     """An edit's search ends when its whole loss is below this."""
     norm_anchor: float | None = None

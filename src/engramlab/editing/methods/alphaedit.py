@@ -27,9 +27,9 @@ _KEYS = "alphaedit:"  # under this name, and the module's path, a delta carries 
 class Config(SpreadSearch):
     """Hyperparameters.
 
-    Null space and ridge are those of the authors' code for Llama-3-8B; the search is MEMIT's for llama-2-7b. The authors' own
-    (learning rate 0.1, weight decay 0.5, clamp 0.75) is scaled to Llama 3's short hidden states: on SmolLM2-135M its 25
-    steps get to a reliability of 0.59, where these reach 1.00.
+    Null space and ridge are those of the authors' code for Llama-3-8B; the search is MEMIT's for llama-2-7b, its ``objective``
+    as there that of ROME's paper. The authors' own (learning rate 0.1, weight decay 0.5, clamp 0.75) is scaled to Llama 3's
+    short hidden states: on SmolLM2-135M its 25 steps get to a reliability of 0.59, where these reach 1.00.
     """
 
     null_space: float = 0.02

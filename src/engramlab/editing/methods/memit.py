@@ -26,8 +26,10 @@ class Config(SpreadSearch):
     counterfactual edits of SmolLM2-135M score (reliability, generality, portability, locality) 0.50, 0.38, 0.38, 0.84 with
     15,000 and 1.00, 0.56, 0.50, 0.55 with the rule: the field's value keeps locality there by not writing half of the edits.
 
-    ``objective`` is the paper's, see ``Search``. The authors' own settings for GPT-J (weight decay 0.5, clamp 0.75) are options
-    like the others; those of the field for llama-2-7b (0.001 and 4) are kept here.
+    ``objective`` "paper" is that of ROME's paper, see ``Search``: MEMIT's own (equation 16) has the loss of the target alone,
+    which is ``kl`` 0 here, while its authors' code holds the divergence down as ROME's does. The authors' own settings for
+    GPT-J (weight decay 0.5, clamp 0.75) are options like the others; those of the field for llama-2-7b (0.001 and 4) are kept
+    here.
     """
 
     covariance_weight: float | None = None

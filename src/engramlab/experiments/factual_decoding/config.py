@@ -99,6 +99,7 @@ def check(config: Config) -> None:
     at_least(config, 0, "shots")
     once("parts", config.parts)
     once("alphas", config.alphas)
+    once("candidates", config.candidates)
     if not config.parts:
         raise UserError("parts: name at least one of choices, spans, passages, speed")
     if "passages" in config.parts and not config.alphas:

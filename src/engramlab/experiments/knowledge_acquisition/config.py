@@ -87,7 +87,7 @@ class Config(FactOptions):
     """With several batches: the same tokens between injections (steps in proportion to the first batch), or the same steps."""
     rate: tuple[Rate, ...] = ("continue",)
     """Learning rate: `continue` the schedule of the checkpoint where it is known, hold it `constant` at its value there, or at
-    the `mean` of what all checkpoints of the run have there (app. F: equal rates)."""
+    the `mean` of what all checkpoints of the run have there (app. F: equal rates), all of which must say it."""
     learning_rate: tuple[float, ...] = ()
     """Constant learning rates instead; several compare them."""
     moments: tuple[Moments, ...] = ("restored",)
@@ -249,6 +249,10 @@ def check(config: Config) -> None:
         if not values:
             raise UserError(f"{name}: name at least one")
         once(name, values)
+    for name in ("rate", "learning_rate"):
+        once(name, getattr(config, name))
+    for name in ("stage", "learning_rate"):  # as the names of parts have them
+        once(name, [f"{value:g}" for value in getattr(config, name)])
     if not config.rate and not config.learning_rate:
         raise UserError("rate: choose continue, constant or mean")
     if "warmed" in config.moments and not config.optimizer.warmup:
@@ -270,6 +274,11 @@ def check(config: Config) -> None:
     rules = [(name, getattr(reading, name) >= 1, "at least 1") for name in ("window", "bootstrap", "t_min")]
     rules += [("least_fit", reading.least_fit <= 1, "at most 1"), ("aim", reading.aim > 0, "above 0")]
     check_rules(reading, [*rules, ("base", reading.base > 1, "above 1")], "reading.")
+    never = config.fiction.control if config.facts is None and config.inject == "fictional" else config.control
+    if reading.drift == "control" and not never:
+        raise UserError(
+            "reading.drift: control needs passages that are never injected; give --control some, or leave it at kept"
+        )
     for part in config.parts():
         if part.stagger > part.interval:
             raise UserError(

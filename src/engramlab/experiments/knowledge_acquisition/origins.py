@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from engramlab.acquisition.curves import CurveOptions
+from engramlab.base.errors import UserError
 from engramlab.core import models
 from engramlab.core.training import checkpoints
 from engramlab.core.training.loop import Recipe
@@ -56,21 +57,32 @@ def stage_step(config: Config, stage: float) -> int:
     return max(1, round(stage * config.pretrain.steps))
 
 
-def before(config: Config, part: PartConfig) -> tuple[float, float]:
-    """The momentum (β1, 0 for plain descent) that a part is trained with, and the learning rate where it begins."""
+def before(config: Config, part: PartConfig) -> tuple[float, float | None]:
+    """The momentum (β1, 0 for plain descent) that a part is trained with, and the learning rate where it begins, None of a
+    checkpoint that does not say."""
     if models.about(part.model).from_scratch:
         recipe, step = config.pretrain, stage_step(config, part.stage)
     elif (origin := origin_of(part.model)) is not None:
         recipe, step = origin.recipe, origin.step
     else:
-        return config.optimizer.beta1, config.optimizer.learning_rate
+        return config.optimizer.beta1, None
     return recipe.beta1 if recipe.optimizer == "adamw" else 0.0, recipe.rate(step)
 
 
 def mean_rate(config: Config) -> float:
-    """The mean of the learning rates that the checkpoints of a run have where injection begins."""
-    starts = {(part.model, part.stage): part for part in config.parts()}
-    rates = [before(config, part)[1] for part in starts.values()]
+    """The mean of the learning rates that the checkpoints of a run have where injection begins.
+
+    Raises:
+        UserError: a checkpoint does not say what rate it had: what we take in its place is no part of such a mean.
+    """
+    rates = []
+    for part in {(part.model, part.stage): part for part in config.parts()}.values():
+        _, rate = before(config, part)
+        if rate is None:
+            raise UserError(
+                f"rate: mean is of the rates that checkpoints had, and {part.model} does not say its own; give --learning-rate"
+            )
+        rates.append(rate)
     return sum(rates) / len(rates)
 
 

@@ -203,9 +203,7 @@ class Part:
         """The recipe of the run after step 0: the checkpoint's own gone on with, or AdamW with a constant learning rate."""
         config, about = self.config, self.about
         if origin is None:
-            rate = about.learning_rate or (
-                mean_rate(config) if about.rate == "mean" else config.optimizer.learning_rate
-            )
+            rate = about.learning_rate or config.optimizer.learning_rate
             made = recipe_of(config.optimizer, about.batch, about.steps, rate)
         elif about.learning_rate is not None:
             made = at_constant_rate(origin.recipe, about.learning_rate)

@@ -41,9 +41,11 @@ def summarise(
         folder = out / part.name / "injection"
         reading = readings[part.name]
         curves = read_curves(folder, reading, states(config.measure, part.steps, groups[part.name], reading.window))
-        found = _part_rows(config, part, curves, groups[part.name], reading)
-        rows += found
         slopes[part.name] = slopes_of(curves, groups[part.name], reading)
+        found = _part_rows(config, part, curves, groups[part.name], reading)
+        if reading.drift == "control":
+            _add_control_errors(found, slopes[part.name])
+        rows += found
         drawn = {"dataset": part.name, "batch": part.batch, "window": config.window, "steps": curves.total}
         shown = [(row["group"], row["depth"]) for row in found]
         drawn |= for_report(curves, reading, groups[part.name], shown)
@@ -113,7 +115,7 @@ def choices(config: Config, readings: dict[str, CurveOptions]) -> dict[str, Any]
         "window of a maximum (t_w)": ", ".join(map(str, windows)) + " (without momentum)" * (windows == [1]),
         "outlier factor (IQR), effectivity and retainability": reading.outliers,
         "no decay constant below": f"R² {reading.least_fit:g}",
-        "drift of the control": "taken off every curve" if reading.drift == "control" else "left in, as in the paper",
+        "drift of the control": "taken off every gain" if reading.drift == "control" else "left in, as in the paper",
         "logarithm of the fit": "natural" if math.isclose(reading.base, math.e) else f"base {reading.base:g}",
         "range of the fit": f"t from {reading.t_min} to {reading.t_max or 'the longest every query reaches'}",
         "bootstrap": f"{reading.bootstrap} resamples of passages, {LEVEL:.0%} intervals",
@@ -131,7 +133,8 @@ def _order(groups: Sequence[Group]) -> list[str]:
 def _part_rows(
     config: Config, part: PartConfig, curves: Curves, groups: Sequence[Group], reading: CurveOptions
 ) -> list[dict[str, Any]]:
-    """A row a group and depth. ``effectivity_net`` is what is left of its effectivity above the control's at the depth."""
+    """A row a group and depth. ``effectivity_net`` is what is left of its effectivity above the control's at the depth;
+    ``before`` and ``after`` are log-probabilities as measured, all gains are of the curves as ``Curves.read`` gives them."""
     rows = []
     chance: dict[str, np.ndarray] = {}
     for group in sorted(_order(groups), key=lambda name: name != "never"):
@@ -161,13 +164,24 @@ def _part_rows(
                 row |= _written(curves, curves.written, found, reading, seed)
             last = curves.logprobs[found.rows, -1]
             row |= {"before": float(found.before.mean()), "after": float(last.mean())}
-            row["final_gain"] = float((last - found.before).mean())
+            row["final_gain"] = float(found.gain.mean())
             if found.retainability is not None:
                 row["gained"] = _gained(curves, found, reading)
                 row |= _decay(found, reading, part.batch, config.window, seed)
             rows.append(row)
     order = _order(groups)
     return sorted(rows, key=lambda row: order.index(row["group"]))
+
+
+def _add_control_errors(rows: Sequence[dict[str, Any]], slopes: dict[str, dict[int, float]]) -> None:
+    """Puts into each row how far its decay constant may be off by the control that was taken off its curves: one standard
+    error, of the mean slope of the control's passages, as a part of the row's gain."""
+    passages = {row["depth"]: row["passages"] for row in rows if row["group"] == "never"}
+    for row in rows:
+        by_horizon, gained = slopes.get(row["depth"]), row.get("gained") or 0.0
+        if by_horizon and gained > 0:
+            spread = by_horizon[max(by_horizon)]
+            row["decay_control_stderr"] = spread / math.sqrt(passages[row["depth"]]) / gained
 
 
 def _gained(curves: Curves, found: Slice, reading: CurveOptions) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from engramlab.corpora.people import Pools
 from engramlab.corpora.variants import MAX_ENTRIES
 from engramlab.experiments.knowledge_capacity import networks, recipes
 
+SPARE = 64  # texts about each person from which those are replaced that read as the one that is measured
 Mixture = Literal["alone", "junk", "junk+domain", "repeated", "repeated+domain"]
 
 
@@ -133,7 +134,9 @@ PRESETS = {
         pools=replace(_POOLS, first_names=60, middle_names=60, last_names=60),
         mixtures=("alone", "junk", "junk+domain", "repeated", "repeated+domain"),
     ),
-    "tiny-biod": replace(_ONE, people=(100, 200, 400), exposures=400, corpus="biod"),
+    "tiny-biod": replace(
+        _ONE, people=(100, 200, 400), exposures=400, corpus="biod", first_templates=None, pools=Pools()
+    ),
     "paper": Config(
         sizes=("2x128", "2x256", "4x256", "4x512", "8x512", "12x768"),
         people=(10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000),
@@ -156,6 +159,7 @@ def check(config: Config) -> None:
             raise UserError(f"{name}: name at least one")
     for name in ("sizes", "people", "mixtures", "networks", "learning_rates", "quantised"):
         once(name, getattr(config, name))
+    once("learning_rates", [f"{rate:g}" for rate in config.learning_rates])  # as the names of models have them
     for network in config.networks or (config.family,):
         networks.parse(network)
     for size in config.sizes:
@@ -163,7 +167,8 @@ def check(config: Config) -> None:
     at_least(config, 1, "exposures", "measured_people", "evaluated_people", "junk_people", "repeated_people")
     at_least(config, 0, "evaluations")
     between(config, "junk_share")
-    most = ("exposures", config.exposures < MAX_ENTRIES, f"below {MAX_ENTRIES}")
+    texts = MAX_ENTRIES - 1 - SPARE  # one is measured
+    most = ("exposures", config.exposures <= texts, f"at most {texts}")
     check_rules(
         config,
         [
@@ -180,3 +185,28 @@ def check(config: Config) -> None:
         raise UserError(
             "written: give --corpus bior and --written, a folder that `engramlab corpus bior` wrote, together"
         )
+    _check_parts(config)
+
+
+#: Options that nothing is made of, by corpus.
+_IDLE = {
+    "bios": ("biod",),
+    "biod": ("texts", "permute", "first_templates", "tokenizer", "vocabulary", "pools"),
+    "bior": ("texts", "permute", "first_templates", "biod"),
+}
+
+
+def _check_parts(config: Config) -> None:
+    """Raises UserError for an option that plays no part beside the others."""
+    idle = [(name, f"with --corpus {config.corpus}") for name in _IDLE[config.corpus]]
+    junk, repeated = (any(mixture.startswith(kind) for mixture in config.mixtures) for kind in ("junk", "repeated"))
+    idle += [("junk_share", "without --mixtures")] * (not junk and not repeated)
+    idle += [("junk_people", "without --mixtures junk")] * (not junk)
+    idle += [("repeated_people", "without --mixtures repeated")] * (not repeated)
+    idle += [("family", "with --networks, each of which names its own")] * bool(config.networks)
+    for name, where in idle:
+        value, usual = getattr(config, name), getattr(Config(), name)
+        if value != usual:
+            at = "out, with all its options" if is_dataclass(usual) else f"at {usual}"
+            other = "; --preset tiny-biod does" * (config.corpus == "biod" and name in _IDLE["biod"])
+            raise UserError(f"{name}: plays no part {where}; leave it {at}{other}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,11 +24,12 @@ from engramlab.corpora.people import DAYS, MONTHS, Pools
 from engramlab.corpora.sources.bios import BiosCorpus, bios
 from engramlab.corpora.sources.bios import Config as BiosConfig
 from engramlab.experiments.knowledge_capacity import bits
-from engramlab.experiments.knowledge_capacity.config import Config
+from engramlab.experiments.knowledge_capacity.config import SPARE, Config
 from engramlab.measuring import scoring
 
 _NAME = 120  # the mark of a name's tokens where they are scored; attributes have 1 to 6
 _SAMPLED = 4096  # entries whose lengths stand for all
+_LOOKED = 1 << 17  # training texts among which those that are measured are looked for
 FREE = "work_city"  # what follows from another value, the employer, carries no bits
 GENDER = "gender"
 DOMAIN = "<|domain|>"
@@ -48,17 +49,61 @@ class Led:
         return self.entries.tokens(entries).wrapped([self.token], [])
 
 
+class Unread:
+    """Training entries of which none reads as the one that its person is measured on.
+
+    Entry m of person s is number m * people + s; of the m from ``exposures`` on, the first is measured, and the ``SPARE``
+    behind it take the places of those that read as it does, each drawn like any other.
+
+    Args:
+        entries: at least ``people * (exposures + 1 + SPARE)`` of them.
+        drawn: how entries are written, int ``[n, k]``; two of one person with the same row are one text.
+    """
+
+    def __init__(
+        self, entries: Entries, people: int, exposures: int, drawn: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        self.entries, self.people, self.exposures, self.drawn = entries, people, exposures, drawn
+
+    def __len__(self) -> int:
+        return self.people * self.exposures
+
+    def tokens(self, entries: np.ndarray) -> Sequences:
+        """Rows with these numbers."""
+        return self.entries.tokens(self.numbers(entries))
+
+    def numbers(self, entries: np.ndarray) -> np.ndarray:
+        """Whose text stands for each of these: int64 ``[n]``."""
+        found = np.array(entries, np.int64)
+        turn, person = np.divmod(found, self.people)
+        alike = self._alike(found, person, np.arange(len(found)))
+        for again in range(SPARE):
+            if not len(alike):
+                break
+            spare = self.exposures + 1 + (turn[alike] + again) % SPARE
+            found[alike] = spare * self.people + person[alike]
+            alike = self._alike(found, person, alike)
+        return found
+
+    def _alike(self, found: np.ndarray, person: np.ndarray, among: np.ndarray) -> np.ndarray:
+        measured = self.exposures * self.people + person[among]
+        same: np.ndarray = (self.drawn(found[among]) == self.drawn(measured)).all(axis=1)
+        return among[same]
+
+
 class Reading:
     """A corpus as a model reads it.
 
     Attributes:
         tokenizer, end: what a model is built with, and its end token.
+        occurring: how many of its tokens texts can have, of whomever they are.
         lengths: int64: tokens of entries that stand for all.
         dataset: the paper's name of it.
     """
 
     tokenizer: Any
     end: int
+    occurring: int
     lengths: np.ndarray
     dataset: str
 
@@ -69,9 +114,26 @@ class Reading:
         """The entries of so many people and, of a mixture, those of junk."""
         raise NotImplementedError
 
+    def measured(self, people: int, whom: np.ndarray) -> Sequences:
+        """The texts about some of the people that losses are taken on, a row a person."""
+        raise NotImplementedError
+
+    def trained_on(self, people: int, whom: np.ndarray) -> Sequences:
+        """All training texts about some of the people."""
+        raise NotImplementedError
+
     def bits(self, model: nn.Module, people: int, asked: int, mixture: str) -> dict[str, float]:
         """Losses (nats) and bits, of so many of the people; ``loss_…`` and what ``bits.py`` says."""
         raise NotImplementedError
+
+    def read_share(self, people: int, asked: int) -> float:
+        """The share of the measured texts that are training texts as well, token by token; of as many people as ``_LOOKED``
+        training texts are about. It is 0 wherever a person has more than one text, and what is measured is no copy of one."""
+        whom = chosen(people, min(asked, max(1, _LOOKED // self.config.exposures)))
+        rows = self.trained_on(people, whom)
+        known = {rows.row(i).tobytes() for i in range(len(rows))}
+        rows = self.measured(people, whom)
+        return float(np.mean([rows.row(i).tobytes() in known for i in range(len(rows))]))
 
     def stream(self, people: int, mixture: str, rank: int, world: int) -> Stream:
         """Endless batches; of a mixture, rows come from junk as often as its share says."""
@@ -124,6 +186,14 @@ def facts(population: Population, tokenizer: Any, pools: Pools) -> bits.Biograph
     return bits.Biographies(pools.first_names * pools.middle_names * pools.last_names, sizes, found)
 
 
+def occurring(tokenizer: Any, texts: Iterable[str]) -> int:
+    """How many different tokens texts have, with the end token and that of a domain where the tokenizer has it."""
+    found = {tokens.end_token(tokenizer), *(ids for ids in [tokenizer.get_vocab().get(DOMAIN)] if ids is not None)}
+    for text in texts:
+        found.update(tokens.encode(tokenizer, [text])[0][0])
+    return len(found)
+
+
 def by_mention(
     model: nn.Module, rows: Sequences, start: list[int], attributes: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
@@ -158,12 +228,13 @@ class Biographies(Reading):
         if any(mixture.endswith("+domain") for mixture in config.mixtures):
             self.tokenizer.add_special_tokens({"additional_special_tokens": [DOMAIN]})
         self.end = tokens.end_token(self.tokenizer)
+        self.occurring = occurring(self.tokenizer, _shown(largest))
         self.facts = facts(largest.population, self.tokenizer, config.pools)
         table = TokenTable(largest, self.tokenizer)
         sample = np.unique(np.linspace(0, len(table) - 1, _SAMPLED).astype(np.int64))
         self.lengths = table.tokens(sample).lengths
-        fixed = config.texts == "once" or (config.first_templates == 1 and not config.permute)
-        self.dataset = "bioS^simple" if fixed else "bioS" if config.permute else "bioS, order fixed"
+        self.fixed = config.texts == "once" or (config.first_templates == 1 and not config.permute)
+        self.dataset = "bioS^simple" if self.fixed else "bioS" if config.permute else "bioS, order fixed"
         for people in config.people:
             for mixture in config.mixtures:
                 self.corpus(people, mixture)
@@ -189,10 +260,39 @@ class Biographies(Reading):
         return bios(made, variant + ("+CEL" if more else ""))
 
     def tables(self, people: int, mixture: str) -> list[Entries]:
-        made: list[Entries] = [TokenTable(group, self.tokenizer) for group in self.corpus(people, mixture).groups]
+        own, *others = self.corpus(people, mixture).groups
+        made: list[Entries] = [TokenTable(own, self.tokenizer) if self.fixed else self._unread(people)]
+        made += [TokenTable(group, self.tokenizer) for group in others]
         if mixture.endswith("+domain"):
             made[0] = Led(made[0], self.tokenizer.convert_tokens_to_ids(DOMAIN))
         return made
+
+    def _unread(self, people: int) -> Unread:
+        exposures = self.config.exposures
+        group = self.corpus(people, exposures=exposures + 1 + SPARE).groups[0]
+
+        def drawn(entries: np.ndarray) -> np.ndarray:
+            templates, order = group.drawn(entries)
+            return templates if order is None else np.concatenate([templates, order], axis=1)
+
+        return Unread(TokenTable(group, self.tokenizer), people, exposures, drawn)
+
+    def fresh(self, people: int, whom: np.ndarray) -> tuple[TokenTable, np.ndarray]:
+        """Entries about people that are drawn as those of training are, and are none of them: the table and their numbers.
+
+        Where every text about a person is the same they are it.
+        """
+        once, exposures = self.config.texts == "once", self.config.exposures
+        group = self.corpus(people, exposures=exposures + (not once)).groups[0]
+        return TokenTable(group, self.tokenizer), whom if once else exposures * people + whom
+
+    def measured(self, people: int, whom: np.ndarray) -> Sequences:
+        table, entries = self.fresh(people, whom)
+        return table.tokens(entries)
+
+    def trained_on(self, people: int, whom: np.ndarray) -> Sequences:
+        times = 1 if self.config.texts == "once" else self.config.exposures
+        return self.tables(people, "alone")[0].tokens((np.arange(times)[:, None] * people + whom).ravel())
 
     def bits(self, model: nn.Module, people: int, asked: int, mixture: str) -> dict[str, float]:
         losses = self.losses(model, people, asked, mixture)
@@ -201,19 +301,15 @@ class Biographies(Reading):
     def losses(self, model: nn.Module, people: int, asked: int, mixture: str = "alone") -> dict[str, float]:
         """Mean loss of a person's name at the opening of an entry, and of each value given all before it; nats a person.
 
-        Entries are drawn anew, as those of training are, but are none of them (where every text about a person is the same,
-        they are it). Where the work city stands before the employer, which it tells much of, its loss counts as the employer's.
+        They are taken on ``fresh`` entries. Where the work city stands before the employer, which it tells much of, its loss
+        counts as the employer's.
         """
-        config, whom = self.config, chosen(people, asked)
-        once = config.texts == "once"
-        group = self.corpus(people, exposures=config.exposures + (not once)).groups[0]
-        fresh = whom if once else config.exposures * people + whom
+        table, fresh = self.fresh(people, chosen(people, asked))
         start = [self.end]
         if mixture.endswith("+domain"):
             start.append(self.tokenizer.convert_tokens_to_ids(DOMAIN))
-        table = TokenTable(group, self.tokenizer)
         rows = table.tokens(fresh)
-        values = by_mention(model, rows, start, group.attributes)
+        values = by_mention(model, rows, start, table.corpus.attributes)
         values[GENDER] = self._gender(model, table, fresh, start)
         return {name: float(value.mean()) for name, value in values.items()}
 
@@ -243,7 +339,7 @@ class Chunked(Reading):
         super().__init__(config)
         made = self.corpus(max(config.people))
         self.end, self.dataset = 0, "bioD"
-        self.tokenizer = _Words(made.vocabulary)
+        self.tokenizer, self.occurring = _Words(made.vocabulary), made.vocabulary
         self.lengths = np.array([made.width])
 
     def corpus(self, people: int) -> Biod:
@@ -251,11 +347,19 @@ class Chunked(Reading):
         return Biod(people, self.config.biod, self.config.seed, self.config.exposures)
 
     def tables(self, people: int, mixture: str) -> list[Entries]:
-        return [_Rows(self.corpus(people))]
+        corpus = self.corpus(people)
+        return [Unread(_Rows(corpus), people, self.config.exposures, corpus.order)]
+
+    def measured(self, people: int, whom: np.ndarray) -> Sequences:
+        return _Rows(self.corpus(people)).tokens(self.config.exposures * people + whom)
+
+    def trained_on(self, people: int, whom: np.ndarray) -> Sequences:
+        entries = (np.arange(self.config.exposures)[:, None] * people + whom).ravel()
+        return self.tables(people, "alone")[0].tokens(entries)
 
     def bits(self, model: nn.Module, people: int, asked: int, mixture: str) -> dict[str, float]:
-        corpus, whom, shape = self.corpus(people), chosen(people, asked), self.config.biod
-        read = _Rows(corpus).tokens(self.config.exposures * people + whom).wrapped([self.end], [])
+        corpus, shape = self.corpus(people), self.config.biod
+        read = self.measured(people, chosen(people, asked)).wrapped([self.end], [])
         sums = _by_mark(model, read).mean(axis=0)
         losses = {
             "name": float(sums[NAME]),

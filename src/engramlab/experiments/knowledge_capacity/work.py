@@ -147,6 +147,7 @@ class Run(_run.Run):
                     "learning_rate": recipe.learning_rate,
                     "weight_decay": recipe.weight_decay,
                     "steps": steps,
+                    "read_in_training": self.reading.read_share(people, config.measured_people),
                 }
                 stage.record["rows"] = [
                     {**about, "arm": arm, "numbers": numbers, **self.measure(made, cell, config.measured_people)}
@@ -165,15 +166,19 @@ class Run(_run.Run):
     def measure(self, model: nn.Module, cell: Cell, asked: int) -> dict[str, Any]:
         """Losses (nats) and bits, and bits a parameter.
 
-        ``parameters`` counts all of the model's, a tied embedding once, as the paper does for its models, whose vocabulary
-        has only tokens that occur; ``body`` leaves the embeddings out.
+        ``parameters`` counts the model's, a tied embedding once, and of embeddings the rows of tokens that occur, as the paper
+        does for its models, whose vocabulary has no others; ``parameters_all`` has every row, ``body`` none.
         """
         found = self.reading.bits(model, cell.people, asked, cell.mixture)
-        parameters = models.parameters(model)
+        every, size = models.parameters(model), len(self.reading.tokenizer)
         ends: tuple[Any, Any] = (model.get_input_embeddings(), model.get_output_embeddings())  # type: ignore[operator]
-        body = parameters - sum({id(p): p.numel() for end in ends for p in end.parameters()}.values())
+        embeddings = {id(p): p for end in ends for p in end.parameters()}.values()
+        body = every - sum(p.numel() for p in embeddings)
+        unused = size - self.reading.occurring
+        parameters = every - sum(unused * p.numel() // size for p in embeddings if len(p) == size)
         return {
             "parameters": parameters,
+            "parameters_all": every,
             "body": body,
             "share": found["bits"] / found["possible_bits"],
             "bits_per_parameter": found["bits"] / parameters,

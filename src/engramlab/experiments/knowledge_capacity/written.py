@@ -19,7 +19,7 @@ from engramlab.core.text.tokens import Sequences
 from engramlab.corpora.people import People
 from engramlab.corpora.rewriting import rewritten
 from engramlab.experiments.knowledge_capacity.config import Config
-from engramlab.experiments.knowledge_capacity.reading import GENDER, Reading, by_mention, chosen, facts
+from engramlab.experiments.knowledge_capacity.reading import GENDER, Reading, by_mention, chosen, facts, occurring
 
 
 class Some:
@@ -52,15 +52,21 @@ class Written(Reading):
         pools = People(people, config.seed, config.pools)
         shown = "".join(pools.pieces)  # every name and value there could be, for whoever guesses
         every = np.arange(len(corpus))
-        self.tokenizer = tokenizer(lambda: chain((corpus.passage(i).text for i in range(len(corpus))), [shown]))
+
+        def texts() -> Iterator[str]:
+            return chain((corpus.passage(i).text for i in range(len(corpus))), [shown])
+
+        self.tokenizer = tokenizer(texts)
         self.end = tokens.end_token(self.tokenizer)
+        self.occurring = occurring(self.tokenizer, texts())
         self.table = TokenTable(corpus, self.tokenizer)
         self.attributes = corpus.attributes
         found = facts(pools, self.tokenizer, config.pools)
         sizes = {name: size for name, size in found.sizes.items() if name != GENDER}
         self.facts = replace(found, sizes=sizes, guesses={k: v for k, v in found.guesses.items() if k != GENDER})
+        self.subject = corpus.subject(every)
         self.last = np.zeros(people, np.int64)
-        self.last[corpus.subject(every)] = every  # texts are in the order of their numbers
+        self.last[self.subject] = every  # texts are in the order of their numbers
         held = self.last[self.last != corpus.first_entry(np.arange(people))]
         several = len(held) == people
         self.trained = np.setdiff1d(every, held) if several else every
@@ -70,8 +76,14 @@ class Written(Reading):
     def tables(self, people: int, mixture: str) -> list[Entries]:
         return [Some(self.table, self.trained)]
 
+    def measured(self, people: int, whom: np.ndarray) -> Sequences:
+        return self.table.tokens(self.last[whom])
+
+    def trained_on(self, people: int, whom: np.ndarray) -> Sequences:
+        return self.table.tokens(self.trained[np.isin(self.subject[self.trained], whom)])
+
     def bits(self, model: nn.Module, people: int, asked: int, mixture: str) -> dict[str, float]:
-        rows = self.table.tokens(self.last[chosen(people, asked)])
+        rows = self.measured(people, chosen(people, asked))
         found = by_mention(model, rows, [self.end], self.attributes)
         losses = {name: float(value.mean()) for name, value in found.items()}
         return {**self.facts.bits(people, losses), **{f"loss_{name}": value for name, value in losses.items()}}

@@ -180,6 +180,7 @@ def check(config: Config) -> None:
         losses.parse(loss)
     for option in ("methods", "losses"):
         once(option, comma_separated(getattr(config, option)))
+    once("counts", config.counts)
     at_least(config, 1, "limit", "judges", "at_once", "new_tokens", "turn", "sample", "text_rows")
     at_least(config, 0, "twins", "natives", "unknown", "fluency", "words")
     editing_cases.check_roles(config.judged_by)

@@ -75,6 +75,8 @@ class Finetune:
             values = getattr(self, name)
             if not values or any(v != "full" and v < 0 for v in values):
                 raise UserError(f"finetune.{name}: give ranks of 0 or more, not {values}")
+        for name in ("learning_rates", "weight_decays", "ranks", "embedding_ranks"):
+            once(f"finetune.{name}", getattr(self, name))
 
     def attempts(self) -> list[Attempt]:
         """Every attempt of the grid. Full finetuning trains the embedding like all else: its rank plays no part there."""

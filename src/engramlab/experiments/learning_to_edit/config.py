@@ -67,6 +67,7 @@ class Config:
             if arm not in ARMS:
                 raise UserError(f"arms: there is no {quoted(arm)}; there are {listed(ARMS)}")
         once("arms", self.arms)
+        once("counts", self.counts)
         at_least(self, 1, "training_cases", "test_cases", "facts", "epochs", "batch", "rank")
         check_rules(
             self,

@@ -202,7 +202,8 @@ def _effectivity(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
     columns += "|first without failed ones|failed|queries"
     caption = (
         "Log-probabilities in nats: what an encounter gains at its best, how much of that lies above what the control gains by "
-        "chance, and where targets stand before and after. Outliers by the rule of interquartile ranges are left out, as in "
+        "chance, and where targets stand before and after. A gain taken off the control's drift (see below) is after less "
+        "before, less the same of the control. Outliers by the rule of interquartile ranges are left out, as in "
         "the paper; the mean with them stands beside. An encounter has failed where its maximum lies below the state before: "
         "the paper leaves those out encounter by encounter (app. H), here both are given."
     )

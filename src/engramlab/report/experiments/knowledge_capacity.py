@@ -17,13 +17,14 @@ from engramlab.report.shapes import Maybe
 SOURCE = "arXiv 2404.05405"
 CAPACITY = {1000: 2.0, 100: 1.0}  # bits a parameter by exposures, as the paper finds them
 #: How many times less is stored in the paper, by exposures: beside 7/8 of junk, and where its facts have a domain token; with a
-#: gated MLP in the place of a plain one; and rounded (int4: 0.7 bits a parameter of 2).
+#: gated MLP in the place of a plain one; and rounded (int4: 0.7 bits a parameter of the 2 that 1000 exposures give).
 LESS: dict[str, dict[int, float]] = {
     "junk": {100: 20, 300: 3, 600: 1.5, 1000: 1.3},
     "junk+domain": {100: 2, 300: 1},
     "gated": {100: 1.3},
+    "int8": {1000: 1.0},
+    "int4": {1000: 2 / 0.7},
 }
-ROUNDED = {"int8": 1.0, "int4": 2 / 0.7}
 FILLED, MOST = 1.8, 2.3  # where R is to be Rmax, and what no R is to pass
 ADVISED = 50_000  # steps, at least
 #: Of a summary.
@@ -39,6 +40,7 @@ NEEDS = {
                 # Runs of before have none of these.
                 **dict.fromkeys(("arm", "numbers", "corpus", "network", "mixture"), Maybe(str)),
                 **dict.fromkeys(("ratio", "ratio_theorem", "ratio_unclamped", "ratio_most", "steps"), Maybe(float)),
+                "parameters_all": Maybe(float),
                 **dict.fromkeys(("paper_name", "paper_value", "paper_diversity"), Maybe(float)),
             }
         ]
@@ -192,6 +194,12 @@ def _table(runs: Sequence[RunData]) -> Table:
         "Bits stored at least, out of all there is to know; losses in nats (on values a person's, of bioD one value's). Bits "
         f"are counted exactly and no attribute's below zero; unclamped, with N0 - N (the theorem) and with N0 (R), by {SOURCE}."
     )
+    whole = [row for row in _rows(runs) if (number(row.get("parameters_all")) or 0) > row["parameters"]]
+    if whole:
+        caption += (
+            f" Parameters are those of tokens that occur; the first model has {count(whole[0]['parameters_all'])} with the "
+            "embeddings of all tokens."
+        )
     if steps and min(steps) < ADVISED:
         caption += f" The paper advises at least {ADVISED:,} steps; here they are {min(steps):,} to {max(steps):,}."
     return Table(columns, cells, caption, numbers_from=len(columns) - 14)
@@ -200,15 +208,9 @@ def _table(runs: Sequence[RunData]) -> Table:
 def _published(row: Row, first: Row) -> float | None:
     """How many times less than the first the paper finds; None where it does not say, or the two differ in more."""
     gated, plain = (_gated(one.get("network") or "") for one in (row, first))
-    found = [
-        ROUNDED.get(row.get("numbers") or "", 1.0) if row.get("numbers") != first.get("numbers") else None,
-        LESS.get(row.get("mixture") or "", {}).get(row["exposures"])
-        if row.get("mixture") != first.get("mixture")
-        else None,
-        LESS["gated"].get(row["exposures"]) if gated and not plain else None,
-    ]
-    said = [one for one in found if one is not None]
-    return said[0] if len(said) == 1 else None
+    kinds = [str(row.get(key)) for key in ("numbers", "mixture") if row.get(key) != first.get(key)]
+    kinds += ["gated"] if gated and not plain else []
+    return LESS.get(kinds[0], {}).get(row["exposures"]) if len(kinds) == 1 else None
 
 
 def _gated(network: str) -> bool:

@@ -5,19 +5,21 @@ Everything is read from the sweep's own `summary.json`; the cells are ordinary r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from plotly import graph_objects as go
 
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
-from engramlab.report.parts.extraction_rows import ABOVE, NOT_RECORDED, ExtractionRows
+from engramlab.report.parts.extraction_rows import ABOVE, NOT_RECORDED, ExtractionRows, Key
 from engramlab.report.parts.figures import GREY, PALETTE, Bar, Line, bars, curves, escaped, percent, share_axes, style
 from engramlab.report.parts.maps import COLOURS
-from engramlab.report.parts.paper import SOURCE
-from engramlab.report.parts.words import TARGETS, duration, ranged
+from engramlab.report.parts.paper import SOURCE, Published, made_with
+from engramlab.report.parts.verdicts import of_seeds
+from engramlab.report.parts.words import TARGETS, duration, fixed, ranged
 from engramlab.report.rows import Row, RunData, distinct, label, number, words
 from engramlab.report.shapes import Maybe
 
@@ -31,6 +33,7 @@ NEEDS = {
 }
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "star", "x", "cross")
 _LISTED = 200  # rows of a table of means of another experiment
+_PRINTED = 40  # of them in a terminal
 READING = (
     "Each cell is a run of its own; cells of a dataset differ in seed alone and are averaged. Read a share beside its interval "
     "and, where it is recorded, beside what the commonest values would have."
@@ -85,7 +88,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """Tables for the terminal: P_test by dataset beside the paper's, or the means of another experiment, and the cells."""
     run = RunData(Path(), "", summary=dict(summary))
     tables = [_beside(run, "Exact match, mean over seeds; chance: P_train's commonest value")]
-    tables = tables if tables[0].rows else []
+    tables = tables if tables[0].rows else _told(run)
     correlations = [row for row in summary.get("correlations") or [] if row.get("rho") is not None]
     if correlations:
         cells = [
@@ -119,7 +122,7 @@ def _main_figure(run: RunData, of: str) -> Section:
         ring = train.mean if train else None
         bar = Bar("this sweep", test.mean, PALETTE[0], ring=ring, hover=f"{key.dataset}: {test}")
         members = [bar.judged(test.interval, test.chance)]
-        if paper := measured.paper(key):
+        if paper := _paper(measured, key):
             hover = f"{percent(paper.exact_match)} ({paper.source})"
             members.append(Bar("paper", paper.exact_match, GREY, published=True, hover=hover))
         groups.append((measured.name(key), members))
@@ -137,6 +140,11 @@ def _main_figure(run: RunData, of: str) -> Section:
         "compare the shape, not the numbers."
     )
     return Section(f"Can it be asked? P_test by dataset{of}", [Figures([("", figure)], note), _beside(run)])
+
+
+def _paper(measured: ExtractionRows, key: Key) -> Published | None:
+    """The published figure, where it is for the values that the line's cells were swept over."""
+    return measured.paper(key) if made_with(key.series) else None
 
 
 def _over(run: RunData, of: str) -> list[Section]:
@@ -172,7 +180,7 @@ def _beside(run: RunData, caption: str = "") -> Table:
     rows = []
     measured = _extraction(run.summary)
     for key in measured.ranking():
-        test, paper = measured.spread(key, "test"), measured.paper(key)
+        test, paper = measured.spread(key, "test"), _paper(measured, key)
         assert test is not None
         chance = "–" if test.chance is None else percent(test.chance)
         shares = [str(measured.spread(key, "train") or "–"), str(test), test.ends(), chance]
@@ -267,13 +275,98 @@ def _cloud(points: Sequence[Row], what: str) -> go.Figure:
     return share_axes(figure, f"Q-probing accuracy, {what}", f"extraction on P_test, {what}", height=460)
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What a sweep says first of an experiment.
+
+    by: what a line is about. values: what is averaged, over the line's rows of a seed and then over seeds: a share, an amount
+    (at least 0), or any number. of: which rows.
+    """
+
+    by: tuple[str, ...]
+    values: Mapping[str, Literal["share", "amount", "number"]]
+    of: Callable[[Row], bool] = bool
+
+
+_TOLD = {
+    "hidden-state-probing": _Told(
+        ("part", "probe", "target"),
+        {"accuracy": "share", "majority": "share", "extraction": "share"},
+        lambda row: not row.get("control") and not row.get("position"),
+    ),
+    "knowledge-capacity": _Told(
+        ("size", "arm", "corpus", "people", "exposures"),
+        {"bits_per_parameter": "amount", "share": "share"},
+    ),
+}
+
+
+def _told(run: RunData) -> list[Table]:
+    """Means over seeds of what matters most in an experiment, or of the first three things it measures."""
+    rows = [row for row in run.summary.get("rows") or [] if "cell" in row]
+    told = _TOLD.get(str(run.summary.get("of"))) or _guessed(rows)
+    rows = [row for row in rows if told.of(row)]
+    by = [name for name in ("over", *told.by) if any(row.get(name) not in (None, "") for row in rows)]
+    values = [name for name in told.values if any(number(row.get(name)) is not None for row in rows)]
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(_word(row.get(name)) for name in by), []).append(row)
+    lines = [
+        [
+            *key,
+            str(len({str(row.get("seed")) for row in of})),
+            *(_over_seeds(of, name, told.values[name]) for name in values),
+        ]
+        for key, of in groups.items()
+    ]
+    more = f" The first {_PRINTED} of {len(lines)} lines; the page has all." if len(lines) > _PRINTED else ""
+    caption = f"Means over seeds, with Student's 95 % interval where there are several.{more}"
+    columns = [*("swept" if name == "over" else words(name) for name in by), "seeds", *map(words, values)]
+    return [Table(columns, lines[:_PRINTED], caption, numbers_from=len(by))] if lines and values else []
+
+
+def _guessed(rows: Sequence[Row]) -> _Told:
+    """Of an experiment that says nothing else: whatever tells rows apart, and the first measurements."""
+    measured = distinct(k for row in rows for k, v in row.items() if isinstance(v, float))
+    apart = {
+        "cell",
+        "seed",
+        "over",
+        *measured,
+        *(k for row in rows for k, v in row.items() if isinstance(v, list | dict)),
+    }
+    names = [k for k in distinct(k for row in rows for k in row) if k not in apart]
+    by = [k for k in names if len({str(row.get(k)) for row in rows}) > 1]
+    return _Told(tuple(by), dict.fromkeys(measured[:3], "number"))
+
+
+def _word(value: object) -> str:
+    return "–" if value in (None, "") else TARGETS.get(str(value), str(value))
+
+
+def _over_seeds(rows: Sequence[Row], name: str, kind: str) -> str:
+    """The mean over seeds of each one's mean, with its interval where there are several."""
+    by_seed: dict[str, list[float]] = {}
+    for row in rows:
+        if (value := number(row.get(name))) is not None:
+            by_seed.setdefault(str(row.get("seed")), []).append(value)
+    if not by_seed:
+        return "–"
+    means = [sum(values) / len(values) for values in by_seed.values()]
+    mean = sum(means) / len(means)
+    found = of_seeds(means, *{"share": (0.0, 1.0), "amount": (0.0,)}.get(kind, ()))
+    if kind == "share":
+        return percent(mean) + (f" ({100 * found.low:.0f} to {100 * found.high:.0f})" if found else "")
+    return fixed(mean, 3) + (f" ({found.low:.3f} to {found.high:.3f})" if found else "")
+
+
 def _means(run: RunData, of: str) -> Section:
     rows = run.summary.get("means") or []
     columns = [c for c in distinct(key for row in rows for key in row) if not c.endswith(("_low", "_high", "_sd"))]
     cells = [[_cell(row, column) for column in columns] for row in rows[:_LISTED]]
     more = f" The first {_LISTED} of {len(rows)} rows; all are in summary.json." if len(rows) > _LISTED else ""
     table = Table(columns, cells, f"Means over seeds (lowest–highest).{more}")
-    return Section(f"Measurements{of}", [table] if cells else [])
+    return Section(f"Measurements{of}", [*_told(run), table] if cells else [])
 
 
 def _cell(row: Row, column: str) -> str:

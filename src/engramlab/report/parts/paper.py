@@ -41,6 +41,24 @@ def figures() -> dict[tuple[str, str, str, str], Published]:
     return made
 
 
+#: What the figures were made with, of options that a sweep may vary.
+MADE_WITH = {"qa-ratio": 0.8, "people": 100_000.0}
+
+
+def made_with(over: str) -> bool:
+    """Are the figures for these values of what is swept over, as in ``qa-ratio=0.8, people=100000``? Of an option that is not
+    among ``MADE_WITH`` the figures stand for no one value, and so beside none."""
+    settings = (part.partition("=") for part in over.split(", ") if part)
+    return all(name in MADE_WITH and _is(value, MADE_WITH[name]) for name, _, value in settings)
+
+
+def _is(text: str, number: float) -> bool:
+    try:
+        return abs(float(text) - number) < 1e-9
+    except ValueError:
+        return False
+
+
 #: What the paper says in words of models that see both ways (GBERT), mixed training and QA finetuning alike.
 BIDIRECTIONAL = f"In the paper masked models answer well about birth date and major and poorly elsewhere ({SOURCE})."
 

@@ -46,6 +46,22 @@ def wilson(share: float, n: float) -> Interval:
     return Interval(share, max(0.0, min(low, share)), min(1.0, max(high, share)))
 
 
+def of_seeds(values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> Interval | None:
+    """The mean of runs that differ in their seed alone, with Student's 95 % interval of that mean; None of fewer than two.
+
+    Args:
+        least, most: what the number can be; the interval ends there.
+    """
+    if len(values) < 2:
+        return None
+    from scipy.special import stdtrit
+
+    mean = sum(values) / len(values)
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    wide = float(stdtrit(len(values) - 1, 0.975)) * spread / math.sqrt(len(values))
+    return Interval(mean, max(least, mean - wide), min(most, mean + wide))
+
+
 def more(one: Interval | None, other: Interval | float | None) -> bool | None:
     """Is the first more than the other? None where noise hides it, or an interval is missing."""
     if one is None or other is None:
