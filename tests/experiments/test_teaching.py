@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,34 @@ def test_by_heart_comes_before_questions(model: str, facts: Path, tmp_path: Path
     assert [decode(row.tolist()) for row in other.take(4).input_ids] == taken[-4:]
 
 
+def test_by_heart_has_as_many_questions_as_the_others_and_the_whole_schedule(
+    model: str, facts: Path, tmp_path: Path
+) -> None:
+    """With replayed text in both phases: the share of questions, and steps up to where the learning rate is nothing."""
+    (tmp_path / "text.txt").write_text("The capital of France is Paris, and it's on the Seine.\n" * 80)
+    more = {"replay": str(tmp_path / "text.txt"), "replay_texts": 64, "encounters": 40, "native_facts": 0, "batch": 8}
+    given = small(model, facts, arms=("augmented+questions", "rote"), **more)
+    school = Teaching(given, tmp_path / "rows", "", None)
+    with school.run:
+        lesson = school.lesson(ARMS["rote"])
+        decode, budget = school.tokenizer.decode, school.budget
+    steps = math.ceil(budget / (given.batch * lesson.mean()))
+    stream, kinds, read = lesson.stream(0, rows=steps * given.batch), [], 0
+    while read < budget:
+        batch = stream.take(given.batch)
+        read += batch.tokens
+        texts = [decode(row.tolist()) for row in batch.input_ids]
+        kinds += [
+            "replay" if "France" in t else "question" if "Answer" in t or "What is" in t else "fact" for t in texts
+        ]
+    assert kinds.count("question") / len(kinds) == pytest.approx(given.question_share, abs=0.02)
+    assert kinds.count("replay") / len(kinds) == pytest.approx(given.replay_share, abs=0.02)
+    assert abs(len(kinds) / given.batch - steps) <= 1 + 0.01 * steps
+    summary = teaching.run(given, tmp_path / "run")
+    made = {row["dataset"]: row["steps"] for row in summary["training"]}
+    assert abs(made["rote"] - steps) <= 1 + 0.01 * steps
+
+
 def test_no_encounters_is_the_model_bit_for_bit(model: str, facts: Path, tmp_path: Path) -> None:
     given = small(model, facts, arms=("augmented+questions", "untouched"), encounters=0, finish=True)
     summary = teaching.run(given, tmp_path / "run")
@@ -255,12 +284,14 @@ def test_equal_tokens_and_the_same_numbers_after_a_kill(
 ) -> None:
     arms = ("augmented+questions", "single", "rote", "untouched", "context", "retrieved")
     config = small(model, facts, arms=arms, checkpoint_minutes=0)
+    school = Teaching(config, tmp_path / "rows", "", None)
+    with school.run:
+        lessons = {name: school.lesson(ARMS[name]) for name in arms if ARMS[name].way == "train"}
     whole = teaching.run(config, tmp_path / "whole")
     tokens = {row["dataset"]: row["tokens"] for row in whole["training"]}
-    step = config.batch * 160
-    for name in ("single", "rote"):
-        assert abs(tokens[name] - tokens["augmented+questions"]) < step
-        assert min(tokens[name], tokens["augmented+questions"]) >= whole["budget"]
+    for name, lesson in lessons.items():  # each ends with the step that reaches the budget
+        longest = max(source.longest(lesson.start) for source in lesson.sources)
+        assert 0 <= tokens[name] - whole["budget"] < config.batch * longest
     assert tokens["untouched"] == tokens["context"] == tokens["retrieved"] == 0
 
     from engramlab.core.training import checkpoints

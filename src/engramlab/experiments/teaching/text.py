@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,15 +81,29 @@ class Lesson:
         """Endless batches of it. Every source has an order of its own, so that arms see equal rows in equal order.
 
         Args:
-            rows: that the process will take, about: where facts come first, it says when questions begin.
+            rows: that the process will take, about: where facts come first, it says when questions begin (with a batch).
         """
         if not self.rote:
             return self._mixed(self.sources, seed, rank, world)
+        one, other = (self._mixed(some, random_key(seed, k), rank, world) for k, some in enumerate(self._phases()))
+        return Then(one, other, round(self._first() * rows))
+
+    def _first(self) -> float:
+        """Share of the rows that come before the first question, where facts come first."""
         asked = sum(source.share for source in self.sources if source.name == "questions")
-        first = [source for source in self.sources if source.name != "questions"]
-        second = [source for source in self.sources if source.name in ("questions", "replay")]
-        one, other = (self._mixed(some, random_key(seed, k), rank, world) for k, some in enumerate((first, second)))
-        return Then(one, other, round((1 - asked) * rows))
+        return self.about() / (self.about() + asked)
+
+    def _phases(self) -> tuple[list[Source], list[Source]]:
+        """What states facts and what asks, each with its part of the replayed text: with all of it in both, questions would
+        have fewer rows than their share."""
+        found: tuple[list[Source], list[Source]] = ([], [])
+        for source in self.sources:
+            if source.name == "replay":
+                for phase, part in zip(found, (self._first(), 1 - self._first()), strict=True):
+                    phase.append(replace(source, share=source.share * part))
+            else:
+                found[source.name == "questions"].append(source)
+        return found
 
     def _mixed(self, sources: Sequence[Source], seed: int, rank: int, world: int) -> batches.Stream:
         made: batches.Stream | None = None
