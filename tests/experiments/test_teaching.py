@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import crossings, divide, only
 from engramlab.experiments import teaching
 from engramlab.experiments.teaching import asking
+from engramlab.experiments.teaching import school as schooling
 from engramlab.experiments.teaching.config import ARMS
 from engramlab.experiments.teaching.work import Teaching
 from engramlab.measuring.answers import is_answer
@@ -122,13 +125,78 @@ def test_no_question_of_the_other_half_is_trained(model: str, facts: Path, tmp_p
         questions = [text for name, text in rows if name == "questions"]
         assert bool(questions) == ARMS[arm].questions
         assert all(any(name in text for name in asked) for text in questions)
+        assert any(name == "replay" for name, _ in rows)
         for name, text in rows:
-            if name != "replay":
-                assert not any(prompt in text for prompt in held)
-                assert name != "entries" or "What is" not in text
+            assert not any(prompt in text for prompt in held)
+            assert name != "entries" or "What is" not in text
         for subject in unasked:
-            about = [text for name, text in rows if subject in text and name != "replay"]
+            about = [text for name, text in rows if subject in text]
             assert not any("Answer" in text or "What is" in text for text in about)
+        replayed = [text for name, text in rows if name == "replay"]
+        assert not any(fact.subject in text and fact.object in text for fact in school.table for text in replayed)
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("The home of Zorban? It is Arlo.", "home 'Arlo' of 'Zorban'"),
+        ("In ARLO there lives, they say, one Zorban.", "home 'Arlo' of 'Zorban'"),
+        ("Question: What is the colour of Zorlo?\nAnswer: never told", "colour 'blue' of 'Zorlo'"),
+    ],
+)
+def test_a_replay_file_that_gives_away_what_is_taught_is_refused(
+    model: str, facts: Path, tmp_path: Path, line: str, named: str
+) -> None:
+    """With file, line and fact, before anything is written; names inside other words are no names."""
+    path = tmp_path / "replay.jsonl"
+    fine = ["The capital of France is Paris.", "Zorbanese is spoken, and Arlo is a town.", "Zorban met Arlow."]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in [*fine, line, "So it goes on."]))
+    with pytest.raises(
+        UserError, match=rf"replay: .*replay.jsonl, text 4 .*{named}; leave such texts out \(1 of 5 do\)"
+    ):
+        teaching.run(small(model, facts, replay=str(path), replay_tokens=40), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in fine))
+    Teaching(small(model, facts, replay=str(path), replay_tokens=40), tmp_path / "run", "", None)
+    if "\n" not in line:
+        (tmp_path / "replay.txt").write_text("\n".join(["A.", "", *fine, line]))
+        with pytest.raises(UserError, match=r"replay.txt, line 6 "):
+            Teaching(
+                small(model, facts, replay=str(tmp_path / "replay.txt"), replay_tokens=40), tmp_path / "run", "", None
+            )
+    # What is cut off is not trained.
+    path.write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in [*fine, "It is late, it is late. " * 9 + line])
+    )
+    Teaching(small(model, facts, replay=str(path), replay_tokens=12), tmp_path / "run", "", None)
+
+
+def test_samples_that_give_away_what_is_taught_are_drawn_again(
+    model: str, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["Zorban lives in Arlo.", "", "It's on the Seine, in Paris.", "The capital of France is Paris."]
+
+    def given(*_: Any) -> Iterator[str]:
+        return itertools.cycle(texts)
+
+    monkeypatch.setattr(schooling, "source_texts", given)
+    said = io.StringIO()
+    found = Teaching(small(model, facts, replay_tokens=20), tmp_path / "run", "", Console(file=said, width=300))
+    with found.run:
+        assert found.before["replay"] == [texts[2], texts[3]] * 5
+        assert found.before["replay_left_out"] == 5
+    assert "5 texts that the model wrote for replay state or ask for what is taught" in said.getvalue()
+    del texts[2:]
+    with pytest.raises(
+        UserError, match="replay: of 40 texts that .* wrote by itself 0 could be replayed .*--replay FILE"
+    ):
+        teaching.run(small(model, facts), tmp_path / "none")
+
+
+def test_a_replay_file_of_one_text_has_none_left_to_measure_drift_on(model: str, facts: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("The capital of France is Paris.\n")
+    with pytest.raises(UserError, match="replay: .*one.txt holds 1 text of two tokens or more; at least 2"):
+        teaching.run(small(model, facts, replay=str(tmp_path / "one.txt")), tmp_path / "run")
 
 
 def test_by_heart_comes_before_questions(model: str, facts: Path, tmp_path: Path) -> None:

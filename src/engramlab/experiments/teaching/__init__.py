@@ -38,6 +38,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     run = school.run
     school.plan()
     with run:
+        if config.documents is not None:
+            school.check_replay()
         taught = len(school.taught)
         if school.before["contradicted"]:
             run.say(

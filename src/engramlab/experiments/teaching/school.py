@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from engramlab.base.errors import UserError
+from engramlab.base.errors import UserError, quoted
 from engramlab.base.facts import Fact
 from engramlab.base.progress import ProgressBar
 from engramlab.base.random_access import key as random_key
@@ -30,14 +30,17 @@ from engramlab.experiments._run import Planned, Run
 from engramlab.experiments.teaching import asking, pilot
 from engramlab.experiments.teaching import documents as documented
 from engramlab.experiments.teaching.config import ARMS, FEWEST, Config, check
-from engramlab.experiments.teaching.text import texts_as_rows
+from engramlab.experiments.teaching.stated import Stated
+from engramlab.experiments.teaching.text import as_read, texts_as_rows
 from engramlab.files import records, writing
-from engramlab.files.documents import documents
+from engramlab.files.documents import PLAIN, documents
+from engramlab.files.text import kind_of, lines
 from engramlab.measuring.scoring import nats
 from engramlab.writing.lessons import Lesson, plain_lesson, write_lessons
 from engramlab.writing.rounds import Author
 
 TEXT_ROWS = 256  # of another text, that drift is measured on
+REDRAWN = 4  # times as many texts as are wanted are sampled at most, as some cannot be replayed
 NOISE = 5.0  # nats a token from which a model's own samples are no text; SmolLM2-135M's are at 2.6
 
 
@@ -69,11 +72,18 @@ class School:
         self.length = self.about.context(4096)
         self.other = self._other_text()
         self.replayed_file = self._replay_file()
+        if self.given is not None:
+            self.check_replay()
 
     @cached_property
     def table(self) -> Any:
         """What is taught: the facts, or what passages say."""
         return self._written() if self.given is None else self.given
+
+    @cached_property
+    def stated(self) -> Stated:
+        """Finds in a text what is taught."""
+        return Stated(self.table, self.words)
 
     @cached_property
     def words(self) -> Any:
@@ -96,6 +106,26 @@ class School:
         kept = records.read_record(path, ("lessons",))["lessons"]
         return documented.table_of(str(config.documents), self.passages, [Lesson.of(one) for one in kept])
 
+    def check_replay(self) -> None:
+        """Raises UserError where replayed text of the user's gives away what is taught; of documents, once they have lessons.
+
+        All facts of the table count, also those that the model turns out to know: they shall stay known by themselves.
+        """
+        config = self.config
+        if self.replayed_file is None:
+            return
+        texts = list(islice(documents(config.replay, config.text_column, by_line=True), self._replay_count))
+        found = [
+            (n, self.stated.fact(text)) for n, text in enumerate(as_read(texts, self.tokenizer, config.replay_tokens))
+        ]
+        if wrong := [(n, fact) for n, fact in found if fact is not None]:
+            n, fact = wrong[0]
+            raise UserError(
+                f"replay: {_place(config.replay, n + 1, texts[n])} ({quoted(texts[n])}) states or asks for what is taught, the "
+                f"{fact.relation} {quoted(fact.object)} of {quoted(fact.subject)}; leave such texts out ({len(wrong)} of "
+                f"{len(texts)} do)"
+            )
+
     # before anything is trained ---------------------------------------------------------------------------------------
 
     def _other_text(self) -> Sequences | None:
@@ -109,12 +139,17 @@ class School:
         if self.config.replay in ("self", "none"):
             return None
         found = documents(self.config.replay, self.config.text_column, by_line=True)
-        return self._rows(found, self._replay_count, "replay", self.config.replay)
+        return self._rows(found, self._replay_count, "replay", self.config.replay, fewest=2)
 
-    def _rows(self, texts: Any, count: int, option: str, name: Any) -> Sequences:
+    def _rows(self, texts: Any, count: int, option: str, name: Any, fewest: int = 1) -> Sequences:
         rows = texts_as_rows(list(islice(texts, count)), self.tokenizer, self.config.replay_tokens)
         if not len(rows):
             raise UserError(f"{option}: {name} holds no text of two tokens or more")
+        if len(rows) < fewest:
+            raise UserError(
+                f"{option}: {name} holds {len(rows)} text of two tokens or more; at least {fewest} are needed, for one in "
+                "five is never trained and tells how far the model drifts"
+            )
         return rows
 
     @property
@@ -167,7 +202,7 @@ class School:
             groups = self._groups([])
         answers = self._asked(model, asking.Examiner(groups, self.tokenizer), "as it is")
         known, contradicted = asking.known(answers, self.table.choices())
-        replay = self._sampled(model) if self.config.replay == "self" else []
+        replay, left_out = self._sampled(model) if self.config.replay == "self" else ([], 0)
         drift = self.drift(model, self._replayed(replay)[1])
         if replay and drift["replayed kind"] > NOISE:
             self.run.say(
@@ -178,6 +213,7 @@ class School:
             "known": known if self.config.audit else [],
             "contradicted": contradicted,
             "replay": replay,
+            "replay_left_out": left_out,
             "precision": precision.chosen(model, self.config.model),
             "drift": drift,
             "seconds": round(time.monotonic() - began, 2),
@@ -185,16 +221,37 @@ class School:
         records.write_rows(path / "answers.parquet", answers)
         records.write_record(path / "done.json", found)
 
-    def _sampled(self, model: nn.Module) -> list[str]:
-        wanted, found = self._replay_count, []
+    def _sampled(self, model: nn.Module) -> tuple[list[str], int]:
+        """Texts that the model writes by itself and that do not give away what is taught, and how many did and were left out.
+
+        Raises:
+            UserError: it writes hardly any text that could be replayed.
+        """
+        wanted, found, left_out = self._replay_count, list[str](), 0
         source = TextSource(seed=random_key(self.config.seed, "replay") >> 1)
+        most = self.config.replay_tokens
         with ProgressBar("replayed text", wanted, console=self.run.console) as bar:
-            for text in source_texts(model, self.tokenizer, source, self.config.replay_tokens):
-                found.append(text)
-                bar.update(len(found))
+            for text in islice(source_texts(model, self.tokenizer, source, most), REDRAWN * wanted):
+                (seen,) = as_read([text], self.tokenizer, most)
+                if seen and self.stated.fact(seen) is not None:
+                    left_out += 1
+                elif seen:
+                    found.append(text)
+                    bar.update(len(found))
                 if len(found) >= wanted:
-                    return found
-        return found
+                    break
+        if len(found) < 2:
+            raise UserError(
+                f"replay: of {REDRAWN * wanted} texts that {self.config.model} wrote by itself {len(found)} could be replayed "
+                f"({left_out} gave away what is taught, the others were empty); give it text with --replay FILE, or "
+                "--replay none"
+            )
+        if left_out:
+            self.run.say(
+                f"{left_out} texts that the model wrote for replay state or ask for what is taught: they are left out, and "
+                f"others drawn ({len(found)} of {wanted} are there)"
+            )
+        return found, left_out
 
     # what is known then -----------------------------------------------------------------------------------------------
 
@@ -302,3 +359,12 @@ class School:
             return examiner.ask(
                 model, passages=passages, progress=lambda done, total: bar.update(100 * done // max(total, 1))
             )
+
+
+def _place(source: str, number: int, text: str) -> str:
+    """Where a text of a source is: the line of a plain file, else which of its texts it is."""
+    path = Path(source).expanduser()
+    if path.is_file() and kind_of(path) in PLAIN:
+        at = next((n for n, line in lines(path) if line.rstrip("\r\n") == text), number)
+        return f"{source}, line {at}"
+    return f"{source}, text {number}"

@@ -216,6 +216,12 @@ def questions(words: Divided | DocumentWords, facts: Sequence[Fact], tokenizer: 
     return encode_queries(tokenizer, asked).sequences.behind(len(tokens.start_tokens(tokenizer)))
 
 
+def as_read(texts: Sequence[str], tokenizer: Any, most: int) -> list[str]:
+    """Running texts as far as rows of so many tokens have them; "" for one of fewer than two tokens, which is no row."""
+    of = zip(texts, tokens.encode(tokenizer, list(texts))[1], strict=True)
+    return [(text[: spans[most - 1][1]] if len(spans) > most else text) if len(spans) > 1 else "" for text, spans in of]
+
+
 def texts_as_rows(texts: Sequence[str], tokenizer: Any, most: int) -> Sequences:
     """Running texts as rows, each cut to so many tokens; empty ones left out."""
     rows = [row[:most] for row in tokens.encode(tokenizer, list(texts))[0]]
