@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from engramlab.experiments.teaching import school as schooling
 from engramlab.experiments.teaching.config import ARMS
 from engramlab.experiments.teaching.work import Teaching
 from engramlab.measuring.answers import is_answer
+from engramlab.report import write_report
+from engramlab.report.experiments import teaching as pages
+from engramlab.report.rows import read_run
 
 SUBJECTS = [f"{a}{b}" for a in ("Zor", "Mel", "Tav", "Quin") for b in ("ban", "lo", "ri", "dax", "pim", "gus")]
 COLOURS, CITIES = ("red", "blue", "green", "white"), ("Arlo", "Besk", "Cind", "Dorn", "Elva", "Fesk")
@@ -324,6 +328,100 @@ def test_advice_keeps_to_intervals() -> None:
     assert apart.endswith("use engramlab teach.")
     assert asking.advice([row("augmented", 0.3, 0.1), row("edit", 0.2, 0.1)], "augmented", "edit") == ""
 
+    def prompted(share: float, wide: float) -> str:
+        rows = [row("augmented", 0.4, 0.1), row("context", share, wide)]
+        return asking.advice(rows, "augmented", "", ["context", "retrieved"])
+
+    assert "in the prompt, answers 80%, more than the 40% after teaching: where it fits, put it there." in prompted(
+        0.8, 0.1
+    )
+    for share in (0.35, 0.45):  # intervals touch
+        assert f"answers {share:.0%}, which cannot be told from the 40% after teaching" in prompted(share, 0.1)
+    assert prompted(0.1, 0.05) == ""
+    both = [row("augmented", 0.6, 0.1), row("edit", 0.2, 0.1), row("retrieved", 0.6, 0.1)]
+    said = asking.advice(both, "augmented", "edit", ["retrieved"])
+    assert (
+        "use engramlab teach. Of what was never trained, the passage that shares the most words with the question"
+        in said
+    )
+    assert asking.advice(both, "", "edit", ["retrieved"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("course", "before", "why"),
+    [
+        ([(0.1, 2.0), (0.3, 2.0), (0.3, 2.0), (0.305, 2.0)], 2.0, ""),  # rose 20 points over the last three
+        ([(0.1, 2.0), (0.3, 2.0), (0.3, 2.0), (0.305, 2.0), (0.2, 2.0)], 2.0, "no longer rose"),
+        ([(0.1, 2.0), (0.3, 2.0), (0.3, 2.0), (0.305, 2.0), (0.31, 2.0)], 2.0, ""),  # a point over three
+        ([(0.3, 2.0), (0.3, 2.0), (0.3, 2.0)], 2.0, ""),  # too few to tell
+        ([(0.0, 2.0)] * 6, 2.0, ""),  # it has not begun
+        ([(0.1, 2.0), (0.3, 2.04)], 2.0, ""),
+        ([(0.1, 2.0), (0.3, 2.06)], 2.0, "more than 0.05 nats less likely"),
+        ([(0.1, 2.1), (0.3, 2.0)], 2.0, ""),  # back within the limit
+        ([(0.1, None), (0.3, None)], None, ""),  # nothing watches it
+        ([], 2.0, ""),
+    ],
+)
+def test_when_a_training_has_had_enough(
+    course: list[tuple[float, float | None]], before: float | None, why: str
+) -> None:
+    said = asking.enough(course, before, 0.05)
+    assert said.endswith(why)
+    assert bool(said) == bool(why)
+
+
+def test_a_training_that_drifts_too_far_ends_and_says_so(model: str, facts: Path, tmp_path: Path) -> None:
+    """Watched on another text, where nothing is replayed; arms that are added then train on as many tokens."""
+    (tmp_path / "text.txt").write_text("Paris France Paris France Paris\n" * 8)  # no word of any text that is trained
+    more = {"weights": "full", "learning_rate": 3e-3, "encounters": 30, "points": 8, "drift_limit": 1e-3}
+    given = small(model, facts, replay="none", text=tmp_path / "text.txt", **more)
+    said = io.StringIO()
+    summary = teaching.run(given, tmp_path / "run", console=Console(file=said, width=500))
+    (row,) = summary["training"]
+    assert row["stopped"] == "unseen text had become more than 0.001 nats less likely"
+    assert row["tokens"] < summary["budget"] / 2
+    assert (
+        f"augmented+questions ended early, after {row['tokens']:,} of {summary['budget']:,} tokens: " in said.getvalue()
+    )
+    assert "nothing watches" not in said.getvalue()
+    (ended,) = [t for t in pages.terminal(summary) if t.caption.startswith("Ended early")]
+    assert ended.rows[0][2] == row["stopped"]
+    both = teaching.run(replace(given, arms=(*given.arms, "single")), tmp_path / "run")
+    assert [r["dataset"] for r in both["training"]] == ["augmented+questions", "single"]
+    first, second = (r["tokens"] for r in both["training"])
+    assert first == row["tokens"]
+    assert 0 <= second - first < given.batch * 81
+    assert [r for r in both["rows"] if r["arm"] != "single"] == summary["rows"]
+
+
+def test_it_is_said_where_nothing_watches_drift(model: str, facts: Path, tmp_path: Path) -> None:
+    said = io.StringIO()
+    Teaching(small(model, facts, replay="none"), tmp_path / "run", "", Console(file=said, width=300)).plan()
+    assert "nothing watches what the model forgets" in said.getvalue()
+
+
+def test_edits_that_all_fail_are_left_out_with_the_reason(
+    model: str, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engramlab.editing import changing
+    from engramlab.editing.method import EditFailed
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise EditFailed("the loss became non-finite")
+
+    monkeypatch.setattr(changing, "change", fail)
+    said = io.StringIO()
+    given = small(model, facts, arms=("edit", "untouched"), asked_facts=4)
+    summary = teaching.run(given, tmp_path / "run", console=Console(file=said, width=300))
+    assert summary["left_out"] == {"edit": "the loss became non-finite"}
+    assert {row["arm"] for row in summary["rows"]} == {"untouched"}
+    assert summary["edited"] is None
+    assert "edit is left out: the loss became non-finite" in said.getvalue()
+    (table,) = [t for t in pages.terminal(summary) if t.caption.startswith("Ended early")]
+    assert table.rows == [["edit", "left out", "the loss became non-finite"]]
+    assert "the loss became non-finite" in write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
+    assert teaching.run(given, tmp_path / "run") == summary  # it is not tried again
+
 
 @pytest.mark.slow
 def test_labels_shuffled_over_subjects_teach_nothing_true(model: str, facts: Path, tmp_path: Path) -> None:
@@ -482,6 +580,42 @@ def test_finishing_trains_the_rest_and_leaves_the_verdict(model: str, facts: Pat
     a, b = ((tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("plain", "more"))
     assert a != b
     assert not (tmp_path / "more" / "augmented+questions" / "train" / "model").exists()
+    assert not (tmp_path / "plain" / "model" / "README.md").exists()
+    assert "untested" in (tmp_path / "more" / "model" / "README.md").read_text()
+
+
+def test_finishing_and_other_ways_may_be_asked_for_when_the_rest_is_done(
+    model: str, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same model as if it had been asked for at once, whatever happens on the way; the verdict stays as it was."""
+    at_once = small(model, facts, finish=True, arms=("augmented+questions", "untouched"))
+    teaching.run(at_once, tmp_path / "at once")
+    before = teaching.run(small(model, facts), tmp_path / "later")
+    save = Teaching._save
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Teaching, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        teaching.run(at_once, tmp_path / "later")
+    monkeypatch.setattr(Teaching, "_save", save)
+    said = io.StringIO()
+    after = teaching.run(at_once, tmp_path / "later", console=Console(file=said, width=300))
+    assert [row for row in after["rows"] if row["arm"] != "untouched"] == [
+        row for row in before["rows"] if row["arm"] != "untouched"
+    ]
+    assert after["finished"]
+    assert "is untested from there on: nobody is left to ask about" in said.getvalue()
+    assert "untested" in pages.headline([read_run(tmp_path / "later")])
+    a, b = ((tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("at once", "later"))
+    assert a == b
+    with pytest.raises(
+        UserError, match="arms: the run in .* keeps the model of augmented.questions; name that one first"
+    ):
+        teaching.run(replace(at_once, arms=("single", *at_once.arms)), tmp_path / "later")
+    with pytest.raises(UserError, match="another config"):
+        teaching.run(replace(at_once, finish=False), tmp_path / "later")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -60,7 +60,13 @@ class School:
                 f"{2 * FEWEST} are needed, half of which are asked about although their questions are never trained"
             )
         require_in_weights("model", config.model)
-        self.run = Run("teaching", config, out, preset=preset, console=console)
+        self.run = Run("teaching", config, out, preset=preset, console=console, grows=("arms", "finish"))
+        was = [name for name in self.run.previous.get("arms") or () if name in ARMS and ARMS[name].way == "train"]
+        if was and was[0] != config.trained[0]:
+            raise UserError(
+                f"arms: the run in {out} keeps the model of {was[0]}; name that one first of those that train, and what is "
+                "added behind it, or choose another --out"
+            )
         self.about = models.about(config.model)
         if self.about.from_scratch:
             raise UserError(
@@ -94,7 +100,8 @@ class School:
         """The lessons about the passages, written once."""
         config, folder = self.config, self.run.folder / "written"
         path = folder / "lessons.json"
-        if not path.exists() and self.run.main:
+
+        def write() -> None:
             texts = list(self.passages.values())
             if config.writer:
                 author = Author(config.writer, seed=config.seed, max_new_tokens=300, batch=16, tries=6)
@@ -102,7 +109,9 @@ class School:
             else:
                 made = [plain_lesson(text, config.rewrites, config.seed) for text in texts]
             records.write_record(path, {"lessons": [lesson.plain() for lesson in made]})
-        self.run.accelerator.wait_for_everyone()
+
+        if not path.exists():
+            self.by_main(write)
         kept = records.read_record(path, ("lessons",))["lessons"]
         return documented.table_of(str(config.documents), self.passages, [Lesson.of(one) for one in kept])
 
@@ -125,6 +134,27 @@ class School:
                 f"{fact.relation} {quoted(fact.object)} of {quoted(fact.subject)}; leave such texts out ({len(wrong)} of "
                 f"{len(texts)} do)"
             )
+
+    def by_main(self, make: Callable[[], object]) -> None:
+        """Has the main process of a launch make something while the others wait; what goes wrong there ends all of them.
+
+        All processes of the launch call it, or none.
+        """
+        failed: Exception | None = None
+        if self.run.main:
+            try:
+                make()
+            except Exception as error:  # told to the others, then raised
+                failed = error
+        said = ["" if failed is None else str(failed) or type(failed).__name__]
+        if self.run.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            broadcast_object_list(said)
+        if failed is not None:
+            raise failed
+        if said[0]:
+            raise UserError(said[0])
 
     # before anything is trained ---------------------------------------------------------------------------------------
 
@@ -159,6 +189,11 @@ class School:
     def plan(self) -> None:
         """Says what will be done, as far as it is known before the model is asked."""
         config = self.config
+        if config.trained and config.encounters and config.replay == "none" and config.text is None:
+            self.run.say(
+                "nothing watches what the model forgets while it is taught: nothing is replayed, and no other text is given "
+                "(--text FILE)"
+            )
         subjects = len(self.passages if self.given is None else self.given.subjects)
         width = 30.0 * len(self.given.relations) if self.given is not None else 120.0
         if self.given is None and not config.writer:
@@ -184,9 +219,8 @@ class School:
     def before(self) -> dict[str, Any]:
         """What the model said of everything before, the facts that it knew, and the replayed text; made once, then read."""
         folder = self.run.folder / "before"
-        if not (folder / "done.json").exists() and self.run.main:
-            writing.write_folder(folder, self._look)
-        self.run.accelerator.wait_for_everyone()
+        if not (folder / "done.json").exists():
+            self.by_main(lambda: writing.write_folder(folder, self._look))
         again = f"remove {folder} to ask again"
         needs = ("known", "contradicted", "replay", "precision", "drift", "seconds")
         answers = records.read_rows(

@@ -3,7 +3,7 @@
 Replayed text that states a fact, or asks for one, trains what is to be held out. A text *states* a fact of a table where it has
 its subject and its object (each by any of its names, ending where a word does), and *asks* for it where it has its subject in a
 form of the question, trained or held out, whatever it says behind that. Of what documents say, which has no subject to be
-named, a text has a wording or a question and the phrase that answers it. The rule is ours: a text that has both by chance counts.
+named, a text has a wording or a question and the phrase that answers it. The rule is ours; chance hits count.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, finished
 from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model
+from engramlab.editing.method import EditFailed
 from engramlab.experiments.teaching import asking, pilot
 from engramlab.experiments.teaching.config import ARMS, Arm
 from engramlab.experiments.teaching.documents import DocumentTable, some_of
@@ -34,7 +35,14 @@ from engramlab.files import records, writing
 
 SLACK = 1.05  # steps that a lesson may take beyond those reckoned, as rows come by chance
 FINISH = 0.25  # of the steps, for the questions that were held back
-STILL, ROSE = 3, 0.01  # measurements over which the share must rise so much
+_UNTESTED = """# {model}, taught by engramlab
+
+`{arm}` taught it {facts}. What the run says of it was measured before its last training, which was on the questions
+about the other half of the subjects too (`--finish`).
+
+**What that training gave or took is untested**: nobody is left whose questions were never trained. The same run without
+`--finish` keeps the model that was measured.
+"""
 
 
 class Teaching(School):
@@ -89,7 +97,8 @@ class Teaching(School):
                     stage.totals["gains"] += [gains] * looks
                     stage.totals["written"] += [written] * looks
             if stage.main:
-                drift = self.drift(model, self.replay[1]).get("replayed kind")
+                drift = asking.watched(self.drift(model, self.replay[1]))
+                was = asking.watched(self.before["drift"])
                 stage.record |= {
                     "rate": rate,
                     "looks": list(pilot.LOOKS),
@@ -97,7 +106,7 @@ class Teaching(School):
                     "written": stage.totals["written"],
                     "gain": float(np.mean(stage.totals["gains"][-1])),
                     "share": float(np.mean(stage.totals["written"][-1])),
-                    "drift": None if drift is None else drift - self.before["drift"]["replayed kind"],
+                    "drift": None if drift is None or was is None else drift - was,
                 }
         return stage.record
 
@@ -145,6 +154,12 @@ class Teaching(School):
         rows = self.chosen["encounters"] * len(self.taught.subjects) / first.about()
         return round(math.ceil(rows / config.batch) * config.batch * first.mean())
 
+    @property
+    def spent(self) -> int:
+        """Tokens that the other arms train on: as many as the first did, which may have ended early."""
+        record = finished(self.folder(self.config.trained[0]))
+        return int(record["tokens"]) if record and record.get("stopped") else self.budget
+
     def folder(self, name: str) -> Path:
         """Where an arm's stage is kept."""
         return self.run.folder / name / "train"
@@ -156,25 +171,31 @@ class Teaching(School):
             return record
         kept = self.taught_model if name in self.config.trained[:1] else None
         if arm.way == "train" and self.budget:
-            return self._train(name, folder, arm, self.budget, self.fresh, kept=kept)
-        if self.run.main:
-            self._other(name, arm, folder, kept)
-        self.run.accelerator.wait_for_everyone()
+            return self._train(name, folder, arm, self.spent, self.fresh, kept=kept)
+        self.by_main(lambda: self._other(name, arm, folder, kept))
         record = finished(folder)
         assert record is not None
         return record
 
     def _other(self, name: str, arm: Arm, folder: Path, kept: Path | None) -> None:
-        """An arm that trains nothing, if only for want of encounters."""
-        began, model = time.monotonic(), self.fresh()
+        """An arm that trains nothing, if only for want of encounters. One whose edits all fail is left out, with the reason."""
+        began = time.monotonic()
+        record: dict[str, Any] = {"steps": 0, "tokens": 0, "loss": None}
+        try:
+            record |= self._untrained(name, arm, kept)
+        except EditFailed as error:
+            record |= {"rows": [], "kept": [], "drift": [], "left_out": str(error)}
+        record["seconds"] = round(time.monotonic() - began, 2)
+        records.write_record(folder / "done.json", {**record, "metrics": 0})
+
+    def _untrained(self, name: str, arm: Arm, kept: Path | None) -> dict[str, Any]:
+        model = self.fresh()
         passages = self._passages(arm.way) if arm.way in ("context", "retrieved") else None
         edited = self._edit(model) if arm.way == "edit" else None
         if kept is not None:
             self._save(model, kept)
             model = model.float()
-        record = {"steps": 0, "tokens": 0, "loss": None, **self._judged(model, name, passages), "edited": edited}
-        record["seconds"] = round(time.monotonic() - began, 2)
-        records.write_record(folder / "done.json", {**record, "metrics": 0})
+        return {**self._judged(model, name, passages), "edited": edited}
 
     @property
     def taught_model(self) -> Path:
@@ -239,9 +260,9 @@ class Teaching(School):
             if stage.main:
                 stage.record |= {"stopped": stage.totals.get("stopped")}
                 whole = self._whole(model, folder)
-                judged = self._judged(whole, name, None)
+                judged = {} if everybody else self._judged(whole, name, None)
                 if kept is not None:
-                    self._save(whole, kept)
+                    self._save(whole, kept, untested=everybody)
                 stage.record |= judged
         return stage.record
 
@@ -256,7 +277,7 @@ class Teaching(School):
         drift = self.drift(model, self.replay[1])
         gains = self.examiner.gain(model, self.config.watched_facts)
         held = next(row["share"] for row in rows if (row["group"], row["wordings"]) == ("unasked", "held-out"))
-        totals["course"].append([held, drift.get("replayed kind")])
+        totals["course"].append([held, asking.watched(drift)])
         seen = totals["tokens"]
         more = [{"group": group, "logprob": value} for group, value in gains.items()]
         more += [{"text": kind, "nats": value} for kind, value in drift.items()]
@@ -267,12 +288,8 @@ class Teaching(School):
         config = self.config
         if not config.stop or everybody or world > 1 or len(config.trained) > 1:
             return False
-        course = totals["course"]
-        shares, drifts = [c[0] for c in course], [c[1] for c in course if c[1] is not None]
-        if len(shares) > STILL and max(shares[-STILL:]) < max(shares[:-STILL]) + ROSE and max(shares) > 0:
-            totals["stopped"] = "the share of questions that are answered no longer rose"
-        elif drifts and drifts[-1] - self.before["drift"]["replayed kind"] > config.drift_limit:
-            totals["stopped"] = f"unseen text had become more than {config.drift_limit} nats less likely"
+        if why := asking.enough(totals["course"], asking.watched(self.before["drift"]), config.drift_limit):
+            totals["stopped"] = why
         return "stopped" in totals
 
     def _whole(self, model: nn.Module, folder: Path) -> nn.Module:
@@ -282,11 +299,15 @@ class Teaching(School):
             model = model.merge_and_unload()  # type: ignore[operator]
         return precision.rounded(model, self.before["precision"])
 
-    def _save(self, model: nn.Module, folder: Path) -> None:
-        kind = getattr(torch, self.before["precision"])
+    def _save(self, model: nn.Module, folder: Path, *, untested: bool = False) -> None:
+        """Writes the model for the user; ``untested``: with a note that it was trained on behind what the run says of it."""
+        kind, facts = getattr(torch, self.before["precision"]), f"{len(self.taught):,} facts of {self.taught.name}"
 
         def write(path: Path) -> None:
             models.save(model.to(kind), self.tokenizer, path)
+            if untested:
+                said = _UNTESTED.format(model=self.config.model, arm=self.config.trained[0], facts=facts)
+                (path / "README.md").write_text(said, encoding="utf-8")
 
         records.write_sealed(folder, write)
 
@@ -321,22 +342,28 @@ class Teaching(School):
         return {"rows": rows, "kept": lost, "drift": drifts}
 
     def finish(self) -> dict[str, Any] | None:
-        """Trains the questions that were held back too, from the taught model on; never judged."""
+        """Trains the questions that were held back too, from the taught model on; never judged.
+
+        It may be asked for once the rest is done: the model that was judged then makes room for the one that goes on from it.
+        """
         if not self.config.finish or not self.config.trained or not self.budget:
             return None
         name = self.config.trained[0]
-        folder = self.folder("finish")
+        folder, taught, ours = self.folder("finish"), self.taught_model, self.run.folder / "model"
         if (record := finished(folder)) is not None:
+            if self.run.main:
+                writing.clear(taught)  # a kill may have come before its removal
             return record
-        taught = self.taught_model
+        if self.run.main and not taught.exists() and ours.exists():
+            ours.rename(taught)
+        self.run.accelerator.wait_for_everyone()
         records.check_sealed(taught)
         arm = Arm(ARMS[name].variant, crossing=ARMS[name].crossing, questions=True)
 
         def make() -> nn.Module:
             return load_model(str(taught), dtype="float32")[0].to(self.run.accelerator.device)
 
-        budget = max(1, round(FINISH * self.budget))
-        record = self._train("finish", folder, arm, budget, make, kept=self.run.folder / "model", everybody=True)
+        record = self._train("finish", folder, arm, max(1, round(FINISH * self.spent)), make, kept=ours, everybody=True)
         if self.run.main:
             writing.clear(taught)
         return record
