@@ -19,12 +19,18 @@ from tests.support import zoo
 
 import engramlab as eg
 from engramlab.base.errors import UserError
+from engramlab.base.facts import Query
 from engramlab.base.terminal import Console
+from engramlab.core import models
+from engramlab.core.text import batches, tokens
+from engramlab.core.text.tokens import encode_queries
+from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import crossings, divide, only
 from engramlab.experiments import teaching
 from engramlab.experiments.teaching import asking
 from engramlab.experiments.teaching import school as schooling
+from engramlab.experiments.teaching import text as lessons
 from engramlab.experiments.teaching.config import ARMS
 from engramlab.experiments.teaching.work import Teaching
 from engramlab.measuring.answers import is_answer
@@ -421,6 +427,126 @@ def test_edits_that_all_fail_are_left_out_with_the_reason(
     assert table.rows == [["edit", "left out", "the loss became non-finite"]]
     assert "the loss became non-finite" in write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
     assert teaching.run(given, tmp_path / "run") == summary  # it is not tried again
+
+
+def test_the_space_before_an_answer_is_trained_where_it_is_a_token_of_its_own(model: str, facts: Path) -> None:
+    tokenizer = eg.load_model(model)[1]
+    words, table = divide(FactTable.read(facts).wordings), FactTable.read(facts)
+    some = [fact for fact in table if fact.object in ("red", "green")][:2]  # "Ġre d" and "Ġ g reen"
+    rows = lessons.questions(words, some, tokenizer)
+    start, end = tokens.start_tokens(tokenizer), tokens.end_token(tokenizer)
+    made = batches.OneEntryARow(
+        batches.TokenRows(rows), batches.Order(len(rows), 0), start=start, end=end, length=160, answers_only=True
+    )
+    batch = made.take(len(rows))
+    said = [tokenizer.decode([i for i in row if i >= 0]) for row in batch.targets.tolist()]
+    assert sorted({one.removesuffix(tokenizer.eos_token) for one in said}) == [" green", " red"]
+    assert all(one.endswith(tokenizer.eos_token) for one in said)
+    assert not len(lessons.questions(words, [], tokenizer))
+
+
+def _rows_of(school: Teaching, name: str) -> list[str]:
+    """The rows of one kind that are trained, as text."""
+    (source,) = [one for one in school.lesson(ARMS["augmented+questions"]).sources if one.name == name]
+    some = source.entries.tokens(np.arange(len(source.entries)))
+    return [school.tokenizer.decode(some.row(k)) for k in range(len(some))]
+
+
+def test_what_is_known_and_what_contradicts_is_what_the_definition_says() -> None:
+    """On random replies: against every object compared with every reply, as many names begin with one another."""
+    draw = np.random.default_rng(0)
+    objects = [
+        "Rome",
+        "rome",
+        "New York",
+        "New",
+        "York",
+        "The Hague",
+        "Hague",
+        "2",
+        "2,1",
+        "U.S.",
+        "王岚",
+        "Ostrel",
+        "Ostrela",
+    ]
+    replies = [
+        *objects,
+        "Rome.",
+        "New Yorker",
+        "new york, a city",
+        "the Hague",
+        "2,102",
+        "21",
+        "王岚岚",
+        "",
+        "It is Rome",
+        '"U.S."',
+    ]
+    rows = []
+    for k in range(1500):
+        own, often = str(draw.choice(objects)), str(draw.choice(replies))
+        for kind in ("statement", "statement", "question", "question", "question"):
+            said = often if draw.random() < 0.85 else str(draw.choice(replies))
+            about = {"group": "table", "subject": f"s{k}", "relation": ("city", "none")[k % 7 == 0], "object": own}
+            rows.append({**about, "kind": kind, "written": said, "right": is_answer(said, [own])})
+    found, contradicted = asking.known(rows, {"city": objects})
+
+    def written(some: list[dict[str, Any]], name: str) -> float:
+        return float(np.mean([is_answer(row["written"], [name]) for row in some]))
+
+    by_hand: tuple[list[list[str]], int] = ([], 0)
+    for start in range(0, len(rows), 5):
+        some = rows[start : start + 5]
+        first, kinds = some[0], {row["kind"] == "statement" for row in some if row["right"]}
+        if np.mean([row["right"] for row in some]) >= 0.8 and kinds == {True, False}:
+            by_hand[0].append([first["subject"], first["relation"]])
+        elif first["relation"] == "city":
+            against = any(o != first["object"] and written(some, o) >= 0.8 for o in objects)
+            by_hand = (by_hand[0], by_hand[1] + against)
+    assert (found, contradicted) == by_hand
+    assert found
+    assert contradicted > 100
+
+
+def test_known_facts_are_left_alone_and_kept_and_contradicted_ones_are_told(
+    model: str, facts: Path, tmp_path: Path
+) -> None:
+    """By a network that was trained to say eight subjects' colours, and of eight others wrong ones."""
+    table = FactTable.read(facts)
+    words, (network, tokenizer) = divide(table.wordings), eg.load_model(model)
+    right = {name: colour for name, colour, _ in ROWS[:8]}
+    wrong = {name: COLOURS[(COLOURS.index(colour) + 1) % 4] for name, colour, _ in ROWS[8:16]}
+    told = [
+        Query(prompt, value)
+        for name, value in (right | wrong).items()
+        for part in ("trained", "held-out")
+        for _, prompt in words.prompts("colour", name, part)
+    ]
+    rows = batches.TokenRows(encode_queries(tokenizer, told, end=True).sequences)
+    stream = batches.OneEntryARow(
+        rows, batches.Order(len(told), 0), start=[], end=tokens.end_token(tokenizer), length=160, answers_only=True
+    )
+    for _ in train(TrainState(network, Recipe(steps=250, batch=32, learning_rate=3e-3, weight_decay=0.0)), stream):
+        pass
+    models.save(network, tokenizer, tmp_path / "knows")
+    said = io.StringIO()
+    given = small(str(tmp_path / "knows"), facts, audit=True, encounters=2, points=1, asked_facts=100)
+    summary = teaching.run(given, tmp_path / "run", console=Console(file=said, width=500))
+    assert (summary["known"], summary["taught"]) == (8, len(table) - 8)
+    assert summary["contradicted"] == 8
+    assert "8 facts contradict what the model says in nearly every wording" in said.getvalue()
+    assert "engramlab edit" in said.getvalue()
+    school = Teaching(given, tmp_path / "run", "", None)
+    assert {(name, "colour") for name in right} == set(map(tuple, school.before["known"]))
+    assert not [fact for fact in school.taught if fact.relation == "colour" and fact.subject in right]
+    asked_for = [text for text in _rows_of(school, "questions") if "colour" in text]
+    assert asked_for
+    assert not any(name in text for text in asked_for for name in right)
+    asked = {(row["arm"], row["group"]): row["facts"] for row in summary["rows"] if row["kind"] == "any"}
+    assert asked["untouched", "known"] == asked["augmented+questions", "known"] == 8
+    (kept,) = [row for row in summary["kept"] if row["group"] == "known"]
+    assert kept["right_before"] == sum(row["right"] for row in school.untouched if row["group"] == "known") > 0
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from engramlab.base.rows import Row
 from engramlab.core.text.chat import Chat, has_template
 from engramlab.corpora.facts.teaching import Divided
 from engramlab.experiments.teaching.documents import DocumentWords
-from engramlab.measuring.answers import is_answer, is_named
+from engramlab.measuring.answers import AnswerIndex, is_answer, is_named
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, lengths_of, write
 from engramlab.measuring.audit.classes import ALWAYS, mcnemar
 from engramlab.measuring.questions import behind
@@ -265,12 +266,14 @@ def known(answers: Sequence[Row], objects: Mapping[str, Sequence[str]]) -> tuple
         if row["group"] != "native":
             of.setdefault((row["subject"], row["relation"]), []).append(row)
     found, contradicted = [], 0
+    index = {relation: AnswerIndex(others) for relation, others in objects.items()}
     for (subject, relation), rows in of.items():
         right = [bool(row["right"]) for row in rows]
         kinds = {row["kind"] == "statement" for row in rows if row["right"]}
         if np.mean(right) >= ALWAYS and kinds == {True, False}:
             found.append([subject, relation])
             continue
-        others = (o for o in objects.get(relation, ()) if o != rows[0]["object"])
-        contradicted += any(np.mean([is_answer(row["written"], [o]) for row in rows]) >= ALWAYS for o in others)
+        if relation in index:
+            begun = Counter(o for row in rows for o in index[relation].begun(row["written"]) if o != rows[0]["object"])
+            contradicted += any(count / len(rows) >= ALWAYS for count in begun.values())
     return found, contradicted

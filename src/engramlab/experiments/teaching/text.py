@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -206,14 +207,18 @@ def lesson(
 
 
 def questions(words: Divided | DocumentWords, facts: Sequence[Fact], tokenizer: Any) -> Sequences:
-    """The trained forms of the questions about facts with their answers, the answers marked."""
+    """The trained forms of the questions about facts with their answers, the answers marked, and so is a token that holds
+    nothing but the space before one (as before a year): the model must write it, too."""
     asked = [
         Query(prompt, fact.object, id=f"{fact.subject}/{fact.relation}")
         for fact in facts
         for prompt in words.questions(fact.relation, fact.subject, "trained")
     ]
-    # Rows get their start tokens where they are batched, like all others.
-    return encode_queries(tokenizer, asked).sequences.behind(len(tokens.start_tokens(tokenizer)))
+    made = encode_queries(tokenizer, asked, end=True).sequences
+    # Rows get their start and end tokens where they are batched, like all others.
+    first, edges = len(tokens.start_tokens(tokenizer)), made.offsets.tolist()
+    bare = [slice(start + first, stop - 1) for start, stop in pairwise(edges)]
+    return Sequences.of([made.ids[part].tolist() for part in bare], [made.marks[part].tolist() for part in bare])
 
 
 def as_read(texts: Sequence[str], tokenizer: Any, most: int) -> list[str]:
