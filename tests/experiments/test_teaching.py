@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -398,6 +399,42 @@ def test_a_training_that_drifts_too_far_ends_and_says_so(model: str, facts: Path
     assert first == row["tokens"]
     assert 0 <= second - first < given.batch * 81
     assert [r for r in both["rows"] if r["arm"] != "single"] == summary["rows"]
+
+
+def test_it_is_said_beforehand_what_training_takes(model: str, facts: Path, tmp_path: Path) -> None:
+    said = io.StringIO()
+    given = small(model, facts, arms=("augmented+questions", "single"), encounters=1, points=1, asked_facts=2)
+    summary = teaching.run(given, tmp_path / "run", console=Console(file=said, width=300))
+    assert f"training takes 2 ways of {summary['budget']:,} tokens each, about 0:0" in said.getvalue()
+    assert re.search(r"and \d+(\.\d+)? MB of memory on cpu", said.getvalue())
+    said.truncate(0)
+    teaching.run(given, tmp_path / "run", console=Console(file=said, width=300))
+    assert "training takes" not in said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("free", "more", "lower"),
+    [
+        (3_000_000, {"batch": 512}, r"--batch \(now 512\) or the model"),
+        (2_000_000, {"weights": "full", "batch": 1}, r"--weights \(lora takes a quarter of full\) or the model"),
+        (1_000, {}, "lower the model"),
+    ],
+)
+def test_too_little_memory_is_refused_before_the_model_is_asked(
+    model: str,
+    facts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    more: dict[str, Any],
+    lower: str,
+) -> None:
+    monkeypatch.setattr(schooling, "available", lambda device: free)
+    with pytest.raises(
+        UserError, match=rf"model: teaching .* takes about .*MB of memory on cpu, .* are free; .*{lower}"
+    ):
+        teaching.run(small(model, facts, **more), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_it_is_said_where_nothing_watches_drift(model: str, facts: Path, tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     run = school.run
     school.plan()
     with run:
+        if config.trained and not run.resumed:
+            school.by_main(lambda: school.require_memory(school.width))
         if config.documents is not None:
             school.check_replay()
         taught = len(school.taught)
@@ -52,6 +54,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             f"{len(school.table) - taught:,} of {len(school.table):,} facts are known already and left alone; {taught:,} about "
             f"{len(school.taught.subjects):,} subjects are taught, with questions about {len(school.halves[0]):,} of them"
         )
+        if config.trained and school.budget:  # which a pilot may have to find, in all processes
+            school.by_main(school.announce)
         found = {name: school.results(name) for name in config.arms}
         for name, record in found.items():
             if record.get("stopped"):

@@ -10,17 +10,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from engramlab.base.errors import UserError, quoted
 from engramlab.base.facts import Fact
-from engramlab.base.progress import ProgressBar
+from engramlab.base.progress import ProgressBar, size
 from engramlab.base.random_access import key as random_key
 from engramlab.base.random_access import permute
 from engramlab.base.rows import Row
 from engramlab.core import models
 from engramlab.core.text.tokens import Sequences, start_tokens
-from engramlab.core.training.cost import like
+from engramlab.core.training.cost import available, like, memory
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import divide
 from engramlab.editing.folders import precision
@@ -186,6 +187,11 @@ class School:
     def _replay_count(self) -> int:
         return self.config.replay_texts + -(-self.config.replay_texts // 4)
 
+    @property
+    def width(self) -> float:
+        """Tokens of a row, as far as that can be guessed before there are rows."""
+        return 30.0 * len(self.given.relations) if self.given is not None else 120.0
+
     def plan(self) -> None:
         """Says what will be done, as far as it is known before the model is asked."""
         config = self.config
@@ -195,7 +201,7 @@ class School:
                 "(--text FILE)"
             )
         subjects = len(self.passages if self.given is None else self.given.subjects)
-        width = 30.0 * len(self.given.relations) if self.given is not None else 120.0
+        width = self.width
         if self.given is None and not config.writer:
             self.run.say(
                 f"{subjects} passages without a chat model to rewrite them and to ask about them (--writer): their sentences "
@@ -213,7 +219,35 @@ class School:
             self.run.stages.append(Planned(name, steps, config.batch, width, self._outline))
 
     def _outline(self) -> nn.Module:
-        return like(self.config.model)
+        return self.prepared(like(self.config.model))
+
+    def prepared(self, model: nn.Module) -> nn.Module:
+        """The model with what is trained of it."""
+        if self.config.weights == "full":
+            return model
+        seed, rank = random_key(self.config.seed, "lora") >> 1, self.config.rank
+        return models.add_lora(model, rank=rank, alpha=2 * rank, projections="all", seed=seed)
+
+    def require_memory(self, length: float) -> int:
+        """Bytes that training on rows of so many tokens takes, about.
+
+        Raises:
+            UserError: the device has fewer; with what to lower.
+        """
+        config, accelerator = self.config, self.run.accelerator
+        with torch.device("meta"):
+            outline = self._outline()
+        weights = memory(outline, 0, 0)
+        needed = memory(outline, -(-config.batch // accelerator.num_processes), math.ceil(length))
+        if needed > (there := available(accelerator.device)):
+            less = [f"--batch (now {config.batch})"] * (config.batch > 1 and weights < there)
+            less += ["--weights (lora takes a quarter of full)"] * (config.weights == "full")
+            raise UserError(
+                f"model: teaching {config.model} takes about {size(needed)} of memory on {accelerator.device}, {size(weights)} "
+                f"of them for its weights and their updates, and {size(there)} are free; lower "
+                f"{' or '.join([*less, 'the model'])}"
+            )
+        return needed
 
     @cached_property
     def before(self) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from torch import nn
 from engramlab.base import bootstrap
 from engramlab.base.facts import Edit
 from engramlab.base.likeness import WordIndex
-from engramlab.base.progress import progress_bars
+from engramlab.base.progress import clock, progress_bars, size
 from engramlab.base.random_access import key as random_key
 from engramlab.base.rows import Row
 from engramlab.core import models
+from engramlab.core.training.cost import cost
 from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, finished
 from engramlab.editing.folders import precision
@@ -83,7 +84,7 @@ class Teaching(School):
         unasked = [fact for fact in table if fact.subject in some[1]][: config.watched_facts]
         examiner = asking.Examiner({"unasked": asking.Group(unasked, self.words)}, self.tokenizer)
         at = {look: max(1, math.ceil(look * len(table.subjects) / rows.about() / config.batch)) for look in pilot.LOOKS}
-        model = self._prepared(self.fresh())
+        model = self.prepared(self.fresh())
         steps = at[pilot.LOOKS[-1]]
         recipe = self._recipe(steps, steps, rate, schedule="constant")
         with self._stage(folder, model, recipe, rows, f"pilot, rate {rate:g}") as stage:
@@ -109,13 +110,6 @@ class Teaching(School):
                     "drift": None if drift is None or was is None else drift - was,
                 }
         return stage.record
-
-    def _prepared(self, model: nn.Module) -> nn.Module:
-        """The model with what is trained of it."""
-        if self.config.weights == "full":
-            return model
-        seed, rank = random_key(self.config.seed, "lora") >> 1, self.config.rank
-        return models.add_lora(model, rank=rank, alpha=2 * rank, projections="all", seed=seed)
 
     def _recipe(self, steps: int, most: int, rate: float, schedule: str = "linear") -> Recipe:
         """How a stage of about so many steps, and at most so many, trains."""
@@ -153,6 +147,22 @@ class Teaching(School):
         first = self.lesson(ARMS[config.trained[0]])
         rows = self.chosen["encounters"] * len(self.taught.subjects) / first.about()
         return round(math.ceil(rows / config.batch) * config.batch * first.mean())
+
+    def announce(self) -> None:
+        """Says what the training that is left to do will take. Raises UserError where there is no memory for it."""
+        config, run = self.config, self.run
+        todo = [name for name in config.trained if finished(self.folder(name)) is None]
+        if not todo:
+            return
+        rows = self.lesson(ARMS[todo[0]])
+        held = self.require_memory(max(source.longest(rows.start) for source in rows.sources))
+        step = cost(self._outline, config.batch, max(2, round(rows.mean())), run.accelerator.device)
+        steps = math.ceil(self.spent / (config.batch * rows.mean()))
+        ways = f"{len(todo)} ways of {self.spent:,} tokens each" if len(todo) > 1 else f"{self.spent:,} tokens"
+        run.say(
+            f"training takes {ways}, about {clock(steps * step.seconds * len(todo))} (fewer --encounters take less; measuring "
+            f"comes on top), and {size(held)} of memory on {run.accelerator.device}"
+        )
 
     @property
     def spent(self) -> int:
@@ -241,7 +251,7 @@ class Teaching(School):
         config, run = self.config, self.run
         rows = self.lesson(arm, everybody)
         steps = max(1, math.ceil(budget / (config.batch * rows.mean())))
-        model = self._prepared(make())
+        model = self.prepared(make())
         recipe = self._recipe(steps, math.ceil(SLACK * steps) + 1, self.chosen["rate"])
         world = run.accelerator.num_processes
         with self._stage(folder, model, recipe, rows, name) as stage:
