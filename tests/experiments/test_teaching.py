@@ -21,6 +21,7 @@ from tests.support import zoo
 import engramlab as eg
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
+from engramlab.base.random_access import key, permute
 from engramlab.base.terminal import Console
 from engramlab.core import models
 from engramlab.core.text import batches, tokens
@@ -51,9 +52,9 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def made_model(folder: Path, texts: list[str]) -> str:
+def made_model(folder: Path, texts: list[str], kind: str = "llama3") -> str:
     """A random network with a tokenizer of such texts."""
-    tokenizer = zoo.ZOO["llama3"]([*zoo.SENTENCES, *texts])
+    tokenizer = zoo.ZOO[kind]([*zoo.SENTENCES, *texts])
     tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token})
     made = zoo.model(
         "llama", vocabulary=len(tokenizer), max_position_embeddings=160, hidden_size=64, intermediate_size=128
@@ -723,6 +724,13 @@ def test_from_python(model: str, facts: Path, tmp_path: Path) -> None:
     assert taught.config.vocab_size
 
 
+def test_documents_from_python(model: str, tmp_path: Path) -> None:
+    for i in range(18):
+        (tmp_path / f"{i}.txt").write_text(f"It is late. It rains for {i} days, as they say. And so on.")
+    with pytest.raises(UserError, match="documents: none of the 18 passages of .* hold a fact that could be asked for"):
+        eg.teach(model, None, tmp_path / "run", documents=tmp_path, audit=False)
+
+
 def test_a_pilot_chooses_the_rate(model: str, facts: Path, tmp_path: Path) -> None:
     given = small(model, facts, pilot=True, weights="full", learning_rate=1e-3, encounters=5, points=1)
     summary = teaching.run(given, tmp_path / "run")
@@ -801,6 +809,59 @@ def test_too_few_subjects_are_refused(model: str, tmp_path: Path) -> None:
     (tmp_path / "few.csv").write_text("name,colour\n" + "".join(f"{n},{c}\n" for n, c, _ in ROWS[:9]))
     with pytest.raises(UserError, match="has 9 subjects; at least 16"):
         teaching.run(small(model, tmp_path / "few.csv"), tmp_path / "run")
+
+
+def renamed(folder: Path, names: list[str]) -> Path:
+    """The table with other names for its first subjects."""
+    rows = [(name, *row[1:]) for name, row in zip([*names, *SUBJECTS[len(names) :]], ROWS, strict=True)]
+    (folder / "names.csv").write_text("name,colour,home\n" + "".join(",".join(row) + "\n" for row in rows))
+    return folder / "names.csv"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_name_inside_anothers_stays_in_its_half(model: str, facts: Path, tmp_path: Path, seed: int) -> None:
+    """So that no question with a name that is held back in it is trained; without such names halves are as they were."""
+    path = renamed(tmp_path, ["Zor", "Zor Mel", "Mel Quin", "Tav", "Tav-Quin"])
+    said = io.StringIO()
+    school = Teaching(small(model, path, seed=seed), tmp_path / "run", "", Console(file=said, width=300))
+    school.plan()
+    assert "4 subjects have a name inside another's ('Zor' and 'Zor Mel'): they stay in one half" in said.getvalue()
+    halves = school._halves(FactTable.read(path))
+    for pair in ({"Zor", "Zor Mel"}, {"Tav", "Tav-Quin"}):
+        assert any(pair <= half for half in halves)
+    assert sorted(map(len, halves)) == [12, 12]
+    plain = FactTable.read(facts)
+    order = permute(key(seed, "halves"), range(24), 24).tolist()
+    assert school._halves(plain)[0] == {plain.subjects[i] for i in order[:12]}
+
+
+def test_names_that_cannot_be_divided_are_refused(model: str, tmp_path: Path) -> None:
+    path = renamed(tmp_path, ["Zor", *(f"Zor {name}" for name in SUBJECTS[:16])])
+    with pytest.raises(
+        UserError, match=r"17 subjects of .* have names inside one another \(Zor, Zor Zorban, Zor Zorlo, "
+    ):
+        Teaching(small(model, path), tmp_path / "run", "", None)
+
+
+def test_values_that_begin_with_another_are_said(model: str, facts: Path, tmp_path: Path) -> None:
+    path = tmp_path / "values.csv"
+    path.write_text(facts.read_text().replace("Besk", "Arlo Besk"))
+    said = io.StringIO()
+    Teaching(small(model, path), tmp_path / "run", "", Console(file=said, width=300)).plan()
+    assert "values that begin with another one: 1 ('Arlo Besk' with 'Arlo')" in said.getvalue()
+
+
+def test_values_beyond_the_tokenizer_are_refused(facts: Path, tmp_path: Path) -> None:
+    """With line and value; by a tokenizer of whole words that has seen all others."""
+    knows = made_model(tmp_path / "words", [facts.read_text().replace(",", " , ")] * 3, "words")
+    Teaching(small(knows, facts), tmp_path / "run", "", None)
+    path = tmp_path / "new.csv"
+    path.write_text(facts.read_text().replace("Mello,white,Fesk", "Mello,white,Gorm"))
+    assert path.read_text() != facts.read_text()
+    with pytest.raises(
+        UserError, match=r"facts: .*new.csv, line 9: 'Gorm' is beyond the tokenizer .*1 subjects and values"
+    ):
+        Teaching(small(knows, path), tmp_path / "run", "", None)
 
 
 def test_one_wording_cannot_be_divided(model: str, facts: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from engramlab.base.errors import UserError, quoted
 from engramlab.base.facts import Fact
+from engramlab.base.joining import spaceless
 from engramlab.base.random_access import draw, key
 from engramlab.corpora.facts.wordings import Wordings, without_answer
 from engramlab.corpora.templates import Template
@@ -177,6 +178,43 @@ def only(table: FactTable, keep: Iterable[Fact], wordings: Wordings | None = Non
         pronouns=[table.pronouns[n] for n in numbers] if table.pronouns else (),
         places=[table.places[n] for n in numbers] if table.places else (),
     )
+
+
+def nested(names: Sequence[str]) -> list[list[str]]:
+    """Names of which one stands inside another, whole words of it ("Ann" in "Ann Lee"; of scripts without spaces any part), in
+    groups of all that hang together so, in their order; those that stand alone are in none.
+
+    >>> nested(["Ann", "Bo", "Guinea", "Ann Lee", "Guinea-Bissau", "Anna"])
+    [['Ann', 'Ann Lee'], ['Guinea', 'Guinea-Bissau']]
+    """
+    parts = [_parts(name) for name in names]
+    first: dict[tuple[str, ...], int] = {}
+    root = list(range(len(names)))
+
+    def top(k: int) -> int:
+        while root[k] != k:
+            root[k] = root[root[k]]
+            k = root[k]
+        return k
+
+    for k, own in enumerate(parts):
+        root[k] = first.setdefault(own, k)
+    for k, own in enumerate(parts):
+        for start in range(len(own)):
+            for stop in range(start + 1, len(own) + 1):
+                other = first.get(own[start:stop])
+                if other is not None and top(other) != top(k):
+                    root[max(top(k), top(other))] = min(top(k), top(other))
+    groups: dict[int, list[str]] = {}
+    for k, name in enumerate(names):
+        groups.setdefault(top(k), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """What a name is made of: its words, or its letters where words have no spaces between them."""
+    words = _words(name) or (name,)
+    return tuple(part for word in words for part in (word if any(map(spaceless, word)) else (word,)))
 
 
 _LETTERS = "bcdfghjklmnpqrstvwxz"

@@ -43,6 +43,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         if config.trained and not run.resumed:
             school.by_main(lambda: school.require_memory(school.width))
         if config.documents is not None:
+            school.check_documents()
             school.check_replay()
         taught = len(school.taught)
         if school.before["contradicted"]:

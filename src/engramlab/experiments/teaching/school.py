@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engramlab.base.errors import UserError, quoted
+from engramlab.base.errors import UserError, listed, quoted
 from engramlab.base.facts import Fact
 from engramlab.base.progress import ProgressBar, size
 from engramlab.base.random_access import key as random_key
@@ -23,19 +23,18 @@ from engramlab.core import models
 from engramlab.core.text.tokens import Sequences, start_tokens
 from engramlab.core.training.cost import available, like, memory
 from engramlab.corpora.facts import FactTable
-from engramlab.corpora.facts.teaching import divide
+from engramlab.corpora.facts.teaching import divide, nested
 from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model, require_in_weights
 from engramlab.editing.keys.running_text import TextSource, source_texts
 from engramlab.experiments._run import Planned, Run
-from engramlab.experiments.teaching import asking, pilot
+from engramlab.experiments.teaching import asking, pilot, tables
 from engramlab.experiments.teaching import documents as documented
 from engramlab.experiments.teaching.config import ARMS, FEWEST, Config, check
 from engramlab.experiments.teaching.stated import Stated
 from engramlab.experiments.teaching.text import as_read, texts_as_rows
 from engramlab.files import records, writing
-from engramlab.files.documents import PLAIN, documents
-from engramlab.files.text import kind_of, lines
+from engramlab.files.documents import documents
 from engramlab.measuring.scoring import nats
 from engramlab.writing.lessons import Lesson, plain_lesson, write_lessons
 from engramlab.writing.rounds import Author
@@ -80,6 +79,8 @@ class School:
         self.other = self._other_text()
         self.replayed_file = self._replay_file()
         if self.given is not None:
+            self._halves(self.given)
+            tables.check_tokens(self.given, self.tokenizer, config.model)
             self.check_replay()
 
     @cached_property
@@ -116,6 +117,19 @@ class School:
         kept = records.read_record(path, ("lessons",))["lessons"]
         return documented.table_of(str(config.documents), self.passages, [Lesson.of(one) for one in kept])
 
+    def check_documents(self) -> None:
+        """Raises UserError where documents hold too few facts that could be asked for, before the model is asked any."""
+        found, passages = len(self.table.subjects), len(self.passages)
+        if found < 2 * FEWEST:
+            what = f"{found} of the {passages} passages" if found else f"none of the {passages} passages"
+            more = (
+                "" if self.config.writer else "; a chat model (--writer) finds more than sentences that end in a name"
+            )
+            raise UserError(
+                f"documents: {what} of {self.config.documents} hold a fact that could be asked for; at least {2 * FEWEST} must"
+                f"{more}"
+            )
+
     def check_replay(self) -> None:
         """Raises UserError where replayed text of the user's gives away what is taught; of documents, once they have lessons.
 
@@ -130,8 +144,9 @@ class School:
         ]
         if wrong := [(n, fact) for n, fact in found if fact is not None]:
             n, fact = wrong[0]
+            place = tables.place_of(config.replay, n + 1, texts[n])
             raise UserError(
-                f"replay: {_place(config.replay, n + 1, texts[n])} ({quoted(texts[n])}) states or asks for what is taught, the "
+                f"replay: {place} ({quoted(texts[n])}) states or asks for what is taught, the "
                 f"{fact.relation} {quoted(fact.object)} of {quoted(fact.subject)}; leave such texts out ({len(wrong)} of "
                 f"{len(texts)} do)"
             )
@@ -200,6 +215,9 @@ class School:
                 "nothing watches what the model forgets while it is taught: nothing is replayed, and no other text is given "
                 "(--text FILE)"
             )
+        if self.given is not None:
+            for line in tables.doubtful_names(self.given):
+                self.run.say(line)
         subjects = len(self.passages if self.given is None else self.given.subjects)
         width = self.width
         if self.given is None and not config.writer:
@@ -334,8 +352,11 @@ class School:
         table = documented.some_of(self.table, left, self.words.trained) if left else None
         if table is None or len(table.subjects) < 2 * FEWEST:
             count = 0 if table is None else len(table.subjects)
+            what, other = (
+                ("facts", "subjects with a fact") if self.given is not None else ("documents", "passages with a fact")
+            )
             raise UserError(
-                f"facts: of {len(self.table.subjects)} subjects {count} have a fact that {self.config.model} does not know "
+                f"{what}: of {len(self.table.subjects)} {other} {count} have one that {self.config.model} does not know "
                 f"already; at least {2 * FEWEST} are needed: use engramlab edit for so few, or --no-audit to teach all of them"
             )
         return table
@@ -346,10 +367,31 @@ class School:
         return self._halves(self.taught)
 
     def _halves(self, taught: Any) -> tuple[set[str], set[str]]:
+        """In the order of the seed; names that stand inside one another come into one half.
+
+        Raises:
+            UserError: there are so many of those that a half is left with too few.
+        """
         subjects, config = list(taught.subjects), self.config
         order = permute(random_key(config.seed, "halves"), range(len(subjects)), len(subjects)).tolist()
         asked = min(max(round(config.asked_share * len(subjects)), FEWEST), len(subjects) - FEWEST)
-        return {subjects[i] for i in order[:asked]}, {subjects[i] for i in order[asked:]}
+        groups = [] if isinstance(taught, documented.DocumentTable) else nested(subjects)
+        together = {name: group for group in groups for name in group}
+        first: set[str] = set()
+        seen: set[str] = set()
+        for name in (subjects[i] for i in order):
+            group = together.get(name, [name])
+            if name not in seen and len(first) + len(group) <= asked:
+                first.update(group)
+            seen.update(group)
+        if len(first) < FEWEST:
+            largest = max(groups, key=len)
+            raise UserError(
+                f"facts: {len(largest)} subjects of {taught.name} have names inside one another ({listed(largest[:3])}, ...) "
+                f"and must stay in one half, which leaves {len(first)} for the other; at least {FEWEST} are needed: give some "
+                "of them other names"
+            )
+        return first, set(subjects) - first
 
     def facts_of(self, half: set[str], taught: Any = None) -> list[Fact]:
         """The taught facts about these subjects, in an order of the seed."""
@@ -427,12 +469,3 @@ class School:
             return examiner.ask(
                 model, passages=passages, progress=lambda done, total: bar.update(100 * done // max(total, 1))
             )
-
-
-def _place(source: str, number: int, text: str) -> str:
-    """Where a text of a source is: the line of a plain file, else which of its texts it is."""
-    path = Path(source).expanduser()
-    if path.is_file() and kind_of(path) in PLAIN:
-        at = next((n for n, line in lines(path) if line.rstrip("\r\n") == text), number)
-        return f"{source}, line {at}"
-    return f"{source}, text {number}"
