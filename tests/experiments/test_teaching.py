@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -400,6 +401,30 @@ def test_a_training_that_drifts_too_far_ends_and_says_so(model: str, facts: Path
     assert first == row["tokens"]
     assert 0 <= second - first < given.batch * 81
     assert [r for r in both["rows"] if r["arm"] != "single"] == summary["rows"]
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_what_fails_in_the_main_process_ends_the_others_too(
+    model: str, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: bool
+) -> None:
+    """Two processes, in place of whose talk a list: the main one raises what went wrong, the other one says it."""
+    import accelerate.utils
+
+    def fail() -> None:
+        raise ZeroDivisionError("the edits")
+
+    def told(said: list[str]) -> None:
+        if main:
+            assert said == ["the edits"]
+        else:
+            said[:] = ["the edits"]
+
+    monkeypatch.setattr(accelerate.utils, "broadcast_object_list", told)
+    school = Teaching(small(model, facts), tmp_path / "run", "", None)
+    monkeypatch.setattr(type(school.run), "accelerator", SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(type(school.run), "main", main)
+    with pytest.raises(ZeroDivisionError if main else UserError, match="the edits"):
+        school.by_main(fail)
 
 
 def test_it_is_said_beforehand_what_training_takes(model: str, facts: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def memory(outline: Any, rows: int, length: int) -> int:
         outline: the model, with or without weights.
         rows, length: of a forward pass: rows, and tokens of a row.
     """
-    (parameters, trained), config = _counts(outline), outline.config
+    (parameters, trained), config = _counts(outline), outline.config.get_text_config()
     kept = config.num_hidden_layers * config.hidden_size * _KEPT + 3 * 4 * config.vocab_size
     return parameters * _WEIGHT + trained * _TRAINED + rows * length * kept
 
