@@ -40,7 +40,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     run = school.run
     school.plan()
     with run:
-        if config.trained and not run.resumed:
+        if config.trained and config.encounters and not run.resumed:
             school.by_main(lambda: school.require_memory(school.width))
         if config.documents is not None:
             school.check_documents()
