@@ -34,13 +34,13 @@ def run(
 
 
 def teach(
-    model: str | Path, facts: str | Path, out: str | Path, *, preset: str | None = None, **options: Any
+    model: str | Path, facts: str | Path | None, out: str | Path, *, preset: str | None = None, **options: Any
 ) -> Summary:
-    """Puts the facts of a table into a model so that they can be asked for, as ``engramlab teach`` does.
+    """Puts the facts of a table, or what documents say, into a model so that it can be asked for, as ``engramlab teach`` does.
 
     Args:
         model: a model folder, a .gguf file or a hub id; its files stay as they are.
-        facts: a table, as ``FactTable.read`` takes it from a file.
+        facts: a table, as ``FactTable.read`` takes it from a file; None where ``documents`` is among the options.
         out: the folder of the run; the taught model is its ``model``, which ``load_model`` and plain transformers load. A run
             that is there goes on.
         preset, options: as of ``run("teaching", ...)``: ``arms``, ``encounters``, ``weights``, ...
@@ -52,4 +52,6 @@ def teach(
     Raises:
         UserError: whatever is wrong with the options, the model, the facts or the folder, before anything is trained.
     """
-    return run("teaching", out, preset=preset, model=str(model), facts=Path(facts), **options)
+    if facts is not None:
+        options["facts"] = Path(facts)
+    return run("teaching", out, preset=preset, model=str(model), **options)

@@ -10,6 +10,7 @@ from tests.cli.test_cli import refused
 from tests.support import zoo
 
 from engramlab import cli
+from engramlab.core import models
 from engramlab.core.training import cost
 from engramlab.experiments import _run
 
@@ -89,3 +90,24 @@ def test_the_cost_of_a_step_grows_with_the_model_and_its_rows(monkeypatch: pytes
     assert small.seconds > 0
     monkeypatch.setattr(cost, "LARGEST", 10)
     assert not cost.cost(make, 2, 16).tried
+
+
+def test_low_rank_updates_count_their_own_optimizer_state_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make() -> torch.nn.Module:
+        return zoo.model("llama", vocabulary=500)
+
+    def updated() -> torch.nn.Module:
+        return models.add_lora(make(), rank=2, projections="all")
+
+    full, low = cost.cost(make, 2, 16), cost.cost(updated, 2, 16)
+    wrapped = updated()
+    own = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    assert (full.trained, low.trained) == (full.parameters, own)
+    assert low.parameters == full.parameters + own
+    # Weights at 4 bytes; gradient and two moments, 12 more, of what is trained.
+    assert full.bytes - low.bytes == 12 * full.parameters - 16 * own
+    assert cost.memory(wrapped, 2, 16) == low.bytes
+    monkeypatch.setattr(cost, "LARGEST", 10)
+    monkeypatch.setattr(cost, "_speed", lambda device: 1.0)
+    assert cost.cost(make, 2, 16).seconds == 6 * full.parameters * 32
+    assert cost.cost(updated, 2, 16).seconds == (4 * low.parameters + 2 * own) * 32

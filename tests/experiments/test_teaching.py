@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,14 +21,25 @@ from tests.support import zoo
 
 import engramlab as eg
 from engramlab.base.errors import UserError
+from engramlab.base.facts import Query
+from engramlab.base.random_access import key, permute
 from engramlab.base.terminal import Console
+from engramlab.core import models
+from engramlab.core.text import batches, tokens
+from engramlab.core.text.tokens import encode_queries
+from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import crossings, divide, only
 from engramlab.experiments import teaching
 from engramlab.experiments.teaching import asking
+from engramlab.experiments.teaching import school as schooling
+from engramlab.experiments.teaching import text as lessons
 from engramlab.experiments.teaching.config import ARMS
 from engramlab.experiments.teaching.work import Teaching
 from engramlab.measuring.answers import is_answer
+from engramlab.report import write_report
+from engramlab.report.experiments import teaching as pages
+from engramlab.report.rows import read_run
 
 SUBJECTS = [f"{a}{b}" for a in ("Zor", "Mel", "Tav", "Quin") for b in ("ban", "lo", "ri", "dax", "pim", "gus")]
 COLOURS, CITIES = ("red", "blue", "green", "white"), ("Arlo", "Besk", "Cind", "Dorn", "Elva", "Fesk")
@@ -36,9 +53,9 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def made_model(folder: Path, texts: list[str]) -> str:
+def made_model(folder: Path, texts: list[str], kind: str = "llama3") -> str:
     """A random network with a tokenizer of such texts."""
-    tokenizer = zoo.ZOO["llama3"]([*zoo.SENTENCES, *texts])
+    tokenizer = zoo.ZOO[kind]([*zoo.SENTENCES, *texts])
     tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token})
     made = zoo.model(
         "llama", vocabulary=len(tokenizer), max_position_embeddings=160, hidden_size=64, intermediate_size=128
@@ -121,13 +138,78 @@ def test_no_question_of_the_other_half_is_trained(model: str, facts: Path, tmp_p
         questions = [text for name, text in rows if name == "questions"]
         assert bool(questions) == ARMS[arm].questions
         assert all(any(name in text for name in asked) for text in questions)
+        assert any(name == "replay" for name, _ in rows)
         for name, text in rows:
-            if name != "replay":
-                assert not any(prompt in text for prompt in held)
-                assert name != "entries" or "What is" not in text
+            assert not any(prompt in text for prompt in held)
+            assert name != "entries" or "What is" not in text
         for subject in unasked:
-            about = [text for name, text in rows if subject in text and name != "replay"]
+            about = [text for name, text in rows if subject in text]
             assert not any("Answer" in text or "What is" in text for text in about)
+        replayed = [text for name, text in rows if name == "replay"]
+        assert not any(fact.subject in text and fact.object in text for fact in school.table for text in replayed)
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("The home of Zorban? It is Arlo.", "home 'Arlo' of 'Zorban'"),
+        ("In ARLO there lives, they say, one Zorban.", "home 'Arlo' of 'Zorban'"),
+        ("Question: What is the colour of Zorlo?\nAnswer: never told", "colour 'blue' of 'Zorlo'"),
+    ],
+)
+def test_a_replay_file_that_gives_away_what_is_taught_is_refused(
+    model: str, facts: Path, tmp_path: Path, line: str, named: str
+) -> None:
+    """With file, line and fact, before anything is written; names inside other words are no names."""
+    path = tmp_path / "replay.jsonl"
+    fine = ["The capital of France is Paris.", "Zorbanese is spoken, and Arlo is a town.", "Zorban met Arlow."]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in [*fine, line, "So it goes on."]))
+    with pytest.raises(
+        UserError, match=rf"replay: .*replay.jsonl, text 4 .*{named}; leave such texts out \(1 of 5 do\)"
+    ):
+        teaching.run(small(model, facts, replay=str(path), replay_tokens=40), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in fine))
+    Teaching(small(model, facts, replay=str(path), replay_tokens=40), tmp_path / "run", "", None)
+    if "\n" not in line:
+        (tmp_path / "replay.txt").write_text("\n".join(["A.", "", *fine, line]))
+        with pytest.raises(UserError, match=r"replay.txt, line 6 "):
+            Teaching(
+                small(model, facts, replay=str(tmp_path / "replay.txt"), replay_tokens=40), tmp_path / "run", "", None
+            )
+    # What is cut off is not trained.
+    path.write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in [*fine, "It is late, it is late. " * 9 + line])
+    )
+    Teaching(small(model, facts, replay=str(path), replay_tokens=12), tmp_path / "run", "", None)
+
+
+def test_samples_that_give_away_what_is_taught_are_drawn_again(
+    model: str, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["Zorban lives in Arlo.", "", "It's on the Seine, in Paris.", "The capital of France is Paris."]
+
+    def given(*_: Any) -> Iterator[str]:
+        return itertools.cycle(texts)
+
+    monkeypatch.setattr(schooling, "source_texts", given)
+    said = io.StringIO()
+    found = Teaching(small(model, facts, replay_tokens=20), tmp_path / "run", "", Console(file=said, width=300))
+    with found.run:
+        assert found.before["replay"] == [texts[2], texts[3]] * 5
+        assert found.before["replay_left_out"] == 5
+    assert "5 texts that the model wrote for replay state or ask for what is taught" in said.getvalue()
+    del texts[2:]
+    with pytest.raises(
+        UserError, match="replay: of 40 texts that .* wrote by itself 0 could be replayed .*--replay FILE"
+    ):
+        teaching.run(small(model, facts), tmp_path / "none")
+
+
+def test_a_replay_file_of_one_text_has_none_left_to_measure_drift_on(model: str, facts: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("The capital of France is Paris.\n")
+    with pytest.raises(UserError, match="replay: .*one.txt holds 1 text of two tokens or more; at least 2"):
+        teaching.run(small(model, facts, replay=str(tmp_path / "one.txt")), tmp_path / "run")
 
 
 def test_by_heart_comes_before_questions(model: str, facts: Path, tmp_path: Path) -> None:
@@ -145,6 +227,34 @@ def test_by_heart_comes_before_questions(model: str, facts: Path, tmp_path: Path
     other = lesson.stream(0, rows=40)
     other.restore(kept)
     assert [decode(row.tolist()) for row in other.take(4).input_ids] == taken[-4:]
+
+
+def test_by_heart_has_as_many_questions_as_the_others_and_the_whole_schedule(
+    model: str, facts: Path, tmp_path: Path
+) -> None:
+    """With replayed text in both phases: the share of questions, and steps up to where the learning rate is nothing."""
+    (tmp_path / "text.txt").write_text("The capital of France is Paris, and it's on the Seine.\n" * 80)
+    more = {"replay": str(tmp_path / "text.txt"), "replay_texts": 64, "encounters": 40, "native_facts": 0, "batch": 8}
+    given = small(model, facts, arms=("augmented+questions", "rote"), **more)
+    school = Teaching(given, tmp_path / "rows", "", None)
+    with school.run:
+        lesson = school.lesson(ARMS["rote"])
+        decode, budget = school.tokenizer.decode, school.budget
+    steps = math.ceil(budget / (given.batch * lesson.mean()))
+    stream, kinds, read = lesson.stream(0, rows=steps * given.batch), [], 0
+    while read < budget:
+        batch = stream.take(given.batch)
+        read += batch.tokens
+        texts = [decode(row.tolist()) for row in batch.input_ids]
+        kinds += [
+            "replay" if "France" in t else "question" if "Answer" in t or "What is" in t else "fact" for t in texts
+        ]
+    assert kinds.count("question") / len(kinds) == pytest.approx(given.question_share, abs=0.02)
+    assert kinds.count("replay") / len(kinds) == pytest.approx(given.replay_share, abs=0.02)
+    assert abs(len(kinds) / given.batch - steps) <= 1 + 0.01 * steps
+    summary = teaching.run(given, tmp_path / "run")
+    made = {row["dataset"]: row["steps"] for row in summary["training"]}
+    assert abs(made["rote"] - steps) <= 1 + 0.01 * steps
 
 
 def test_no_encounters_is_the_model_bit_for_bit(model: str, facts: Path, tmp_path: Path) -> None:
@@ -227,6 +337,280 @@ def test_advice_keeps_to_intervals() -> None:
     assert apart.endswith("use engramlab teach.")
     assert asking.advice([row("augmented", 0.3, 0.1), row("edit", 0.2, 0.1)], "augmented", "edit") == ""
 
+    def prompted(share: float, wide: float) -> str:
+        rows = [row("augmented", 0.4, 0.1), row("context", share, wide)]
+        return asking.advice(rows, "augmented", "", ["context", "retrieved"])
+
+    assert "in the prompt, answers 80%, more than the 40% after teaching: where it fits, put it there." in prompted(
+        0.8, 0.1
+    )
+    for share in (0.35, 0.45):  # intervals touch
+        assert f"answers {share:.0%}, which cannot be told from the 40% after teaching" in prompted(share, 0.1)
+    assert prompted(0.1, 0.05) == ""
+    both = [row("augmented", 0.6, 0.1), row("edit", 0.2, 0.1), row("retrieved", 0.6, 0.1)]
+    said = asking.advice(both, "augmented", "edit", ["retrieved"])
+    assert (
+        "use engramlab teach. Of what was never trained, the passage that shares the most words with the question"
+        in said
+    )
+    assert asking.advice(both, "", "edit", ["retrieved"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("course", "before", "why"),
+    [
+        ([(0.1, 2.0), (0.3, 2.0), (0.3, 2.0), (0.305, 2.0)], 2.0, ""),  # rose 20 points over the last three
+        ([(0.1, 2.0), (0.3, 2.0), (0.3, 2.0), (0.305, 2.0), (0.2, 2.0)], 2.0, "no longer rose"),
+        ([(0.1, 2.0), (0.3, 2.0), (0.3, 2.0), (0.305, 2.0), (0.31, 2.0)], 2.0, ""),  # a point over three
+        ([(0.3, 2.0), (0.3, 2.0), (0.3, 2.0)], 2.0, ""),  # too few to tell
+        ([(0.0, 2.0)] * 6, 2.0, ""),  # it has not begun
+        ([(0.1, 2.0), (0.3, 2.04)], 2.0, ""),
+        ([(0.1, 2.0), (0.3, 2.06)], 2.0, "more than 0.05 nats less likely"),
+        ([(0.1, 2.1), (0.3, 2.0)], 2.0, ""),  # back within the limit
+        ([(0.1, None), (0.3, None)], None, ""),  # nothing watches it
+        ([], 2.0, ""),
+    ],
+)
+def test_when_a_training_has_had_enough(
+    course: list[tuple[float, float | None]], before: float | None, why: str
+) -> None:
+    said = asking.enough(course, before, 0.05)
+    assert said.endswith(why)
+    assert bool(said) == bool(why)
+
+
+def test_a_training_that_drifts_too_far_ends_and_says_so(model: str, facts: Path, tmp_path: Path) -> None:
+    """Watched on another text, where nothing is replayed; arms that are added then train on as many tokens."""
+    (tmp_path / "text.txt").write_text("Paris France Paris France Paris\n" * 8)  # no word of any text that is trained
+    more = {"weights": "full", "learning_rate": 3e-3, "encounters": 30, "points": 8, "drift_limit": 1e-3}
+    given = small(model, facts, replay="none", text=tmp_path / "text.txt", **more)
+    said = io.StringIO()
+    summary = teaching.run(given, tmp_path / "run", console=Console(file=said, width=500))
+    (row,) = summary["training"]
+    assert row["stopped"] == "unseen text had become more than 0.001 nats less likely"
+    assert row["tokens"] < summary["budget"] / 2
+    assert (
+        f"augmented+questions ended early, after {row['tokens']:,} of {summary['budget']:,} tokens: " in said.getvalue()
+    )
+    assert "nothing watches" not in said.getvalue()
+    (ended,) = [t for t in pages.terminal(summary) if t.caption.startswith("Ended early")]
+    assert ended.rows[0][2] == row["stopped"]
+    both = teaching.run(replace(given, arms=(*given.arms, "single")), tmp_path / "run")
+    assert [r["dataset"] for r in both["training"]] == ["augmented+questions", "single"]
+    first, second = (r["tokens"] for r in both["training"])
+    assert first == row["tokens"]
+    assert 0 <= second - first < given.batch * 81
+    assert [r for r in both["rows"] if r["arm"] != "single"] == summary["rows"]
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_what_fails_in_the_main_process_ends_the_others_too(
+    model: str, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: bool
+) -> None:
+    """Two processes, in place of whose talk a list: the main one raises what went wrong, the other one says it."""
+    import accelerate.utils
+
+    def fail() -> None:
+        raise ZeroDivisionError("the edits")
+
+    def told(said: list[str]) -> None:
+        if main:
+            assert said == ["the edits"]
+        else:
+            said[:] = ["the edits"]
+
+    monkeypatch.setattr(accelerate.utils, "broadcast_object_list", told)
+    school = Teaching(small(model, facts), tmp_path / "run", "", None)
+    monkeypatch.setattr(type(school.run), "accelerator", SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(type(school.run), "main", main)
+    with pytest.raises(ZeroDivisionError if main else UserError, match="the edits"):
+        school.by_main(fail)
+
+
+def test_it_is_said_beforehand_what_training_takes(model: str, facts: Path, tmp_path: Path) -> None:
+    said = io.StringIO()
+    given = small(model, facts, arms=("augmented+questions", "single"), encounters=1, points=1, asked_facts=2)
+    summary = teaching.run(given, tmp_path / "run", console=Console(file=said, width=300))
+    assert f"training takes 2 ways of {summary['budget']:,} tokens each, about 0:0" in said.getvalue()
+    assert re.search(r"and \d+(\.\d+)? MB of memory on cpu", said.getvalue())
+    said.truncate(0)
+    teaching.run(given, tmp_path / "run", console=Console(file=said, width=300))
+    assert "training takes" not in said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("free", "more", "lower"),
+    [
+        (3_000_000, {"batch": 512}, r"--batch \(now 512\) or the model"),
+        (2_000_000, {"weights": "full", "batch": 1}, r"--weights \(lora takes a quarter of full\) or the model"),
+        (1_000, {}, "lower the model"),
+    ],
+)
+def test_too_little_memory_is_refused_before_the_model_is_asked(
+    model: str,
+    facts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    more: dict[str, Any],
+    lower: str,
+) -> None:
+    monkeypatch.setattr(schooling, "available", lambda device: free)
+    with pytest.raises(
+        UserError, match=rf"model: teaching .* takes about .*MB of memory on cpu, .* are free; .*{lower}"
+    ):
+        teaching.run(small(model, facts, **more), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_it_is_said_where_nothing_watches_drift(model: str, facts: Path, tmp_path: Path) -> None:
+    said = io.StringIO()
+    Teaching(small(model, facts, replay="none"), tmp_path / "run", "", Console(file=said, width=300)).plan()
+    assert "nothing watches what the model forgets" in said.getvalue()
+
+
+def test_edits_that_all_fail_are_left_out_with_the_reason(
+    model: str, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engramlab.editing import changing
+    from engramlab.editing.method import EditFailed
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise EditFailed("the loss became non-finite")
+
+    monkeypatch.setattr(changing, "change", fail)
+    said = io.StringIO()
+    given = small(model, facts, arms=("edit", "untouched"), asked_facts=4)
+    summary = teaching.run(given, tmp_path / "run", console=Console(file=said, width=300))
+    assert summary["left_out"] == {"edit": "the loss became non-finite"}
+    assert {row["arm"] for row in summary["rows"]} == {"untouched"}
+    assert summary["edited"] is None
+    assert "edit is left out: the loss became non-finite" in said.getvalue()
+    (table,) = [t for t in pages.terminal(summary) if t.caption.startswith("Ended early")]
+    assert table.rows == [["edit", "left out", "the loss became non-finite"]]
+    assert "the loss became non-finite" in write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
+    assert teaching.run(given, tmp_path / "run") == summary  # it is not tried again
+
+
+def test_the_space_before_an_answer_is_trained_where_it_is_a_token_of_its_own(model: str, facts: Path) -> None:
+    tokenizer = eg.load_model(model)[1]
+    words, table = divide(FactTable.read(facts).wordings), FactTable.read(facts)
+    some = [fact for fact in table if fact.object in ("red", "green")][:2]  # "Ġre d" and "Ġ g reen"
+    rows = lessons.questions(words, some, tokenizer)
+    start, end = tokens.start_tokens(tokenizer), tokens.end_token(tokenizer)
+    made = batches.OneEntryARow(
+        batches.TokenRows(rows), batches.Order(len(rows), 0), start=start, end=end, length=160, answers_only=True
+    )
+    batch = made.take(len(rows))
+    said = [tokenizer.decode([i for i in row if i >= 0]) for row in batch.targets.tolist()]
+    assert sorted({one.removesuffix(tokenizer.eos_token) for one in said}) == [" green", " red"]
+    assert all(one.endswith(tokenizer.eos_token) for one in said)
+    assert not len(lessons.questions(words, [], tokenizer))
+
+
+def _rows_of(school: Teaching, name: str) -> list[str]:
+    """The rows of one kind that are trained, as text."""
+    (source,) = [one for one in school.lesson(ARMS["augmented+questions"]).sources if one.name == name]
+    some = source.entries.tokens(np.arange(len(source.entries)))
+    return [school.tokenizer.decode(some.row(k)) for k in range(len(some))]
+
+
+def test_what_is_known_and_what_contradicts_is_what_the_definition_says() -> None:
+    """On random replies: against every object compared with every reply, as many names begin with one another."""
+    draw = np.random.default_rng(0)
+    objects = [
+        "Rome",
+        "rome",
+        "New York",
+        "New",
+        "York",
+        "The Hague",
+        "Hague",
+        "2",
+        "2,1",
+        "U.S.",
+        "王岚",
+        "Ostrel",
+        "Ostrela",
+    ]
+    replies = [
+        *objects,
+        "Rome.",
+        "New Yorker",
+        "new york, a city",
+        "the Hague",
+        "2,102",
+        "21",
+        "王岚岚",
+        "",
+        "It is Rome",
+        '"U.S."',
+    ]
+    rows = []
+    for k in range(1500):
+        own, often = str(draw.choice(objects)), str(draw.choice(replies))
+        for kind in ("statement", "statement", "question", "question", "question"):
+            said = often if draw.random() < 0.85 else str(draw.choice(replies))
+            about = {"group": "table", "subject": f"s{k}", "relation": ("city", "none")[k % 7 == 0], "object": own}
+            rows.append({**about, "kind": kind, "written": said, "right": is_answer(said, [own])})
+    found, contradicted = asking.known(rows, {"city": objects})
+
+    def written(some: list[dict[str, Any]], name: str) -> float:
+        return float(np.mean([is_answer(row["written"], [name]) for row in some]))
+
+    by_hand: tuple[list[list[str]], int] = ([], 0)
+    for start in range(0, len(rows), 5):
+        some = rows[start : start + 5]
+        first, kinds = some[0], {row["kind"] == "statement" for row in some if row["right"]}
+        if np.mean([row["right"] for row in some]) >= 0.8 and kinds == {True, False}:
+            by_hand[0].append([first["subject"], first["relation"]])
+        elif first["relation"] == "city":
+            against = any(o != first["object"] and written(some, o) >= 0.8 for o in objects)
+            by_hand = (by_hand[0], by_hand[1] + against)
+    assert (found, contradicted) == by_hand
+    assert found
+    assert contradicted > 100
+
+
+def test_known_facts_are_left_alone_and_kept_and_contradicted_ones_are_told(
+    model: str, facts: Path, tmp_path: Path
+) -> None:
+    """By a network that was trained to say eight subjects' colours, and of eight others wrong ones."""
+    table = FactTable.read(facts)
+    words, (network, tokenizer) = divide(table.wordings), eg.load_model(model)
+    right = {name: colour for name, colour, _ in ROWS[:8]}
+    wrong = {name: COLOURS[(COLOURS.index(colour) + 1) % 4] for name, colour, _ in ROWS[8:16]}
+    told = [
+        Query(prompt, value)
+        for name, value in (right | wrong).items()
+        for part in ("trained", "held-out")
+        for _, prompt in words.prompts("colour", name, part)
+    ]
+    rows = batches.TokenRows(encode_queries(tokenizer, told, end=True).sequences)
+    stream = batches.OneEntryARow(
+        rows, batches.Order(len(told), 0), start=[], end=tokens.end_token(tokenizer), length=160, answers_only=True
+    )
+    for _ in train(TrainState(network, Recipe(steps=250, batch=32, learning_rate=3e-3, weight_decay=0.0)), stream):
+        pass
+    models.save(network, tokenizer, tmp_path / "knows")
+    said = io.StringIO()
+    given = small(str(tmp_path / "knows"), facts, audit=True, encounters=2, points=1, asked_facts=100)
+    summary = teaching.run(given, tmp_path / "run", console=Console(file=said, width=500))
+    assert (summary["known"], summary["taught"]) == (8, len(table) - 8)
+    assert summary["contradicted"] == 8
+    assert "8 facts contradict what the model says in nearly every wording" in said.getvalue()
+    assert "engramlab edit" in said.getvalue()
+    school = Teaching(given, tmp_path / "run", "", None)
+    assert {(name, "colour") for name in right} == set(map(tuple, school.before["known"]))
+    assert not [fact for fact in school.taught if fact.relation == "colour" and fact.subject in right]
+    asked_for = [text for text in _rows_of(school, "questions") if "colour" in text]
+    assert asked_for
+    assert not any(name in text for text in asked_for for name in right)
+    asked = {(row["arm"], row["group"]): row["facts"] for row in summary["rows"] if row["kind"] == "any"}
+    assert asked["untouched", "known"] == asked["augmented+questions", "known"] == 8
+    (kept,) = [row for row in summary["kept"] if row["group"] == "known"]
+    assert kept["right_before"] == sum(row["right"] for row in school.untouched if row["group"] == "known") > 0
+
 
 @pytest.mark.slow
 def test_labels_shuffled_over_subjects_teach_nothing_true(model: str, facts: Path, tmp_path: Path) -> None:
@@ -255,12 +639,14 @@ def test_equal_tokens_and_the_same_numbers_after_a_kill(
 ) -> None:
     arms = ("augmented+questions", "single", "rote", "untouched", "context", "retrieved")
     config = small(model, facts, arms=arms, checkpoint_minutes=0)
+    school = Teaching(config, tmp_path / "rows", "", None)
+    with school.run:
+        lessons = {name: school.lesson(ARMS[name]) for name in arms if ARMS[name].way == "train"}
     whole = teaching.run(config, tmp_path / "whole")
     tokens = {row["dataset"]: row["tokens"] for row in whole["training"]}
-    step = config.batch * 160
-    for name in ("single", "rote"):
-        assert abs(tokens[name] - tokens["augmented+questions"]) < step
-        assert min(tokens[name], tokens["augmented+questions"]) >= whole["budget"]
+    for name, lesson in lessons.items():  # each ends with the step that reaches the budget
+        longest = max(source.longest(lesson.start) for source in lesson.sources)
+        assert 0 <= tokens[name] - whole["budget"] < config.batch * longest
     assert tokens["untouched"] == tokens["context"] == tokens["retrieved"] == 0
 
     from engramlab.core.training import checkpoints
@@ -363,6 +749,13 @@ def test_from_python(model: str, facts: Path, tmp_path: Path) -> None:
     assert taught.config.vocab_size
 
 
+def test_documents_from_python(model: str, tmp_path: Path) -> None:
+    for i in range(18):
+        (tmp_path / f"{i}.txt").write_text(f"It is late. It rains for {i} days, as they say. And so on.")
+    with pytest.raises(UserError, match="documents: none of the 18 passages of .* hold a fact that could be asked for"):
+        eg.teach(model, None, tmp_path / "run", documents=tmp_path, audit=False)
+
+
 def test_a_pilot_chooses_the_rate(model: str, facts: Path, tmp_path: Path) -> None:
     given = small(model, facts, pilot=True, weights="full", learning_rate=1e-3, encounters=5, points=1)
     summary = teaching.run(given, tmp_path / "run")
@@ -383,6 +776,42 @@ def test_finishing_trains_the_rest_and_leaves_the_verdict(model: str, facts: Pat
     a, b = ((tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("plain", "more"))
     assert a != b
     assert not (tmp_path / "more" / "augmented+questions" / "train" / "model").exists()
+    assert not (tmp_path / "plain" / "model" / "README.md").exists()
+    assert "untested" in (tmp_path / "more" / "model" / "README.md").read_text()
+
+
+def test_finishing_and_other_ways_may_be_asked_for_when_the_rest_is_done(
+    model: str, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same model as if it had been asked for at once, whatever happens on the way; the verdict stays as it was."""
+    at_once = small(model, facts, finish=True, arms=("augmented+questions", "untouched"))
+    teaching.run(at_once, tmp_path / "at once")
+    before = teaching.run(small(model, facts), tmp_path / "later")
+    save = Teaching._save
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Teaching, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        teaching.run(at_once, tmp_path / "later")
+    monkeypatch.setattr(Teaching, "_save", save)
+    said = io.StringIO()
+    after = teaching.run(at_once, tmp_path / "later", console=Console(file=said, width=300))
+    assert [row for row in after["rows"] if row["arm"] != "untouched"] == [
+        row for row in before["rows"] if row["arm"] != "untouched"
+    ]
+    assert after["finished"]
+    assert "is untested from there on: nobody is left to ask about" in said.getvalue()
+    assert "untested" in pages.headline([read_run(tmp_path / "later")])
+    a, b = ((tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("at once", "later"))
+    assert a == b
+    with pytest.raises(
+        UserError, match="arms: the run in .* keeps the model of augmented.questions; name that one first"
+    ):
+        teaching.run(replace(at_once, arms=("single", *at_once.arms)), tmp_path / "later")
+    with pytest.raises(UserError, match="another config"):
+        teaching.run(replace(at_once, finish=False), tmp_path / "later")
 
 
 @pytest.mark.parametrize(
@@ -405,6 +834,59 @@ def test_too_few_subjects_are_refused(model: str, tmp_path: Path) -> None:
     (tmp_path / "few.csv").write_text("name,colour\n" + "".join(f"{n},{c}\n" for n, c, _ in ROWS[:9]))
     with pytest.raises(UserError, match="has 9 subjects; at least 16"):
         teaching.run(small(model, tmp_path / "few.csv"), tmp_path / "run")
+
+
+def renamed(folder: Path, names: list[str]) -> Path:
+    """The table with other names for its first subjects."""
+    rows = [(name, *row[1:]) for name, row in zip([*names, *SUBJECTS[len(names) :]], ROWS, strict=True)]
+    (folder / "names.csv").write_text("name,colour,home\n" + "".join(",".join(row) + "\n" for row in rows))
+    return folder / "names.csv"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_name_inside_anothers_stays_in_its_half(model: str, facts: Path, tmp_path: Path, seed: int) -> None:
+    """So that no question with a name that is held back in it is trained; without such names halves are as they were."""
+    path = renamed(tmp_path, ["Zor", "Zor Mel", "Mel Quin", "Tav", "Tav-Quin"])
+    said = io.StringIO()
+    school = Teaching(small(model, path, seed=seed), tmp_path / "run", "", Console(file=said, width=300))
+    school.plan()
+    assert "4 subjects have a name inside another's ('Zor' and 'Zor Mel'): they stay in one half" in said.getvalue()
+    halves = school._halves(FactTable.read(path))
+    for pair in ({"Zor", "Zor Mel"}, {"Tav", "Tav-Quin"}):
+        assert any(pair <= half for half in halves)
+    assert sorted(map(len, halves)) == [12, 12]
+    plain = FactTable.read(facts)
+    order = permute(key(seed, "halves"), range(24), 24).tolist()
+    assert school._halves(plain)[0] == {plain.subjects[i] for i in order[:12]}
+
+
+def test_names_that_cannot_be_divided_are_refused(model: str, tmp_path: Path) -> None:
+    path = renamed(tmp_path, ["Zor", *(f"Zor {name}" for name in SUBJECTS[:16])])
+    with pytest.raises(
+        UserError, match=r"17 subjects of .* have names inside one another \(Zor, Zor Zorban, Zor Zorlo, "
+    ):
+        Teaching(small(model, path), tmp_path / "run", "", None)
+
+
+def test_values_that_begin_with_another_are_said(model: str, facts: Path, tmp_path: Path) -> None:
+    path = tmp_path / "values.csv"
+    path.write_text(facts.read_text().replace("Besk", "Arlo Besk"))
+    said = io.StringIO()
+    Teaching(small(model, path), tmp_path / "run", "", Console(file=said, width=300)).plan()
+    assert "values that begin with another one: 1 ('Arlo Besk' with 'Arlo')" in said.getvalue()
+
+
+def test_values_beyond_the_tokenizer_are_refused(facts: Path, tmp_path: Path) -> None:
+    """With line and value; by a tokenizer of whole words that has seen all others."""
+    knows = made_model(tmp_path / "words", [facts.read_text().replace(",", " , ")] * 3, "words")
+    Teaching(small(knows, facts), tmp_path / "run", "", None)
+    path = tmp_path / "new.csv"
+    path.write_text(facts.read_text().replace("Mello,white,Fesk", "Mello,white,Gorm"))
+    assert path.read_text() != facts.read_text()
+    with pytest.raises(
+        UserError, match=r"facts: .*new.csv, line 9: 'Gorm' is beyond the tokenizer .*1 subjects and values"
+    ):
+        Teaching(small(knows, path), tmp_path / "run", "", None)
 
 
 def test_one_wording_cannot_be_divided(model: str, facts: Path, tmp_path: Path) -> None:

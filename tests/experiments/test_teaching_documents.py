@@ -89,3 +89,10 @@ def test_few_passages_are_refused(model: str, tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("It is late. It rains.")
     with pytest.raises(UserError, match="has 1 passages of two sentences or more; at least 16"):
         teaching.run(small(model, tmp_path / "one.txt"), tmp_path / "run")
+
+
+def test_replayed_text_that_says_what_the_passages_say_is_refused(model: str, documents: Path, tmp_path: Path) -> None:
+    path = tmp_path / "replay.txt"
+    path.write_text(f"It is late, and it rains.\n{next(documents.iterdir()).read_text()}\n")
+    with pytest.raises(UserError, match=r"replay: .*replay.txt, line 2 .* states or asks for what is taught"):
+        teaching.run(small(model, documents, replay=str(path), replay_tokens=64), tmp_path / "run")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -300,3 +301,26 @@ def test_another_version_s_run_is_named_with_both_versions(tmp_path):
     del record["config"]["gone"], record["config"]["steps"]  # an option that did not exist yet counts as its default
     (tmp_path / "run" / "config.json").write_text(json.dumps(record))
     assert RunFolder(tmp_path / "run", "reading", with_config()).resumed
+
+
+def test_a_no_may_become_yes_in_a_folder_where_that_is_allowed_and_never_no_again(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Asked:
+        finish: bool = False
+        seed: int = 0
+
+    def opened(grows: tuple[str, ...] = ("finish",), **given: Any) -> runs.RunFolder:
+        place = runs.RunFolder(tmp_path / "run", "any", Asked(**given), grows=grows)
+        place.open()
+        place.close()
+        return place
+
+    assert opened().previous == {}
+    with pytest.raises(UserError, match="finish: false there, true now"):
+        opened(grows=(), finish=True)
+    assert opened(finish=True).previous == {"finish": False, "seed": 0}
+    assert opened(finish=True).previous == {"finish": True, "seed": 0}
+    assert writing.read_json(tmp_path / "run" / "config.json")["config"] == {"finish": True, "seed": 0}
+    for wrong in ({}, {"finish": True, "seed": 1}):
+        with pytest.raises(UserError, match="another config"):
+            opened(**wrong)

@@ -96,6 +96,25 @@ def test_replies_that_name_the_object_have_a_table_of_their_own(tmp_path: Path) 
     ]
 
 
+def test_what_ended_early_was_left_out_or_is_untested_is_said(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    plain = read_run(tmp_path).summary
+    assert not [t for t in teaching.terminal(plain) if t.caption.startswith("Ended early")]
+    assert "untested" not in teaching.headline([read_run(tmp_path)])
+    training = [{**plain["training"][0], "stopped": "unseen text had become less likely"}]
+    summary = {**plain, "training": training, "budget": 2000, "left_out": {"edit": "the loss is NaN"}, "finished": True}
+    write_json(tmp_path / "summary.json", {k: v for k, v in summary.items() if k != "sha256"})
+    (table,) = [t for t in teaching.terminal(summary) if t.caption.startswith("Ended early")]
+    assert table.rows == [
+        ["augmented+questions", "ended after 900 of 2,000 tokens", "unseen text had become less likely"],
+        ["edit", "left out", "the loss is NaN"],
+    ]
+    assert "which is untested: nobody is left to ask about" in teaching.headline([read_run(tmp_path)])
+    page = write_report([tmp_path], tmp_path / "page.html").read_text()
+    for said in ("ended after 900 of 2,000 tokens", "the loss is NaN", "untested"):
+        assert said in page
+
+
 def test_what_noise_may_hide_is_not_called_more(tmp_path: Path) -> None:
     write_run(tmp_path, after=(0.04, 0.0, 0.08))
     assert "within noise of the 1.0" in teaching.headline([read_run(tmp_path)]).replace("\u00a0", " ")

@@ -251,3 +251,16 @@ def clock(seconds: float) -> str:
         return f"{whole / 86_400:,.0f} days"
     minutes, hours = f"{whole // 60 % 60:02d}:{whole % 60:02d}", whole // 3600
     return f"{hours}:{minutes}" if hours else minutes.removeprefix("0")
+
+
+def size(number: float) -> str:
+    """Bytes as people say them.
+
+    >>> size(1_250_000_000), size(512)
+    ('1.25 GB', '512 B')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} TB"

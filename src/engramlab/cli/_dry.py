@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engramlab.base.progress import clock
+from engramlab.base.progress import clock, size
 from engramlab.base.terminal import Console
 
-_CHECKPOINT = 12  # bytes a parameter: the weight and AdamW's two moments
+_CHECKPOINT = 12  # bytes a parameter that is trained: the weight and AdamW's two moments
 
 
 def show(start: Callable[[], Any]) -> None:
@@ -42,25 +42,17 @@ def show(start: Callable[[], Any]) -> None:
     console.print(table)
     lines = [f"{run.folder}: {'would go on with the run there' if run.resumed else 'would be a new run'}."]
     if costs:
-        largest = max(found.parameters for found in costs.values())
+        largest = max(found.trained for found in costs.values())
         disk += largest * _CHECKPOINT
         how = "from a step tried here" if tried else "from the speed of a matrix product here"
         processes = f", for one of {run.accelerator.num_processes} processes" * (run.accelerator.num_processes > 1)
         lines += [
             f"Time: about {clock(seconds)} of training on {run.accelerator.device} ({how}{processes}); measuring comes on top.",
-            f"Memory: about {_size(most)}, beside the half gigabyte of Python and torch.",
-            f"Disk: up to {_size(disk)}, of which {_size(largest * _CHECKPOINT)} is a checkpoint.",
+            f"Memory: about {size(most)}, beside the half gigabyte of Python and torch.",
+            f"Disk: up to {size(disk)}, of which {size(largest * _CHECKPOINT)} is a checkpoint.",
         ]
     else:
         lines.append("How long that takes depends on the model, which has not been loaded.")
     lines.append("Options and files are in order. Nothing was written.")
     for line in lines:
         console.print(line, markup=False, highlight=False)
-
-
-def _size(number: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:,.3g} TB"

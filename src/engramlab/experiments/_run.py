@@ -11,7 +11,7 @@ and what is made before ``with`` may still refuse the run: nothing is written un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
@@ -123,9 +123,11 @@ class Run:
         out: the folder; an unfinished run there goes on.
         preset: name of the preset the config started from.
         recorded: what is kept of the plain config, where that is not all of it.
+        grows: options that may be added to in the folder of a run, see ``RunFolder``.
 
     Attributes:
         resumed: does the run go on?
+        previous: the plain config that it had, before options were added to.
         stages: what it will do, in order, as far as that is known before; progress bars then say how long the run has left.
         kept: a tokenizer that its folder shall keep.
 
@@ -142,6 +144,7 @@ class Run:
         preset: str = "",
         console: Console | None = None,
         recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+        grows: Sequence[str] = (),
     ) -> None:
         self.experiment, self.config, self.folder = experiment, config, locks.place(out)
         self.console = console or Console(stderr=True)
@@ -151,9 +154,10 @@ class Run:
             config,
             preset=preset,
             recorded=recorded,
+            grows=grows,
             inputs=inputs(config, self.folder),
         )
-        self.resumed = self._place.resumed
+        self.resumed, self.previous = self._place.resumed, self._place.previous
         self.kept: Any = None
         self.stages: list[Planned] = []
 

@@ -105,6 +105,13 @@ def completed(old: Any, config: Any) -> Any:
     return old
 
 
+def _grown(old: Any, new: Any) -> bool:
+    """Has a list all it had, or has a no become yes?"""
+    if isinstance(new, bool):
+        return new and not old
+    return set(old or ()) <= set(new)
+
+
 def _is_content(path: Path) -> bool:
     """Is this more than what a killed process leaves behind?"""
     return not path.name.startswith(".") and path.suffix not in (".partial", ".whole")
@@ -121,9 +128,13 @@ class RunFolder:
         experiment: name of the experiment.
         config: the resolved config (a dataclass).
         preset: name of the preset the config started from.
-        grows: options that are lists and may have gained members since; the folder's record then is the new one.
+        grows: options that are lists and may have gained members since, or a yes or no that may have become yes; the folder's
+            record then is the new one.
         recorded: what is kept of the plain config, where that is not all of it.
         inputs: digests of what the config names and others may change, such as the user's facts, by option.
+
+    Attributes:
+        previous: the plain config of the run that is there, before anything was added to it; empty for a new one.
 
     Raises:
         UserError: the folder belongs to another config or to something else, or an input is not what it was.
@@ -146,6 +157,7 @@ class RunFolder:
         self._record |= {"inputs": dict(inputs)} if inputs else {}
         self._hold = contextlib.ExitStack()
         self.resumed = False
+        self.previous: dict[str, Any] = {}
         self._check()
 
     def _check(self) -> None:
@@ -169,8 +181,9 @@ class RunFolder:
             )
         before = completed(old["config"], self._config)
         before = self._recorded(before) if isinstance(before, dict) else {}
+        self.previous = dict(before)
         for name in self._grows:
-            if before.get(name) != resolved[name] and set(before.get(name) or ()) <= set(resolved[name]):
+            if before.get(name) != resolved[name] and _grown(before.get(name), resolved[name]):
                 before[name], self._created = resolved[name], old.get("created")
         changed = differences(before, resolved)
         if changed:

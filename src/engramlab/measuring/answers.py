@@ -100,6 +100,30 @@ def _begun(written: str, answers: Iterable[str], said: str) -> list[tuple[str, b
     return [(a, _ends(b, text[len(b) :])) for text in texts for a, b in pairs if b and text.startswith(b)]
 
 
+class AnswerIndex:
+    """Many answers, of which those are found that a text begins with, in time that does not grow with their number."""
+
+    def __init__(self, answers: Iterable[str]) -> None:
+        self._of: dict[str, list[str]] = {}
+        for answer in answers:
+            if plain := normalise(answer):
+                self._of.setdefault(plain, []).append(answer)
+        self._lengths = sorted({len(plain) for plain in self._of})
+
+    def begun(self, written: str) -> list[str]:
+        """The answers of which ``is_answer(written, [answer])`` is true.
+
+        >>> AnswerIndex(["Rome", "rome", "Oslo", "New York", "New"]).begun("New York, a city")
+        ['New', 'New York']
+        """
+        text, found = normalise(written), list[str]()
+        for length in self._lengths:
+            same = self._of.get(text[:length]) if length <= len(text) else None
+            if same and _ends(text[:length], text[length:]):
+                found += same
+        return found
+
+
 def same_answer(one: str, other: str) -> bool:
     """Are these two written texts the same from beginning to end, once normalised?"""
     return normalise(one) == normalise(other)

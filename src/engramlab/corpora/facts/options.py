@@ -39,7 +39,7 @@ class FactOptions:
     the table, or take the first."""
     questions: Path | None = None
     """A file of lines ATTRIBUTE, tab, question with {subject}, for attributes of the facts that shall not be asked "What is the
-    ATTRIBUTE of {subject}? Answer:"."""
+    ATTRIBUTE of {subject}? Answer:". An attribute may have several lines: the first is asked, and teaching trains all."""
 
     def fact_table(self) -> FactTable | None:
         """The facts; None where none are given. Raises UserError for whatever is wrong with them or their wordings."""

@@ -6,19 +6,29 @@ as well is ours: a model that was shown one form of a question may have learnt t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from engramlab.base.errors import UserError, quoted
 from engramlab.base.facts import Fact
+from engramlab.base.joining import spaceless
 from engramlab.base.random_access import draw, key
-from engramlab.corpora.facts.wordings import Wordings
+from engramlab.corpora.facts.wordings import Wordings, without_answer
+from engramlab.corpora.templates import Template
 
 if TYPE_CHECKING:
     from engramlab.corpora.facts.table import FactTable
 
-HELD = 2  # sentences of a relation that end in its object and are never trained on
+HELD = 2  # sentences of a relation that end in its object, and forms of its question, that are never trained on
+#: Forms of a question that are only asked with: the first two that the user's own do not come near.
+_ASKED = (
+    "Q: Name the {called} of {subject}.\nA:",
+    "The {called} of {subject}? It is",
+    "Q: Which {called} does {subject} have?\nA:",
+    "Whoever looks up {subject} finds as the {called}",
+)
 
 
 @dataclass(frozen=True)
@@ -28,46 +38,97 @@ class Divided:
     Attributes:
         trained: templates of the texts, and the question that is trained.
         held: sentences that are only asked with, by their beginnings.
+        asked: by relation, forms of the question with ``{subject}`` that are only asked with.
     """
 
     trained: Wordings
     held: Wordings
+    asked: Mapping[str, tuple[str, ...]]
 
     def prompts(self, relation: str, subject: str, part: str) -> list[tuple[str, str]]:
         """Ways of asking for a fact, each with its kind ("statement" or "question"); ``part`` is "trained" or "held-out"."""
         words = self.trained if part == "trained" else self.held
-        said = [("statement", text) for text in words.prompts(relation, subject)[:-1][:HELD]]
-        return [*said, *(("question", text) for text in self.questions(relation, subject, part))]
+        said = list(dict.fromkeys(words.prompts(relation, subject)[:-1]))[:HELD]
+        asked = self.questions(relation, subject, part)
+        return [*(("statement", text) for text in said), *(("question", text) for text in asked)]
 
     def questions(self, relation: str, subject: str, part: str) -> list[str]:
         """The forms of the question of one part."""
-        words, called = self.trained, self.trained.called[relation]
-        if part == "trained":
-            forms = [words.question(relation, subject), f"Question: {words.plain(relation, subject)}\nAnswer:"]
-        else:
-            forms = [f"Q: Name the {called} of {subject}.\nA:", f"The {called} of {subject}? It is"]
-        return list(dict.fromkeys(forms))
+        if part != "trained":
+            return [form.replace("{subject}", subject) for form in self.asked[relation]]
+        asked = self.trained.every_question(relation, subject)
+        forms = [(one, f"Question: {without_answer(one)}\nAnswer:") for one in asked]
+        return list(dict.fromkeys(form for both in forms for form in both))
 
 
 def divide(wordings: Wordings) -> Divided:
-    """Holds back two sentences of each relation that end in the object (one, where there are but two or three).
+    """Holds back two sentences of each relation that end in the object (one, where there are but two or three), and all others
+    that read the same up to the object; and two forms of its question that the table's own do not come near.
 
     Raises:
-        UserError: a relation has fewer than two such sentences.
+        UserError: a relation has fewer than two such sentences that differ before the object, or its questions leave no form
+            to be asked with.
     """
     held, kept = {}, {}
     for relation, lines in wordings.spoken.items():
-        ends = wordings.asking[relation]
-        if ends < 2:
-            raise UserError(
-                f"templates of {quoted(relation)}: {ends} of them {'ends' if ends == 1 else 'end'} in {{value}}; two are "
-                "needed, one to be trained and one to be asked with that never is"
-            )
-        back = HELD if ends > 3 else 1
-        held[relation], kept[relation] = lines[ends - back : ends], (*lines[: ends - back], *lines[ends:])
+        back = _held_back(relation, lines, wordings.asking[relation])
+        held[relation] = tuple(line for line in lines if _beginning(line) in back)
+        kept[relation] = tuple(line for line in lines if _beginning(line) not in back)
     trained, others = _only(wordings, kept), _only(wordings, held)
+    asked = {relation: _asked_with(wordings, relation) for relation in wordings.spoken}
     # What a source says its own way is in no text of ours: it stays among what is only asked with.
-    return Divided(replace(trained, said=replace(wordings.said, beginnings={})), others)
+    return Divided(replace(trained, said=replace(wordings.said, beginnings={})), others, asked)
+
+
+def _held_back(relation: str, lines: Sequence[Template], ends: int) -> set[tuple[str, ...]]:
+    """Which beginnings of sentences are held back, of lines of which so many, the first, end in the object."""
+    different = list(dict.fromkeys(map(_beginning, lines[:ends])))
+    if len(different) < 2:
+        raise UserError(
+            f"templates of {quoted(relation)}: {len(different)} of them {'ends' if len(different) == 1 else 'end'} in {{value}}"
+            f"{' (those that are the same before it count once)' if ends > 1 else ''}; two are needed, one to be trained and "
+            "one to be asked with that never is"
+        )
+    # A beginning with which another one begins would stand in a text that is trained.
+    every = set(map(_beginning, lines))
+    alone = [one for one in different if not any(other != one and other[: len(one)] == one for other in every)]
+    return set((alone or different)[-(HELD if len(different) > 3 else 1) :])
+
+
+def _beginning(line: Template) -> tuple[str, ...]:
+    """What stands before the object, as it is compared: its words, whatever their capitals and the signs between them."""
+    before = line.frame("it", named=True).before
+    return _words(before) or (before.strip(),)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+", text.casefold()))
+
+
+def _asked_with(wordings: Wordings, relation: str) -> tuple[str, ...]:
+    """The forms of a relation's question that are only asked with: none that holds one which is trained, or is held by it."""
+    name, called = "{subject}", wordings.called[relation]
+    own = [_core(one) for one in wordings.every_question(relation, name)]
+    forms = [form.replace("{called}", called) for form in _ASKED]
+    own = [one for one in own if one != _words(name)]  # a bare name stands in every form
+    left = [form for form in forms if not any(_within(_core(form), one) or _within(one, _core(form)) for one in own)]
+    if not left:
+        raise UserError(
+            f"questions of {quoted(relation)}: they use up every form that is only asked with, such as {quoted(forms[0])}; "
+            "leave one of them out"
+        )
+    return tuple(left[:HELD])
+
+
+def _core(question: str) -> tuple[str, ...]:
+    """The words of a question without what announces it and its answer."""
+    words = _words(question)
+    words = words[1:] if words[:1] in (("q",), ("question",)) else words
+    return words[:-1] if words[-1:] in (("a",), ("answer",)) else words
+
+
+def _within(some: Sequence[str], words: Sequence[str]) -> bool:
+    return any(tuple(words[k : k + len(some)]) == tuple(some) for k in range(len(words) - len(some) + 1))
 
 
 def _only(wordings: Wordings, spoken: dict[str, tuple]) -> Wordings:
@@ -109,6 +170,7 @@ def only(table: FactTable, keep: Iterable[Fact], wordings: Wordings | None = Non
             spoken={r: words.spoken[r] for r in objects},
             asking={r: words.asking[r] for r in objects},
             questions={r: words.questions[r] for r in objects},
+            more_questions={r: more for r, more in words.more_questions.items() if r in objects},
             called={r: words.called[r] for r in objects},
         ),
         popularity={(s, r): value for (s, r), value in table.popularity.items() if (s, r) in kept},
@@ -116,6 +178,43 @@ def only(table: FactTable, keep: Iterable[Fact], wordings: Wordings | None = Non
         pronouns=[table.pronouns[n] for n in numbers] if table.pronouns else (),
         places=[table.places[n] for n in numbers] if table.places else (),
     )
+
+
+def nested(names: Sequence[str]) -> list[list[str]]:
+    """Names of which one stands inside another, whole words of it ("Ann" in "Ann Lee"; of scripts without spaces any part), in
+    groups of all that hang together so, in their order; those that stand alone are in none.
+
+    >>> nested(["Ann", "Bo", "Guinea", "Ann Lee", "Guinea-Bissau", "Anna"])
+    [['Ann', 'Ann Lee'], ['Guinea', 'Guinea-Bissau']]
+    """
+    parts = [_parts(name) for name in names]
+    first: dict[tuple[str, ...], int] = {}
+    root = list(range(len(names)))
+
+    def top(k: int) -> int:
+        while root[k] != k:
+            root[k] = root[root[k]]
+            k = root[k]
+        return k
+
+    for k, own in enumerate(parts):
+        root[k] = first.setdefault(own, k)
+    for k, own in enumerate(parts):
+        for start in range(len(own)):
+            for stop in range(start + 1, len(own) + 1):
+                other = first.get(own[start:stop])
+                if other is not None and top(other) != top(k):
+                    root[max(top(k), top(other))] = min(top(k), top(other))
+    groups: dict[int, list[str]] = {}
+    for k, name in enumerate(names):
+        groups.setdefault(top(k), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """What a name is made of: its words, or its letters where words have no spaces between them."""
+    words = _words(name) or (name,)
+    return tuple(part for word in words for part in (word if any(map(spaceless, word)) else (word,)))
 
 
 _LETTERS = "bcdfghjklmnpqrstvwxz"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engramlab.base.errors import UserError, listed, nearest, quoted
+from engramlab.base.errors import UserError, listed, nearest, note, quoted
 from engramlab.base.facts import Fact
 from engramlab.corpora.sentences import STOPS
 from engramlab.corpora.templates import Template, parse_templates, read_data
@@ -84,6 +84,7 @@ class Wordings:
         own: the text of the user's files, as read.
         called: by relation, what sentences and questions call it.
         said: the source's own ways, where it has some; what the user gives goes first.
+        more_questions: further forms of the question that the user gave; only teaching has a use for them.
     """
 
     templates: dict[str, tuple[Template, ...]]
@@ -93,6 +94,7 @@ class Wordings:
     own: tuple[str, ...] = ()
     called: dict[str, str] = field(default_factory=dict)
     said: Said = field(default_factory=Said)
+    more_questions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def sentence(self, fact: Fact, number: int) -> tuple[str, int]:
         """A fact in the spoken template of that number (counted round), and the character where its object begins."""
@@ -123,11 +125,22 @@ class Wordings:
 
     def plain(self, relation: str, subject: str) -> str:
         """The question as a user of a chat model puts it: without "Answer:"."""
-        return self.question(relation, subject).removesuffix("Answer:").strip()
+        return without_answer(self.question(relation, subject))
 
     def question(self, relation: str, subject: str) -> str:
         """The question for the relation of a subject."""
-        return self.questions[relation].replace("{subject}", self.said.mentions.get(subject, subject))
+        return self.every_question(relation, subject)[0]
+
+    def every_question(self, relation: str, subject: str) -> list[str]:
+        """The question in all forms that the user gave, or the one there is."""
+        mention = self.said.mentions.get(subject, subject)
+        forms = (self.questions[relation], *self.more_questions.get(relation, ()))
+        return [form.replace("{subject}", mention) for form in forms]
+
+
+def without_answer(question: str) -> str:
+    """A prompt that ends in "Answer:" without that."""
+    return question.removesuffix("Answer:").strip()
 
 
 def read_wordings(
@@ -143,7 +156,8 @@ def read_wordings(
         templates: a file of sentence templates for every relation, or a folder with RELATION.txt files and, for the relations
             without one, default.txt. None is plain templates that fit every relation.
         questions: a file of lines RELATION, tab, question with {subject}, for relations that shall not be asked "What is the
-            RELATION of {subject}? Answer:".
+            RELATION of {subject}? Answer:". A relation may have several lines: the first is its question, and teaching trains
+            the others as well.
         phrases: what relations are called, instead of by their names with spaces for underscores.
         said: the source's own ways; not those of relations with a phrase, and no beginnings where there are templates.
 
@@ -170,9 +184,11 @@ def read_wordings(
         said = Said(begun, {r: said.questions[r] for r in kept if r in said.questions}, said.mentions)
         asked |= said.questions
         read.append(repr(said))
+    more: dict[str, tuple[str, ...]] = {}
     if questions is not None:
         read.append(read_text(questions))
-        asked |= read_questions(Path(questions), relations)
+        for relation, forms in read_questions(Path(questions), relations).items():
+            asked[relation], more[relation] = forms[0], forms[1:]
     return Wordings(
         found,
         {r: (*ends[r], *(line for line in lines if line not in ends[r])) for r, lines in found.items()},
@@ -181,6 +197,7 @@ def read_wordings(
         tuple(read),
         called,
         said or Said(),
+        {relation: forms for relation, forms in more.items() if forms},
     )
 
 
@@ -211,9 +228,13 @@ def _ends_in_value(line: Template) -> bool:
     return not line.frame("it", named=True).after.strip(" .!?")
 
 
-def read_questions(path: Path, relations: Sequence[str]) -> dict[str, str]:
-    """The questions of a file by relation. Raises UserError for a relation that is not there or a question without its slot."""
-    wordings = {}
+def read_questions(path: Path, relations: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The questions of a file by relation, in their order; one that is there already counts once, with a note.
+
+    Raises:
+        UserError: a relation that is not there or a question without its slot.
+    """
+    wordings: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(read_text(path).splitlines(), 1):
         relation, _, wording = (part.strip() for part in line.strip().partition("\t"))
         where = f"{path}, line {number}"
@@ -225,7 +246,10 @@ def read_questions(path: Path, relations: Sequence[str]) -> dict[str, str]:
                 raise UserError(
                     f"{where}: question for {quoted(relation)}: needs {{subject}} exactly once: {quoted(wording)}"
                 )
-            wordings[relation] = wording
+            if wording in wordings.get(relation, ()):
+                note(f"{where}: the question {quoted(wording)} is there already and counts once")
+                continue
+            wordings[relation] = (*wordings.get(relation, ()), wording)
     return wordings
 
 

@@ -20,6 +20,8 @@ from engramlab.experiments.teaching.config import ARMS, PRESETS, Config, check
 
 __all__ = ["PRESETS", "Config", "check", "run"]
 
+_PROMPTED = ("context", "retrieved")  # ways of putting a passage into the prompt
+
 
 def run(config: Config, out: Path, *, preset: str = "", console: Console | None = None) -> dict[str, Any]:
     """Runs the experiment into the folder ``out`` and returns the summary; what is done there is not done again.
@@ -38,6 +40,11 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     run = school.run
     school.plan()
     with run:
+        if config.trained and config.encounters and not run.resumed:
+            school.by_main(lambda: school.require_memory(school.width))
+        if config.documents is not None:
+            school.check_documents()
+            school.check_replay()
         taught = len(school.taught)
         if school.before["contradicted"]:
             run.say(
@@ -48,11 +55,26 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             f"{len(school.table) - taught:,} of {len(school.table):,} facts are known already and left alone; {taught:,} about "
             f"{len(school.taught.subjects):,} subjects are taught, with questions about {len(school.halves[0]):,} of them"
         )
+        if config.trained and school.budget:  # which a pilot may have to find, in all processes
+            school.by_main(school.announce)
         found = {name: school.results(name) for name in config.arms}
+        for name, record in found.items():
+            if record.get("stopped"):
+                run.say(
+                    f"{name} ended early, after {record['tokens']:,} of {school.budget:,} tokens: {record['stopped']}"
+                )
+            if record.get("left_out"):
+                run.say(f"{name} is left out: {record['left_out']}")
         finish = school.finish()
+        if finish is not None:
+            run.say(
+                f"{run.folder / 'model'} was then trained on the questions about the other half too, and is untested from "
+                "there on: nobody is left to ask about. All numbers are from before"
+            )
         rows = [row for record in found.values() for row in record["rows"]]
-        edits = next((name for name in config.arms if ARMS[name].way == "edit"), "")
-        advice = asking.advice(rows, config.trained[0], edits) if config.trained and edits else ""
+        ways = {way: next((name for name in config.arms if ARMS[name].way == way), "") for way in ("edit", *_PROMPTED)}
+        edits, prompted = ways["edit"], [ways[way] for way in _PROMPTED if ways[way]]
+        advice = asking.advice(rows, config.trained[0], edits, prompted) if config.trained else ""
         if advice:
             run.say(advice)
         return run.finish(
@@ -71,6 +93,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
                 | {"stopped": record.get("stopped")}
                 for name, record in found.items()
             ],
+            left_out={name: record["left_out"] for name, record in found.items() if record.get("left_out")},
             known=len(school.table) - taught,
             taught=taught,
             subjects=len(school.taught.subjects),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from engramlab.base.rows import Row
 from engramlab.core.text.chat import Chat, has_template
 from engramlab.corpora.facts.teaching import Divided
 from engramlab.experiments.teaching.documents import DocumentWords
-from engramlab.measuring.answers import is_answer, is_named
+from engramlab.measuring.answers import AnswerIndex, is_answer, is_named
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, lengths_of, write
 from engramlab.measuring.audit.classes import ALWAYS
 from engramlab.measuring.questions import behind
@@ -170,22 +171,78 @@ def _share(rows: Sequence[Row], seed: int) -> Row:
     return found
 
 
-def advice(rows: Sequence[Row], taught: str, edited: str) -> str:
-    """Which of teaching and editing answers more of what was never trained, where their intervals lie apart; else nothing."""
+#: What to do instead, by the way of an arm whose passages stand in the prompt.
+_IN_PROMPT = {
+    "context": "a passage that states the fact, in the prompt,",
+    "retrieved": "the passage that shares the most words with the question, in the prompt,",
+}
+
+
+def advice(rows: Sequence[Row], taught: str, edited: str = "", prompted: Sequence[str] = ()) -> str:
+    """Should these facts be taught, edited, or put in the prompt? By what was never trained.
+
+    Of teaching and editing the one that answers more is named where their intervals lie apart. A passage in the prompt is where
+    it answers more than teaching, or cannot be told from it.
+
+    Args:
+        taught, edited: the arms; "" for none that edits.
+        prompted: arms with a passage in the prompt, among "context" and "retrieved".
+    """
 
     def found(arm: str) -> Row | None:
         wanted = (arm, "unasked", "held-out", "any")
         return next((r for r in rows if (r["arm"], r["group"], r["wordings"], r["kind"]) == wanted), None)
 
-    one, other = found(taught), found(edited)
-    if one is None or other is None or (one["low"] <= other["high"] and other["low"] <= one["high"]):
+    if (one := found(taught)) is None:
         return ""
-    shares = {"teaching": one["share"], "editing": other["share"]}
-    better, worse = sorted(shares, key=lambda name: -shares[name])
-    return (
-        f"Of questions and wordings never trained, {better} answers {shares[better]:.0%} and {worse} {shares[worse]:.0%}: for "
-        f"facts like these use engramlab {'edit' if better == 'editing' else 'teach'}."
-    )
+    said = []
+    if (other := found(edited)) is not None and _apart(one, other):
+        shares = {"teaching": one["share"], "editing": other["share"]}
+        better, worse = sorted(shares, key=lambda name: -shares[name])
+        said.append(
+            f"Of questions and wordings never trained, {better} answers {shares[better]:.0%} and {worse} {shares[worse]:.0%}: "
+            f"for facts like these use engramlab {'edit' if better == 'editing' else 'teach'}."
+        )
+    for arm in prompted:
+        row = found(arm)
+        if row is None or (row["share"] < one["share"] and _apart(row, one)):
+            continue
+        verdict = "more than" if _apart(row, one) else "which cannot be told from"
+        said.append(
+            f"Of what was never trained, {_IN_PROMPT[arm]} answers {row['share']:.0%}, {verdict} the {one['share']:.0%} after "
+            "teaching: where it fits, put it there."
+        )
+    return " ".join(said)
+
+
+def _apart(one: Row, other: Row) -> bool:
+    return bool(one["low"] > other["high"] or other["low"] > one["high"])
+
+
+def watched(drift: Mapping[str, float]) -> float | None:
+    """Of what unseen text is in nats, by kind, the number that is watched: that of the kind that is replayed, or else of the
+    other text; None where there is neither."""
+    return drift.get("replayed kind", drift.get("other text"))
+
+
+STILL, ROSE = 3, 0.01  # measurements over which the share must rise so much
+
+
+def enough(course: Sequence[tuple[float, float | None]], before: float | None, limit: float) -> str:
+    """Why a training should end, or "".
+
+    Args:
+        course: at each measurement, the share of held-out questions that are answered, and the nats of the text watched.
+        before: those nats before training.
+        limit: most nats that they may rise.
+    """
+    shares = [share for share, _ in course]
+    if len(shares) > STILL and max(shares[-STILL:]) < max(shares[:-STILL]) + ROSE and max(shares) > 0:
+        return "the share of questions that are answered no longer rose"
+    last = course[-1][1] if course else None
+    if last is not None and before is not None and last - before > limit:
+        return f"unseen text had become more than {limit} nats less likely"
+    return ""
 
 
 def known(answers: Sequence[Row], objects: Mapping[str, Sequence[str]]) -> tuple[list[list[str]], int]:
@@ -201,12 +258,14 @@ def known(answers: Sequence[Row], objects: Mapping[str, Sequence[str]]) -> tuple
         if row["group"] != "native":
             of.setdefault((row["subject"], row["relation"]), []).append(row)
     found, contradicted = [], 0
+    index = {relation: AnswerIndex(others) for relation, others in objects.items()}
     for (subject, relation), rows in of.items():
         right = [bool(row["right"]) for row in rows]
         kinds = {row["kind"] == "statement" for row in rows if row["right"]}
         if np.mean(right) >= ALWAYS and kinds == {True, False}:
             found.append([subject, relation])
             continue
-        others = (o for o in objects.get(relation, ()) if o != rows[0]["object"])
-        contradicted += any(np.mean([is_answer(row["written"], [o]) for row in rows]) >= ALWAYS for o in others)
+        if relation in index:
+            begun = Counter(o for row in rows for o in index[relation].begun(row["written"]) if o != rows[0]["object"])
+            contradicted += any(count / len(rows) >= ALWAYS for count in begun.values())
     return found, contradicted

@@ -65,7 +65,8 @@ class Config(FactOptions):
     arms: tuple[str, ...] = ("augmented+questions",)
     """Ways of putting the facts in, each from the same model with as many trained tokens as the first that trains: untouched,
     single, augmented, augmented+questions, single+questions, rote (by heart behind meaningless words, then questions, as in
-    arXiv 2507.21914), edit, context, retrieved. The first that trains is kept as a model."""
+    arXiv 2507.21914), edit, context, retrieved. The first that trains is kept as a model. Others may be added to a run that is
+    done."""
     documents: Path | None = None
     """Documents to be taught, in place of facts: a file or a folder of text. They are cut into passages."""
     writer: str = ""
@@ -114,9 +115,11 @@ class Config(FactOptions):
     """End when the share of held-out questions that are answered rose less than a point over three measurements, or drift is
     over its limit; only where one arm alone is trained."""
     drift_limit: float = 0.05
-    """Most nats a token that unseen replay text may become less likely before a run of one arm ends."""
+    """Most nats a token that unseen replay text (or, where nothing is replayed, other text) may become less likely before a run
+    of one arm ends."""
     finish: bool = False
-    """In the end, train the questions about the other half too, for a quarter of the steps. The verdict is from before."""
+    """In the end, train the questions about the other half too, for a quarter of the steps. The verdict is from before, and the
+    model is marked as untested. May be added to a run that is done."""
     edit_method: Literal["memit", "lora", "ft-m", "alphaedit"] = "memit"
     """Of the arm "edit"."""
     audit: bool = True

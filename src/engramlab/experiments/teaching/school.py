@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from engramlab.base.errors import UserError
+from engramlab.base.errors import UserError, listed, quoted
 from engramlab.base.facts import Fact
-from engramlab.base.progress import ProgressBar
+from engramlab.base.progress import ProgressBar, size
 from engramlab.base.random_access import key as random_key
 from engramlab.base.random_access import permute
 from engramlab.base.rows import Row
 from engramlab.core import models
 from engramlab.core.text.tokens import Sequences, start_tokens
-from engramlab.core.training.cost import like
+from engramlab.core.training.cost import available, like, memory
 from engramlab.corpora.facts import FactTable
-from engramlab.corpora.facts.teaching import divide
+from engramlab.corpora.facts.teaching import divide, nested
 from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model, require_in_weights
 from engramlab.editing.keys.running_text import TextSource, source_texts
 from engramlab.experiments._run import Planned, Run
-from engramlab.experiments.teaching import asking, pilot
+from engramlab.experiments.teaching import asking, pilot, tables
 from engramlab.experiments.teaching import documents as documented
 from engramlab.experiments.teaching.config import ARMS, FEWEST, Config, check
-from engramlab.experiments.teaching.text import texts_as_rows
+from engramlab.experiments.teaching.stated import Stated
+from engramlab.experiments.teaching.text import as_read, texts_as_rows
 from engramlab.files import records, writing
 from engramlab.files.documents import documents
 from engramlab.measuring.scoring import nats
@@ -38,6 +40,7 @@ from engramlab.writing.lessons import Lesson, plain_lesson, write_lessons
 from engramlab.writing.rounds import Author
 
 TEXT_ROWS = 256  # of another text, that drift is measured on
+REDRAWN = 4  # times as many texts as are wanted are sampled at most, as some cannot be replayed
 NOISE = 5.0  # nats a token from which a model's own samples are no text; SmolLM2-135M's are at 2.6
 
 
@@ -57,7 +60,13 @@ class School:
                 f"{2 * FEWEST} are needed, half of which are asked about although their questions are never trained"
             )
         require_in_weights("model", config.model)
-        self.run = Run("teaching", config, out, preset=preset, console=console)
+        self.run = Run("teaching", config, out, preset=preset, console=console, grows=("arms", "finish"))
+        was = [name for name in self.run.previous.get("arms") or () if name in ARMS and ARMS[name].way == "train"]
+        if was and was[0] != config.trained[0]:
+            raise UserError(
+                f"arms: the run in {out} keeps the model of {was[0]}; name that one first of those that train, and what is "
+                "added behind it, or choose another --out"
+            )
         self.about = models.about(config.model)
         if self.about.from_scratch:
             raise UserError(
@@ -69,11 +78,20 @@ class School:
         self.length = self.about.context(4096)
         self.other = self._other_text()
         self.replayed_file = self._replay_file()
+        if self.given is not None:
+            self._halves(self.given)
+            tables.check_tokens(self.given, self.tokenizer, config.model)
+            self.check_replay()
 
     @cached_property
     def table(self) -> Any:
         """What is taught: the facts, or what passages say."""
         return self._written() if self.given is None else self.given
+
+    @cached_property
+    def stated(self) -> Stated:
+        """Finds in a text what is taught."""
+        return Stated(self.table, self.words)
 
     @cached_property
     def words(self) -> Any:
@@ -84,7 +102,8 @@ class School:
         """The lessons about the passages, written once."""
         config, folder = self.config, self.run.folder / "written"
         path = folder / "lessons.json"
-        if not path.exists() and self.run.main:
+
+        def write() -> None:
             texts = list(self.passages.values())
             if config.writer:
                 author = Author(config.writer, seed=config.seed, max_new_tokens=300, batch=16, tries=6)
@@ -92,9 +111,66 @@ class School:
             else:
                 made = [plain_lesson(text, config.rewrites, config.seed) for text in texts]
             records.write_record(path, {"lessons": [lesson.plain() for lesson in made]})
-        self.run.accelerator.wait_for_everyone()
+
+        if not path.exists():
+            self.by_main(write)
         kept = records.read_record(path, ("lessons",))["lessons"]
         return documented.table_of(str(config.documents), self.passages, [Lesson.of(one) for one in kept])
+
+    def check_documents(self) -> None:
+        """Raises UserError where documents hold too few facts that could be asked for, before the model is asked any."""
+        found, passages = len(self.table.subjects), len(self.passages)
+        if found < 2 * FEWEST:
+            what = f"{found} of the {passages} passages" if found else f"none of the {passages} passages"
+            more = (
+                "" if self.config.writer else "; a chat model (--writer) finds more than sentences that end in a name"
+            )
+            raise UserError(
+                f"documents: {what} of {self.config.documents} hold a fact that could be asked for; at least {2 * FEWEST} must"
+                f"{more}"
+            )
+
+    def check_replay(self) -> None:
+        """Raises UserError where replayed text of the user's gives away what is taught; of documents, once they have lessons.
+
+        All facts of the table count, also those that the model turns out to know: they shall stay known by themselves.
+        """
+        config = self.config
+        if self.replayed_file is None:
+            return
+        texts = list(islice(documents(config.replay, config.text_column, by_line=True), self._replay_count))
+        found = [
+            (n, self.stated.fact(text)) for n, text in enumerate(as_read(texts, self.tokenizer, config.replay_tokens))
+        ]
+        if wrong := [(n, fact) for n, fact in found if fact is not None]:
+            n, fact = wrong[0]
+            place = tables.place_of(config.replay, n + 1, texts[n])
+            raise UserError(
+                f"replay: {place} ({quoted(texts[n])}) states or asks for what is taught, the "
+                f"{fact.relation} {quoted(fact.object)} of {quoted(fact.subject)}; leave such texts out ({len(wrong)} of "
+                f"{len(texts)} do)"
+            )
+
+    def by_main(self, make: Callable[[], object]) -> None:
+        """Has the main process of a launch make something while the others wait; what goes wrong there ends all of them.
+
+        All processes of the launch call it, or none.
+        """
+        failed: Exception | None = None
+        if self.run.main:
+            try:
+                make()
+            except Exception as error:  # told to the others, then raised
+                failed = error
+        said = ["" if failed is None else str(failed) or type(failed).__name__]
+        if self.run.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            broadcast_object_list(said)
+        if failed is not None:
+            raise failed
+        if said[0]:
+            raise UserError(said[0])
 
     # before anything is trained ---------------------------------------------------------------------------------------
 
@@ -109,23 +185,41 @@ class School:
         if self.config.replay in ("self", "none"):
             return None
         found = documents(self.config.replay, self.config.text_column, by_line=True)
-        return self._rows(found, self._replay_count, "replay", self.config.replay)
+        return self._rows(found, self._replay_count, "replay", self.config.replay, fewest=2)
 
-    def _rows(self, texts: Any, count: int, option: str, name: Any) -> Sequences:
+    def _rows(self, texts: Any, count: int, option: str, name: Any, fewest: int = 1) -> Sequences:
         rows = texts_as_rows(list(islice(texts, count)), self.tokenizer, self.config.replay_tokens)
         if not len(rows):
             raise UserError(f"{option}: {name} holds no text of two tokens or more")
+        if len(rows) < fewest:
+            raise UserError(
+                f"{option}: {name} holds {len(rows)} text of two tokens or more; at least {fewest} are needed, for one in "
+                "five is never trained and tells how far the model drifts"
+            )
         return rows
 
     @property
     def _replay_count(self) -> int:
         return self.config.replay_texts + -(-self.config.replay_texts // 4)
 
+    @property
+    def width(self) -> float:
+        """Tokens of a row, as far as that can be guessed before there are rows."""
+        return 30.0 * len(self.given.relations) if self.given is not None else 120.0
+
     def plan(self) -> None:
         """Says what will be done, as far as it is known before the model is asked."""
         config = self.config
+        if config.trained and config.encounters and config.replay == "none" and config.text is None:
+            self.run.say(
+                "nothing watches what the model forgets while it is taught: nothing is replayed, and no other text is given "
+                "(--text FILE)"
+            )
+        if self.given is not None:
+            for line in tables.doubtful_names(self.given):
+                self.run.say(line)
         subjects = len(self.passages if self.given is None else self.given.subjects)
-        width = 30.0 * len(self.given.relations) if self.given is not None else 120.0
+        width = self.width
         if self.given is None and not config.writer:
             self.run.say(
                 f"{subjects} passages without a chat model to rewrite them and to ask about them (--writer): their sentences "
@@ -143,15 +237,42 @@ class School:
             self.run.stages.append(Planned(name, steps, config.batch, width, self._outline))
 
     def _outline(self) -> nn.Module:
-        return like(self.config.model)
+        return self.prepared(like(self.config.model))
+
+    def prepared(self, model: nn.Module) -> nn.Module:
+        """The model with what is trained of it."""
+        if self.config.weights == "full":
+            return model
+        seed, rank = random_key(self.config.seed, "lora") >> 1, self.config.rank
+        return models.add_lora(model, rank=rank, alpha=2 * rank, projections="all", seed=seed)
+
+    def require_memory(self, length: float) -> int:
+        """Bytes that training on rows of so many tokens takes, about.
+
+        Raises:
+            UserError: the device has fewer; with what to lower.
+        """
+        config, accelerator = self.config, self.run.accelerator
+        with torch.device("meta"):
+            outline = self._outline()
+        weights = memory(outline, 0, 0)
+        needed = memory(outline, -(-config.batch // accelerator.num_processes), math.ceil(length))
+        if needed > (there := available(accelerator.device)):
+            less = [f"--batch (now {config.batch})"] * (config.batch > 1 and weights < there)
+            less += ["--weights (lora takes a quarter of full)"] * (config.weights == "full")
+            raise UserError(
+                f"model: teaching {config.model} takes about {size(needed)} of memory on {accelerator.device}, {size(weights)} "
+                f"of them for its weights and their updates, and {size(there)} are free; lower "
+                f"{' or '.join([*less, 'the model'])}"
+            )
+        return needed
 
     @cached_property
     def before(self) -> dict[str, Any]:
         """What the model said of everything before, the facts that it knew, and the replayed text; made once, then read."""
         folder = self.run.folder / "before"
-        if not (folder / "done.json").exists() and self.run.main:
-            writing.write_folder(folder, self._look)
-        self.run.accelerator.wait_for_everyone()
+        if not (folder / "done.json").exists():
+            self.by_main(lambda: writing.write_folder(folder, self._look))
         again = f"remove {folder} to ask again"
         needs = ("known", "contradicted", "replay", "precision", "drift", "seconds")
         answers = records.read_rows(
@@ -167,7 +288,7 @@ class School:
             groups = self._groups([])
         answers = self._asked(model, asking.Examiner(groups, self.tokenizer), "as it is")
         known, contradicted = asking.known(answers, self.table.choices())
-        replay = self._sampled(model) if self.config.replay == "self" else []
+        replay, left_out = self._sampled(model) if self.config.replay == "self" else ([], 0)
         drift = self.drift(model, self._replayed(replay)[1])
         if replay and drift["replayed kind"] > NOISE:
             self.run.say(
@@ -178,6 +299,7 @@ class School:
             "known": known if self.config.audit else [],
             "contradicted": contradicted,
             "replay": replay,
+            "replay_left_out": left_out,
             "precision": precision.chosen(model, self.config.model),
             "drift": drift,
             "seconds": round(time.monotonic() - began, 2),
@@ -185,16 +307,37 @@ class School:
         records.write_rows(path / "answers.parquet", answers)
         records.write_record(path / "done.json", found)
 
-    def _sampled(self, model: nn.Module) -> list[str]:
-        wanted, found = self._replay_count, []
+    def _sampled(self, model: nn.Module) -> tuple[list[str], int]:
+        """Texts that the model writes by itself and that do not give away what is taught, and how many did and were left out.
+
+        Raises:
+            UserError: it writes hardly any text that could be replayed.
+        """
+        wanted, found, left_out = self._replay_count, list[str](), 0
         source = TextSource(seed=random_key(self.config.seed, "replay") >> 1)
+        most = self.config.replay_tokens
         with ProgressBar("replayed text", wanted, console=self.run.console) as bar:
-            for text in source_texts(model, self.tokenizer, source, self.config.replay_tokens):
-                found.append(text)
-                bar.update(len(found))
+            for text in islice(source_texts(model, self.tokenizer, source, most), REDRAWN * wanted):
+                (seen,) = as_read([text], self.tokenizer, most)
+                if seen and self.stated.fact(seen) is not None:
+                    left_out += 1
+                elif seen:
+                    found.append(text)
+                    bar.update(len(found))
                 if len(found) >= wanted:
-                    return found
-        return found
+                    break
+        if len(found) < 2:
+            raise UserError(
+                f"replay: of {REDRAWN * wanted} texts that {self.config.model} wrote by itself {len(found)} could be replayed "
+                f"({left_out} gave away what is taught, the others were empty); give it text with --replay FILE, or "
+                "--replay none"
+            )
+        if left_out:
+            self.run.say(
+                f"{left_out} texts that the model wrote for replay state or ask for what is taught: they are left out, and "
+                f"others drawn ({len(found)} of {wanted} are there)"
+            )
+        return found, left_out
 
     # what is known then -----------------------------------------------------------------------------------------------
 
@@ -209,8 +352,11 @@ class School:
         table = documented.some_of(self.table, left, self.words.trained) if left else None
         if table is None or len(table.subjects) < 2 * FEWEST:
             count = 0 if table is None else len(table.subjects)
+            what, other = (
+                ("facts", "subjects with a fact") if self.given is not None else ("documents", "passages with a fact")
+            )
             raise UserError(
-                f"facts: of {len(self.table.subjects)} subjects {count} have a fact that {self.config.model} does not know "
+                f"{what}: of {len(self.table.subjects)} {other} {count} have one that {self.config.model} does not know "
                 f"already; at least {2 * FEWEST} are needed: use engramlab edit for so few, or --no-audit to teach all of them"
             )
         return table
@@ -221,10 +367,31 @@ class School:
         return self._halves(self.taught)
 
     def _halves(self, taught: Any) -> tuple[set[str], set[str]]:
+        """In the order of the seed; names that stand inside one another come into one half.
+
+        Raises:
+            UserError: there are so many of those that a half is left with too few.
+        """
         subjects, config = list(taught.subjects), self.config
         order = permute(random_key(config.seed, "halves"), range(len(subjects)), len(subjects)).tolist()
         asked = min(max(round(config.asked_share * len(subjects)), FEWEST), len(subjects) - FEWEST)
-        return {subjects[i] for i in order[:asked]}, {subjects[i] for i in order[asked:]}
+        groups = [] if isinstance(taught, documented.DocumentTable) else nested(subjects)
+        together = {name: group for group in groups for name in group}
+        first: set[str] = set()
+        seen: set[str] = set()
+        for name in (subjects[i] for i in order):
+            group = together.get(name, [name])
+            if name not in seen and len(first) + len(group) <= asked:
+                first.update(group)
+            seen.update(group)
+        if len(first) < FEWEST:
+            largest = max(groups, key=len)
+            raise UserError(
+                f"facts: {len(largest)} subjects of {taught.name} have names inside one another ({listed(largest[:3])}, ...) "
+                f"and must stay in one half, which leaves {len(first)} for the other; at least {FEWEST} are needed: give some "
+                "of them other names"
+            )
+        return first, set(subjects) - first
 
     def facts_of(self, half: set[str], taught: Any = None) -> list[Fact]:
         """The taught facts about these subjects, in an order of the seed."""

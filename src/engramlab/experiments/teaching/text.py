@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,15 +82,29 @@ class Lesson:
         """Endless batches of it. Every source has an order of its own, so that arms see equal rows in equal order.
 
         Args:
-            rows: that the process will take, about: where facts come first, it says when questions begin.
+            rows: that the process will take, about: where facts come first, it says when questions begin (with a batch).
         """
         if not self.rote:
             return self._mixed(self.sources, seed, rank, world)
+        one, other = (self._mixed(some, random_key(seed, k), rank, world) for k, some in enumerate(self._phases()))
+        return Then(one, other, round(self._first() * rows))
+
+    def _first(self) -> float:
+        """Share of the rows that come before the first question, where facts come first."""
         asked = sum(source.share for source in self.sources if source.name == "questions")
-        first = [source for source in self.sources if source.name != "questions"]
-        second = [source for source in self.sources if source.name in ("questions", "replay")]
-        one, other = (self._mixed(some, random_key(seed, k), rank, world) for k, some in enumerate((first, second)))
-        return Then(one, other, round((1 - asked) * rows))
+        return self.about() / (self.about() + asked)
+
+    def _phases(self) -> tuple[list[Source], list[Source]]:
+        """What states facts and what asks, each with its part of the replayed text: with all of it in both, questions would
+        have fewer rows than their share."""
+        found: tuple[list[Source], list[Source]] = ([], [])
+        for source in self.sources:
+            if source.name == "replay":
+                for phase, part in zip(found, (self._first(), 1 - self._first()), strict=True):
+                    phase.append(replace(source, share=source.share * part))
+            else:
+                found[source.name == "questions"].append(source)
+        return found
 
     def _mixed(self, sources: Sequence[Source], seed: int, rank: int, world: int) -> batches.Stream:
         made: batches.Stream | None = None
@@ -192,14 +207,24 @@ def lesson(
 
 
 def questions(words: Divided | DocumentWords, facts: Sequence[Fact], tokenizer: Any) -> Sequences:
-    """The trained forms of the questions about facts with their answers, the answers marked."""
+    """The trained forms of the questions about facts with their answers, the answers marked, and so is a token that holds
+    nothing but the space before one (as before a year): the model must write it, too."""
     asked = [
         Query(prompt, fact.object, id=f"{fact.subject}/{fact.relation}")
         for fact in facts
         for prompt in words.questions(fact.relation, fact.subject, "trained")
     ]
-    # Rows get their start tokens where they are batched, like all others.
-    return encode_queries(tokenizer, asked).sequences.behind(len(tokens.start_tokens(tokenizer)))
+    made = encode_queries(tokenizer, asked, end=True).sequences
+    # Rows get their start and end tokens where they are batched, like all others.
+    first, edges = len(tokens.start_tokens(tokenizer)), made.offsets.tolist()
+    bare = [slice(start + first, stop - 1) for start, stop in pairwise(edges)]
+    return Sequences.of([made.ids[part].tolist() for part in bare], [made.marks[part].tolist() for part in bare])
+
+
+def as_read(texts: Sequence[str], tokenizer: Any, most: int) -> list[str]:
+    """Running texts as far as rows of so many tokens have them; "" for one of fewer than two tokens, which is no row."""
+    of = zip(texts, tokens.encode(tokenizer, list(texts))[1], strict=True)
+    return [(text[: spans[most - 1][1]] if len(spans) > most else text) if len(spans) > 1 else "" for text, spans in of]
 
 
 def texts_as_rows(texts: Sequence[str], tokenizer: Any, most: int) -> Sequences:

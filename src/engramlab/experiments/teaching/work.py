@@ -17,14 +17,16 @@ from torch import nn
 from engramlab.base import bootstrap
 from engramlab.base.facts import Edit
 from engramlab.base.likeness import WordIndex
-from engramlab.base.progress import progress_bars
+from engramlab.base.progress import clock, progress_bars, size
 from engramlab.base.random_access import key as random_key
 from engramlab.base.rows import Row
 from engramlab.core import models
+from engramlab.core.training.cost import cost
 from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, finished
 from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model
+from engramlab.editing.method import EditFailed
 from engramlab.experiments.teaching import asking, pilot
 from engramlab.experiments.teaching.config import ARMS, Arm
 from engramlab.experiments.teaching.documents import DocumentTable, some_of
@@ -35,7 +37,14 @@ from engramlab.measuring.audit.classes import kept
 
 SLACK = 1.05  # steps that a lesson may take beyond those reckoned, as rows come by chance
 FINISH = 0.25  # of the steps, for the questions that were held back
-STILL, ROSE = 3, 0.01  # measurements over which the share must rise so much
+_UNTESTED = """# {model}, taught by engramlab
+
+`{arm}` taught it {facts}. What the run says of it was measured before its last training, which was on the questions
+about the other half of the subjects too (`--finish`).
+
+**What that training gave or took is untested**: nobody is left whose questions were never trained. The same run without
+`--finish` keeps the model that was measured.
+"""
 
 
 class Teaching(School):
@@ -76,7 +85,7 @@ class Teaching(School):
         unasked = [fact for fact in table if fact.subject in some[1]][: config.watched_facts]
         examiner = asking.Examiner({"unasked": asking.Group(unasked, self.words)}, self.tokenizer)
         at = {look: max(1, math.ceil(look * len(table.subjects) / rows.about() / config.batch)) for look in pilot.LOOKS}
-        model = self._prepared(self.fresh())
+        model = self.prepared(self.fresh())
         steps = at[pilot.LOOKS[-1]]
         recipe = self._recipe(steps, steps, rate, schedule="constant")
         with self._stage(folder, model, recipe, rows, f"pilot, rate {rate:g}") as stage:
@@ -90,7 +99,8 @@ class Teaching(School):
                     stage.totals["gains"] += [gains] * looks
                     stage.totals["written"] += [written] * looks
             if stage.main:
-                drift = self.drift(model, self.replay[1]).get("replayed kind")
+                drift = asking.watched(self.drift(model, self.replay[1]))
+                was = asking.watched(self.before["drift"])
                 stage.record |= {
                     "rate": rate,
                     "looks": list(pilot.LOOKS),
@@ -98,16 +108,9 @@ class Teaching(School):
                     "written": stage.totals["written"],
                     "gain": float(np.mean(stage.totals["gains"][-1])),
                     "share": float(np.mean(stage.totals["written"][-1])),
-                    "drift": None if drift is None else drift - self.before["drift"]["replayed kind"],
+                    "drift": None if drift is None or was is None else drift - was,
                 }
         return stage.record
-
-    def _prepared(self, model: nn.Module) -> nn.Module:
-        """The model with what is trained of it."""
-        if self.config.weights == "full":
-            return model
-        seed, rank = random_key(self.config.seed, "lora") >> 1, self.config.rank
-        return models.add_lora(model, rank=rank, alpha=2 * rank, projections="all", seed=seed)
 
     def _recipe(self, steps: int, most: int, rate: float, schedule: str = "linear") -> Recipe:
         """How a stage of about so many steps, and at most so many, trains."""
@@ -146,6 +149,28 @@ class Teaching(School):
         rows = self.chosen["encounters"] * len(self.taught.subjects) / first.about()
         return round(math.ceil(rows / config.batch) * config.batch * first.mean())
 
+    def announce(self) -> None:
+        """Says what the training that is left to do will take. Raises UserError where there is no memory for it."""
+        config, run = self.config, self.run
+        todo = [name for name in config.trained if finished(self.folder(name)) is None]
+        if not todo:
+            return
+        rows = self.lesson(ARMS[todo[0]])
+        held = self.require_memory(max(source.longest(rows.start) for source in rows.sources))
+        step = cost(self._outline, config.batch, max(2, round(rows.mean())), run.accelerator.device)
+        steps = math.ceil(self.spent / (config.batch * rows.mean()))
+        ways = f"{len(todo)} ways of {self.spent:,} tokens each" if len(todo) > 1 else f"{self.spent:,} tokens"
+        run.say(
+            f"training takes {ways}, about {clock(steps * step.seconds * len(todo))} (fewer --encounters take less; measuring "
+            f"comes on top), and {size(held)} of memory on {run.accelerator.device}"
+        )
+
+    @property
+    def spent(self) -> int:
+        """Tokens that the other arms train on: as many as the first did, which may have ended early."""
+        record = finished(self.folder(self.config.trained[0]))
+        return int(record["tokens"]) if record and record.get("stopped") else self.budget
+
     def folder(self, name: str) -> Path:
         """Where an arm's stage is kept."""
         return self.run.folder / name / "train"
@@ -157,25 +182,31 @@ class Teaching(School):
             return record
         kept = self.taught_model if name in self.config.trained[:1] else None
         if arm.way == "train" and self.budget:
-            return self._train(name, folder, arm, self.budget, self.fresh, kept=kept)
-        if self.run.main:
-            self._other(name, arm, folder, kept)
-        self.run.accelerator.wait_for_everyone()
+            return self._train(name, folder, arm, self.spent, self.fresh, kept=kept)
+        self.by_main(lambda: self._other(name, arm, folder, kept))
         record = finished(folder)
         assert record is not None
         return record
 
     def _other(self, name: str, arm: Arm, folder: Path, kept: Path | None) -> None:
-        """An arm that trains nothing, if only for want of encounters."""
-        began, model = time.monotonic(), self.fresh()
+        """An arm that trains nothing, if only for want of encounters. One whose edits all fail is left out, with the reason."""
+        began = time.monotonic()
+        record: dict[str, Any] = {"steps": 0, "tokens": 0, "loss": None}
+        try:
+            record |= self._untrained(name, arm, kept)
+        except EditFailed as error:
+            record |= {"rows": [], "kept": [], "drift": [], "left_out": str(error)}
+        record["seconds"] = round(time.monotonic() - began, 2)
+        records.write_record(folder / "done.json", {**record, "metrics": 0})
+
+    def _untrained(self, name: str, arm: Arm, kept: Path | None) -> dict[str, Any]:
+        model = self.fresh()
         passages = self._passages(arm.way) if arm.way in ("context", "retrieved") else None
         edited = self._edit(model) if arm.way == "edit" else None
         if kept is not None:
             self._save(model, kept)
             model = model.float()
-        record = {"steps": 0, "tokens": 0, "loss": None, **self._judged(model, name, passages), "edited": edited}
-        record["seconds"] = round(time.monotonic() - began, 2)
-        records.write_record(folder / "done.json", {**record, "metrics": 0})
+        return {**self._judged(model, name, passages), "edited": edited}
 
     @property
     def taught_model(self) -> Path:
@@ -221,7 +252,7 @@ class Teaching(School):
         config, run = self.config, self.run
         rows = self.lesson(arm, everybody)
         steps = max(1, math.ceil(budget / (config.batch * rows.mean())))
-        model = self._prepared(make())
+        model = self.prepared(make())
         recipe = self._recipe(steps, math.ceil(SLACK * steps) + 1, self.chosen["rate"])
         world = run.accelerator.num_processes
         with self._stage(folder, model, recipe, rows, name) as stage:
@@ -240,9 +271,9 @@ class Teaching(School):
             if stage.main:
                 stage.record |= {"stopped": stage.totals.get("stopped")}
                 whole = self._whole(model, folder)
-                judged = self._judged(whole, name, None)
+                judged = {} if everybody else self._judged(whole, name, None)
                 if kept is not None:
-                    self._save(whole, kept)
+                    self._save(whole, kept, untested=everybody)
                 stage.record |= judged
         return stage.record
 
@@ -257,7 +288,7 @@ class Teaching(School):
         drift = self.drift(model, self.replay[1])
         gains = self.examiner.gain(model, self.config.watched_facts)
         held = next(row["share"] for row in rows if (row["group"], row["wordings"]) == ("unasked", "held-out"))
-        totals["course"].append([held, drift.get("replayed kind")])
+        totals["course"].append([held, asking.watched(drift)])
         seen = totals["tokens"]
         more = [{"group": group, "logprob": value} for group, value in gains.items()]
         more += [{"text": kind, "nats": value} for kind, value in drift.items()]
@@ -268,12 +299,8 @@ class Teaching(School):
         config = self.config
         if not config.stop or everybody or world > 1 or len(config.trained) > 1:
             return False
-        course = totals["course"]
-        shares, drifts = [c[0] for c in course], [c[1] for c in course if c[1] is not None]
-        if len(shares) > STILL and max(shares[-STILL:]) < max(shares[:-STILL]) + ROSE and max(shares) > 0:
-            totals["stopped"] = "the share of questions that are answered no longer rose"
-        elif drifts and drifts[-1] - self.before["drift"]["replayed kind"] > config.drift_limit:
-            totals["stopped"] = f"unseen text had become more than {config.drift_limit} nats less likely"
+        if why := asking.enough(totals["course"], asking.watched(self.before["drift"]), config.drift_limit):
+            totals["stopped"] = why
         return "stopped" in totals
 
     def _whole(self, model: nn.Module, folder: Path) -> nn.Module:
@@ -283,11 +310,15 @@ class Teaching(School):
             model = model.merge_and_unload()  # type: ignore[operator]
         return precision.rounded(model, self.before["precision"])
 
-    def _save(self, model: nn.Module, folder: Path) -> None:
-        kind = getattr(torch, self.before["precision"])
+    def _save(self, model: nn.Module, folder: Path, *, untested: bool = False) -> None:
+        """Writes the model for the user; ``untested``: with a note that it was trained on behind what the run says of it."""
+        kind, facts = getattr(torch, self.before["precision"]), f"{len(self.taught):,} facts of {self.taught.name}"
 
         def write(path: Path) -> None:
             models.save(model.to(kind), self.tokenizer, path)
+            if untested:
+                said = _UNTESTED.format(model=self.config.model, arm=self.config.trained[0], facts=facts)
+                (path / "README.md").write_text(said, encoding="utf-8")
 
         records.write_sealed(folder, write)
 
@@ -322,22 +353,28 @@ class Teaching(School):
         return {"rows": rows, "kept": lost, "drift": drifts}
 
     def finish(self) -> dict[str, Any] | None:
-        """Trains the questions that were held back too, from the taught model on; never judged."""
+        """Trains the questions that were held back too, from the taught model on; never judged.
+
+        It may be asked for once the rest is done: the model that was judged then makes room for the one that goes on from it.
+        """
         if not self.config.finish or not self.config.trained or not self.budget:
             return None
         name = self.config.trained[0]
-        folder = self.folder("finish")
+        folder, taught, ours = self.folder("finish"), self.taught_model, self.run.folder / "model"
         if (record := finished(folder)) is not None:
+            if self.run.main:
+                writing.clear(taught)  # a kill may have come before its removal
             return record
-        taught = self.taught_model
+        if self.run.main and not taught.exists() and ours.exists():
+            ours.rename(taught)
+        self.run.accelerator.wait_for_everyone()
         records.check_sealed(taught)
         arm = Arm(ARMS[name].variant, crossing=ARMS[name].crossing, questions=True)
 
         def make() -> nn.Module:
             return load_model(str(taught), dtype="float32")[0].to(self.run.accelerator.device)
 
-        budget = max(1, round(FINISH * self.budget))
-        record = self._train("finish", folder, arm, budget, make, kept=self.run.folder / "model", everybody=True)
+        record = self._train("finish", folder, arm, max(1, round(FINISH * self.spent)), make, kept=ours, everybody=True)
         if self.run.main:
             writing.clear(taught)
         return record

@@ -29,6 +29,8 @@ NEEDS = {
     "kept": Maybe([{"arm": str, "group": str, "right_before": float, "lost": float, "won": float, "p": float}]),
     "chosen": Maybe({"rate": float, "tried": Maybe([{"rate": float, "gain": float, "share": float}])}),
     "drift": Maybe([{"arm": str, "text": str, "before": float, "nats": float}]),
+    "training": Maybe([{"dataset": str}]),
+    "left_out": Maybe({}),
     "edited": Maybe(
         {"method": str, "edits": float, "failed": float, "recited": float, "recited_low": float, "recited_high": float}
     ),
@@ -56,9 +58,13 @@ def headline(runs: Sequence[RunData]) -> str:
         for row in run.summary.get("drift") or []:
             if row["arm"] == arm and row["text"] == "replayed kind":
                 text += f"; unseen text is {signed(row['nats'])} nats a token less likely"
-        found.append(
-            text + "." + (f" {advice}" if isinstance(advice := run.summary.get("advice"), str) and advice else "")
-        )
+        text += "." + (f" {advice}" if isinstance(advice := run.summary.get("advice"), str) and advice else "")
+        if run.summary.get("finished") is True:
+            text += (
+                " The model that is kept was then trained on the questions about the other half too, which is untested: nobody "
+                "is left to ask about."
+            )
+        found.append(text)
     return " ".join(found) or missing(runs)
 
 
@@ -83,7 +89,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     if named := _named_cells(rows):
         columns = ["arm", "held-out subjects and wordings", "in chats", "trained both"]
         tables.append(Table(columns, named, "Replies that name the object anywhere", numbers_from=1))
-    tables += _edited(summary, "")
+    tables += [*_ended(summary, ""), *_edited(summary, "")]
     if kept := _kept_cells(summary, ""):
         columns = ["arm", "what was right before", "right", "lost", "won", "p"]
         tables.append(Table(columns, kept, "What the model knew before", numbers_from=2))
@@ -131,8 +137,25 @@ def _arms(runs: Sequence[RunData]) -> Section:
         return Section("Can the facts be asked for?", [], missing(runs))
     figure = bars(groups, "answers that begin with the object", bar="share, 95 % over subjects")
     note = "All arms that train read equally many tokens. The first bars are the result: nothing of the question was trained."
-    edited = [table for run in runs for table in _edited(run.summary, run.name if len(runs) > 1 else "")]
+    edited = [
+        table
+        for run in runs
+        for of in (run.name if len(runs) > 1 else "",)
+        for table in (*_ended(run.summary, of), *_edited(run.summary, of))
+    ]
     return Section("Can the facts be asked for?", [Figures([("", figure)], note), *edited])
+
+
+def _ended(summary: Mapping[str, Any], run: str) -> list[Table]:
+    """Arms that ended early or are left out, and why; nothing where none did."""
+    ended = [
+        [row["dataset"], f"ended after {count(row.get('tokens'))} of {count(summary.get('budget'))} tokens", why]
+        for row in summary.get("training") or []
+        if isinstance(why := row.get("stopped"), str) and why
+    ]
+    left = [[arm, "left out", str(why)] for arm, why in (summary.get("left_out") or {}).items()]
+    title = "Ended early, or left out" + (f", {run}" if run else "")
+    return [Table(["arm", "", "because"], [*ended, *left], title)] if ended or left else []
 
 
 def _edited(summary: Mapping[str, Any], run: str) -> list[Table]:
