@@ -96,6 +96,7 @@ def test_turns_end_to_end(model: str, benchmark: str, tmp_path: Path) -> None:
     assert four["device"] == "cpu"
     assert two["peak_memory"] > 1e6
     assert (two["stops_asked"], four["stops_asked"]) == (2, 3)
+    assert all(row[name] > 0 for row in (two, four) for name in ("fluency_before", "fluency"))
     assert all(0 <= four[name] <= 1 for name in ("stops_before", "stops", "whole_before", "whole"))
     assert four["facts_right_before"] == 0  # a random network knows nothing of countries,
     assert four["facts_asked"] == 50  # and can only win

@@ -122,6 +122,7 @@ def write_turns(path: Path, methods: Mapping[str, Sequence[str]], *, noted: bool
         | {"overwritten": 3, "overwritten_old": 0.25, "overwritten_newest": 0.5}
         | ({"device": "cpu", "peak_memory": 1_500_000_000, "stops_before": 0.5, "stops": 0.25} if noted else {})
         | ({"whole_before": 0.0, "whole": 0.2, "stops_asked": 20} if noted else {})
+        | ({"fluency_before": 5.0, "fluency": 2.5} if noted else {})
         | ({"facts_asked": 9, "facts_right_before": 6, "facts_lost": 2, "facts_won": 1} if noted else {})
         for unit in units
         for edits in (100, 1000)
@@ -173,7 +174,7 @@ def test_edits_in_turns_by_age_and_what_became_of_the_model(tmp_path: Path) -> N
     assert "reliability after 1,000 edits, generated" in page.text
     assert "FT-M cross-entropy 1,000 8 60 2.5 1 1.25 20.0 → 20.0" in page.text
     assert "FT-M cross-entropy 100 7 75.0 0.0 → 0.0 3 25.0 50.0" in page.text
-    assert "FT-M cross-entropy 100 1.5 50.0 → 25.0 0.0 → 20.0 9 6 2 1" in page.text
+    assert "FT-M cross-entropy 100 1.5 50.0 → 25.0 0.0 → 20.0 500 → 250 9 6 2 1" in page.text
     assert "In every row, device: cpu" in page.text
     assert "The order of the edits was drawn anew, by seed 3; the same cases are judged" in page.text
     summary = json.loads((tmp_path / "turns" / "summary.json").read_text())

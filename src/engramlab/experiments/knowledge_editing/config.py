@@ -86,7 +86,8 @@ class Config(FactOptions):
     unknown: int = 50
     """Turns: beside the natives, at most so many facts that the unedited model does not write are asked: how many are won?"""
     fluency: int = 50
-    """Tokens written behind each edit's prompt, whose n-grams say how fluent the model is; 0 for none. Not of turns."""
+    """Tokens written behind each edit's prompt, whose n-grams say how fluent the model is; 0 for none. Of turns
+    behind at most 100 of the prompts that are judged."""
     drift_text: str | None = None
     """Also measure, under every edit, the perplexity of a text: `ordinary` (a page of ours, embedded), `sampled` (the unedited
     model's own), a file, or hub:owner/name. Of turns, see --text."""

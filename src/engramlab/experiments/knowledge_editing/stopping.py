@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -20,6 +20,7 @@ from engramlab.editing.judge.evaluation import queries_of
 from engramlab.measuring.answers import same_answer
 from engramlab.measuring.asking import MOST_NEW_TOKENS, as_read, lengths_of
 
+_Thing = TypeVar("_Thing")
 ROOM = 16  # tokens more than the longest answer takes
 MOST = 100  # prompts asked after a count, of those that are judged
 
@@ -64,12 +65,17 @@ class Stopping:
         return found
 
 
-def _asked(tokenizer: Any, cases: Sequence[Case]) -> list[Query]:
+def _asked(tokenizer: Any, cases: Sequence[Case]) -> Sequence[Query]:
     """The first prompt of at most ``MOST`` cases, evenly over them; not of those with an answer longer than is ever written."""
     queries = [queries_of(case)[0] for case in cases]
     lengths = lengths_of(tokenizer, queries)
     fits = [q for q in queries if max(lengths[text] for text in (q.target, *q.aliases)) <= MOST_NEW_TOKENS]
-    return fits[:: -(-len(fits) // MOST) or 1]
+    return some_of(fits)
+
+
+def some_of(things: Sequence[_Thing]) -> Sequence[_Thing]:
+    """At most ``MOST`` of them, evenly over all."""
+    return things[:: -(-len(things) // MOST) or 1]
 
 
 def _written(model: nn.Module, tokenizer: Any, prompts: Sequence[str], room: int) -> list[tuple[str, bool]]:

@@ -132,6 +132,7 @@ def lost(row: Row, done: Row, judged: Sequence[Row], nats: float | None) -> Row:
         **{f"{what}_{when}": row[when][what] for when in ("before", "after") for what in row[when]},
         **{f"facts_{name}": value for name, value in row.get("facts", {}).items()},
         **row.get("stops", {}),
+        **row.get("fluent", {}),
         **{name: row.get(name) for name in ("device", "peak_memory")},
         "twins": len(twins),
         "twins_same": _mean([one["same"] for one in twins]),

@@ -234,9 +234,8 @@ def natives(
         for case in group:
             (right if case.id in known else wrong).append(replace(case.edits[0].query, role="locality", group=NATIVE))
     wrong = wrong[: 2 * unknown]
-    writes = _answered(
-        model, tokenizer, wrong
-    )  # in the room that it will have after the edits: some may be right in that
+    # In the room that they will have after the edits: some may be right in that.
+    writes = _answered(model, tokenizer, wrong)
     return right[:most], [query for query, knows in zip(wrong, writes, strict=True) if not knows][:unknown]
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from engramlab.base.facts import Case, Query
 from engramlab.base.interrupts import kept
@@ -21,7 +24,7 @@ from engramlab.editing.requests import encode_edits
 from engramlab.experiments import _run
 from engramlab.experiments.knowledge_editing import sequence, turns
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
-from engramlab.experiments.knowledge_editing.stopping import Stopping
+from engramlab.experiments.knowledge_editing.stopping import Stopping, some_of
 from engramlab.experiments.knowledge_editing.summary import summarise
 from engramlab.files import records, writing
 
@@ -213,7 +216,19 @@ class Run(_run.Run):
     def _judge_turns(self, count: int) -> tuple[list[Row], Row]:
         """The rows after so many edits, and what became of the model."""
         rows, found = self.plan.judge(self.model, self.tokenizer, self.before, count)
-        return rows, found | {"stops": self.stopping.after(self.model, self.tokenizer, self.plan.standing(count))}
+        standing = self.plan.standing(count)
+        stops = self.stopping.after(self.model, self.tokenizer, standing)
+        return rows, found | {"stops": stops, "fluent": self._fluent(some_of(standing))}
+
+    def _fluent(self, cases: Sequence[Case]) -> Row:
+        """Mean ``fluency`` behind the prompts of cases now, and ``fluency_before``; nothing where it was not asked for."""
+        if not self.beyond.tokens:
+            return {}
+        now = beyond.fluencies(self.model, self.tokenizer, cases, self.beyond.tokens)
+        was = [self.beyond.fluent[case.id] for case in cases]
+        pairs = [(a, b) for a, b in zip(was, now, strict=True) if a is not None and b is not None]
+        means = np.mean(pairs, axis=0).tolist() if pairs else (None, None)
+        return dict(zip(("fluency_before", "fluency"), means, strict=True))
 
     def _in_chat(self, found: list[Case]) -> list[Case]:
         return found if self.chat is None else list(map(self.chat.case, found))
@@ -245,10 +260,16 @@ class Run(_run.Run):
         if not path.exists():
             about, text = (self.model, self.tokenizer), None if config.setting == "turns" else config.drift_text
             texts = [] if text is None else beyond.passages(*about, text, config.text_rows, config.seed)
-            tokens = 0 if config.setting == "turns" else config.fluency
-            found = beyond.Beyond.of(*about, self.cases, tokens, texts)
+            found = beyond.Beyond.of(*about, self._going_on(), config.fluency, texts)
             records.write_record(path, vars(found))
         return beyond.Beyond(**records.read_record(path, ("tokens", "texts", "fluent", "nats")))
+
+    def _going_on(self) -> list[Case]:
+        """The cases whose prompts the model goes on behind, for its fluency: all; of turns some of those that are judged."""
+        if self.config.setting != "turns":
+            return self.cases
+        counts = sorted({min(count, len(self.cases)) for count in self.config.counts})
+        return list({case.id: case for count in counts for case in some_of(self.plan.standing(count))}.values())
 
     def _hyper(self, name: str) -> Any:
         return getattr(self.config.hyper, name.replace("-", "_"))

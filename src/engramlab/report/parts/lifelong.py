@@ -99,7 +99,9 @@ def damage(runs: Sequence[RunData]) -> Section | None:
                 ]
             )
             if row.get("device"):  # runs of older versions noted nothing of it
-                noted.append([*about, *_noted(row), *(count(row.get(f"facts_{name}")) for name in _FACTS)])
+                noted.append(
+                    [*about, *_noted(row), _fluency(row), *(count(row.get(f"facts_{name}")) for name in _FACTS)]
+                )
             facts.append(
                 [
                     *about,
@@ -128,7 +130,7 @@ def damage(runs: Sequence[RunData]) -> Section | None:
     others = [*first, "twins", "same", "right", "edited again", "old", "newest"]
     tables = [table_by_run(runs, columns, model, "", 3), table_by_run(runs, others, facts, "", 3)]
     if noted:
-        heads = [*first, "device", *_HEADS, "facts asked", "right before", "lost", "won"]
+        heads = [*first, "device", *_HEADS, "fluency", "facts asked", "right before", "lost", "won"]
         tables.insert(1, table_by_run(runs, heads, noted, _NOTED, 5))
     if turned:
         heads = [*first, "asked", "new answer though negated", "subject, asked the other way round"]
@@ -141,8 +143,8 @@ _HEADS = ("peak memory, GB", "ends by itself", "whole answer")
 _NOTED = (
     "Peak memory: on a GPU of the tensors there while edits are made, on a CPU of the whole process so far, loading and "
     "judging included. Where texts have 16 tokens more than the longest answer: per cent that end by themselves, by the end "
-    "token or the end of the line, and that are then the answer and nothing more, before → after. Facts: about countries, no "
-    "edit speaks of them."
+    "token or the end of the line, and that are then the answer and nothing more, before → after. Fluency: entropy of word "
+    "n-grams behind the edits' prompts, × 100. Facts: about countries, no edit speaks of them."
 )
 
 
@@ -175,6 +177,11 @@ def _noted(row: Row) -> list[str]:
     peak = number(row.get("peak_memory"))
     memory = "–" if peak is None else short(peak / 1e9)
     return [str(row.get("device") or "–"), memory, *(_since(row, what) for what in ("stops", "whole"))]
+
+
+def _fluency(row: Row) -> str:
+    found = [number(row.get(name)) for name in ("fluency_before", "fluency")]
+    return "–" if None in found else " → ".join(f"{100 * (bits or 0.0):.0f}" for bits in found)
 
 
 def _orders(runs: Sequence[RunData]) -> str:
