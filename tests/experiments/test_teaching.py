@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tests.editing.test_shipping import base, written
 from tests.support import zoo
 
 import engramlab as eg
@@ -915,3 +916,63 @@ def test_low_rank_updates_of_all_projections_start_at_nothing(model: str) -> Non
         name.partition(".lora_")[0].rpartition(".")[2] for name, p in wrapped.named_parameters() if p.requires_grad
     }
     assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def test_the_adapter_alone_answers_as_the_merged_model(model: str, facts: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    said = io.StringIO()
+    given = small(model, facts, encounters=20, arms=("augmented+questions", "single"), keep="adapter")
+    teaching.run(given, tmp_path / "run", console=Console(file=said, width=400))
+    folder = tmp_path / "run" / "adapter"
+    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run" / "augmented+questions" / "train" / "adapter").exists()
+    assert f"--model {folder}" in said.getvalue()
+    answers = pq.read_table(tmp_path / "run" / "augmented+questions" / "train" / "answers.parquet").to_pylist()
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    examiner = Teaching(given, tmp_path / "run", "", None).examiner
+    for one in (models.load(str(folder))[0], PeftModel.from_pretrained(base, folder).eval()):
+        assert examiner.ask(one) == answers
+    assert examiner.ask(models.load(model)[0]) != answers
+    with pytest.raises(UserError, match=f"keep: {folder} is itself an adapter"):
+        teaching.run(small(str(folder), facts, keep="adapter"), tmp_path / "again")
+
+
+def test_the_adapter_of_a_gguf_file_goes_on_its_very_weights(facts: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base(tmp_path / "base", max_position_embeddings=1024)
+    packed = written(tmp_path / "base", tmp_path / "base.gguf", "llama")
+    given = small(str(packed), facts, keep="adapter")
+    teaching.run(given, tmp_path / "run")
+    answers = pq.read_table(tmp_path / "run" / "augmented+questions" / "train" / "answers.parquet").to_pylist()
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=packed.name, dtype=torch.float32)
+    examiner = Teaching(given, tmp_path / "run", "", None).examiner
+    folder = tmp_path / "run" / "adapter"
+    for one in (models.load(str(folder))[0], PeftModel.from_pretrained(plain, folder).eval()):
+        assert examiner.ask(one) == answers
+
+
+def test_an_adapter_says_what_it_goes_on(model: str, tmp_path: Path) -> None:
+    wrapped = models.add_lora(models.load(model)[0], rank=2, projections="all")
+    models.name_base(wrapped, "owner/name@step7")
+    wrapped.save_pretrained(tmp_path / "adapter")
+    assert models.adapted_from(str(tmp_path / "adapter")) == "owner/name@step7"
+    said = models.how_to_put_on(tmp_path / "adapter", str(tmp_path / "m.gguf"))
+    assert f"from_pretrained({str(tmp_path)!r}, gguf_file='m.gguf'" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"weights": "full"}, "keep: .* --weights full trains all weights"),
+        ({"finish": True}, "keep: --finish trains on"),
+        ({"encounters": 0}, "keep: there is no adapter"),
+        ({"arms": ("context",)}, "keep: there is no adapter"),
+    ],
+)
+def test_no_adapter_where_there_is_none_is_refused(model: str, facts: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        small(model, facts, keep="adapter", **given)

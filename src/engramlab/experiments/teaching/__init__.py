@@ -28,11 +28,12 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
 
     Writes ``model`` (the taught model, as plain transformers loads it), ``before/answers.parquet`` and
     ``<arm>/train/answers.parquet`` (a row a fact and wording: what was written), and for low-rank updates
-    ``<arm>/train/adapter``.
+    ``<arm>/train/adapter``; with ``keep="adapter"`` the folder ``adapter`` stands in place of ``model``.
 
     Raises:
         UserError: anything about the options, the model, the facts or the folder, before anything is trained.
     """
+    from engramlab.core import models
     from engramlab.experiments.teaching import asking
     from engramlab.experiments.teaching.work import Teaching, seconds
 
@@ -71,6 +72,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
                 f"{run.folder / 'model'} was then trained on the questions about the other half too, and is untested from "
                 "there on: nobody is left to ask about. All numbers are from before"
             )
+        if config.keep == "adapter":
+            run.say(models.how_to_put_on(school.taught_model, config.model))
         rows = [row for record in found.values() for row in record["rows"]]
         ways = {way: next((name for name in config.arms if ARMS[name].way == way), "") for way in ("edit", *_PROMPTED)}
         edits, prompted = ways["edit"], [ways[way] for way in _PROMPTED if ways[way]]

@@ -103,6 +103,9 @@ class Config(FactOptions):
     """What is trained: low-rank updates of all projections, merged in the end, or all weights."""
     rank: int = 16
     """Rank of the low-rank updates; they are scaled by 2."""
+    keep: Literal["model", "adapter"] = "model"
+    """What is written for you: the taught model as a whole, in the number type it came in, or the low-rank update alone, as a
+    PEFT adapter that goes on the model as it was."""
     learning_rate: float | None = None
     """None for 1e-3 of low-rank updates and 1e-4 of all weights."""
     weight_decay: float = 0.01
@@ -162,6 +165,22 @@ class Config(FactOptions):
                 ("drift_limit", self.drift_limit > 0, "above 0"),
             ],
         )
+        if self.keep == "adapter":
+            self._check_adapter()
+
+    def _check_adapter(self) -> None:
+        """Raises UserError where there is no low-rank update that could be kept alone."""
+        if self.weights == "full":
+            raise UserError(
+                "keep: an adapter holds low-rank updates, and --weights full trains all weights; use --weights lora or --keep "
+                "model"
+            )
+        if self.finish:
+            raise UserError(
+                "keep: --finish trains on from the taught model as a whole; use --keep model, or leave it out"
+            )
+        if not self.trained or not self.encounters:
+            raise UserError("keep: there is no adapter where nothing is trained; use --keep model")
 
     def known_table(self) -> FactTable | None:
         """The facts that shall be kept; None where none are given. Raises UserError for whatever is wrong with them."""

@@ -60,6 +60,10 @@ class School:
                 f"{2 * FEWEST} are needed, half of which are asked about although their questions are never trained"
             )
         require_in_weights("model", config.model)
+        if config.keep == "adapter" and models.adapted_from(config.model) is not None:
+            raise UserError(
+                f"keep: {config.model} is itself an adapter, and one upon another is read by nothing; use --keep model"
+            )
         self.run = Run("teaching", config, out, preset=preset, console=console, grows=("arms", "finish"))
         was = [name for name in self.run.previous.get("arms") or () if name in ARMS and ARMS[name].way == "train"]
         if was and was[0] != config.trained[0]:
@@ -459,8 +463,10 @@ class School:
         }
 
     def fresh(self) -> nn.Module:
-        """The model as it was."""
-        return load_model(self.config.model)[0].to(self.run.accelerator.device)
+        """The model as it was; where an adapter alone is kept, with the very weights that it will be put on again (those of a
+        .gguf file would be rounded else)."""
+        exact = "float32" if self.config.keep == "adapter" and self.config.model.endswith(".gguf") else None
+        return load_model(self.config.model, dtype=exact)[0].to(self.run.accelerator.device)
 
     def _asked(
         self, model: nn.Module, examiner: asking.Examiner, label: str, passages: asking.Passages | None = None

@@ -210,7 +210,9 @@ class Teaching(School):
 
     @property
     def taught_model(self) -> Path:
-        """Where the model that is judged is kept: for the user, unless its training goes on."""
+        """Where the model that is judged, or its adapter, is kept: for the user, unless its training goes on."""
+        if self.config.keep == "adapter":
+            return self.run.folder / "adapter"
         goes_on = self.config.finish and self.budget
         return (self.folder(self.config.trained[0]) if goes_on else self.run.folder) / "model"
 
@@ -270,9 +272,10 @@ class Teaching(School):
                     break
             if stage.main:
                 stage.record |= {"stopped": stage.totals.get("stopped")}
-                whole = self._whole(model, folder)
+                alone = kept is not None and config.keep == "adapter"
+                whole = self._whole(model, kept if alone and kept is not None else folder / "adapter")
                 judged = {} if everybody else self._judged(whole, name, None)
-                if kept is not None:
+                if kept is not None and not alone:
                     self._save(whole, kept, untested=everybody)
                 stage.record |= judged
         return stage.record
@@ -303,12 +306,17 @@ class Teaching(School):
             totals["stopped"] = why
         return "stopped" in totals
 
-    def _whole(self, model: nn.Module, folder: Path) -> nn.Module:
-        """The trained model as one that plain transformers loads, in the number type it came in."""
+    def _whole(self, model: nn.Module, adapter: Path) -> nn.Module:
+        """The trained model as one that plain transformers loads, in the number type it came in.
+
+        Low-rank updates are written to the folder ``adapter``; where that is all that is kept, nothing is rounded: what is
+        judged is what base and adapter compute.
+        """
         if self.config.weights == "lora":
-            records.write_sealed(folder / "adapter", lambda path: model.save_pretrained(path))  # type: ignore[operator]
+            models.name_base(model, self.config.model)
+            records.write_sealed(adapter, lambda path: model.save_pretrained(path))  # type: ignore[operator]
             model = model.merge_and_unload()  # type: ignore[operator]
-        return precision.rounded(model, self.before["precision"])
+        return model if self.config.keep == "adapter" else precision.rounded(model, self.before["precision"])
 
     def _save(self, model: nn.Module, folder: Path, *, untested: bool = False) -> None:
         """Writes the model for the user; ``untested``: with a note that it was trained on behind what the run says of it."""
