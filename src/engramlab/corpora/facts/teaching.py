@@ -7,6 +7,7 @@ as well is ours: a model that was shown one form of a question may have learnt t
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -287,9 +288,10 @@ def crossings(table: FactTable, texts: int, seed: int) -> list[str]:
             if k % 3 == 2 and len(facts) > 1:
                 found.append(_beside(table, facts, n, stream))
                 continue
-            alike = [m for m in sharing[first.relation, first.object] if m != n]
-            if k % 3 == 1 and alike:
-                other = table.subjects[alike[int(draw(stream, 1, len(alike)))]]
+            alike = sharing[first.relation, first.object]  # n among them, once, and all in order
+            if k % 3 == 1 and len(alike) > 1:
+                drawn = int(draw(stream, 1, len(alike) - 1))
+                other = table.subjects[alike[drawn + (drawn >= bisect_left(alike, n))]]
                 found.append(_shared(table.wordings, first, other))
             else:
                 found.append(" ".join(_reversed(table.wordings, fact) for fact in _turned(of, first)))

@@ -52,10 +52,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
                 f"{school.before['contradicted']} facts contradict what the model says in nearly every wording; where they are "
                 "few, engramlab edit is the way for them"
             )
-        run.say(
-            f"{len(school.table) - taught:,} of {len(school.table):,} facts are known already and left alone; {taught:,} about "
-            f"{len(school.taught.subjects):,} subjects are taught, with questions about {len(school.halves[0]):,} of them"
-        )
+        for line in school.told():
+            run.say(line)
         if config.trained and school.budget:  # which a pilot may have to find, in all processes
             school.by_main(school.announce)
         found = {name: school.results(name) for name in config.arms}
@@ -98,6 +96,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             ],
             left_out={name: record["left_out"] for name, record in found.items() if record.get("left_out")},
             known=len(school.table) - taught,
+            audited=len(school.audited) if config.audit else 0,
+            samples=school.samples,
             taught=taught,
             subjects=len(school.taught.subjects),
             asked_subjects=len(school.halves[0]),

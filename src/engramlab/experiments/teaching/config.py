@@ -128,6 +128,9 @@ class Config(FactOptions):
     audit: bool = True
     """Ask first which facts the model knows already (in four fifths of all wordings): they are left alone, and must stay
     known."""
+    audit_facts: int | None = None
+    """Facts that are asked first, at most, drawn by the seed: the others are taught without a look, and what is asked along the
+    way and in the end is of these. None for all."""
     asked_facts: int = 2000
     """Facts of each group that are asked for in the end, at most."""
     known: Path | None = None
@@ -163,6 +166,7 @@ class Config(FactOptions):
                 ("replay_share", self.replay_share + self.question_share < 1, "below 1 with question_share"),
                 ("learning_rate", self.learning_rate is None or self.learning_rate > 0, "above 0"),
                 ("drift_limit", self.drift_limit > 0, "above 0"),
+                ("audit_facts", self.audit_facts is None or self.audit_facts >= FEWEST, f"at least {FEWEST}"),
             ],
         )
         if self.keep == "adapter":
@@ -203,6 +207,19 @@ PRESETS = {
     "small": Config(),
     "tiny": Config(encounters=20, replay_texts=64, replay_tokens=64, points=4, watched_facts=24),
     "gpu": Config(encounters=100, batch=64, replay_texts=2048, precision="bf16"),
+    # Millions of facts, over several devices: nothing is asked of all of them, and, as in the paper, no text crosses subjects.
+    "paper": Config(
+        encounters=100,
+        batch=1024,
+        crossing_share=0.0,
+        replay_texts=20_000,
+        weights="full",
+        points=16,
+        watched_facts=200,
+        audit_facts=4000,
+        precision="bf16",
+        checkpoint_minutes=10.0,
+    ),
 }
 
 

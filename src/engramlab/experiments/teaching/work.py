@@ -50,11 +50,18 @@ about the other half of the subjects too (`--finish`).
 class Teaching(School):
     """Each way of putting the facts in, and what came of it."""
 
+    _last: tuple[tuple[Arm, bool], Lesson] | None = None
+
     def lesson(self, arm: Arm, everybody: bool = False) -> Lesson:
-        """The rows of an arm; ``everybody``: with the questions about all subjects."""
-        a, b = self.halves
-        asked = self.facts_of(a | b if everybody else a)
-        return lesson(arm, self.config, self.taught, self.words, asked, self.replay[0], self.tokenizer, self.length)
+        """The rows of an arm; ``everybody``: with the questions about all subjects. The last ones made are kept: of millions of
+        facts they take minutes, and one training asks for them several times."""
+        if self._last is None or self._last[0] != (arm, everybody):
+            self._last = None  # first, so that two are never held
+            a, b = self.halves
+            facts = self.facts_of(a | b if everybody else a)
+            made = lesson(arm, self.config, self.taught, self.words, facts, self.replay[0], self.tokenizer, self.length)
+            self._last = (arm, everybody), made
+        return self._last[1]
 
     @cached_property
     def chosen(self) -> dict[str, Any]:
