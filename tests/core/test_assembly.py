@@ -107,6 +107,13 @@ TEMPLATES = (
         "{subject} costs ${value}0.",
         "{subject}{value}.",
     ),
+    *(
+        "{value} [is|are] ({subject})",
+        "In {value}{subject}.",
+        "Of {subject}, {value}.",
+        "“{subject}”: {value}",
+        "{value} {subject}",
+    ),
 )
 
 

@@ -64,6 +64,7 @@ Fiji,Suva,Fear God,679
         '{subject} says "{value}" on {attribute}!\n{subject\'s} {attribute}: {value}\n',
         "{subject} has ({value}) as {attribute}\n{subject} {value}.\n",
         '{subject} has "{value}" as its {attribute}.\n',
+        "{value} is {attribute} of {subject}\nOf {subject} one says {value}.\n“{value}”, says ({subject}).\n",
     ],
 )
 @pytest.mark.parametrize("variant", ["single", "multi5+permute"])

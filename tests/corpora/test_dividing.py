@@ -94,3 +94,56 @@ def test_several_questions_of_a_relation_are_all_trained_and_the_first_is_asked_
     with pytest.warns(UserWarning, match="line 3: the question .* is there already and counts once"):
         again = worded(tmp_path, questions=asked + "home\tWhere is {subject} at home? Answer:\n")
     assert said(divide(again.wordings), "trained") == said(divide(table.wordings), "trained")
+
+
+ELSEWHERE = """{subject} [lives|live] in {value}.
+Since 1980 {subject} [lives|live] in {value}.
+In {value} lives {subject}.
+In 1980 {subject} moved to {value}.
+"""
+
+
+def test_subjects_elsewhere_are_divided_by_what_stands_before_them_too(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"in 1 of them \(.*templates.txt, line 3\)"):
+        table = worded(tmp_path, ELSEWHERE)
+    words = divide(table.wordings)
+    # "Ada lives in" stands in "Since 1980 Ada lives in Rome." and can therefore not be held out.
+    assert said(words, "held-out") == ["In 1980 Ada moved to"]
+    assert said(words, "trained") == ["Ada lives in", "Since 1980 Ada lives in"]
+    texts = {words.trained.sentence(FACTS[0], k)[0] for k in range(8)}
+    assert texts == {"Ada lives in Rome.", "Since 1980 Ada lives in Rome.", "In Rome lives Ada."}
+
+
+@pytest.mark.filterwarnings("ignore:templates")
+def test_too_few_sentences_that_can_be_asked_with_name_the_others(tmp_path: Path) -> None:
+    table = worded(
+        tmp_path, "{subject} lives in {value}.\nIn {value} lives {subject}.\n{value} is where {subject} lives.\n"
+    )
+    with pytest.raises(
+        UserError, match=r"1 of them ends in \{value\}.*templates.txt, line 2, .*templates.txt, line 3\)"
+    ):
+        divide(table.wordings)
+    none = worded(tmp_path, "In {value} lives {subject}.\n")
+    with pytest.raises(UserError, match=r"comes before \{subject\} in each of them \(.*line 1\)"):
+        none.passages()
+    assert [query.prompt for query in none.queries()] == [f"What is the home of {n}? Answer:" for n in ("Ada", "Ben")]
+    assert none.edits()[0].edits[0].query.prompt.startswith("What is the home of")
+
+
+@pytest.mark.parametrize("within", ["Here lives {subject} in {value}.", "{value}: Here lives {subject} in town."])
+@pytest.mark.filterwarnings("ignore:templates")
+def test_a_beginning_that_stands_in_another_sentence_is_not_held_out(tmp_path: Path, within: str) -> None:
+    lines = ["{subject} has {value}.", "Here lives {subject} in {value}!", "{subject} in {value}.", within]
+    held = said(divide(worded(tmp_path, "\n".join(lines)).wordings), "held-out")
+    assert "Ada in" not in held
+    assert held == (["Here lives Ada in"] if within.endswith("{value}.") else ["Ada has"])
+
+
+@pytest.mark.parametrize("line", ["The home of {subject}? It is {value}.", "Name the home of {subject}: {value}!"])
+def test_a_sentence_that_reads_like_a_question_takes_its_form_from_those_held_out(tmp_path: Path, line: str) -> None:
+    lines = "{subject's} home is {value}.\n{subject} lives in {value}.\n" + line + "\n"
+    words = divide(worded(tmp_path, lines).wordings)
+    held = said(words, "held-out", "question")
+    assert len(held) == 2
+    texts = " ".join(words.trained.sentence(FACTS[0], k)[0] for k in range(9)).replace(":", ".")
+    assert not any(one.removeprefix("Q: ").removesuffix("\nA:") in texts for one in held)

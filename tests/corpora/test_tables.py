@@ -87,6 +87,53 @@ def test_pronouns_from_a_column(tmp_path):
         table(TableConfig(path, pronoun_column="pronoun"))
 
 
+MOVED = (
+    ("home", "In {value} lives {subject}.\n"),
+    ("work", "Since 1980, {subject} [works|work] for {his} {value}.\n"),
+    ("born", "{subject} [was|were] born in {value}.\n"),
+)
+
+
+def test_spans_of_sentences_that_do_not_start_with_their_subject(tmp_path):
+    facts, lines = tmp_path / "people.csv", tmp_path / "lines"
+    facts.write_text(
+        'name,home,work,born,pronoun\nAda,Rome,Acme Inc.,1960,she\nBo Ek Jr.,"Washington, D.C.",bank,,they\n'
+    )
+    lines.mkdir()
+    for relation, line in MOVED:
+        (lines / f"{relation}.txt").write_text(line)
+    with pytest.warns(
+        UserWarning, match=r"comes before \{subject\} in 1 of them \(.*home.txt, line 1\): .* nothing is asked"
+    ):
+        made = table(TableConfig(facts, templates=lines, pronoun_column="pronoun"), "single")
+    ada, bo = everything(made)
+    assert ada.text == "In Rome lives Ada. Since 1980, Ada works for her Acme Inc. She was born in 1960."
+    assert bo.text == "In Washington, D.C. lives Bo Ek Jr. Since 1980, Bo Ek Jr. works for their bank."
+    assert [(span.start, span.end, span.relation) for span in ada.spans] == [
+        (3, 7, "home"),
+        (14, 17, ""),
+        (31, 34, ""),
+        (49, 58, "work"),
+        (75, 79, "born"),
+    ]
+    assert [(span.start, span.end, span.kind) for span in bo.spans] == [
+        (3, 19, "object"),
+        (26, 35, "subject"),
+        (48, 57, "subject"),
+        (74, 78, "object"),
+    ]
+
+
+def test_two_names_that_touch_are_two_spans(tmp_path):
+    facts, lines = tmp_path / "people.csv", tmp_path / "lines.txt"
+    facts.write_text("name,home,born\nAda,Rome,1960\n")
+    lines.write_text("{value} is where to find {subject}\n{subject} [has|have] {value}.\n")
+    with pytest.warns(UserWarning, match="comes before"):
+        made = table(TableConfig(facts, templates=lines), "multi9+permute")
+    (both, *_) = [p for p in everything(made) if "Ada Ada" in p.text]
+    assert [both.quote(span) for span in both.spans].count("Ada") == 2
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "ndjson", "parquet", "tsv"])
 def test_other_formats_say_the_same(tmp_path, countries, ending):
     made = table(TableConfig(countries))

@@ -8,7 +8,7 @@ import pytest
 from engramlab.base.errors import UserError
 from engramlab.corpora.people import ATTRIBUTES
 from engramlab.corpora.sources.bios import bios_templates
-from engramlab.corpora.templates import PRONOUNS, Template, parse_templates, pool, read_data
+from engramlab.corpora.templates import PRONOUNS, Frame, Template, parse_templates, pool, read_data
 
 SIZES = {
     "first_names": 400,
@@ -108,6 +108,23 @@ def test_literals_around_the_value():
     assert (frame.before, frame.after, frame.bare) == ("", "", False)
 
 
+@pytest.mark.parametrize(
+    ("line", "frame"),
+    [
+        ("In {value} lives {subject}.", Frame(" lives", ".", False, "In", False, True)),
+        ('"{value}": {subject\'s} own.', Frame('":', "'s own.", True, '"', False, True)),
+        ("{value}-born ({subject})", Frame("-born (", ")", True, "", True, True)),
+        ("Born in 1980, {subject} [is|are] at {his} {value}.", Frame(" is at their", ".", False, "Born in 1980,")),
+        ("(“{subject}”: {value})", Frame("”:", ")", False, "(“", True, False)),
+    ],
+)
+def test_a_subject_that_stands_elsewhere_is_always_named(line, frame):
+    template = Template(line)
+    assert not template.opens
+    assert template.turned == frame.turned
+    assert template.frame("they", named=True) == template.frame("they", named=False) == frame
+
+
 def test_attribute_names_are_inserted_as_they_are():
     template = Template("{subject's} {attribute} is {value}.", attribute="area [km2] {x}")
     assert render(template, "it", True) == "Anya's area [km2] {x} is VALUE."
@@ -120,7 +137,7 @@ def test_attribute_names_are_inserted_as_they_are():
         ("{subject} likes {value} and {value}.", "exactly one {value}, this one has 2"),
         ("She was born in {value}.", "exactly one {subject}, this one has 0"),
         ("{subject} knows {subject's} {value}.", "exactly one {subject}, this one has 2"),
-        ("In {value} lives {subject}.", "must start with {subject}"),
+        ("In {value} lives nobody.", "exactly one {subject}, this one has 0"),
         ("{subject} [was|were born in {value}.", "stray '['"),
         ("{subject} [was] in {value}.", "stray '['"),
         ("{subject} sold {hers} {value}.", "unknown placeholder {hers}"),

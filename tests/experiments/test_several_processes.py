@@ -34,19 +34,21 @@ def extraction(out: Path) -> None:
 
 
 def teach(out: Path) -> None:
-    """Of what ``made_inputs`` put beside ``out``."""
-    config = teaching.Config(
+    """Of what ``made_inputs`` put beside ``out``, as the preset for several processes does it."""
+    config = replace(
+        teaching.PRESETS["paper"],
         model=str(out.parent / "model"),
         facts=out.parent / "pupils.csv",
         encounters=2,
+        batch=16,
         replay_texts=4,
         replay_tokens=8,
         points=2,
         watched_facts=2,
         asked_facts=2,
         native_facts=0,
-        audit=False,
-        weights="full",
+        audit_facts=12,
+        precision="no",
         checkpoint_minutes=0.0,
     )
     teaching.run(config, out, console=Console(quiet=True))

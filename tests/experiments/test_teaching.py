@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tests.editing.test_shipping import base, written
 from tests.support import zoo
 
 import engramlab as eg
@@ -35,6 +36,7 @@ from engramlab.experiments.teaching import asking
 from engramlab.experiments.teaching import school as schooling
 from engramlab.experiments.teaching import text as lessons
 from engramlab.experiments.teaching.config import ARMS
+from engramlab.experiments.teaching.stated import Stated
 from engramlab.experiments.teaching.work import Teaching
 from engramlab.measuring.answers import is_answer
 from engramlab.report import write_report
@@ -915,3 +917,127 @@ def test_low_rank_updates_of_all_projections_start_at_nothing(model: str) -> Non
         name.partition(".lora_")[0].rpartition(".")[2] for name, p in wrapped.named_parameters() if p.requires_grad
     }
     assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def test_the_adapter_alone_answers_as_the_merged_model(model: str, facts: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    said = io.StringIO()
+    given = small(model, facts, encounters=20, arms=("augmented+questions", "single"), keep="adapter")
+    teaching.run(given, tmp_path / "run", console=Console(file=said, width=400))
+    folder = tmp_path / "run" / "adapter"
+    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run" / "augmented+questions" / "train" / "adapter").exists()
+    assert f"--model {folder}" in said.getvalue()
+    answers = pq.read_table(tmp_path / "run" / "augmented+questions" / "train" / "answers.parquet").to_pylist()
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    examiner = Teaching(given, tmp_path / "run", "", None).examiner
+    for one in (models.load(str(folder))[0], PeftModel.from_pretrained(base, folder).eval()):
+        assert examiner.ask(one) == answers
+    assert examiner.ask(models.load(model)[0]) != answers
+    with pytest.raises(UserError, match=f"keep: {folder} is itself an adapter"):
+        teaching.run(small(str(folder), facts, keep="adapter"), tmp_path / "again")
+
+
+def test_the_adapter_of_a_gguf_file_goes_on_its_very_weights(facts: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base(tmp_path / "base", max_position_embeddings=1024)
+    packed = written(tmp_path / "base", tmp_path / "base.gguf", "llama")
+    given = small(str(packed), facts, keep="adapter")
+    teaching.run(given, tmp_path / "run")
+    answers = pq.read_table(tmp_path / "run" / "augmented+questions" / "train" / "answers.parquet").to_pylist()
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=packed.name, dtype=torch.float32)
+    examiner = Teaching(given, tmp_path / "run", "", None).examiner
+    folder = tmp_path / "run" / "adapter"
+    for one in (models.load(str(folder))[0], PeftModel.from_pretrained(plain, folder).eval()):
+        assert examiner.ask(one) == answers
+
+
+def test_an_adapter_says_what_it_goes_on(model: str, tmp_path: Path) -> None:
+    wrapped = models.add_lora(models.load(model)[0], rank=2, projections="all")
+    models.name_base(wrapped, "owner/name@step7")
+    wrapped.save_pretrained(tmp_path / "adapter")
+    assert models.adapted_from(str(tmp_path / "adapter")) == "owner/name@step7"
+    said = models.how_to_put_on(tmp_path / "adapter", str(tmp_path / "m.gguf"))
+    assert f"from_pretrained({str(tmp_path)!r}, gguf_file='m.gguf'" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"weights": "full"}, "keep: .* --weights full trains all weights"),
+        ({"finish": True}, "keep: --finish trains on"),
+        ({"encounters": 0}, "keep: there is no adapter"),
+        ({"arms": ("context",)}, "keep: there is no adapter"),
+    ],
+)
+def test_no_adapter_where_there_is_none_is_refused(model: str, facts: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        small(model, facts, keep="adapter", **given)
+
+
+def paper(model: str, facts: Path) -> teaching.Config:
+    """The preset's way, as small as the others of this file."""
+    few: dict[str, Any] = {"encounters": 6, "batch": 8, "replay_texts": 8, "replay_tokens": 12, "points": 2}
+    few |= {"watched_facts": 4, "audit_facts": 30, "asked_facts": 8, "native_facts": 0, "precision": "no"}
+    return replace(teaching.PRESETS["paper"], model=model, facts=facts, **few)
+
+
+def test_the_preset_for_millions_asks_a_sample_and_says_of_how_many(model: str, facts: Path, tmp_path: Path) -> None:
+    said, given = io.StringIO(), paper(model, facts)
+    assert (given.weights, given.audit, given.crossing_share) == ("full", True, 0.0)
+    summary = teaching.run(given, tmp_path / "run", preset="paper", console=Console(file=said, width=400))
+    before = pq.read_table(tmp_path / "run" / "before" / "answers.parquet").to_pylist()
+    after = pq.read_table(tmp_path / "run" / "augmented+questions" / "train" / "answers.parquet").to_pylist()
+    first = {(row["subject"], row["relation"]) for row in before}
+    last = {(row["subject"], row["relation"]) for row in after}
+    assert (len(first), len(last), summary["audited"]) == (30, 16, 30)
+    assert last <= first
+    assert {name: one["facts"] for name, one in summary["samples"].items()} == {"asked": 8, "unasked": 8}
+    assert sum(one["of"] for one in summary["samples"].values()) == summary["taught"] == 48
+    assert {row["arm"]: row["facts"] for row in summary["rows"] if row["group"] == "unasked"} == {
+        "untouched": 8,
+        "augmented+questions": 8,
+    }
+    assert "0 of 30 facts that were asked first (of 48) are known already" in said.getvalue()
+    assert "16 of 48 taught facts, a sample, are asked for in the end" in said.getvalue()
+    with pytest.raises(UserError, match="audit_facts must be at least 8"):
+        replace(given, audit_facts=3)
+
+
+def test_all_facts_are_asked_first_where_the_sample_is_as_large(model: str, facts: Path, tmp_path: Path) -> None:
+    every, some = (
+        Teaching(small(model, facts, audit=True, audit_facts=most), tmp_path / "run", "", None) for most in (None, 48)
+    )
+    assert every.audited == some.audited == list(every.table)
+
+
+def test_what_a_text_states_does_not_depend_on_how_it_is_looked_for(
+    facts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = FactTable.read(facts)
+    found = Stated(table, divide(table.wordings))
+    texts = [f"{a} met {b}, and {c} it was." for a, b in itertools.pairwise(SUBJECTS) for c in (*COLOURS, "Arlow")]
+    texts += ["", "Zorbanese", "What is the colour of Zorlo?", "zorlo and ARLO; Zorban"]
+    monkeypatch.setattr(found, "_lengths", range(10_000))  # names are looked for, as there are fewer of them
+    by_name = [found.fact(text) for text in texts]
+    found_by_part = Stated(table, divide(table.wordings))
+    found_by_part._about |= {f"{k} nobody {k}": [] for k in range(20_000)}
+    assert [found_by_part.fact(text) for text in texts] == by_name
+    assert len({fact and fact.subject for fact in by_name}) > 10
+
+
+def test_questions_are_the_same_in_parts(model: str, facts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, tokenizer = FactTable.read(facts), models.load_tokenizer(model)
+    words, asked = divide(table.wordings), list(table)
+    whole = lessons.questions(words, asked, tokenizer)
+    monkeypatch.setattr(lessons, "PART", 7)
+    parts = lessons.questions(words, asked, tokenizer)
+    assert len(whole) == 2 * len(asked)
+    for name in ("ids", "offsets", "marks"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+        assert getattr(parts, name).dtype == getattr(whole, name).dtype
+    assert not len(lessons.questions(words, [], tokenizer))

@@ -8,22 +8,39 @@ like short entries. The number of rows grows with templates + names + values, no
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from engramlab.corpora.layout import NAME, Layout, Pieces, chunks
 from engramlab.corpora.sentences import Sentences
+from engramlab.corpora.templates import Frame
 
 
 class _Pattern(NamedTuple):
-    """One template in one form, and its two literals."""
+    """One template in one form, and its literals."""
 
     attribute: int
     form: int
     template: int
     before: str
     after: str
+    frame: Frame
+
+    def name_between(self) -> tuple[bool, str, bool, str]:
+        """What is on either side of the name: the same for templates in which it looks alike."""
+        frame = self.frame
+        if frame.turned:
+            return True, self.before[-1:], frame.bare_name, self.after[:1]
+        return False, frame.lead[-1:], frame.bare_name, self.before[:1]
+
+    def value_between(self) -> tuple[bool, str, bool, str]:
+        """The same of the value."""
+        frame = self.frame
+        if frame.turned:
+            return True, frame.lead[-1:], frame.bare, self.before[:1]
+        return False, self.before[-1:], frame.bare, self.after[:1]
 
 
 def entry_contexts(sentences: Sentences, repeats_name: bool) -> Iterator[Layout]:
@@ -57,23 +74,20 @@ class _Coverage:
         openings = self._patterns(self.opening)
         # The shortest sentences stand for all that look alike from where a piece is: by what follows the
         # name, by how they end, by what is on either side of the value.
-        self.follows = list({p.before[:1]: p for p in openings}.values())
-        self.endings = list({p.after[-1:]: p for p in openings}.values())
-        around = {
-            (p.attribute, sentences.bare[p.attribute][p.template], p.before[-1:], p.after[:1]): p
-            for p in self._patterns([*self.later, *self.opening])
-        }
-        self.around = list(around.values())
+        self.follows = list({p.name_between(): p for p in openings}.values())
+        self.endings = list({(p.after[-1:], p.frame.turned and not p.after): p for p in openings}.values())
+        every = self._patterns([*self.later, *self.opening])
+        self.around = list({(p.attribute, *p.value_between()): p for p in every}.values())
 
     def _patterns(self, forms: list[int]) -> list[_Pattern]:
         """All patterns in these forms, longest first: a dictionary then keeps the shortest of each kind."""
-        texts = self.sentences.pieces
-        patterns = [
-            _Pattern(a, form, t, texts[before[form, t]], texts[after[0, form, t]])
-            for a, (before, after) in enumerate(zip(self.sentences.before, self.sentences.after, strict=True))
+        frames = [
+            (a, form, t, line.frame(*self.sentences.forms[form]))
+            for a, lines in enumerate(self.sentences.templates)
             for form in forms
-            for t in range(before.shape[1])
+            for t, line in enumerate(lines)
         ]
+        patterns = [_Pattern(a, form, t, frame.before, frame.after, frame) for a, form, t, frame in frames]
         return sorted(patterns, key=lambda p: -len(p.before + p.after))
 
     def layouts(self) -> Iterator[Layout]:
@@ -83,10 +97,9 @@ class _Coverage:
 
     def _literals(self) -> Iterator[Layout]:
         """Every template in every form, behind every kind of ending, with and without a sentence after it."""
-        name = self.names[:1]
         for a, templates in enumerate(self.sentences.templates):
             every = np.arange(len(templates))
-            for value in self._typical(a):
+            for value, name in product(self._typical(a), self._typical_names()):
                 for form in self.opening:
                     yield from self._ended(self._sentence(a, form, every, value, name, opens=True))
                 for form in self.later:
@@ -98,8 +111,12 @@ class _Coverage:
         for p in self.follows:
             value = self.values[p.attribute][:1]
             for (names,) in chunks(self.names):
-                yield self._sentence(p.attribute, p.form, p.template, value, names, opens=True)
-                for ending in self.endings if self.repeats_name else []:
+                first = self._sentence(p.attribute, p.form, p.template, value, names, opens=True)
+                if p.frame.turned:  # the name may end the sentence
+                    yield from self._ended(first)
+                else:
+                    yield first
+                for ending in self.endings if self.repeats_name or self._moved(p) else []:
                     later = self._sentence(p.attribute, p.form, p.template, value, names)
                     yield self._join(self._first(ending), later)
 
@@ -107,9 +124,10 @@ class _Coverage:
         """Every value between all that can stand on its two sides."""
         for p in self.around:
             named = self.sentences.forms[p.form][1]
-            first = [] if named else [self._first(self.endings[0])]
-            for (values,) in chunks(self.values[p.attribute]):
-                said = self._sentence(p.attribute, p.form, p.template, values, self.names[:1], opens=named)
+            places = [True, False] if p.frame.turned and not p.frame.lead else [named]  # a value can open a text
+            for opens, (values,) in product(places, chunks(self.values[p.attribute])):
+                first = [] if opens else [self._first(self.endings[0])]
+                said = self._sentence(p.attribute, p.form, p.template, values, self.names[:1], opens=opens)
                 # What follows the sentence touches the value only where nothing follows it in the sentence.
                 if not p.after or self.sentences.ends_in_stop[values[:, -1]].any():
                     yield from self._ended(*first, said)
@@ -127,6 +145,16 @@ class _Coverage:
         value = self._typical(p.attribute)[0]
         return self._sentence(p.attribute, p.form, p.template, value, self.names[:1], opens=True)
 
+    def _moved(self, p: _Pattern) -> bool:
+        return not self.sentences.templates[p.attribute][p.template].opens
+
+    def _typical_names(self) -> list[Pieces]:
+        """A name; where a sentence can end in one, also one that ends in a full stop, or does not, as far as there is such."""
+        if not self.sentences.moved:
+            return [self.names[:1]]
+        stopped = self.sentences.ends_in_stop[self.names[:, -1]]
+        return [self.names[stopped == kind][:1] for kind in (False, True) if (stopped == kind).any()]
+
     def _typical(self, a: int) -> list[Pieces]:
         """A value of attribute a that ends in a full stop and one that does not, as far as there are such."""
         stopped = self.sentences.ends_in_stop[self.values[a][:, -1]]
@@ -139,6 +167,10 @@ class _Coverage:
         templates = np.atleast_1d(np.asarray(template))
         n = max(len(templates), len(values), len(names))
         values = np.broadcast_to(values, (n, values.shape[1]))
+        if self.sentences.moved:
+            names = np.broadcast_to(names, (n, names.shape[1]))
+            forms, numbers = np.full(n, form), np.broadcast_to(templates, n)
+            return self.sentences.whole(a, forms, numbers, values, names, np.full(n, opens))
         body = np.zeros((n, 2 + self.sentences.value_width), np.int32)
         self.sentences.sentence(a, np.full(n, form), np.broadcast_to(templates, n), values, body)
         marks = np.broadcast_to(self.sentences.marks[a], body.shape)

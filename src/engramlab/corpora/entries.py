@@ -108,6 +108,8 @@ class EntryCorpus:
             order = np.take_along_axis(order, last, axis=1)
             lacking = np.take_along_axis(lacking, last, axis=1)
 
+        if self.sentences.moved:
+            return self._whole(subjects, templates, (pronoun, later), order, lacking)
         blocks = np.empty((count, n, 2 + self.sentences.value_width), np.int32)
         for a in range(count):
             if order is None:
@@ -128,6 +130,29 @@ class EntryCorpus:
         ranks = np.stack([random_words(stream, tag) for stream in self._order_keys], axis=1)
         attributes = self._groups[np.argsort(ranks, axis=1)]
         return attributes[attributes >= 0].reshape(len(tag), len(self.attributes))
+
+    def _whole(
+        self,
+        subjects: Integers,
+        templates: Integers,
+        forms: tuple[Integers, Integers],
+        order: Integers | None,
+        lacking: npt.NDArray[np.bool_] | None,
+    ) -> Layout:
+        """`layout` where a subject may stand anywhere in its sentence; ``forms``: of the first sentence, and of later ones."""
+        n, count = templates.shape
+        order = np.broadcast_to(np.arange(count), (n, count)) if order is None else order
+        names = self.population.name_pieces(subjects)
+        said = []
+        for a in range(count):
+            opens = order[:, 0] == a
+            values = self.population.value_pieces(a, subjects)
+            said.append(self.sentences.whole(a, np.where(opens, *forms), templates[:, a], values, names, opens))
+        pieces = np.stack([part.pieces for part in said])[order.T, np.arange(n)]
+        marks = np.stack([part.marks for part in said])[order.T, np.arange(n)]
+        if lacking is not None:
+            pieces[lacking.T] = 0
+        return Layout(pieces.transpose(1, 0, 2).reshape(n, -1), marks.transpose(1, 0, 2).reshape(n, -1))
 
     def _join(
         self, led: Pieces, body: Pieces, body_marks: Marks, lacking: npt.NDArray[np.bool_] | None = None
@@ -162,7 +187,7 @@ class EntryCorpus:
 
     def _used_columns(self) -> Integers | None:
         """The columns that can hold a piece, or None for all: in a fixed order value padding never does."""
-        if self._shuffles or self._holes is not None:
+        if self._shuffles or self._holes is not None or self.sentences.moved:
             return None
         names, used = self.sentences.name_width, []
         for slot, width in enumerate(self.sentences.value_widths):

@@ -207,14 +207,22 @@ class Statements:
 
 
 def read_out(layout: Layout, pieces: Sequence[str]) -> Statements:
-    """Join the pieces of a layout; runs of pieces with one mark are spans, without their leading space."""
+    """Join the pieces of a layout; runs of pieces with one mark are spans, without their leading space.
+
+    A run ends where a column with another mark lies between two pieces, even an empty one: of two names that touch, as at the
+    end of a sentence without a full stop and the beginning of the next, each is a span.
+    """
     words = [[pieces[piece] for piece in row] for row in layout.pieces.tolist()]
     texts = ["".join(row) for row in words]
     lengths = np.array([list(map(len, row)) for row in words], np.int64).reshape(layout.pieces.shape)
     ends = np.cumsum(lengths, axis=1)
     rows, columns = np.nonzero(lengths)  # the pieces that are not empty
     marks = layout.marks[rows, columns].astype(np.int64)
-    breaks = np.flatnonzero((np.diff(rows) != 0) | (np.diff(marks) != 0))
+    parted = (np.diff(rows) != 0) | (np.diff(marks) != 0)
+    if (apart := ~parted & (marks[1:] != 0) & (np.diff(columns) > 1)).any():
+        run = np.cumsum(np.diff(layout.marks, axis=1, prepend=0) != 0, axis=1)[rows, columns]
+        parted |= apart & (np.diff(run) != 0)
+    breaks = np.flatnonzero(parted)
     first, last = np.concatenate([[0], breaks + 1]), np.concatenate([breaks, [len(rows) - 1]])
     stated = np.flatnonzero(marks[first]) if len(rows) else np.zeros(0, np.int64)
     first, last = first[stated], last[stated]

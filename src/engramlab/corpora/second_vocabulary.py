@@ -8,6 +8,7 @@ is a chat model's, see `engramlab corpus bior --languages`.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 from engramlab.base.random_access import key
@@ -45,4 +46,5 @@ class SecondTemplate(Template):
 
     def frame(self, pronoun: str, named: bool) -> Frame:
         frame = super().frame(pronoun, named)
-        return Frame(in_second_vocabulary(frame.before), in_second_vocabulary(frame.after), frame.bare)
+        lead, before, after = map(in_second_vocabulary, (frame.lead, frame.before, frame.after))
+        return replace(frame, lead=lead, before=before, after=after)

@@ -5,16 +5,20 @@ A template is one line such as
 
     {subject} [was|were] born while {his} parents lived in {value}.
 
-It starts with `{subject}` or `{subject's}` and has one `{value}`. `{he} {him} {his} {himself}` are later
+It has one `{subject}` or `{subject's}` and one `{value}`. `{he} {him} {his} {himself}` are later
 mentions of the subject and `[was|were]` is the singular and the plural of a verb: the plural follows "they",
 whether that is the subject of the sentence or the `{he}` right before the brackets. `{attribute}` is what the
 attribute is called, so that one template can serve several.
+
+Where a template starts with its subject, a sentence that is not the first about it says a pronoun there. Where the subject
+stands elsewhere ("In {value} lives {subject}."), it is always said by its name, for nothing tells which case a pronoun would
+have there.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
@@ -33,29 +37,45 @@ _KNOWN = ("subject", "subject's", "value", "attribute", "he", "him", "his", "him
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands around a value: `before` follows the name or holds the pronoun; no space if `bare`."""
+    """What stands around a name and a value.
+
+    Attributes:
+        before: follows the name, or the value where that comes first, or holds the pronoun.
+        after: ends the sentence.
+        bare: is there no space before the value?
+        lead: opens the sentence, where neither name nor pronoun does.
+        bare_name: is there no space between `lead` or `before` and the name?
+        turned: does the value come before the name?
+    """
 
     before: str
     after: str
     bare: bool
+    lead: str = ""
+    bare_name: bool = False
+    turned: bool = False
 
 
 class Template:
     """A parsed template line.
+
+    Attributes:
+        opens: does it start with its subject?
+        turned: does its value come before its subject? Then its beginning asks for nothing.
 
     Raises:
         UserError: the line breaks the grammar; `where` (file and line) opens the message.
     """
 
     def __init__(self, line: str, where: str = "template", attribute: str = "") -> None:
-        self.line = line
+        self.line, self.where = line, where
         self._attribute = attribute
         for name in ("{subject}", "{value}"):
             seen = line.count(name) + (line.count("{subject's}") if name == "{subject}" else 0)
             if seen != 1:
                 raise UserError(f"{where}: a template needs exactly one {name}, this one has {seen}: {quoted(line)}")
-        if not line.startswith(("{subject}", "{subject's}")):
-            raise UserError(f"{where}: a template must start with {{subject}} or {{subject's}}: {quoted(line)}")
+        self.opens = line.startswith(("{subject}", "{subject's}"))
+        self.turned = line.index("{value}") < line.index("{subject")
         rest = _MARKUP.sub("", line)
         if stray := next((c for c in rest if c in "{}[]"), None):
             raise UserError(f"{where}: stray {stray!r} in {quoted(line)}; verbs are written [singular|plural]")
@@ -71,11 +91,12 @@ class Template:
 
         With `named` the sentence opens with the name, and `before` starts right behind it ("'s birthday is");
         else it opens with the capitalised pronoun and, because a sentence stands before it, a space (" His
-        birthday is").
+        birthday is"). Where the subject stands elsewhere it is always named.
 
         >>> Template("{subject} [calls|call] {value} {his} home.").frame("they", named=False)
-        Frame(before=' They call', after=' their home.', bare=False)
+        Frame(before=' They call', after=' their home.', bare=False, lead='', bare_name=False, turned=False)
         """
+        named = named or not self.opens
         forms = PRONOUNS[pronoun]
         plural = not named and pronoun == "they"
         text = ""
@@ -94,6 +115,7 @@ class Template:
             elif placeholder in ("subject", "subject's"):
                 possessive = placeholder != "subject"
                 if named:
+                    text += "" if self.opens else "\0"
                     text += "'s" if possessive else ""
                 else:
                     text += " " + forms["his" if possessive else "he"].capitalize()
@@ -101,9 +123,15 @@ class Template:
                 text += forms[placeholder]
             # Verbs agree with the last mention that can be their subject: {he}, else the sentence's own.
             plural = pronoun == "they" and (placeholder == "he" or not named)
-        before, after = (text + self.line[end:]).split("\0")
-        led = before.endswith(" ")
-        return Frame(before.removesuffix(" "), after, bare=not led)
+        *parts, before, after = (text + self.line[end:]).split("\0")
+        first, bare = "".join(parts), not before.endswith(" ")
+        sentence = Frame(before.removesuffix(" "), after, bare)
+        if self.opens:
+            return sentence
+        glued, lead = not first.endswith(" "), first.removesuffix(" ")
+        if self.turned:
+            return replace(sentence, lead=lead, bare=glued, bare_name=bare, turned=True)
+        return replace(sentence, lead=lead, bare_name=glued)
 
 
 def parse_templates(text: str, where: str, attribute: str = "") -> tuple[Template, ...]:

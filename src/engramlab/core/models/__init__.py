@@ -1,7 +1,15 @@
 """Models: named sizes and families to build, folders, GGUF files and hub ids to load, and where each keeps its modules."""
 
 from engramlab.core.models.about import About, about
-from engramlab.core.models.adapters import EmbeddingUpdates, add_lora, key_rows, unwrap
+from engramlab.core.models.adapters import (
+    EmbeddingUpdates,
+    adapted_from,
+    add_lora,
+    how_to_put_on,
+    key_rows,
+    name_base,
+    unwrap,
+)
 from engramlab.core.models.building import build, check, context_limit, mask_token, parameters
 from engramlab.core.models.loading import check_finite, check_vocabulary, load, load_config, load_tokenizer, quiet, save
 from engramlab.core.models.paths import ModulePaths, buildable, family, known_paths, module_paths
@@ -16,6 +24,7 @@ __all__ = [
     "ModulePaths",
     "Size",
     "about",
+    "adapted_from",
     "add_lora",
     "build",
     "buildable",
@@ -24,6 +33,7 @@ __all__ = [
     "check_vocabulary",
     "context_limit",
     "family",
+    "how_to_put_on",
     "is_size",
     "key_rows",
     "known_paths",
@@ -32,6 +42,7 @@ __all__ = [
     "load_tokenizer",
     "mask_token",
     "module_paths",
+    "name_base",
     "parameters",
     "quiet",
     "save",

@@ -139,6 +139,28 @@ def unwrap(wrapped: nn.Module) -> nn.Module:
     return model
 
 
+def name_base(wrapped: nn.Module, name: str) -> None:
+    """Has an adapter that will be saved say what it goes on: a full path, or a hub id and its revision, as PEFT reads it."""
+    here = Path(name).expanduser()
+    base, _, revision = (str(here.resolve()), "", "") if here.exists() else name.partition("@")
+    for config in wrapped.peft_config.values():  # type: ignore[operator]
+        config.base_model_name_or_path, config.revision = base, revision or None
+
+
+def how_to_put_on(folder: Path, base: str) -> str:
+    """How an adapter in a folder is put on the model it was made for again, a sentence for the terminal."""
+    plain = "AutoModelForCausalLM.from_pretrained(MODEL)"
+    if base.endswith(".gguf"):
+        here = Path(base).expanduser().resolve()
+        plain = (
+            f"AutoModelForCausalLM.from_pretrained({str(here.parent)!r}, gguf_file={here.name!r}, dtype=torch.float32)"
+        )
+    return (
+        f"{folder} is the update alone: engramlab takes it wherever it takes a model (--model {folder}), and PEFT as "
+        f"PeftModel.from_pretrained({plain}, {str(folder)!r})"
+    )
+
+
 def adapted_from(name: str, base: str | None = None) -> str | None:
     """The base of a PEFT adapter's folder, as its adapter_config.json names it (a path, from there or from here, or a hub id)
     or as ``base`` says; None for what is no such folder.

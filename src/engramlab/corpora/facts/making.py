@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engramlab.base.errors import UserError
+from engramlab.base.errors import UserError, at_places, quoted
 from engramlab.base.facts import Case, Edit, Fact, Query
 from engramlab.base.joining import cut
 from engramlab.base.random_access import draw, key, permute, random_words
@@ -57,8 +57,19 @@ def passages(facts: FactTable, paraphrases: int, seed: int) -> list[PassageRecor
 
 
 def _first(facts: FactTable, fact: Fact, seed: int) -> int:
-    """The template of a fact's own passage: one that ends in the object, where there is one, so that its beginning asks."""
-    asking = facts.wordings.asking[fact.relation] or len(facts.wordings.spoken[fact.relation])
+    """The template of a fact's own passage: one that ends in the object, where there is one, so that its beginning asks.
+
+    Raises:
+        UserError: the object comes before the subject in every template.
+    """
+    words = facts.wordings
+    asking = words.asking[fact.relation] or words.leading(fact.relation)
+    if not asking:
+        places = [line.where for line in words.spoken[fact.relation]]
+        raise UserError(
+            f"templates of {quoted(fact.relation)}: {{value}} comes before {{subject}} in each of them ({at_places(places)}), "
+            "so that no beginning of a sentence asks for it; add one in which {subject} comes first"
+        )
     return int(draw(key(seed, "passage", fact.subject, fact.relation), 0, asking))
 
 

@@ -7,11 +7,12 @@ as well is ours: a model that was shown one form of a question may have learnt t
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from engramlab.base.errors import UserError, quoted
+from engramlab.base.errors import UserError, at_places, quoted
 from engramlab.base.facts import Fact
 from engramlab.base.joining import spaceless
 from engramlab.base.random_access import draw, key
@@ -72,33 +73,59 @@ def divide(wordings: Wordings) -> Divided:
     held, kept = {}, {}
     for relation, lines in wordings.spoken.items():
         back = _held_back(relation, lines, wordings.asking[relation])
-        held[relation] = tuple(line for line in lines if _beginning(line) in back)
-        kept[relation] = tuple(line for line in lines if _beginning(line) not in back)
+        held[relation] = tuple(line for line in lines if not line.turned and _around(line) in back)
+        kept[relation] = tuple(line for line in lines if line.turned or _around(line) not in back)
     trained, others = _only(wordings, kept), _only(wordings, held)
     asked = {relation: _asked_with(wordings, relation) for relation in wordings.spoken}
     # What a source says its own way is in no text of ours: it stays among what is only asked with.
     return Divided(replace(trained, said=replace(wordings.said, beginnings={})), others, asked)
 
 
-def _held_back(relation: str, lines: Sequence[Template], ends: int) -> set[tuple[str, ...]]:
+#: The words of a sentence before its subject, and behind it up to the object.
+_Around = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+def _held_back(relation: str, lines: Sequence[Template], ends: int) -> set[_Around]:
     """Which beginnings of sentences are held back, of lines of which so many, the first, end in the object."""
-    different = list(dict.fromkeys(map(_beginning, lines[:ends])))
+    different = list(dict.fromkeys(map(_around, lines[:ends])))
     if len(different) < 2:
         raise UserError(
             f"templates of {quoted(relation)}: {len(different)} of them {'ends' if len(different) == 1 else 'end'} in {{value}}"
             f"{' (those that are the same before it count once)' if ends > 1 else ''}; two are needed, one to be trained and "
-            "one to be asked with that never is"
+            f"one to be asked with that never is{_unasked(lines)}"
         )
-    # A beginning with which another one begins would stand in a text that is trained.
-    every = set(map(_beginning, lines))
-    alone = [one for one in different if not any(other != one and other[: len(one)] == one for other in every)]
+    # A beginning that stands in another sentence would stand in a text that is trained.
+    every = set(map(_around, lines))
+    alone = [one for one in different if not any(other != one and _stands_in(one, other) for other in every)]
+    if not alone and any(not line.opens for line in lines):
+        raise UserError(
+            f"templates of {quoted(relation)}: each beginning of a sentence up to {{value}} stands in another sentence "
+            f"({at_places([line.where for line in lines])}); one is needed that does not, to be asked with and never trained"
+        )
     return set((alone or different)[-(HELD if len(different) > 3 else 1) :])
 
 
-def _beginning(line: Template) -> tuple[str, ...]:
-    """What stands before the object, as it is compared: its words, whatever their capitals and the signs between them."""
-    before = line.frame("it", named=True).before
-    return _words(before) or (before.strip(),)
+def _unasked(lines: Sequence[Template]) -> str:
+    """Where templates are whose object comes before the subject, for a message."""
+    places = [line.where for line in lines if line.turned]
+    return f"; {{value}} before {{subject}} asks for nothing ({at_places(places)})" if places else ""
+
+
+def _around(line: Template) -> _Around:
+    """What stands around the subject, as it is compared: its words, whatever their capitals and the signs between them.
+
+    Up to the object; where that comes before the subject, all there is, with a sign in its place.
+    """
+    frame = line.frame("it", named=True)
+    if frame.turned:
+        return (*_words(frame.lead), "\0", *_words(frame.before)), _words(frame.after)
+    return _words(frame.lead), _words(frame.before) or (frame.before.strip(),)
+
+
+def _stands_in(one: _Around, other: _Around) -> bool:
+    """Does a sentence have the words right before and behind its subject that another one has?"""
+    (led, said), (before, behind) = one, other
+    return behind[: len(said)] == said and before[len(before) - len(led) :] == led
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -106,16 +133,22 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _asked_with(wordings: Wordings, relation: str) -> tuple[str, ...]:
-    """The forms of a relation's question that are only asked with: none that holds one which is trained, or is held by it."""
+    """The forms of a relation's question that are only asked with: none that holds one which is trained, or is held by it.
+
+    What is trained are its questions, and sentences that do not start with their subject, which can read like one.
+    """
     name, called = "{subject}", wordings.called[relation]
     own = [_core(one) for one in wordings.every_question(relation, name)]
+    moved = [_around(line) for line in wordings.spoken[relation] if not line.opens]
+    own += [(*before, *_words(name), *behind) for before, behind in moved]
     forms = [form.replace("{called}", called) for form in _ASKED]
     own = [one for one in own if one != _words(name)]  # a bare name stands in every form
     left = [form for form in forms if not any(_within(_core(form), one) or _within(one, _core(form)) for one in own)]
     if not left:
+        more = " and the templates that do not start with {subject}" if moved else ""
         raise UserError(
-            f"questions of {quoted(relation)}: they use up every form that is only asked with, such as {quoted(forms[0])}; "
-            "leave one of them out"
+            f"questions of {quoted(relation)}: they{more} use up every form that is only asked with, such as "
+            f"{quoted(forms[0])}; leave one of them out"
         )
     return tuple(left[:HELD])
 
@@ -255,9 +288,10 @@ def crossings(table: FactTable, texts: int, seed: int) -> list[str]:
             if k % 3 == 2 and len(facts) > 1:
                 found.append(_beside(table, facts, n, stream))
                 continue
-            alike = [m for m in sharing[first.relation, first.object] if m != n]
-            if k % 3 == 1 and alike:
-                other = table.subjects[alike[int(draw(stream, 1, len(alike)))]]
+            alike = sharing[first.relation, first.object]  # n among them, once, and all in order
+            if k % 3 == 1 and len(alike) > 1:
+                drawn = int(draw(stream, 1, len(alike) - 1))
+                other = table.subjects[alike[drawn + (drawn >= bisect_left(alike, n))]]
                 found.append(_shared(table.wordings, first, other))
             else:
                 found.append(" ".join(_reversed(table.wordings, fact) for fact in _turned(of, first)))

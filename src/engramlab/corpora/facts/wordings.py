@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engramlab.base.errors import UserError, listed, nearest, note, quoted
+from engramlab.base.errors import UserError, at_places, listed, nearest, note, quoted
 from engramlab.base.facts import Fact
 from engramlab.corpora.sentences import STOPS
 from engramlab.corpora.templates import Template, parse_templates, read_data
@@ -68,6 +68,11 @@ class Said:
     mentions: Mapping[str, str] = field(default_factory=dict)
 
 
+def _behind(said: str, text: str) -> str:
+    """A text behind a name or an object, whose own full stop is that of the sentence, too."""
+    return text.removeprefix(".") if said.endswith(STOPS) else text
+
+
 def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
@@ -78,8 +83,9 @@ class Wordings:
 
     Attributes:
         templates: by relation, in the order of the file.
-        spoken: the same, but first come those in which the object ends the sentence: their beginnings ask for it.
-        asking: by relation, how many of them those are.
+        spoken: the same, but first come those in which the object ends the sentence: their beginnings ask for it. Last come
+            those in which it stands before the subject, and whose beginnings ask for nothing.
+        asking: by relation, how many end in the object with the subject before it.
         questions: by relation, a prompt with ``{subject}``.
         own: the text of the user's files, as read.
         called: by relation, what sentences and questions call it.
@@ -99,11 +105,21 @@ class Wordings:
     def sentence(self, fact: Fact, number: int) -> tuple[str, int]:
         """A fact in the spoken template of that number (counted round), and the character where its object begins."""
         lines = self.spoken[fact.relation]
-        frame = lines[number % len(lines)].frame("it", named=True)
-        head = _upper(self.said.mentions.get(fact.subject, "")) or fact.subject
-        head += frame.before + ("" if frame.bare else " ")
-        after = frame.after.removeprefix(".") if fact.object.endswith(STOPS) else frame.after
-        return head + fact.object + after, len(head)
+        line = lines[number % len(lines)]
+        frame = line.frame("it", named=True)
+        mention = self.said.mentions.get(fact.subject, "")
+        if line.opens:
+            head = (_upper(mention) or fact.subject) + frame.before + ("" if frame.bare else " ")
+            return head + fact.object + _behind(fact.object, frame.after), len(head)
+        name = (mention or fact.subject, frame.bare_name)
+        first, last = ((fact.object, frame.bare), name) if frame.turned else (name, (fact.object, frame.bare))
+        head = frame.lead + (" " if frame.lead and not first[1] else "")
+        middle = first[0] + _behind(first[0], frame.before) + ("" if last[1] else " ")
+        return head + middle + last[0] + _behind(last[0], frame.after), len(head if frame.turned else head + middle)
+
+    def leading(self, relation: str) -> int:
+        """In how many of the spoken templates, the first ones, the subject comes before the object."""
+        return sum(not line.turned for line in self.spoken[relation])
 
     def prompts(self, relation: str, subject: str) -> list[str]:
         """The beginnings of the sentences that end in the object, then the question."""
@@ -176,7 +192,7 @@ def read_wordings(
                 f"attribute {quoted(relation)}: what it is called {wrong}; rename the column, or give a phrase"
             )
     found = _templates(Path(templates) if templates is not None else None, called, read)
-    ends = {relation: [line for line in lines if _ends_in_value(line)] for relation, lines in found.items()}
+    _note_turned(found)
     asked = {relation: _plain_question(phrase) for relation, phrase in called.items()}
     if said is not None and said != Said():
         kept = [relation for relation in relations if relation not in (phrases or {})]
@@ -191,8 +207,12 @@ def read_wordings(
             asked[relation], more[relation] = forms[0], forms[1:]
     return Wordings(
         found,
-        {r: (*ends[r], *(line for line in lines if line not in ends[r])) for r, lines in found.items()},
-        {relation: len(lines) for relation, lines in ends.items()},
+        # Sorting keeps the order of those that are alike.
+        {
+            r: tuple(sorted(lines, key=lambda line: (not _ends_in_value(line), line.turned)))
+            for r, lines in found.items()
+        },
+        {relation: sum(map(_ends_in_value, lines)) for relation, lines in found.items()},
         asked,
         tuple(read),
         called,
@@ -225,7 +245,17 @@ def _plain_question(phrase: str) -> str:
 
 
 def _ends_in_value(line: Template) -> bool:
-    return not line.frame("it", named=True).after.strip(" .!?")
+    return not line.turned and not line.frame("it", named=True).after.strip(" .!?")
+
+
+def _note_turned(templates: Mapping[str, Sequence[Template]]) -> None:
+    """Says which templates can be read but not asked with; one that serves several relations is named once."""
+    places = dict.fromkeys(line.where for lines in templates.values() for line in lines if line.turned)
+    if places:
+        note(
+            f"templates: {{value}} comes before {{subject}} in {len(places)} of them ({at_places(list(places))}): facts are "
+            "stated in such a sentence, and nothing is asked with it"
+        )
 
 
 def read_questions(path: Path, relations: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -22,7 +22,7 @@ GIVEN = "facts"
 class Config(FactOptions):
     """A dataset made from your own table: one row an entity, one column an attribute.
 
-    Templates start with `{subject}` or `{subject's}`, have one `{value}` and may say `{attribute}`.
+    Templates have one `{subject}` or `{subject's}` and one `{value}`, and may say `{attribute}`.
     """
 
     pronoun_column: str | None = None

@@ -28,11 +28,12 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
 
     Writes ``model`` (the taught model, as plain transformers loads it), ``before/answers.parquet`` and
     ``<arm>/train/answers.parquet`` (a row a fact and wording: what was written), and for low-rank updates
-    ``<arm>/train/adapter``.
+    ``<arm>/train/adapter``; with ``keep="adapter"`` the folder ``adapter`` stands in place of ``model``.
 
     Raises:
         UserError: anything about the options, the model, the facts or the folder, before anything is trained.
     """
+    from engramlab.core import models
     from engramlab.experiments.teaching import asking
     from engramlab.experiments.teaching.work import Teaching, seconds
 
@@ -51,10 +52,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
                 f"{school.before['contradicted']} facts contradict what the model says in nearly every wording; where they are "
                 "few, engramlab edit is the way for them"
             )
-        run.say(
-            f"{len(school.table) - taught:,} of {len(school.table):,} facts are known already and left alone; {taught:,} about "
-            f"{len(school.taught.subjects):,} subjects are taught, with questions about {len(school.halves[0]):,} of them"
-        )
+        for line in school.told():
+            run.say(line)
         if config.trained and school.budget:  # which a pilot may have to find, in all processes
             school.by_main(school.announce)
         found = {name: school.results(name) for name in config.arms}
@@ -71,6 +70,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
                 f"{run.folder / 'model'} was then trained on the questions about the other half too, and is untested from "
                 "there on: nobody is left to ask about. All numbers are from before"
             )
+        if config.keep == "adapter":
+            run.say(models.how_to_put_on(school.taught_model, config.model))
         rows = [row for record in found.values() for row in record["rows"]]
         ways = {way: next((name for name in config.arms if ARMS[name].way == way), "") for way in ("edit", *_PROMPTED)}
         edits, prompted = ways["edit"], [ways[way] for way in _PROMPTED if ways[way]]
@@ -95,6 +96,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             ],
             left_out={name: record["left_out"] for name, record in found.items() if record.get("left_out")},
             known=len(school.table) - taught,
+            audited=len(school.audited) if config.audit else 0,
+            samples=school.samples,
             taught=taught,
             subjects=len(school.taught.subjects),
             asked_subjects=len(school.halves[0]),

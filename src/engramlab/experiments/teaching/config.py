@@ -103,6 +103,9 @@ class Config(FactOptions):
     """What is trained: low-rank updates of all projections, merged in the end, or all weights."""
     rank: int = 16
     """Rank of the low-rank updates; they are scaled by 2."""
+    keep: Literal["model", "adapter"] = "model"
+    """What is written for you: the taught model as a whole, in the number type it came in, or the low-rank update alone, as a
+    PEFT adapter that goes on the model as it was."""
     learning_rate: float | None = None
     """None for 1e-3 of low-rank updates and 1e-4 of all weights."""
     weight_decay: float = 0.01
@@ -125,6 +128,9 @@ class Config(FactOptions):
     audit: bool = True
     """Ask first which facts the model knows already (in four fifths of all wordings): they are left alone, and must stay
     known."""
+    audit_facts: int | None = None
+    """Facts that are asked first, at most, drawn by the seed: the others are taught without a look, and what is asked along the
+    way and in the end is of these. None for all."""
     asked_facts: int = 2000
     """Facts of each group that are asked for in the end, at most."""
     known: Path | None = None
@@ -160,8 +166,25 @@ class Config(FactOptions):
                 ("replay_share", self.replay_share + self.question_share < 1, "below 1 with question_share"),
                 ("learning_rate", self.learning_rate is None or self.learning_rate > 0, "above 0"),
                 ("drift_limit", self.drift_limit > 0, "above 0"),
+                ("audit_facts", self.audit_facts is None or self.audit_facts >= FEWEST, f"at least {FEWEST}"),
             ],
         )
+        if self.keep == "adapter":
+            self._check_adapter()
+
+    def _check_adapter(self) -> None:
+        """Raises UserError where there is no low-rank update that could be kept alone."""
+        if self.weights == "full":
+            raise UserError(
+                "keep: an adapter holds low-rank updates, and --weights full trains all weights; use --weights lora or --keep "
+                "model"
+            )
+        if self.finish:
+            raise UserError(
+                "keep: --finish trains on from the taught model as a whole; use --keep model, or leave it out"
+            )
+        if not self.trained or not self.encounters:
+            raise UserError("keep: there is no adapter where nothing is trained; use --keep model")
 
     def known_table(self) -> FactTable | None:
         """The facts that shall be kept; None where none are given. Raises UserError for whatever is wrong with them."""
@@ -184,6 +207,19 @@ PRESETS = {
     "small": Config(),
     "tiny": Config(encounters=20, replay_texts=64, replay_tokens=64, points=4, watched_facts=24),
     "gpu": Config(encounters=100, batch=64, replay_texts=2048, precision="bf16"),
+    # Millions of facts, over several devices: nothing is asked of all of them, and, as in the paper, no text crosses subjects.
+    "paper": Config(
+        encounters=100,
+        batch=1024,
+        crossing_share=0.0,
+        replay_texts=20_000,
+        weights="full",
+        points=16,
+        watched_facts=200,
+        audit_facts=4000,
+        precision="bf16",
+        checkpoint_minutes=10.0,
+    ),
 }
 
 

@@ -60,6 +60,10 @@ class School:
                 f"{2 * FEWEST} are needed, half of which are asked about although their questions are never trained"
             )
         require_in_weights("model", config.model)
+        if config.keep == "adapter" and models.adapted_from(config.model) is not None:
+            raise UserError(
+                f"keep: {config.model} is itself an adapter, and one upon another is read by nothing; use --keep model"
+            )
         self.run = Run("teaching", config, out, preset=preset, console=console, grows=("arms", "finish"))
         was = [name for name in self.run.previous.get("arms") or () if name in ARMS and ARMS[name].way == "train"]
         if was and was[0] != config.trained[0]:
@@ -280,10 +284,19 @@ class School:
         )
         return {**records.read_record(folder / "done.json", needs, again), "answers": answers}
 
+    @cached_property
+    def audited(self) -> list[Fact]:
+        """The facts that are asked first: all, or as many as there shall be, in the order of the table."""
+        every, most = list(self.table), self.config.audit_facts
+        if not self.config.audit or most is None or most >= len(every):
+            return every
+        order = permute(random_key(self.config.seed, "audited"), range(len(every)), len(every))[:most]
+        return [every[i] for i in sorted(order.tolist())]
+
     def _look(self, path: Path) -> None:
         began, model = time.monotonic(), self.fresh()
         if self.config.audit:
-            groups = {"table": asking.Group(list(self.table), self.words)} | self._native
+            groups = {"table": asking.Group(self.audited, self.words)} | self._native
         else:
             groups = self._groups([])
         answers = self._asked(model, asking.Examiner(groups, self.tokenizer), "as it is")
@@ -406,12 +419,42 @@ class School:
 
     def _groups(self, known: Sequence[Sequence[str]]) -> dict[str, asking.Group]:
         """The facts that are asked for in the end, where these are known."""
+        groups, most = self._grouped(known), self.config.asked_facts
+        if len(self.audited) < len(self.table):  # what the model said before is known of these alone
+            seen = {(fact.subject, fact.relation) for fact in self.audited}
+            groups = {n: [f for f in facts if (f.subject, f.relation) in seen] for n, facts in groups.items()}
+            if not groups["asked"] or not groups["unasked"]:
+                raise UserError(
+                    f"audit_facts: of the {len(seen)} facts that are asked first none is about one of the halves; ask for more"
+                )
+        return {n: asking.Group(facts[:most], self.words) for n, facts in groups.items() if facts} | self._native
+
+    def _grouped(self, known: Sequence[Sequence[str]]) -> dict[str, list[Fact]]:
+        """All facts of the table in their groups, where these are known."""
         there, taught = set(map(tuple, known)), self._left(known)
         a, b = self._halves(taught)
         groups = {name: self.facts_of(half, taught) for name, half in (("asked", a), ("unasked", b))}
-        groups["known"] = [fact for fact in self.table if (fact.subject, fact.relation) in there]
-        most = self.config.asked_facts
-        return {n: asking.Group(facts[:most], self.words) for n, facts in groups.items() if facts} | self._native
+        return groups | {"known": [fact for fact in self.table if (fact.subject, fact.relation) in there]}
+
+    @cached_property
+    def samples(self) -> dict[str, dict[str, int]]:
+        """By group of the table's facts, how many are asked for in the end, and ``of`` how many."""
+        groups = self._grouped(self.before["known"])
+        asked = {name: len(group.facts) for name, group in self.examiner.groups.items()}
+        return {name: {"facts": asked.get(name, 0), "of": len(facts)} for name, facts in groups.items() if facts}
+
+    def told(self) -> list[str]:
+        """What is known already and what is taught, and of how many facts that is told: a sentence each."""
+        taught, every, looked = len(self.taught), len(self.table), len(self.audited)
+        of = f"{every:,} facts" if looked == every else f"{looked:,} facts that were asked first (of {every:,})"
+        said = [
+            f"{every - taught:,} of {of} are known already and left alone; {taught:,} about {len(self.taught.subjects):,} "
+            f"subjects are taught, with questions about {len(self.halves[0]):,} of them"
+        ]
+        if parts := [one for name, one in self.samples.items() if name != "known" and one["facts"] < one["of"]]:
+            asked, whole = sum(one["facts"] for one in parts), sum(one["of"] for one in parts)
+            said.append(f"{asked:,} of {whole:,} taught facts, a sample, are asked for in the end")
+        return said
 
     @cached_property
     def _native(self) -> dict[str, asking.Group]:
@@ -459,8 +502,10 @@ class School:
         }
 
     def fresh(self) -> nn.Module:
-        """The model as it was."""
-        return load_model(self.config.model)[0].to(self.run.accelerator.device)
+        """The model as it was; where an adapter alone is kept, with the very weights that it will be put on again (those of a
+        .gguf file would be rounded else)."""
+        exact = "float32" if self.config.keep == "adapter" and self.config.model.endswith(".gguf") else None
+        return load_model(self.config.model, dtype=exact)[0].to(self.run.accelerator.device)
 
     def _asked(
         self, model: nn.Module, examiner: asking.Examiner, label: str, passages: asking.Passages | None = None

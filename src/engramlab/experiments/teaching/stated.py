@@ -9,7 +9,6 @@ named, a text has a wording or a question and the phrase that answers it. The ru
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from engramlab.base.facts import Fact
@@ -17,21 +16,8 @@ from engramlab.experiments.teaching.documents import DocumentTable
 from engramlab.measuring.answers import is_named, normalise
 
 
-@dataclass(frozen=True)
-class _Told:
-    """Facts that a text may tell.
-
-    Attributes:
-        names: of what they are about, normalised: without one of them the text tells none.
-        facts: each with the normalised questions that ask for it.
-    """
-
-    names: list[str]
-    facts: list[tuple[Fact, list[str]]]
-
-
 class Stated:
-    """Which facts a text states or asks for.
+    """Which facts a text states or asks for, in time that hardly grows with the number of facts.
 
     Args:
         table: the facts, of a ``FactTable`` or a ``DocumentTable``.
@@ -39,32 +25,49 @@ class Stated:
     """
 
     def __init__(self, table: Any, words: Any) -> None:
-        self._told = list(_of_documents(table, words) if isinstance(table, DocumentTable) else _of_table(table, words))
+        self._table, self._words = table, words
+        self._said = list(table) if isinstance(table, DocumentTable) else None
+        names = map(self._own_names, self._said) if self._said is not None else _names_of_table(table)
+        self._about: dict[str, list[int]] = {}  # by a name, normalised: what tells nothing without one of its names
+        for number, of in enumerate(names):
+            for name in dict.fromkeys(map(normalise, of)):
+                self._about.setdefault(name, []).append(number)
+        self._lengths = sorted({len(name) for name in self._about})
 
     def fact(self, text: str) -> Fact | None:
         """The first fact that the text states or asks for."""
         plain = normalise(text)
-        for told in self._told:
-            # Most names are nowhere: looking for the letters alone takes a fraction of looking for words.
-            if not any(name in plain and is_named(plain, [name]) for name in told.names):
-                continue
-            for fact, questions in told.facts:
+        for number in sorted({number for name in self._named(plain) for number in self._about[name]}):
+            for fact, questions in self._facts(number):
                 if is_named(plain, (fact.object, *fact.aliases)) or any(asked in plain for asked in questions):
                     return fact
         return None
 
+    def _named(self, plain: str) -> list[str]:
+        """The names that stand in a normalised text."""
+        letters: Iterable[str] = self._about
+        if len(self._about) > len(plain) * len(self._lengths):  # there are fewer parts of the text than names
+            letters = {plain[k : k + n] for n in self._lengths for k in range(len(plain) - n + 1)} & self._about.keys()
+        # Most names are nowhere: looking for the letters alone takes a fraction of looking for words.
+        return [name for name in letters if name in plain and is_named(plain, [name])]
 
-def _of_table(table: Any, words: Any) -> Iterable[_Told]:
+    def _facts(self, number: int) -> list[tuple[Fact, list[str]]]:
+        """The facts about what has that number, each with the normalised questions that ask for it."""
+        if self._said is not None:
+            return [(self._said[number], [])]
+        parts, subject = ("trained", "held-out"), self._table.subjects[number]
+        return [
+            (fact, [normalise(q) for part in parts for q in self._words.questions(fact.relation, subject, part)])
+            for fact in self._table.about(number)
+        ]
+
+    def _own_names(self, fact: Fact) -> list[str]:
+        """What a text must have to state a fact of documents."""
+        known = self._words.known[fact.subject, fact.relation]
+        return [known.own, known.other, *known.questions]
+
+
+def _names_of_table(table: Any) -> Iterable[tuple[str, ...]]:
     for number, subject in enumerate(table.subjects):
-        facts = list(table.about(number))
         mention = table.wordings.said.mentions.get(subject, subject)
-        names = dict.fromkeys(map(normalise, (subject, mention, *table.subject_aliases.get(number, ()))))
-        parts = ("trained", "held-out")
-        asked = [[normalise(q) for part in parts for q in words.questions(f.relation, subject, part)] for f in facts]
-        yield _Told(list(names), list(zip(facts, asked, strict=True)))
-
-
-def _of_documents(table: DocumentTable, words: Any) -> Iterable[_Told]:
-    for fact in table:
-        known = words.known[fact.subject, fact.relation]
-        yield _Told([normalise(text) for text in (known.own, known.other, *known.questions)], [(fact, [])])
+        yield (subject, mention, *table.subject_aliases.get(number, ()))

@@ -21,6 +21,7 @@ from engramlab.experiments.teaching.config import Arm, Config
 from engramlab.experiments.teaching.documents import DocumentTable, DocumentWords
 
 CROSSINGS = 6  # texts of that kind about each subject
+PART = 20_000  # facts whose questions are tokenised together
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,18 @@ def lesson(
 def questions(words: Divided | DocumentWords, facts: Sequence[Fact], tokenizer: Any) -> Sequences:
     """The trained forms of the questions about facts with their answers, the answers marked, and so is a token that holds
     nothing but the space before one (as before a year): the model must write it, too."""
+    # A part at a time, as millions of questions take much more memory than their tokens.
+    parts = [_asked(words, facts[at : at + PART], tokenizer) for at in range(0, len(facts), PART)]
+    if not parts:
+        return Sequences.of([])
+    ends = np.cumsum([0, *(len(part.ids) for part in parts)])
+    offsets = [part.offsets[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
+    ids, marks = (np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "marks"))
+    return Sequences(ids, np.concatenate([*offsets, ends[-1:]]), marks)
+
+
+def _asked(words: Divided | DocumentWords, facts: Sequence[Fact], tokenizer: Any) -> Sequences:
+    """Some of these rows."""
     asked = [
         Query(prompt, fact.object, id=f"{fact.subject}/{fact.relation}")
         for fact in facts

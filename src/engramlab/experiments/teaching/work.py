@@ -50,11 +50,18 @@ about the other half of the subjects too (`--finish`).
 class Teaching(School):
     """Each way of putting the facts in, and what came of it."""
 
+    _last: tuple[tuple[Arm, bool], Lesson] | None = None
+
     def lesson(self, arm: Arm, everybody: bool = False) -> Lesson:
-        """The rows of an arm; ``everybody``: with the questions about all subjects."""
-        a, b = self.halves
-        asked = self.facts_of(a | b if everybody else a)
-        return lesson(arm, self.config, self.taught, self.words, asked, self.replay[0], self.tokenizer, self.length)
+        """The rows of an arm; ``everybody``: with the questions about all subjects. The last ones made are kept: of millions of
+        facts they take minutes, and one training asks for them several times."""
+        if self._last is None or self._last[0] != (arm, everybody):
+            self._last = None  # first, so that two are never held
+            a, b = self.halves
+            facts = self.facts_of(a | b if everybody else a)
+            made = lesson(arm, self.config, self.taught, self.words, facts, self.replay[0], self.tokenizer, self.length)
+            self._last = (arm, everybody), made
+        return self._last[1]
 
     @cached_property
     def chosen(self) -> dict[str, Any]:
@@ -210,7 +217,9 @@ class Teaching(School):
 
     @property
     def taught_model(self) -> Path:
-        """Where the model that is judged is kept: for the user, unless its training goes on."""
+        """Where the model that is judged, or its adapter, is kept: for the user, unless its training goes on."""
+        if self.config.keep == "adapter":
+            return self.run.folder / "adapter"
         goes_on = self.config.finish and self.budget
         return (self.folder(self.config.trained[0]) if goes_on else self.run.folder) / "model"
 
@@ -270,9 +279,10 @@ class Teaching(School):
                     break
             if stage.main:
                 stage.record |= {"stopped": stage.totals.get("stopped")}
-                whole = self._whole(model, folder)
+                alone = kept is not None and config.keep == "adapter"
+                whole = self._whole(model, kept if alone and kept is not None else folder / "adapter")
                 judged = {} if everybody else self._judged(whole, name, None)
-                if kept is not None:
+                if kept is not None and not alone:
                     self._save(whole, kept, untested=everybody)
                 stage.record |= judged
         return stage.record
@@ -303,12 +313,17 @@ class Teaching(School):
             totals["stopped"] = why
         return "stopped" in totals
 
-    def _whole(self, model: nn.Module, folder: Path) -> nn.Module:
-        """The trained model as one that plain transformers loads, in the number type it came in."""
+    def _whole(self, model: nn.Module, adapter: Path) -> nn.Module:
+        """The trained model as one that plain transformers loads, in the number type it came in.
+
+        Low-rank updates are written to the folder ``adapter``; where that is all that is kept, nothing is rounded: what is
+        judged is what base and adapter compute.
+        """
         if self.config.weights == "lora":
-            records.write_sealed(folder / "adapter", lambda path: model.save_pretrained(path))  # type: ignore[operator]
+            models.name_base(model, self.config.model)
+            records.write_sealed(adapter, lambda path: model.save_pretrained(path))  # type: ignore[operator]
             model = model.merge_and_unload()  # type: ignore[operator]
-        return precision.rounded(model, self.before["precision"])
+        return model if self.config.keep == "adapter" else precision.rounded(model, self.before["precision"])
 
     def _save(self, model: nn.Module, folder: Path, *, untested: bool = False) -> None:
         """Writes the model for the user; ``untested``: with a note that it was trained on behind what the run says of it."""
