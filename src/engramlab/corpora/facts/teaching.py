@@ -98,20 +98,21 @@ def _held_back(relation: str, lines: Sequence[Template], ends: int) -> set[tuple
 def _beginning(line: Template) -> tuple[str, ...]:
     """What stands before the object, as it is compared: its words, whatever their capitals and the signs between them."""
     before = line.frame("it", named=True).before
-    return _words(before) or (before.strip(),)
+    return words_of(before) or (before.strip(),)
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text as wordings are compared: whatever their capitals and the signs between them."""
     return tuple(re.findall(r"\w+", text.casefold()))
 
 
 def _asked_with(wordings: Wordings, relation: str) -> tuple[str, ...]:
     """The forms of a relation's question that are only asked with: none that holds one which is trained, or is held by it."""
     name, called = "{subject}", wordings.called[relation]
-    own = [_core(one) for one in wordings.every_question(relation, name)]
+    own = [core(one) for one in wordings.every_question(relation, name)]
     forms = [form.replace("{called}", called) for form in _ASKED]
-    own = [one for one in own if one != _words(name)]  # a bare name stands in every form
-    left = [form for form in forms if not any(_within(_core(form), one) or _within(one, _core(form)) for one in own)]
+    own = [one for one in own if one != words_of(name)]  # a bare name stands in every form
+    left = [form for form in forms if not any(within(core(form), one) or within(one, core(form)) for one in own)]
     if not left:
         raise UserError(
             f"questions of {quoted(relation)}: they use up every form that is only asked with, such as {quoted(forms[0])}; "
@@ -120,14 +121,15 @@ def _asked_with(wordings: Wordings, relation: str) -> tuple[str, ...]:
     return tuple(left[:HELD])
 
 
-def _core(question: str) -> tuple[str, ...]:
+def core(question: str) -> tuple[str, ...]:
     """The words of a question without what announces it and its answer."""
-    words = _words(question)
+    words = words_of(question)
     words = words[1:] if words[:1] in (("q",), ("question",)) else words
     return words[:-1] if words[-1:] in (("a",), ("answer",)) else words
 
 
-def _within(some: Sequence[str], words: Sequence[str]) -> bool:
+def within(some: Sequence[str], words: Sequence[str]) -> bool:
+    """Do some words stand one behind another among others?"""
     return any(tuple(words[k : k + len(some)]) == tuple(some) for k in range(len(words) - len(some) + 1))
 
 
@@ -213,7 +215,7 @@ def nested(names: Sequence[str]) -> list[list[str]]:
 
 def _parts(name: str) -> tuple[str, ...]:
     """What a name is made of: its words, or its letters where words have no spaces between them."""
-    words = _words(name) or (name,)
+    words = words_of(name) or (name,)
     return tuple(part for word in words for part in (word if any(map(spaceless, word)) else (word,)))
 
 
