@@ -28,7 +28,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
 
     Writes ``model`` (the taught model, as plain transformers loads it), ``before/answers.parquet`` and
     ``<arm>/train/answers.parquet`` (a row a fact and wording: what was written), and for low-rank updates
-    ``<arm>/train/adapter``.
+    ``<arm>/train/adapter``; and ``written`` (what a chat model wrote, where there is one).
 
     Raises:
         UserError: anything about the options, the model, the facts or the folder, before anything is trained.
@@ -55,6 +55,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             f"{len(school.table) - taught:,} of {len(school.table):,} facts are known already and left alone; {taught:,} about "
             f"{len(school.taught.subjects):,} subjects are taught, with questions about {len(school.halves[0]):,} of them"
         )
+        told = school.tell()
         if config.trained and school.budget:  # which a pilot may have to find, in all processes
             school.by_main(school.announce)
         found = {name: school.results(name) for name in config.arms}
@@ -78,7 +79,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         if advice:
             run.say(advice)
         return run.finish(
-            seconds=seconds([school.before, *found.values(), finish or {}]),
+            seconds=seconds([school.before, told or {}, *found.values(), finish or {}]),
             model=config.model,
             facts=school.table.name,
             rows=[*school.baseline(), *rows],
@@ -99,6 +100,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             subjects=len(school.taught.subjects),
             asked_subjects=len(school.halves[0]),
             contradicted=school.before["contradicted"],
+            written=told,
             budget=school.budget if config.trained else 0,
             chosen=school.chosen,
             finished=finish is not None,
