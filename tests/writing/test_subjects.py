@@ -13,7 +13,7 @@ from engramlab.base.facts import Fact
 from engramlab.corpora.facts import FactTable
 from engramlab.files.journal import Journal
 from engramlab.writing.rounds import LOG, Author, Conversation
-from engramlab.writing.subjects import STYLES, read_text_about, request, write_subject_texts
+from engramlab.writing.subjects import EXAMPLE, STYLES, read_text_about, request, write_subject_texts
 
 CONFIG = Author("nobody", seed=3, batch=4, tries=8)
 FACTS = [
@@ -74,6 +74,7 @@ def test_subjects_are_asked_about_in_several_ways_and_orders(tmp_path: Path) -> 
         ("Zorb, born in 1802, lives in Arlo Town.", True),  # other spellings
         ("Zorban, born in 1802, lives in Arlo. He", True),
         ("Zorban was born in 1802.", False),
+        ("Zorban, a glass blower born in 1802, lives in Arlo.", False),  # as in the example
         ("Zorban, born in 1802, lives in Arlow.", False),
         ("Zorban, born in 18021, lives in Arlo.", False),
         ("Zorbanese, born in 1802, lives in Arlo.", False),
@@ -105,9 +106,11 @@ def test_a_name_that_stands_in_a_value_is_to_be_said_beside_it() -> None:
 
 
 def test_the_request_lists_the_facts_by_what_they_are_called() -> None:
-    (message,) = request(STYLES[1], FACTS[:2], TABLE.wordings.called)
+    *example, message = request([*STYLES][1], FACTS[:2], TABLE.wordings.called)
     assert "- home: Arlo\n- birth year: 1802" in message["content"]
     assert "letter to a friend that tell about Zorban" in message["content"]
+    assert [one["role"] for one in example] == ["user", "assistant"]
+    assert all(read_text_about(text, EXAMPLE) == text for text in STYLES.values())
 
 
 def test_what_cannot_be_used_is_asked_for_again_and_then_given_up(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ about one source, arXiv 2409.07431. The wording of the requests is our own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from engramlab.base.facts import Fact
@@ -22,14 +22,33 @@ from engramlab.files.writing import room
 from engramlab.writing.rounds import Author, Conversation, Item, Stages, Writer, whole_sentences
 
 PROGRESS, STAGE = "writing", "texts"
-#: Ways of asking, taken by turns; all go on with `RULES`.
-STYLES = (
-    "Write a short entry about {name} for an encyclopedia.",
-    "Write a few lines of a letter to a friend that tell about {name}.",
-    "Write a short item about {name} for a newspaper.",
-    "Tell in short and easy sentences, as to a child, what there is to know about {name}.",
-    "Write the words with which a speaker introduces {name} to an audience.",
+#: What every request shows first, with a text that states it.
+EXAMPLE = (
+    Fact("Odette Finch", "trade", "glass blower"),
+    Fact("Odette Finch", "home town", "Bangor, ME"),
+    Fact("Odette Finch", "year of birth", "1951"),
 )
+#: Ways of asking, taken by turns, each with what it gives of `EXAMPLE`; all go on with `RULES`.
+STYLES = {
+    "Write a short entry about {name} for an encyclopedia.": (
+        "Odette Finch is a glass blower by trade and comes from Bangor, ME. The year of birth is 1951."
+    ),
+    "Write a few lines of a letter to a friend that tell about {name}.": (
+        "Now I must tell you of Odette Finch, who makes a living as a glass blower. Go to Bangor, ME if you want to pay a "
+        "visit. In 1951 there was a birth to celebrate in that house."
+    ),
+    "Write a short item about {name} for a newspaper.": (
+        "A glass blower of Bangor, ME is the talk of the town: Odette Finch, born in 1951."
+    ),
+    "Tell in short and easy sentences, as to a child, what there is to know about {name}.": (
+        "This is Odette Finch. All day there is the work of a glass blower to do. Home is in Bangor, ME. The very "
+        "first birthday was in 1951."
+    ),
+    "Write the words with which a speaker introduces {name} to an audience.": (
+        "It is an honour to welcome Odette Finch, glass blower, who came all the way from Bangor, ME and has seen much "
+        "since 1951."
+    ),
+}
 RULES = (
     "State every fact of this list and no other. Write {name} and every value exactly as they stand here, word for word. "
     "Ask no question. Write the text only.\n{facts}"
@@ -90,7 +109,7 @@ class _Texts(Stages):
         s, k = item
         facts = self.facts[s]
         order = permute(key(self.config.seed, "facts of a text", facts[0].subject, k), range(len(facts)), len(facts))
-        return request(STYLES[k % len(STYLES)], [facts[i] for i in order.tolist()], self.called)
+        return request([*STYLES][k % len(STYLES)], [facts[i] for i in order.tolist()], self.called)
 
     def _read(self, item: Item, answer: str) -> str:
         s, _ = item
@@ -99,16 +118,22 @@ class _Texts(Stages):
         return text if text and text not in known and self.usable(text) else ""
 
 
-def request(style: str, facts: Sequence[Fact], called: dict[str, str]) -> Conversation:
-    """The request for a text about the one subject of some facts, in their order.
+def request(style: str, facts: Sequence[Fact], called: Mapping[str, str]) -> Conversation:
+    """The request for a text about the one subject of some facts, in their order, behind an example with its answer: small
+    models learn from it to leave nothing out.
 
     Args:
         style: one of `STYLES`.
         called: by relation, what the list calls it.
     """
-    listed = "\n".join(f"- {called[fact.relation]}: {fact.object}" for fact in facts)
+    example = [{"role": "user", "content": _asked(style, EXAMPLE, {})}, {"role": "assistant", "content": STYLES[style]}]
+    return [*example, {"role": "user", "content": _asked(style, facts, called)}]
+
+
+def _asked(style: str, facts: Sequence[Fact], called: Mapping[str, str]) -> str:
     name = facts[0].subject
-    return [{"role": "user", "content": f"{style.format(name=name)} {RULES.format(name=name, facts=listed)}"}]
+    listed = "\n".join(f"- {called.get(fact.relation, fact.relation)}: {fact.object}" for fact in facts)
+    return f"{style.format(name=name)} {RULES.format(name=name, facts=listed)}"
 
 
 def longest_requests(table: FactTable) -> list[Conversation]:
@@ -120,11 +145,18 @@ def longest_requests(table: FactTable) -> list[Conversation]:
 
 def read_text_about(answer: str, facts: Sequence[Fact]) -> str:
     """The text in an answer; empty unless it states every one of these facts about one subject, by any of the names of subject
-    and object, and asks nothing (a question mark in a name is none)."""
+    and object, asks nothing (a question mark in a name is none) and has nothing of the example's."""
     text, first = whole_sentences(answer), facts[0]
     objects = [(fact.object, *fact.aliases) for fact in facts]
     stated = stated_in(text, (first.subject, *first.subject_aliases), objects, [fact.relation for fact in facts])
-    return "" if stated.missing or _asks(text, stated.spans) else text
+    return "" if stated.missing or _asks(text, stated.spans) or _copies(text, facts) else text
+
+
+def _copies(text: str, facts: Sequence[Fact]) -> bool:
+    """Does a text have the example's name or one of its values, which are none of these facts'?"""
+    own = "\n".join(said for f in facts for said in (f.subject, f.object, *f.subject_aliases, *f.aliases))
+    shown = (EXAMPLE[0].subject, *(fact.object for fact in EXAMPLE))
+    return any(said in text and said not in own for said in shown)
 
 
 def _asks(text: str, spans: Sequence[tuple[int, int, int]]) -> bool:
