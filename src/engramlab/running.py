@@ -43,7 +43,8 @@ def teach(
         facts: a table, as ``FactTable.read`` takes it from a file; None where ``documents`` is among the options.
         out: the folder of the run; the taught model is its ``model``, which ``load_model`` and plain transformers load. A run
             that is there goes on.
-        preset, options: as of ``run("teaching", ...)``: ``arms``, ``encounters``, ``weights``, ...
+        preset, options: as of ``run("teaching", ...)``: ``arms``, ``encounters``, ``weights``, ``writer`` (a
+            chat model that writes the texts), ...
 
     Returns:
         The summary: ``rows`` are shares of answers by arm, group of subjects, wordings and kind; ``kept`` what was lost of what

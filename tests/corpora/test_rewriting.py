@@ -82,6 +82,19 @@ def test_a_value_inside_another_is_not_its_mention() -> None:
     assert ("Princeton", 3) in quotes(text, stated_in(text, NAME_, values))
 
 
+def test_any_spelling_counts_and_each_wants_a_mention_of_its_own() -> None:
+    text = "She served in the US Army and lives in the US."
+    values = (("United States", "US"), ("US Army",))
+    reading = stated_in(text, ("Ada", "She"), values, ("country", "employer"))
+    assert quotes(text, reading) == [("She", NAME), ("US Army", 2), ("US", 1)]
+    assert reading.missing == ()
+    assert stated_in(text[:30], "Ada", values, ("country", "employer")).missing == ("name", "country")
+    capital = "Guatemala has Guatemala City."
+    reading = stated_in(capital, "Guatemala", ("Guatemala City",), ("capital",))
+    assert quotes(capital, reading) == [("Guatemala", NAME), ("Guatemala City", 1)]
+    assert stated_in(capital[14:], "Guatemala", ("Guatemala City",), ("capital",)).missing == ("name",)
+
+
 def made(entries: int = 3, skip: tuple[int, ...] = ()) -> tuple[RewrittenCorpus, People, list[str]]:
     """Texts about five people, but for the items `skip`."""
     people = People(5, 1)

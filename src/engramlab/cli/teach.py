@@ -1,11 +1,12 @@
 """teach --model M --facts F  put your facts into a model so that they can be asked for, and say what was lost
 
-usage: engramlab teach --model MODEL --facts TABLE [options]
+usage: engramlab teach --model MODEL --facts TABLE [--writer CHAT_MODEL] [options]
        engramlab teach --model MODEL --documents DIR --writer CHAT_MODEL [options]
 
 The model is asked first, and what it knows is left alone. The rest is stated in many wordings, with questions about half of the
 subjects beside it and text of the model's own replayed against forgetting. The result is how many facts about the other half
 can now be asked for, in wordings that were never trained, what the model has lost, and a folder that plain transformers loads.
+With --writer a chat model writes the texts about each subject in place of templates, every value word for word.
 --arms puts other ways beside it at equal trained tokens; --finish trains the other half's questions too, behind the verdict.
 
     engramlab teach --model MODEL --facts my_facts.csv

@@ -41,27 +41,50 @@ class Stated:
     missing: tuple[str, ...]
 
 
-def stated_in(text: str, name: str, values: Sequence[str], attributes: Sequence[str] = ATTRIBUTES) -> Stated:
+def stated_in(
+    text: str,
+    name: str | Sequence[str],
+    values: Sequence[str | Sequence[str]],
+    attributes: Sequence[str] = ATTRIBUTES,
+) -> Stated:
     """Find every mention of the name, and of each value the first that is not part of another.
 
     Names and values count only word for word and as whole words. Two attributes with one value (born and working in the
-    same city) need two mentions, since each is to be stated.
+    same city) need two mentions, since each is to be stated; so do a name and a value that are the same, or of which one
+    stands inside the other ("Guatemala City", the capital of Guatemala).
+
+    Args:
+        name, values: each a text, or several spellings of which any counts.
     """
+    wanted = {a + 1: _spellings(value) for a, value in enumerate(values)} | {NAME: _spellings(name)}
+    # The longest first, or "Columbia" would take the beginning of "Columbia, SC"; of equals the value, which needs but one.
+    every = sorted(((said, mark) for mark, of in wanted.items() for said in of), key=lambda one: -len(one[0]))
     taken: list[tuple[int, int, int]] = []
-    for match in _mentions(text, name):
-        # A name said twice in a row is one mention: spans of one mark that touch could not be told apart.
-        if not taken or text[taken[-1][1] : match.start()].strip():
-            taken.append((match.start(), match.end(), NAME))
-    missing = [] if taken else ["name"]
-    # The longest first, or "Columbia" would take the beginning of "Columbia, SC".
-    for a in sorted(range(len(values)), key=lambda a: -len(values[a])):
-        for match in _mentions(text, values[a]):
-            if all(match.end() <= start or end <= match.start() for start, end, _ in taken):
-                taken.append((match.start(), match.end(), a + 1))
+    found: set[int] = set()
+    for said, mark in every:
+        for match in _mentions(text, said) if mark == NAME or mark not in found else ():
+            if any(start < match.end() and match.start() < end for start, end, _ in taken):
+                continue
+            found.add(mark)
+            taken.append((match.start(), match.end(), mark))
+            if mark != NAME:
                 break
-        else:
-            missing.append(attributes[a])
-    return Stated(tuple(sorted(taken)), tuple(missing))
+    lacking = ["name"] if NAME not in found else []
+    longest = sorted((mark for mark in wanted if mark not in {NAME, *found}), key=lambda mark: -len(wanted[mark][0]))
+    return Stated(_told_apart(text, sorted(taken)), (*lacking, *(attributes[mark - 1] for mark in longest)))
+
+
+def _spellings(said: str | Sequence[str]) -> Sequence[str]:
+    return (said,) if isinstance(said, str) else said
+
+
+def _told_apart(text: str, spans: Sequence[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
+    """Spans in their order; a name said twice in a row is one mention: spans of one mark that touch could not be told apart."""
+    kept: list[tuple[int, int, int]] = []
+    for start, end, mark in spans:
+        if not (kept and mark == NAME == kept[-1][2] and not text[kept[-1][1] : start].strip()):
+            kept.append((start, end, mark))
+    return tuple(kept)
 
 
 def _mentions(text: str, words: str) -> Iterator[re.Match[str]]:

@@ -10,7 +10,6 @@ Sources: diverse rewrites and questions about a text, arXiv 2409.07431 and 2402.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +19,8 @@ from engramlab.base.random_access import key, permute
 from engramlab.base.terminal import Console
 from engramlab.files.writing import room
 from engramlab.writing import prompts as asking
-from engramlab.writing.passages import STAGES, Item, _Work
-from engramlab.writing.rounds import Author, Conversation, Rounds, Writer
+from engramlab.writing.passages import STAGES, _Work
+from engramlab.writing.rounds import Author, Conversation, Item, Stages, Writer
 
 QUESTIONS = 2  # about each phrase: one to be trained, one to be asked only
 WORDS = 90  # of a passage, about
@@ -114,24 +113,21 @@ class _Lessons(_Work):
     """The same stages as of made-up passages, about passages that are there, with questions."""
 
     def __init__(self, config: Author, folder: Path, write: Writer, texts: Sequence[str], rewrites: int) -> None:
-        self.config, self.write = config, write  # type: ignore[assignment]
-        self.rounds = Rounds(config, folder)
-        self.found: dict[str, dict[Item, Any]] = {stage: {} for stage in (*STAGES, "question")}
+        Stages.__init__(self, config, folder, write, (*STAGES, "question"))
         self.found["passage"] = {(p,): text for p, text in enumerate(texts)}
-        self.answers: Counter[str] = Counter()
         self.rewrites = rewrites
 
     def run(self, console: Console) -> None:
         """Every stage over what the one before made."""
         every = range(len(self.found["passage"]))
         sentences = [(p, k) for p in every for k in range(len(asking.sentences(self.found["passage"][(p,)])))]
-        self._stage("target", sentences, self._ask_target, self._read_target, console)
+        self.stage("target", sentences, self._ask_target, self._read_target, console)
         asked = [(p, k) for p in every for k in range(len(self.targets(p)))]
-        self._stage("semantic", asked, self._ask_semantic, self._read_semantic, console)
+        self.stage("semantic", asked, self._ask_semantic, self._read_semantic, console)
         twice = [(p, k, j) for p, k in asked for j in range(QUESTIONS)]
-        self._stage("question", twice, self._ask_question, self._read_question, console)
+        self.stage("question", twice, self._ask_question, self._read_question, console)
         versions = [(p, k) for p in every for k in range(self.rewrites)]
-        self._stage("paraphrase", versions, self._ask_paraphrase, self._read_paraphrase, console)
+        self.stage("paraphrase", versions, self._ask_paraphrase, self._read_paraphrase, console)
 
     def lessons(self) -> list[Lesson]:
         """What came of it; a phrase without another wording or without both questions is not asked about."""

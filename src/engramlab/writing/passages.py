@@ -13,7 +13,6 @@ Source: the recipe of FICTIONAL KNOWLEDGE (arXiv 2406.11813).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from typing import Any
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.base.options import at_least
-from engramlab.base.progress import ProgressBar
-from engramlab.base.random_access import key
 from engramlab.base.rows import DEPTHS
 from engramlab.base.terminal import Console
 from engramlab.corpora.fictional import QUERIES, Fictional
@@ -30,12 +27,10 @@ from engramlab.corpora.passages import ROLE, PassageRecord, to_jsonl
 from engramlab.files import runs, writing
 from engramlab.files.locks import place
 from engramlab.writing import prompts as asking
-from engramlab.writing.rounds import Author, Conversation, Rounds, Writer, finished_corpus, generating
+from engramlab.writing.rounds import Author, Conversation, Item, Stages, Writer, finished_corpus, generating
 
 STAGES = ("passage", "target", "semantic", "compositional", "paraphrase")
 FILE = "passages.jsonl"
-
-Item = tuple[int, ...]  # passage; passage and sentence; passage and query; passage and paraphrase
 
 
 @dataclass(frozen=True)
@@ -95,30 +90,29 @@ def write_passages(
     return about
 
 
-class _Work:
-    """What was accepted, stage by stage: `found[stage][item]`."""
+class _Work(Stages):
+    """Items are passages, and behind those their sentences, queries or paraphrases."""
+
+    config: PassagesConfig
 
     def __init__(self, config: PassagesConfig, folder: Path, write: Writer) -> None:
-        self.config, self.write = config, write
-        self.rounds = Rounds(config, folder)
-        self.found: dict[str, dict[Item, Any]] = {stage: {} for stage in STAGES}
-        self.answers: Counter[str] = Counter()
+        super().__init__(config, folder, write, STAGES)
         self.entities = Fictional(config.passages, config.seed)
 
     def run(self, console: Console) -> None:
         """Every stage over what the one before made."""
         numbers = range(self.config.passages)
         passages = self.found["passage"]
-        self._stage("passage", [(p,) for p in numbers], self._ask_passage, self._read_passage, console)
+        self.stage("passage", [(p,) for p in numbers], self._ask_passage, self._read_passage, console)
         sentences = [(p, k) for (p,) in passages for k in range(len(asking.sentences(passages[(p,)])))]
-        self._stage("target", sentences, self._ask_target, self._read_target, console)
+        self.stage("target", sentences, self._ask_target, self._read_target, console)
         asked = [(p, k) for (p,) in passages if len(self.targets(p)) == QUERIES for k in range(QUERIES)]
-        self._stage("semantic", asked, self._ask_semantic, self._read_semantic, console)
+        self.stage("semantic", asked, self._ask_semantic, self._read_semantic, console)
         asked = [item for item in asked if self._complete("semantic", item[0], QUERIES)]
-        self._stage("compositional", asked, self._ask_compositional, self._read_compositional, console)
+        self.stage("compositional", asked, self._ask_compositional, self._read_compositional, console)
         kept = [p for p in numbers if self._complete("compositional", p, QUERIES)]
         versions = [(p, k) for p in kept for k in range(self.config.paraphrases)]
-        self._stage("paraphrase", versions, self._ask_paraphrase, self._read_paraphrase, console)
+        self.stage("paraphrase", versions, self._ask_paraphrase, self._read_paraphrase, console)
 
     def targets(self, passage: int) -> list[tuple[str, str]]:
         """(prompt, target) of a passage's memorization queries: of its first sentences that have one, no target twice."""
@@ -174,32 +168,6 @@ class _Work:
 
     def _complete(self, stage: str, passage: int, needed: int) -> bool:
         return all((passage, k) in self.found[stage] for k in range(needed))
-
-    def _stage(
-        self,
-        stage: str,
-        items: Sequence[Item],
-        ask: Callable[[Item], Conversation],
-        read: Callable[[Item, str], Any],
-        console: Console,
-    ) -> None:
-        """All rounds of a stage: those in the log are read, the others written."""
-        found = self.found[stage]
-        with ProgressBar(f"corpus passages: {stage}", len(items), console=console) as bar:
-            for turn in self.rounds.turns({"stage": stage}, items, found, bar):
-                self.answers[stage] += len(turn.items)
-                if turn.record is not None:
-                    kept = zip(turn.items, turn.record["values"], strict=True)
-                    found |= {item: tuple(v) if isinstance(v, list) else v for item, v in kept if v}
-                    continue
-                seeds = [key(self.config.seed, "passages", stage, *item, turn.attempt) for item in turn.items]
-                values = []
-                answers = self.write([ask(item) for item in turn.items], seeds)
-                for item, answer in zip(turn.items, answers, strict=True):
-                    values.append(read(item, answer))
-                    if values[-1]:  # at once: what comes next must differ from it
-                        found[item] = values[-1]
-                turn.record = {"values": values}
 
     def _ask_passage(self, item: Item) -> Conversation:
         name, kind = self.entities.name(item[0]), self.entities.kind(item[0])

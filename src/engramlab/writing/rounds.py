@@ -8,6 +8,7 @@ very texts that an uninterrupted run would have: batches have the same members e
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +19,17 @@ from engramlab.base.errors import UserError
 from engramlab.base.interrupts import kept
 from engramlab.base.options import at_least
 from engramlab.base.progress import ProgressBar
+from engramlab.base.random_access import key
+from engramlab.base.terminal import Console
 from engramlab.files import locks, runs, writing
 from engramlab.files.journal import Journal
 
 Conversation = Sequence[Mapping[str, str]]
 #: Answers conversations, each with its own seed.
 Writer = Callable[[Sequence[Conversation], Sequence[int]], list[str]]
+
+#: What one text is about: numbers of passages, subjects, sentences, ..., as the stage has it.
+Item = tuple[int, ...]
 
 LOG = "answers.jsonl"
 _STOPS = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
@@ -135,6 +141,59 @@ class Rounds:
             waiting = [item for item in waiting if item not in found]
             if not waiting:
                 break
+
+
+class Stages:
+    """Answers that are asked for stage by stage, each read by itself: what was accepted is in ``found[stage][item]``.
+
+    Args:
+        label: of the progress bars, before the stage.
+        head: what the log says of all batches, beside the stage: of what they are.
+    """
+
+    def __init__(
+        self,
+        config: Author,
+        folder: Path,
+        write: Writer,
+        stages: Sequence[str],
+        label: str = "corpus passages",
+        head: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.config, self.write, self.label, self.head = config, write, label, head or {}
+        self.rounds = Rounds(config, folder)
+        self.found: dict[str, dict[Item, Any]] = {stage: {} for stage in stages}
+        self.answers: Counter[str] = Counter()
+
+    def stage(
+        self,
+        stage: str,
+        items: Sequence[Item],
+        ask: Callable[[Item], Conversation],
+        read: Callable[[Item, str], Any],
+        console: Console,
+    ) -> None:
+        """All rounds of a stage: those in the log are read, the others written.
+
+        Args:
+            read: what is accepted of an answer; nothing (None or an empty text) has it asked for again.
+        """
+        found = self.found[stage]
+        with ProgressBar(f"{self.label}: {stage}", len(items), console=console) as bar:
+            for turn in self.rounds.turns({"stage": stage, **self.head}, items, found, bar):
+                self.answers[stage] += len(turn.items)
+                if turn.record is not None:
+                    kept = zip(turn.items, turn.record["values"], strict=True)
+                    found |= {item: tuple(v) if isinstance(v, list) else v for item, v in kept if v}
+                    continue
+                seeds = [key(self.config.seed, "passages", stage, *item, turn.attempt) for item in turn.items]
+                values = []
+                answers = self.write([ask(item) for item in turn.items], seeds)
+                for item, answer in zip(turn.items, answers, strict=True):
+                    values.append(read(item, answer))
+                    if values[-1]:  # at once: what comes next must differ from it
+                        found[item] = values[-1]
+                turn.record = {"values": values}
 
 
 def finished_corpus(out: Path, config: dict[str, Any]) -> dict[str, Any] | None:

@@ -118,8 +118,8 @@ def _around(line: Template) -> _Around:
     """
     frame = line.frame("it", named=True)
     if frame.turned:
-        return (*_words(frame.lead), "\0", *_words(frame.before)), _words(frame.after)
-    return _words(frame.lead), _words(frame.before) or (frame.before.strip(),)
+        return (*words_of(frame.lead), "\0", *words_of(frame.before)), words_of(frame.after)
+    return words_of(frame.lead), words_of(frame.before) or (frame.before.strip(),)
 
 
 def _stands_in(one: _Around, other: _Around) -> bool:
@@ -128,7 +128,8 @@ def _stands_in(one: _Around, other: _Around) -> bool:
     return behind[: len(said)] == said and before[len(before) - len(led) :] == led
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text as wordings are compared: whatever their capitals and the signs between them."""
     return tuple(re.findall(r"\w+", text.casefold()))
 
 
@@ -138,12 +139,12 @@ def _asked_with(wordings: Wordings, relation: str) -> tuple[str, ...]:
     What is trained are its questions, and sentences that do not start with their subject, which can read like one.
     """
     name, called = "{subject}", wordings.called[relation]
-    own = [_core(one) for one in wordings.every_question(relation, name)]
+    own = [core(one) for one in wordings.every_question(relation, name)]
     moved = [_around(line) for line in wordings.spoken[relation] if not line.opens]
-    own += [(*before, *_words(name), *behind) for before, behind in moved]
+    own += [(*before, *words_of(name), *behind) for before, behind in moved]
     forms = [form.replace("{called}", called) for form in _ASKED]
-    own = [one for one in own if one != _words(name)]  # a bare name stands in every form
-    left = [form for form in forms if not any(_within(_core(form), one) or _within(one, _core(form)) for one in own)]
+    own = [one for one in own if one != words_of(name)]  # a bare name stands in every form
+    left = [form for form in forms if not any(within(core(form), one) or within(one, core(form)) for one in own)]
     if not left:
         more = " and the templates that do not start with {subject}" if moved else ""
         raise UserError(
@@ -153,14 +154,15 @@ def _asked_with(wordings: Wordings, relation: str) -> tuple[str, ...]:
     return tuple(left[:HELD])
 
 
-def _core(question: str) -> tuple[str, ...]:
+def core(question: str) -> tuple[str, ...]:
     """The words of a question without what announces it and its answer."""
-    words = _words(question)
+    words = words_of(question)
     words = words[1:] if words[:1] in (("q",), ("question",)) else words
     return words[:-1] if words[-1:] in (("a",), ("answer",)) else words
 
 
-def _within(some: Sequence[str], words: Sequence[str]) -> bool:
+def within(some: Sequence[str], words: Sequence[str]) -> bool:
+    """Do some words stand one behind another among others?"""
     return any(tuple(words[k : k + len(some)]) == tuple(some) for k in range(len(words) - len(some) + 1))
 
 
@@ -246,7 +248,7 @@ def nested(names: Sequence[str]) -> list[list[str]]:
 
 def _parts(name: str) -> tuple[str, ...]:
     """What a name is made of: its words, or its letters where words have no spaces between them."""
-    words = _words(name) or (name,)
+    words = words_of(name) or (name,)
     return tuple(part for word in words for part in (word if any(map(spaceless, word)) else (word,)))
 
 

@@ -28,7 +28,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
 
     Writes ``model`` (the taught model, as plain transformers loads it), ``before/answers.parquet`` and
     ``<arm>/train/answers.parquet`` (a row a fact and wording: what was written), and for low-rank updates
-    ``<arm>/train/adapter``; with ``keep="adapter"`` the folder ``adapter`` stands in place of ``model``.
+    ``<arm>/train/adapter``; with ``keep="adapter"`` the folder ``adapter`` stands in place of ``model``. ``written`` is what a
+    chat model wrote, where there is one.
 
     Raises:
         UserError: anything about the options, the model, the facts or the folder, before anything is trained.
@@ -52,8 +53,9 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
                 f"{school.before['contradicted']} facts contradict what the model says in nearly every wording; where they are "
                 "few, engramlab edit is the way for them"
             )
-        for line in school.told():
+        for line in school.introduced():
             run.say(line)
+        told = school.tell()
         if config.trained and school.budget:  # which a pilot may have to find, in all processes
             school.by_main(school.announce)
         found = {name: school.results(name) for name in config.arms}
@@ -79,7 +81,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         if advice:
             run.say(advice)
         return run.finish(
-            seconds=seconds([school.before, *found.values(), finish or {}]),
+            seconds=seconds([school.before, told or {}, *found.values(), finish or {}]),
             model=config.model,
             facts=school.table.name,
             rows=[*school.baseline(), *rows],
@@ -102,6 +104,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             subjects=len(school.taught.subjects),
             asked_subjects=len(school.halves[0]),
             contradicted=school.before["contradicted"],
+            written=told,
             budget=school.budget if config.trained else 0,
             chosen=school.chosen,
             finished=finish is not None,

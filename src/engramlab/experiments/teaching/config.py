@@ -34,6 +34,11 @@ class Arm:
     way: Literal["train", "edit", "context", "retrieved", "untouched"] = "train"
     rote: bool = False
 
+    @property
+    def varied(self) -> bool:
+        """Do the texts about a subject differ in their wordings? Then a chat model may write them."""
+        return self.variant not in ("", "single")
+
 
 AUGMENTED = "multi8+permute+fullname"
 ARMS = {
@@ -70,10 +75,11 @@ class Config(FactOptions):
     documents: Path | None = None
     """Documents to be taught, in place of facts: a file or a folder of text. They are cut into passages."""
     writer: str = ""
-    """A chat model that writes rewrites of the passages and questions about them. Without one their sentences are only put in
-    other orders and nothing is asked about them in training: expect next to nothing to be learnt."""
+    """A chat model. Of documents it writes rewrites of the passages and questions about them; without one their sentences are
+    only put in other orders and nothing is asked about them in training: expect next to nothing to be learnt. Of facts, in arms
+    with augmentation, it writes the texts about each subject, in place of templates."""
     rewrites: int = 10
-    """Rewrites of each passage."""
+    """Texts by the writer: rewrites of each passage, or texts about each subject."""
     asked_share: float = 0.5
     """Share of the subjects whose questions are trained too; the result is how the others can be asked."""
     encounters: int = 50
@@ -191,6 +197,11 @@ class Config(FactOptions):
         return None if self.known is None else replace(self, facts=self.known).fact_table()
 
     @property
+    def written(self) -> list[str]:
+        """The arms whose texts a chat model writes about the subjects of a table, where there is one."""
+        return [name for name in self.trained if ARMS[name].varied]
+
+    @property
     def trained(self) -> list[str]:
         """The arms that train."""
         return [name for name in self.arms if ARMS[name].way == "train"]
@@ -245,14 +256,18 @@ def check(config: Config) -> FactTable | None:
         if wrong := [name for name in config.arms if name in BY_TABLE]:
             raise UserError(f"arms: {wrong[0]} needs a table of facts; leave it out with --documents")
         return None
-    if config.writer:
-        raise UserError(f"writer: {config.writer} writes about documents; give some with --documents")
     if table is None:
         raise UserError("facts: give the facts to be taught, for example --facts my_facts.csv (or --documents)")
     if len(table.subjects) < 2 * FEWEST:
         raise UserError(
             f"facts: {table.name} has {len(table.subjects)} subjects; at least {2 * FEWEST} are needed, half of which are "
             "asked about although their questions are never trained (for a few facts use engramlab edit)"
+        )
+    if config.writer and not config.written:
+        written = [name for name, arm in ARMS.items() if arm.varied]
+        raise UserError(
+            f"writer: of the arms {listed(config.arms)} none is trained on texts that {config.writer} could write; add one of "
+            f"{listed(written)} to --arms, or leave --writer out"
         )
     divide(table.wordings)
     for name in config.trained:

@@ -20,7 +20,7 @@ from engramlab.base.random_access import key as random_key
 from engramlab.base.random_access import permute
 from engramlab.base.rows import Row
 from engramlab.core import models
-from engramlab.core.text.tokens import Sequences, start_tokens
+from engramlab.core.text.tokens import Sequences, encode, start_tokens
 from engramlab.core.training.cost import available, like, memory
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import divide, nested
@@ -28,16 +28,17 @@ from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model, require_in_weights
 from engramlab.editing.keys.running_text import TextSource, source_texts
 from engramlab.experiments._run import Planned, Run
-from engramlab.experiments.teaching import asking, pilot, tables
+from engramlab.experiments.teaching import asking, pilot, tables, told
 from engramlab.experiments.teaching import documents as documented
 from engramlab.experiments.teaching.config import ARMS, FEWEST, Config, check
-from engramlab.experiments.teaching.stated import Stated
+from engramlab.experiments.teaching.stated import HeldOut, Stated
 from engramlab.experiments.teaching.text import as_read, texts_as_rows
 from engramlab.files import records, writing
 from engramlab.files.documents import documents
 from engramlab.measuring.scoring import nats
 from engramlab.writing.lessons import Lesson, plain_lesson, write_lessons
 from engramlab.writing.rounds import Author
+from engramlab.writing.subjects import PROGRESS, STAGE
 
 TEXT_ROWS = 256  # of another text, that drift is measured on
 REDRAWN = 4  # times as many texts as are wanted are sampled at most, as some cannot be replayed
@@ -83,6 +84,8 @@ class School:
         self.other = self._other_text()
         self.replayed_file = self._replay_file()
         if self.given is not None:
+            if config.writer:
+                told.check_writer(config.writer, self.given)
             self._halves(self.given)
             tables.check_tokens(self.given, self.tokenizer, config.model)
             self.check_replay()
@@ -110,8 +113,7 @@ class School:
         def write() -> None:
             texts = list(self.passages.values())
             if config.writer:
-                author = Author(config.writer, seed=config.seed, max_new_tokens=300, batch=16, tries=6)
-                made = write_lessons(author, texts, config.rewrites, folder, console=self.run.console)
+                made = write_lessons(self._author(), texts, config.rewrites, folder, console=self.run.console)
             else:
                 made = [plain_lesson(text, config.rewrites, config.seed) for text in texts]
             records.write_record(path, {"lessons": [lesson.plain() for lesson in made]})
@@ -120,6 +122,54 @@ class School:
             self.by_main(write)
         kept = records.read_record(path, ("lessons",))["lessons"]
         return documented.table_of(str(config.documents), self.passages, [Lesson.of(one) for one in kept])
+
+    def _author(self, longest: int = told.ROOM) -> Author:
+        """The chat model with the options of all that it writes; ``longest``: tokens of an answer."""
+        return Author(self.config.writer, seed=self.config.seed, max_new_tokens=longest, batch=16, tries=told.TRIES)
+
+    @property
+    def writes(self) -> bool:
+        """Does the chat model write texts about the subjects of a table?"""
+        config = self.config
+        return bool(config.writer and self.given is not None and config.written and (config.encounters or config.pilot))
+
+    @cached_property
+    def _told(self) -> dict[str, Any]:
+        """The record of what the chat model wrote about the subjects of a table, made once, then read.
+
+        All processes of a launch ask for it, or none.
+        """
+        path = self.run.folder / "written" / "texts.json"
+        self.by_main(lambda: self._write_texts(path))
+        return told.read(path, self.taught)
+
+    def _write_texts(self, path: Path) -> None:
+        """Has the texts about the taught subjects written, unless they are."""
+        if path.exists():
+            return
+        taught, held = self.taught, HeldOut(self.table, self.words)
+
+        def usable(text: str) -> bool:
+            (row,) = encode(self.tokenizer, [text])[0]
+            return len(row) + len(start_tokens(self.tokenizer)) < self.length and held.prompt(text) is None
+
+        author = self._author(told.room(taught))
+        told.write(path, author, taught, self.config.rewrites, usable, self.run.console)
+
+    @property
+    def told(self) -> dict[str, list[str]] | None:
+        """By subject, the texts about it where a chat model wrote some; None where templates write all."""
+        if not self.writes:
+            return None
+        return told.texts_of(self._told)
+
+    def tell(self) -> dict[str, Any] | None:
+        """Who wrote how many texts, and how many fell back to templates, which is said; None where templates write all."""
+        if not self.writes:
+            return None
+        found = told.counts(self._told)
+        self.run.say(told.sentence(found, len(self.taught.subjects)))
+        return found
 
     def check_documents(self) -> None:
         """Raises UserError where documents hold too few facts that could be asked for, before the model is asked any."""
@@ -224,6 +274,14 @@ class School:
                 self.run.say(line)
         subjects = len(self.passages if self.given is None else self.given.subjects)
         width = self.width
+        if self.writes:
+            texts = subjects * config.rewrites
+            self.run.say(
+                f"{config.writer} writes {texts:,} texts, {config.rewrites} about each of {subjects:,} subjects (fewer where "
+                f"the model knows some); one that lacks a value is asked for again, {told.TRIES} times in all, before a "
+                "template stands in"
+            )
+            self.run.stages.append(Planned(f"{PROGRESS}: {STAGE}", texts, 1, width))
         if self.given is None and not config.writer:
             self.run.say(
                 f"{subjects} passages without a chat model to rewrite them and to ask about them (--writer): their sentences "
@@ -443,7 +501,7 @@ class School:
         asked = {name: len(group.facts) for name, group in self.examiner.groups.items()}
         return {name: {"facts": asked.get(name, 0), "of": len(facts)} for name, facts in groups.items() if facts}
 
-    def told(self) -> list[str]:
+    def introduced(self) -> list[str]:
         """What is known already and what is taught, and of how many facts that is told: a sentence each."""
         taught, every, looked = len(self.taught), len(self.table), len(self.audited)
         of = f"{every:,} facts" if looked == every else f"{looked:,} facts that were asked first (of {every:,})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -161,6 +161,7 @@ def lesson(
     replay: Sequences | None,
     tokenizer: Any,
     length: int,
+    told: Mapping[str, Sequence[str]] | None = None,
 ) -> Lesson:
     """The rows of an arm.
 
@@ -169,6 +170,7 @@ def lesson(
         asked: those whose questions are trained.
         replay: rows of replayed text.
         length: longest row allowed.
+        told: by subject, texts in place of entries in changing wordings, as many about each; None for the templates' entries.
 
     Raises:
         UserError: a row that is longer.
@@ -179,14 +181,21 @@ def lesson(
     about = 1 - (config.question_share if rows is not None else 0) - (config.replay_share if replay is not None else 0)
     across = 0.0
     if isinstance(table, DocumentTable):
-        said = batches.TokenRows(Sequences.of(tokens.encode(tokenizer, table.texts(arm.variant == "single"))[0]))
+        said = batches.TokenRows(Sequences.of(tokens.encode(tokenizer, table.texts(not arm.varied))[0]))
         sources = [Source("entries", said, about)]
     elif arm.rote:
         said = batches.TokenRows(Sequences.of(tokens.encode(tokenizer, by_heart(table, config.seed))[0]))
         sources = [Source("entries", said, about)]
     else:
         across = config.crossing_share if arm.crossing else 0.0
-        entries = TokenTable(table.entries(arm.variant, config.seed), tokenizer)
+        entries: batches.Entries
+        if told is not None and arm.varied:
+            turns = zip(*(told[subject] for subject in table.subjects), strict=True)  # as entries lie, text by text
+            entries = batches.TokenRows(
+                Sequences.of(tokens.encode(tokenizer, [one for turn in turns for one in turn])[0])
+            )
+        else:
+            entries = TokenTable(table.entries(arm.variant, config.seed), tokenizer)
         sources = [Source("entries", entries, about * (1 - across))]
     if across and not isinstance(table, DocumentTable):
         texts = crossings(table, CROSSINGS, config.seed)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from engramlab.base import bootstrap
-from engramlab.base.facts import Edit
+from engramlab.base.facts import Edit, Fact
 from engramlab.base.likeness import WordIndex
 from engramlab.base.progress import clock, progress_bars, size
 from engramlab.base.random_access import key as random_key
@@ -58,10 +58,14 @@ class Teaching(School):
         if self._last is None or self._last[0] != (arm, everybody):
             self._last = None  # first, so that two are never held
             a, b = self.halves
-            facts = self.facts_of(a | b if everybody else a)
-            made = lesson(arm, self.config, self.taught, self.words, facts, self.replay[0], self.tokenizer, self.length)
+            made = self._rows_of(arm, self.taught, self.facts_of(a | b if everybody else a))
             self._last = (arm, everybody), made
         return self._last[1]
+
+    def _rows_of(self, arm: Arm, table: Any, asked: Sequence[Fact]) -> Lesson:
+        """The rows of an arm about the facts of a table, with the questions about those asked."""
+        told = self.told if arm.varied else None
+        return lesson(arm, self.config, table, self.words, asked, self.replay[0], self.tokenizer, self.length, told)
 
     @cached_property
     def chosen(self) -> dict[str, Any]:
@@ -88,7 +92,7 @@ class Teaching(School):
         some = [sorted(half)[: -(-pilot_size(len(self.taught.subjects)) // 2)] for half in self.halves]
         table = some_of(self.taught, [fact for fact in self.taught if fact.subject in {*some[0], *some[1]}])
         arm, asked = ARMS[config.trained[0]], [fact for fact in table if fact.subject in some[0]]
-        rows = lesson(arm, config, table, self.words, asked, self.replay[0], self.tokenizer, self.length)
+        rows = self._rows_of(arm, table, asked)
         unasked = [fact for fact in table if fact.subject in some[1]][: config.watched_facts]
         examiner = asking.Examiner({"unasked": asking.Group(unasked, self.words)}, self.tokenizer)
         at = {look: max(1, math.ceil(look * len(table.subjects) / rows.about() / config.batch)) for look in pilot.LOOKS}

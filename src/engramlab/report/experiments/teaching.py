@@ -31,6 +31,7 @@ NEEDS = {
     "drift": Maybe([{"arm": str, "text": str, "before": float, "nats": float}]),
     "training": Maybe([{"dataset": str}]),
     "left_out": Maybe({}),
+    "written": Maybe({"writer": str, "written": float, "fell_back": float}),
     "edited": Maybe(
         {"method": str, "edits": float, "failed": float, "recited": float, "recited_low": float, "recited_high": float}
     ),
@@ -89,7 +90,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
     if named := _named_cells(rows):
         columns = ["arm", "held-out subjects and wordings", "in chats", "trained both"]
         tables.append(Table(columns, named, "Replies that name the object anywhere", numbers_from=1))
-    tables += [*_ended(summary, ""), *_edited(summary, "")]
+    tables += [*_written(summary, ""), *_ended(summary, ""), *_edited(summary, "")]
     if kept := _kept_cells(summary, ""):
         columns = ["arm", "what was right before", "right", "lost", "won", "p"]
         tables.append(Table(columns, kept, "What the model knew before", numbers_from=2))
@@ -141,9 +142,18 @@ def _arms(runs: Sequence[RunData]) -> Section:
         table
         for run in runs
         for of in (run.name if len(runs) > 1 else "",)
-        for table in (*_ended(run.summary, of), *_edited(run.summary, of))
+        for table in (*_written(run.summary, of), *_ended(run.summary, of), *_edited(run.summary, of))
     ]
     return Section("Can the facts be asked for?", [Figures([("", figure)], note), *edited])
+
+
+def _written(summary: Mapping[str, Any], run: str) -> list[Table]:
+    """How many of the texts that are trained a chat model wrote; nothing of runs in which templates wrote all."""
+    if not (found := summary.get("written")):
+        return []
+    cells = [found["writer"], *(count(found[name]) for name in ("written", "fell_back"))]
+    title = "Texts about the subjects, by a chat model" + (f", {run}" if run else "")
+    return [Table(["chat model", "written", "fell back to templates"], [cells], title, numbers_from=1)]
 
 
 def _ended(summary: Mapping[str, Any], run: str) -> list[Table]:
