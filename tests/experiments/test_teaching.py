@@ -214,6 +214,37 @@ def test_a_replay_file_of_one_text_has_none_left_to_measure_drift_on(model: str,
         teaching.run(small(model, facts, replay=str(tmp_path / "one.txt")), tmp_path / "run")
 
 
+def test_how_likely_answers_become_is_told_along_the_way(model: str, facts: Path, tmp_path: Path) -> None:
+    config = small(model, facts, encounters=20, learning_rate=0.01, stop=False)
+    teaching.run(config, tmp_path / "run")
+    curves = read_run(tmp_path / "run").curves
+    rows = [row for row in curves if "first" in row and row["group"] == "unasked"]
+    shares = [row for row in curves if "share" in row and (row["group"], row["wordings"]) == ("unasked", "held-out")]
+    assert len(rows) == len(shares) == config.points
+    school = Teaching(config, tmp_path / "run", "", None)
+    asked = [one for one in school.examiner.wordings("unasked", config.watched_facts) if one.kind != "chat"]
+    queries = [Query(one.prompt, one.fact.object) for one in asked if one.part == "held-out"]
+    taught = models.load(str(tmp_path / "run" / "model"))[0]
+    logprobs = [
+        [_logprobs(one, school.tokenizer, query) for query in queries] for one in (models.load(model)[0], taught)
+    ]
+    assert rows[-1]["first"] == pytest.approx(np.mean([np.exp(of[0]) for of in logprobs[1]]), rel=1e-3)
+    before, after = (np.mean([np.mean(of) for of in some]) for some in logprobs)
+    assert rows[-1]["gain"] == pytest.approx(after - before, abs=1e-3)
+    page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
+    for title in ("Answered in held-out wordings", "First token of the answer", "How much likelier the answer became"):
+        assert title in page
+
+
+def _logprobs(model: torch.nn.Module, tokenizer: Any, query: Query) -> list[float]:
+    """Of each token of the target."""
+    rows = encode_queries(tokenizer, [query]).sequences
+    ids = torch.tensor(rows.ids.astype(np.int64))
+    with torch.no_grad():
+        found = model(ids[None]).logits[0].log_softmax(-1)
+    return [float(found[at - 1, ids[at]]) for at in np.flatnonzero(rows.marks == 1)]
+
+
 def test_by_heart_comes_before_questions(model: str, facts: Path, tmp_path: Path) -> None:
     school = Teaching(small(model, facts, replay="none"), tmp_path / "run", "", None)
     with school.run:
