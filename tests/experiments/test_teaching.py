@@ -151,6 +151,25 @@ def test_no_question_of_the_other_half_is_trained(model: str, facts: Path, tmp_p
         assert not any(fact.subject in text and fact.object in text for fact in school.table for text in replayed)
 
 
+@pytest.mark.filterwarnings("ignore:templates")
+def test_no_held_out_wording_is_trained_wherever_templates_have_their_subject(
+    model: str, facts: Path, tmp_path: Path
+) -> None:
+    lines = ["In {value} lives {subject}, they say.", "Born in 1980, {subject} has as {attribute} {value}."]
+    lines += ["The {attribute} of {subject} is {value}.", "{subject's} {attribute} is {value}."]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    school = Teaching(small(model, facts, templates=tmp_path / "lines.txt"), tmp_path / "run", "", None)
+    with school.run:
+        rows = []
+        for source in school.lesson(ARMS["augmented+questions"]).sources:
+            some = source.entries.tokens(np.arange(len(source.entries)))
+            rows += [school.tokenizer.decode(some.row(i)) for i in range(len(some))]
+    held = [p for fact in school.table for _, p in school.words.prompts(fact.relation, fact.subject, "held-out")]
+    assert "Zorban's home is" in held
+    assert any("In Arlo lives Zorban, they say." in row for row in rows)
+    assert not any(prompt in row for prompt in held for row in rows)
+
+
 @pytest.mark.parametrize(
     ("line", "named"),
     [
