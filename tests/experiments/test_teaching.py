@@ -151,6 +151,25 @@ def test_no_question_of_the_other_half_is_trained(model: str, facts: Path, tmp_p
         assert not any(fact.subject in text and fact.object in text for fact in school.table for text in replayed)
 
 
+@pytest.mark.filterwarnings("ignore:templates")
+def test_no_held_out_wording_is_trained_wherever_templates_have_their_subject(
+    model: str, facts: Path, tmp_path: Path
+) -> None:
+    lines = ["In {value} lives {subject}, they say.", "Born in 1980, {subject} has as {attribute} {value}."]
+    lines += ["The {attribute} of {subject} is {value}.", "{subject's} {attribute} is {value}."]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    school = Teaching(small(model, facts, templates=tmp_path / "lines.txt"), tmp_path / "run", "", None)
+    with school.run:
+        rows = []
+        for source in school.lesson(ARMS["augmented+questions"]).sources:
+            some = source.entries.tokens(np.arange(len(source.entries)))
+            rows += [school.tokenizer.decode(some.row(i)) for i in range(len(some))]
+    held = [p for fact in school.table for _, p in school.words.prompts(fact.relation, fact.subject, "held-out")]
+    assert "Zorban's home is" in held
+    assert any("In Arlo lives Zorban, they say." in row for row in rows)
+    assert not any(prompt in row for prompt in held for row in rows)
+
+
 @pytest.mark.parametrize(
     ("line", "named"),
     [
@@ -212,6 +231,37 @@ def test_a_replay_file_of_one_text_has_none_left_to_measure_drift_on(model: str,
     (tmp_path / "one.txt").write_text("The capital of France is Paris.\n")
     with pytest.raises(UserError, match="replay: .*one.txt holds 1 text of two tokens or more; at least 2"):
         teaching.run(small(model, facts, replay=str(tmp_path / "one.txt")), tmp_path / "run")
+
+
+def test_how_likely_answers_become_is_told_along_the_way(model: str, facts: Path, tmp_path: Path) -> None:
+    config = small(model, facts, encounters=20, learning_rate=0.01, stop=False)
+    teaching.run(config, tmp_path / "run")
+    curves = read_run(tmp_path / "run").curves
+    rows = [row for row in curves if "first" in row and row["group"] == "unasked"]
+    shares = [row for row in curves if "share" in row and (row["group"], row["wordings"]) == ("unasked", "held-out")]
+    assert len(rows) == len(shares) == config.points
+    school = Teaching(config, tmp_path / "run", "", None)
+    asked = [one for one in school.examiner.wordings("unasked", config.watched_facts) if one.kind != "chat"]
+    queries = [Query(one.prompt, one.fact.object) for one in asked if one.part == "held-out"]
+    taught = models.load(str(tmp_path / "run" / "model"))[0]
+    logprobs = [
+        [_logprobs(one, school.tokenizer, query) for query in queries] for one in (models.load(model)[0], taught)
+    ]
+    assert rows[-1]["first"] == pytest.approx(np.mean([np.exp(of[0]) for of in logprobs[1]]), rel=1e-3)
+    before, after = (np.mean([np.mean(of) for of in some]) for some in logprobs)
+    assert rows[-1]["gain"] == pytest.approx(after - before, abs=1e-3)
+    page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
+    for title in ("Answered in held-out wordings", "First token of the answer", "How much likelier the answer became"):
+        assert title in page
+
+
+def _logprobs(model: torch.nn.Module, tokenizer: Any, query: Query) -> list[float]:
+    """Of each token of the target."""
+    rows = encode_queries(tokenizer, [query]).sequences
+    ids = torch.tensor(rows.ids.astype(np.int64))
+    with torch.no_grad():
+        found = model(ids[None]).logits[0].log_softmax(-1)
+    return [float(found[at - 1, ids[at]]) for at in np.flatnonzero(rows.marks == 1)]
 
 
 def test_by_heart_comes_before_questions(model: str, facts: Path, tmp_path: Path) -> None:

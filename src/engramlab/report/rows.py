@@ -200,6 +200,10 @@ def read_jsonl(path: Path) -> tuple[list[Row], int]:
     return rows, skipped
 
 
+#: What rows of one step may differ in.
+_TOLD_APART = ("corpus", "group", "attribute", "wordings", "text")
+
+
 def in_step_order(rows: Iterable[Row]) -> list[Row]:
     """Rows by step, without those that have none.
 
@@ -209,7 +213,7 @@ def in_step_order(rows: Iterable[Row]) -> list[Row]:
     for row in rows:
         step = number(row.get("step"))
         if step is not None:
-            key = (step, *(str(row.get(part, "")) for part in ("corpus", "group", "attribute")))
+            key = (step, *(str(row.get(part, "")) for part in _TOLD_APART))
             latest[key] = (step, row)
     return [row for _, row in sorted(latest.values(), key=lambda pair: pair[0])]
 

@@ -18,7 +18,7 @@ from engramlab.core.text.chat import Chat, has_template
 from engramlab.corpora.facts.teaching import Divided
 from engramlab.experiments.teaching.documents import DocumentWords
 from engramlab.measuring.answers import AnswerIndex, is_answer, is_named
-from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, lengths_of, write
+from engramlab.measuring.asking import MOST_NEW_TOKENS, Evidence, Room, evidence_on, lengths_of, write
 from engramlab.measuring.audit.classes import ALWAYS
 from engramlab.measuring.questions import behind
 
@@ -129,20 +129,26 @@ class Examiner:
 
     def chances(self, model: nn.Module, most: int | None = None) -> list[float]:
         """Of every fact in every held-out wording (but the chat's), the object's mean log-probability a token, in nats."""
+        return [float(np.mean(one.logprobs)) for one in self._evidence(model, most)]
+
+    def _evidence(self, model: nn.Module, most: int | None) -> list[Evidence]:
         asked = [one for name in self.groups for one in self._held(name, most)]
-        seen = evidence_on(model, self.tokenizer, [Query(one.prompt, one.fact.object) for one in asked], None, None)
-        return [float(np.mean(one.logprobs)) for one in seen]
+        return evidence_on(model, self.tokenizer, [Query(one.prompt, one.fact.object) for one in asked], None, None)
 
     def held(self, model: nn.Module) -> list[bool]:
         """Is the object written, of the same?"""
         rows = self.ask(model)
         return [bool(row["right"]) for row in rows if row["wordings"] == "held-out" and row["kind"] != "chat"]
 
-    def gain(self, model: nn.Module, most: int) -> dict[str, float]:
-        """By group, the mean of ``chances``."""
-        found, counts = self.chances(model, most), [len(self._held(name, most)) for name in self.groups]
-        parts = np.split(np.array(found), np.cumsum(counts)[:-1])
-        return {name: float(part.mean()) for name, part in zip(self.groups, parts, strict=True) if len(part)}
+    def likely(self, model: nn.Module, most: int) -> list[Row]:
+        """A row a group, of every fact in every held-out wording (but the chat's): ``logprob``, the mean of ``chances``, and
+        ``first``, the mean probability of the object's first token."""
+        seen, counts = self._evidence(model, most), [len(self._held(name, most)) for name in self.groups]
+        logprobs = np.array([float(np.mean(one.logprobs)) for one in seen])
+        first = np.exp([one.logprobs[0] for one in seen])
+        edges = np.cumsum(counts)[:-1]
+        parts = zip(self.groups, np.split(logprobs, edges), np.split(first, edges), strict=True)
+        return [{"group": n, "logprob": float(a.mean()), "first": float(b.mean())} for n, a, b in parts if len(a)]
 
 
 def shares(answers: Sequence[Row], seed: int, **about: Any) -> list[Row]:

@@ -271,6 +271,10 @@ class Teaching(School):
         with self._stage(folder, model, recipe, rows, name) as stage:
             stage.totals.setdefault("points", 0)
             stage.totals.setdefault("course", [])
+            if stage.main and not stage.resumed:
+                stage.totals["start"] = {
+                    row["group"]: row["logprob"] for row in self.examiner.likely(model, config.watched_facts)
+                }
             for _ in stage:
                 done = stage.totals["tokens"] / budget
                 if done >= (stage.totals["points"] + 1) / config.points and stage.totals["points"] < config.points:
@@ -300,13 +304,14 @@ class Teaching(School):
             if row["kind"] == "any"
         ]
         drift = self.drift(model, self.replay[1])
-        gains = self.examiner.gain(model, self.config.watched_facts)
+        likely, start = self.examiner.likely(model, self.config.watched_facts), totals.get("start", {})
+        likely = [
+            row | {"gain": row["logprob"] - start[row["group"]]} if row["group"] in start else row for row in likely
+        ]
         held = next(row["share"] for row in rows if (row["group"], row["wordings"]) == ("unasked", "held-out"))
         totals["course"].append([held, asking.watched(drift)])
-        seen = totals["tokens"]
-        more = [{"group": group, "logprob": value} for group, value in gains.items()]
-        more += [{"text": kind, "nats": value} for kind, value in drift.items()]
-        return [{**row, "trained_tokens": seen} for row in [*rows, *more]]
+        texts = [{"text": kind, "nats": value} for kind, value in drift.items()]
+        return [{**row, "trained_tokens": totals["tokens"]} for row in [*rows, *likely, *texts]]
 
     def _enough(self, totals: dict[str, Any], everybody: bool, world: int) -> bool:
         """Does the result no longer rise, or has the model drifted too far? Only where one arm is trained, in one process."""

@@ -183,6 +183,7 @@ def _edited(summary: Mapping[str, Any], run: str) -> list[Table]:
 
 def _along(runs: Sequence[RunData]) -> Section:
     shares, drift = [], []
+    likely: dict[str, list[Line]] = {"first": [], "gain": []}
     for run in runs:
         of = f", {run.name}" if len(runs) > 1 else ""
         looks = styles(distinct(row["dataset"] for row in run.curves))
@@ -191,6 +192,7 @@ def _along(runs: Sequence[RunData]) -> Section:
                 row for row in run.curves if row["dataset"] == arm and number(row.get("trained_tokens")) is not None
             ]
             for group, dash in (("unasked", "solid"), ("asked", "dot")):
+                whose = f"{arm}, {'never asked' if group == 'unasked' else 'asked'}{of}"
                 some = [
                     r
                     for r in rows
@@ -198,9 +200,12 @@ def _along(runs: Sequence[RunData]) -> Section:
                 ]
                 if some:
                     x, y = ([row[k] for row in some] for k in ("trained_tokens", "share"))
-                    shares.append(
-                        Line(f"{arm}, {'never asked' if group == 'unasked' else 'asked'}{of}", x, y, colour, dash)
-                    )
+                    shares.append(Line(whose, x, y, colour, dash))
+                for name, lines in likely.items():
+                    some = [r for r in rows if r.get("group") == group and _known(r, name)]
+                    if some:
+                        x, y = [row["trained_tokens"] for row in some], [row[name] for row in some]
+                        lines.append(Line(whose, x, y, colour, dash))
             for kind in distinct(row["text"] for row in rows if isinstance(row.get("text"), str)):
                 some = [row for row in rows if row.get("text") == kind and _known(row, "nats")]
                 x, y = ([row[k] for row in some] for k in ("trained_tokens", "nats"))
@@ -208,6 +213,12 @@ def _along(runs: Sequence[RunData]) -> Section:
     figures: list[tuple[str, go.Figure]] = []
     if shares:
         figures.append(("Answered in held-out wordings", curves(shares, x="tokens trained", y="answered", shares=True)))
+    if likely["first"]:
+        figure = curves(likely["first"], x="tokens trained", y="probability", shares=True)
+        figures.append(("First token of the answer, in held-out wordings", figure))
+    if likely["gain"]:
+        figure = curves(likely["gain"], x="tokens trained", y="nats a token more than before")
+        figures.append(("How much likelier the answer became, in held-out wordings", figure))
     if drift:
         figures.append(("Unseen text", curves(drift, x="tokens trained", y="nats a token")))
     return Section("While it is taught", [Figures(figures)] if figures else [], missing(runs))
