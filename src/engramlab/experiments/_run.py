@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from torch import nn
 
@@ -93,6 +93,7 @@ class Tried(BaseException):
         self.run = run
 
 
+_Value = TypeVar("_Value")
 _trying: ContextVar[bool] = ContextVar("trying", default=False)
 
 
@@ -172,6 +173,16 @@ class Run:
     def main(self) -> bool:
         """Is this the process of the launch that writes?"""
         return bool(launched().is_main_process)
+
+    def agreed(self, value: _Value) -> _Value:
+        """What the main process of a launch makes of it, for all of them: what each finds in a folder that the main one writes
+        to may differ, and processes that then take different ways wait for each other forever. All call it, or none."""
+        said = [value]
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            broadcast_object_list(said)
+        return said[0]
 
     def alone(self) -> None:
         """Raises UserError in a launch of several processes."""
@@ -257,6 +268,8 @@ class Run:
             if self.kept is not None and not (self.folder / "tokenizer").exists():
                 records.write_sealed(self.folder / "tokenizer", self.kept.save_pretrained)
         launched().wait_for_everyone()
+        if launched().num_processes > 1:
+            self.resumed, self.previous = self.agreed((self.resumed, self.previous))
         return self
 
     def __exit__(

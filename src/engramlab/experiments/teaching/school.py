@@ -118,8 +118,7 @@ class School:
                 made = [plain_lesson(text, config.rewrites, config.seed) for text in texts]
             records.write_record(path, {"lessons": [lesson.plain() for lesson in made]})
 
-        if not path.exists():
-            self.by_main(write)
+        self.by_main(lambda: None if path.exists() else write())
         kept = records.read_record(path, ("lessons",))["lessons"]
         return documented.table_of(str(config.documents), self.passages, [Lesson.of(one) for one in kept])
 
@@ -216,15 +215,11 @@ class School:
                 make()
             except Exception as error:  # told to the others, then raised
                 failed = error
-        said = ["" if failed is None else str(failed) or type(failed).__name__]
-        if self.run.accelerator.num_processes > 1:
-            from accelerate.utils import broadcast_object_list
-
-            broadcast_object_list(said)
+        said = self.run.agreed("" if failed is None else str(failed) or type(failed).__name__)
         if failed is not None:
             raise failed
-        if said[0]:
-            raise UserError(said[0])
+        if said:
+            raise UserError(said)
 
     # before anything is trained ---------------------------------------------------------------------------------------
 
@@ -333,8 +328,8 @@ class School:
     def before(self) -> dict[str, Any]:
         """What the model said of everything before, the facts that it knew, and the replayed text; made once, then read."""
         folder = self.run.folder / "before"
-        if not (folder / "done.json").exists():
-            self.by_main(lambda: writing.write_folder(folder, self._look))
+        there = folder / "done.json"
+        self.by_main(lambda: None if there.exists() else writing.write_folder(folder, self._look))
         again = f"remove {folder} to ask again"
         needs = ("known", "contradicted", "replay", "precision", "drift", "seconds")
         answers = records.read_rows(

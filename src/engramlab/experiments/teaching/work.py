@@ -189,7 +189,9 @@ class Teaching(School):
     def results(self, name: str) -> dict[str, Any]:
         """An arm's record, made or read."""
         arm, folder = ARMS[name], self.folder(name)
-        if (record := finished(folder)) is not None:
+        if self.run.agreed(finished(folder) is not None):
+            record = finished(folder)
+            assert record is not None
             return record
         kept = self.taught_model if name in self.config.trained[:1] else None
         if arm.way == "train" and self.budget:
