@@ -224,7 +224,9 @@ def _signed(row: dict[str, Any]) -> str:
 def _name(found: list[Kept]) -> str:
     lines = []
     for summary, config in found:
-        of_network = "a network from scratch" if not config["config"]["of_model"] else _model(config["config"])
+        given = config["config"]
+        scratch = "a network that was also asked" if given["run"] else "a network from scratch"
+        of_network = _model(given) if given["of_model"] else scratch
         last = max(row["layer"] for row in summary["name"])
         edits = {row["method"]: row for row in summary["name_edits"]}
         for row in summary["name"]:

@@ -39,4 +39,8 @@ for seed in 0 1; do
   made "lifecycle-wordings-lora-$seed" "${words[@]}" --methods lora --unedited 0                                           # 7
 done
 made lifecycle-name-scratch run fact-lifecycle --parts name --preset small --name-edits 160                               # 6
+made name-network run knowledge-extraction --preset tiny-mixed --variants multi5+permute --people 600 --pools.majors 10 \
+  --pools.universities 10 --pools.companies 10 --pools.birth-cities 10 --pools.birth-years 10 --model.context 256 \
+  --pretrain.batch 12 --pretrain.steps 2000 --qa-ratio 0.5                                                                 # 8
+made lifecycle-name-readable run fact-lifecycle --parts name --run "$runs/name-network" --name-edits 80                    # 1
 made lifecycle-name-smollm2 run fact-lifecycle --parts name --of-model --model "$smollm2" --attributes continent          # 20
