@@ -37,6 +37,7 @@ for seed in 0 1; do
   words=(run fact-lifecycle --parts wordings --model "$smollm2" --count 12 --wordings 1 4 --seed "$seed")
   made "lifecycle-wordings-ft-m-$seed" "${words[@]}" --methods ft-m                                                        # 12
   made "lifecycle-wordings-lora-$seed" "${words[@]}" --methods lora --unedited 0                                           # 7
+  made "lifecycle-wordings-memit-$seed" "${words[@]}" --methods memit --unedited 0                                         # 15
 done
 made lifecycle-name-scratch run fact-lifecycle --parts name --preset small --name-edits 160                               # 6
 made name-network run knowledge-extraction --preset tiny-mixed --variants multi5+permute --people 600 --pools.majors 10 \
