@@ -85,12 +85,13 @@ def states(model: Any, tokenizer: Any, cases: int, rounds: int) -> tuple[float, 
 def joint(model: Any, tokenizer: Any, edits: int) -> tuple[float, float]:
     """CPU-seconds of so many edits of ``world`` made jointly by MEMIT and by LoRA."""
     one = [[edit for case in editing_cases.cases("world", limit=edits).cases for edit in case.edits]]
-    memit.prepare(model, tokenizer, memit.Config())
+    few = memit.Config(statistics_tokens=3000)  # enough for a time, as in bench_editing.py
+    memit.prepare(model, tokenizer, few)
 
-    def by(name: str) -> Callable[[], Any]:
-        return lambda: method.make_each(model, tokenizer, one, method=name)
+    def by(name: str, config: Any) -> Callable[[], Any]:
+        return lambda: method.make_each(model, tokenizer, one, method=name, config=config)
 
-    located, tuned = least(1, by("memit"), by("lora"))
+    located, tuned = least(1, by("memit", few), by("lora", None))
     return located, tuned
 
 

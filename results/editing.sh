@@ -14,7 +14,7 @@ for pair in smollm2=SmolLM2-135M-Instruct.Q4_1 gemma=gemma-3-270m.Q4_K_M; do
   done
 done
 # OVERTONE where targets are long enough to overfit unevenly and something follows from the edit. Lambda, n and epsilon are chosen
-# by eye on the tuning subjects; the losses of the second command are then those.
+# by eye on the tuning subjects (the first command) and put in the place of `overtone` in the others.
 for pair in smollm2=SmolLM2-135M-Instruct.Q4_1 gemma=gemma-3-270m.Q4_K_M; do
   name=${pair%%=*} long=(run knowledge-editing --model "$models/${pair#*=}.gguf" --bad skip --words 3 --judges 1)
   made "tuning-overtone-$name" "${long[@]}" --benchmark "$data/wiki_counterfact_train.json" --judged-by portability --part tune \

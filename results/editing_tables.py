@@ -99,7 +99,7 @@ def ablation() -> str:
 
 
 def overtone(protocol: str) -> str:
-    """OVERTONE against cross-entropy over real benchmarks, models and methods, single edits."""
+    """OVERTONE against cross-entropy over real benchmarks, models and methods, edits alone or in a row."""
     found = kept("overtone-")
     lines = []
     for summary, config in found:

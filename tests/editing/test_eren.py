@@ -222,3 +222,11 @@ def test_whether_notes_answer_is_asked_in_the_template(reply: Any) -> None:
     delta = make(model, talking, [edit])
     assert asking.as_read(model, talking, [edit.query.prompt], [delta]) == [edit.query.prompt]
     assert asked == [[chat.prompt(delta.context(EDITS[0].query.prompt))]]
+
+
+def test_a_template_that_takes_no_lone_message_is_none_that_a_prompt_is_in() -> None:
+    odd = zoo.talking(zoo.ZOO["llama3"](zoo.SENTENCES), "{{ raise_exception('two messages are needed') }}")
+    model = small(odd)
+    delta = make(model, odd, EDITS[:1], mode="one-step")
+    prompt = EDITS[0].query.prompt
+    assert asking.as_read(model, odd, [prompt], [delta]) == [delta.context(prompt)]

@@ -233,7 +233,7 @@ def test_a_text_that_the_model_cannot_read_whole_is_not_trained(
     school = Teaching(written(model, facts, writer), tmp_path / "run", "", None)
     with school.run:
         assert not any("So they say" in text for text in rows_of(school, "augmented", "entries"))
-        assert not any("in list" in text for text in school.told[SUBJECTS[5]])
+        assert not any("in list" in text for text in school.texts[SUBJECTS[5]])
 
 
 def test_nothing_is_written_where_nothing_is_trained(

@@ -174,7 +174,7 @@ def law_of(curves: Curves, group: str, depth: str, reading: CurveOptions) -> Mea
         gains.append(curves.at(rows, states, reading) - base)
         lifts.append(curves.at(rows, states + peak, reading) - curves.at(rows, states, reading))
         kept.append(curves.at(rows, at[-1] + peak + np.arange(horizon + 1), reading) - base)
-        befores.append(curves.logprobs[rows, np.searchsorted(curves.steps, at[0])])
+        befores.append(curves.at(rows, states[:1], replace(reading, drift="kept"))[:, 0])
     left = np.concatenate(kept).mean(axis=0)
     before = float(np.concatenate(befores).mean())
     if not left[0] > 0:

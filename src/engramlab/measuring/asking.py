@@ -16,7 +16,7 @@ from engramlab.core.deltas import Delta, installed
 from engramlab.core.forward.decoding import Decoding
 from engramlab.core.forward.generation import generate
 from engramlab.core.models import context_limit
-from engramlab.core.text.chat import Chat, has_template
+from engramlab.core.text.chat import Chat, chat_of
 from engramlab.core.text.tokens import encode_queries, join
 from engramlab.measuring.scoring import score
 
@@ -69,7 +69,7 @@ def as_read(
     texts, common = list(prompts), contexts(model)
     layers: list[Sequence[Delta | None]] = [] if own is None else [own]
     layers += [[delta] * len(texts) for delta in common]
-    chat = Chat(tokenizer) if has_template(tokenizer) and _notes(layers) else None
+    chat = chat_of(tokenizer) if _notes(layers) else None
     for layer in layers:
         kinds: dict[type[Delta], list[int]] = {}
         for i, delta in enumerate(layer):

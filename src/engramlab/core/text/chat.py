@@ -38,6 +38,7 @@ class Chat:
             ) from None
         direct = whole.startswith(asked + _ANSWER) and join(asked, _ANSWER)[0] != asked + _ANSWER
         self._gap = NO_SPACE if direct else ""
+        self._front, _, self._back = self.prompt(_ANSWER).partition(_ANSWER)
         behind = whole.rpartition(_ANSWER)[2].lstrip()
         #: The special token that ends an answer; "" where the template has none.
         self.stop = max((t for t in tokenizer.all_special_tokens if behind.startswith(t)), key=len, default="")
@@ -48,7 +49,7 @@ class Chat:
 
     def inside(self, prompt: str) -> tuple[str, str, str] | None:
         """What stands before a message, the message, and what stands behind it; None where a prompt is in no template."""
-        front, _, back = self.prompt(_ANSWER).partition(_ANSWER)
+        front, back = self._front, self._back
         framed = bool(front + back) and prompt.startswith(front) and prompt.endswith(back)
         if not framed or len(prompt) < len(front + back):
             return None
@@ -76,6 +77,14 @@ class Chat:
     def _render(self, messages: Sequence[dict[str, str]], **more: Any) -> str:
         text = str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, **more))
         return text.removeprefix(self._begin)
+
+
+def chat_of(tokenizer: Any) -> Chat | None:
+    """The template of a tokenizer; None where it has none, or one that takes no lone message: no prompt can be in that."""
+    try:
+        return Chat(tokenizer) if has_template(tokenizer) else None
+    except UserError:
+        return None
 
 
 def has_template(tokenizer: Any) -> bool:

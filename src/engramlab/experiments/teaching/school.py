@@ -118,7 +118,7 @@ class School:
                 made = [plain_lesson(text, config.rewrites, config.seed) for text in texts]
             records.write_record(path, {"lessons": [lesson.plain() for lesson in made]})
 
-        self.by_main(lambda: None if path.exists() else write())
+        self.by_main(write, unless=path)
         kept = records.read_record(path, ("lessons",))["lessons"]
         return documented.table_of(str(config.documents), self.passages, [Lesson.of(one) for one in kept])
 
@@ -139,13 +139,11 @@ class School:
         All processes of a launch ask for it, or none.
         """
         path = self.run.folder / "written" / "texts.json"
-        self.by_main(lambda: self._write_texts(path))
+        self.by_main(lambda: self._write_texts(path), unless=path)
         return told.read(path, self.taught)
 
     def _write_texts(self, path: Path) -> None:
-        """Has the texts about the taught subjects written, unless they are."""
-        if path.exists():
-            return
+        """Has the texts about the taught subjects written."""
         taught, held = self.taught, HeldOut(self.table, self.words)
 
         def usable(text: str) -> bool:
@@ -156,7 +154,7 @@ class School:
         told.write(path, author, taught, self.config.rewrites, usable, self.run.console)
 
     @property
-    def told(self) -> dict[str, list[str]] | None:
+    def texts(self) -> dict[str, list[str]] | None:
         """By subject, the texts about it where a chat model wrote some; None where templates write all."""
         if not self.writes:
             return None
@@ -204,13 +202,13 @@ class School:
                 f"{len(texts)} do)"
             )
 
-    def by_main(self, make: Callable[[], object]) -> None:
+    def by_main(self, make: Callable[[], object], unless: Path | None = None) -> None:
         """Has the main process of a launch make something while the others wait; what goes wrong there ends all of them.
 
-        All processes of the launch call it, or none.
+        All processes of the launch call it, or none: whether a file is there already (``unless``) is for the main one to see.
         """
         failed: Exception | None = None
-        if self.run.main:
+        if self.run.main and (unless is None or not unless.exists()):
             try:
                 make()
             except Exception as error:  # told to the others, then raised
@@ -328,8 +326,7 @@ class School:
     def before(self) -> dict[str, Any]:
         """What the model said of everything before, the facts that it knew, and the replayed text; made once, then read."""
         folder = self.run.folder / "before"
-        there = folder / "done.json"
-        self.by_main(lambda: None if there.exists() else writing.write_folder(folder, self._look))
+        self.by_main(lambda: writing.write_folder(folder, self._look), unless=folder / "done.json")
         again = f"remove {folder} to ask again"
         needs = ("known", "contradicted", "replay", "precision", "drift", "seconds")
         answers = records.read_rows(

@@ -64,8 +64,8 @@ class Teaching(School):
 
     def _rows_of(self, arm: Arm, table: Any, asked: Sequence[Fact]) -> Lesson:
         """The rows of an arm about the facts of a table, with the questions about those asked."""
-        told = self.told if arm.varied else None
-        return lesson(arm, self.config, table, self.words, asked, self.replay[0], self.tokenizer, self.length, told)
+        texts = self.texts if arm.varied else None
+        return lesson(arm, self.config, table, self.words, asked, self.replay[0], self.tokenizer, self.length, texts)
 
     @cached_property
     def chosen(self) -> dict[str, Any]:
@@ -289,10 +289,10 @@ class Teaching(School):
                     break
             if stage.main:
                 stage.record |= {"stopped": stage.totals.get("stopped")}
-                alone = kept is not None and config.keep == "adapter"
-                whole = self._whole(model, kept if alone and kept is not None else folder / "adapter")
+                alone = kept if config.keep == "adapter" else None
+                whole = self._whole(model, alone or folder / "adapter")
                 judged = {} if everybody else self._judged(whole, name, None)
-                if kept is not None and not alone:
+                if kept is not None and alone is None:
                     self._save(whole, kept, untested=everybody)
                 stage.record |= judged
         return stage.record
