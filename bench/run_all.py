@@ -33,7 +33,7 @@ PLANS: dict[str, tuple[list[str], float]] = {
     "bench_folding.py": (["--rounds", "2", "--questions", "100"], 1.35),
     "bench_identifiers.py": ([], 0.25),
     "bench_measuring.py": (["--queries", "450", "--rounds", "1"], 0.25),
-    "bench_neighbours.py": (["--entities", "1", "--cases", "2", "--joint", "8", "--rounds", "1"], 1.9),
+    "bench_neighbours.py": (["--entities", "1", "--cases", "2", "--joint", "0", "--rounds", "1"], 1.9),
     "bench_notes.py": (["--edits", "2"], 0.9),
     "bench_plug_memory.py": (["--rounds", "5"], 0.3),
     "bench_probing.py": (["--rounds", "1", "--linear-steps", "100"], 1.2),
