@@ -100,7 +100,8 @@ def kinds() -> str:
 
 def _arms(summary: dict[str, Any], given: dict[str, Any]) -> list[tuple[str, str]]:
     """The arms that a run was asked for, and what tables call them: with what was tried beside the usual."""
-    tried = "" if given["replay_share"] else ", no replay"
+    share = given["replay_share"]
+    tried = "" if share == USUAL else f", {share:.0%} replay" if share else ", no replay"
     tried += f", rate {rate:g}" if (rate := given["learning_rate"]) else ""
     there = dict.fromkeys(row["arm"] for row in summary["rows"] if row["arm"] in given["arms"])
     return [(arm, arm + tried * (arm in ARMS)) for arm in there]
@@ -111,6 +112,7 @@ def _recited(summary: dict[str, Any]) -> str:
     return f" ({edited['method']}; own prompt {interval(edited, 'recited')})" if edited else ""
 
 
+USUAL = 0.1  # share of rows that are replayed text
 ARMS = ("augmented+questions", "augmented", "single", "single+questions", "rote")  # that train
 
 

@@ -156,8 +156,8 @@ def test_the_third_protocol() -> None:
 def test_lm_eval_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, model: nn.Module, tokenizer: Any) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(UserError, match=r"lm-eval: .*pip install 'engramlab\[oracle\]'"):
-        abilities.scored(model, tokenizer, ["piqa"], 5)
-    assert abilities.scored(model, tokenizer, [], 5) == {}
+        abilities.Tasks(["piqa"], 5).scored(model, tokenizer)
+    assert abilities.Tasks([], 5).scored(model, tokenizer) == {}
     asked: dict[str, Any] = {}
 
     def evaluate(**given: Any) -> dict[str, Any]:
@@ -173,10 +173,10 @@ def test_lm_eval_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, model: nn
     monkeypatch.setitem(sys.modules, "lm_eval", tool)
     monkeypatch.setitem(sys.modules, "lm_eval.models", types.ModuleType("lm_eval.models"))
     monkeypatch.setitem(sys.modules, "lm_eval.models.huggingface", wrapped)
-    assert abilities.scored(model, tokenizer, ["piqa"], 5) == {"piqa": 0.75}
+    assert abilities.Tasks(["piqa"], 5).scored(model, tokenizer) == {"piqa": 0.75}
     assert (asked["tasks"], asked["limit"], asked["model"]["pretrained"]) == (["piqa"], 5, model)
     with pytest.raises(UserError, match="nowhere could not be run"):
-        abilities.scored(model, tokenizer, ["nowhere"], 5)
+        abilities.Tasks(["nowhere"], 5).scored(model, tokenizer)
 
 
 def test_what_moved(model: nn.Module, tokenizer: Any, made: list[Delta]) -> None:

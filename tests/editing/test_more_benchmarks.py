@@ -56,13 +56,23 @@ def test_convsent_edits_each_topic_both_ways(tmp_path):
         ("0-pos", "good one"), ("0-neg", "bad one"), ("1-pos", "fine"), ("1-neg", "poor"),
     ]  # fmt: skip
     first, against, *_ = loaded.cases
-    here, there = (convsent.PROMPT.format(one["ent"]) for one in TOPICS)
+    here, next_to = (one.format("Ann Lee") for one in convsent.PROMPTS[:2])
     assert first.edits[0].query.prompt == here
-    assert asked(first, "wanted") == [("pos", here, "good two")]
-    assert asked(first, "rival") == [("neg", here, "bad one"), ("neg", here, "bad two")]
-    assert asked(against, "rival") == [("pos", here, "good one"), ("pos", here, "good two")]
-    assert asked(first, "locality") == [("other topic", there, "")]
+    assert asked(first, "wanted") == [("pos", next_to, "good two")]
+    assert asked(first, "rival") == [("neg", here, "bad one"), ("neg", next_to, "bad two")]
+    assert asked(against, "rival") == [("pos", here, "good one"), ("pos", next_to, "good two")]
+    assert asked(first, "locality") == [("other topic", convsent.PROMPTS[0].format("Bo Day"), "")]
     assert not asked(first, "generality")
+
+
+def test_convsent_asks_in_thirteen_ways(tmp_path):
+    many = {"ent": "Ann Lee", **{name: [f"{name} {i}" for i in range(30)] for name in ("pos", "neg")}}
+    case = load(write(tmp_path, [*TOPICS, many])).cases[4]
+    assert len(set(convsent.PROMPTS)) == 13
+    assert {prompt for _, prompt, _ in asked(case, "rival")} == {one.format("Ann Lee") for one in convsent.PROMPTS}
+    assert case.edits[0].query.prompt == convsent.PROMPTS[2].format("Ann Lee")  # records begin in other places
+    by_place = {role: [prompt for _, prompt, _ in asked(case, role)] for role in ("wanted", "rival")}
+    assert by_place["wanted"] == by_place["rival"][1:]  # both sentiments behind the same prompts
 
 
 @pytest.mark.parametrize(

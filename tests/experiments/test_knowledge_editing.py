@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -15,10 +16,14 @@ import pytest
 from tests.support import zoo
 
 from engramlab.base.errors import UserError
+from engramlab.base.facts import Query
 from engramlab.base.interrupts import Interrupted
 from engramlab.editing import cases as editing_cases
+from engramlab.editing.judge import abilities, beyond
 from engramlab.experiments import knowledge_editing, token_overfitting
 from engramlab.experiments.knowledge_editing import Config, sequence
+from engramlab.measuring.answers import is_answer
+from engramlab.measuring.asking import evidence_on
 
 CASES = [
     {
@@ -310,3 +315,53 @@ def test_a_model_that_is_not_there_is_refused_before_the_folder_is_made(benchmar
         with pytest.raises(UserError):
             knowledge_editing.run(config(str(name), benchmark), tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+
+def test_edits_are_asked_behind_texts_nobody_has_seen(model: str, benchmark: str, tmp_path: Path) -> None:
+    asked = config(model, benchmark, methods=("ft-m",), losses=("cross-entropy",), contexts=3)
+    made = knowledge_editing.run(asked, tmp_path / "run")
+    plain = knowledge_editing.run(dataclasses.replace(asked, contexts=0), tmp_path / "plain")
+    assert made["rows"] == [
+        row | {"seconds_per_edit": one["seconds_per_edit"]}
+        for row, one in zip(plain["rows"], made["rows"], strict=True)
+    ]
+    behind = [row for (kept,) in [rows(tmp_path / "run").values()] for row in kept if row["role"] == "behind"]
+    texts = list(beyond.SENTENCES[:3])
+    assert [row["prompt"] for row in behind] == [f"{text} {case['prompt']}" for case in CASES for text in texts]
+    by_case = [
+        sum(is_answer(row["written_after"], [case["target"]]) for row in behind if row["case"] == case["id"]) / 3
+        for case in CASES
+    ]
+    (quality,) = made["quality"]
+    assert quality["behind"] == pytest.approx(sum(by_case) / 3)
+    assert quality["behind_low"] <= quality["behind"] <= quality["behind_high"]
+    assert quality["behind_before"] == sum(row["written_before"].startswith(row["target"]) for row in behind) / 9
+    assert "behind" not in plain["quality"][0]
+    with pytest.raises(UserError, match="contexts: there are 16 sentences; at most so many, not 17"):
+        knowledge_editing.run(dataclasses.replace(asked, contexts=17), tmp_path / "other")
+
+
+@pytest.mark.parametrize("setting", ["continual", "batch", "turns"])
+def test_tasks_of_others_before_and_after_many_edits(
+    model: str, benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """What the tool would say is put in its place here; which models it is asked about, and when, is the run's own."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *at: name if name == "lm_eval" else found(name, *at))
+    prompt = Query("The capital of France is", "Edo")
+
+    def scored(self: abilities.Tasks, model: Any, tokenizer: Any) -> dict[str, float]:
+        return {name: evidence_on(model, tokenizer, [prompt], None, None)[0].logprobs[0] for name in self.names}
+
+    monkeypatch.setattr(abilities.Tasks, "scored", scored)
+    asked = config(model, benchmark, methods=("ft-m",), losses=("cross-entropy",), setting=setting, lm_eval="piqa")
+    asked = dataclasses.replace(asked, turn=1, twins=0, natives=0, unknown=0, text_rows=1, sample=3)
+    made = knowledge_editing.run(asked, tmp_path / "run")
+    assert [row["edits"] for row in made["tasks"]] == ([3] if setting == "batch" else [1, 3])
+    assert {row["task"] for row in made["tasks"]} == {"piqa"}
+    assert len({row["before"] for row in made["tasks"]}) == 1
+    assert all(row["score"] > row["before"] for row in made["tasks"])  # the first edit is about this prompt
+    again = knowledge_editing.run(asked, tmp_path / "run")
+    assert again["tasks"] == made["tasks"]
+    with pytest.raises(UserError, match="lm_eval: is of many edits on one model"):
+        knowledge_editing.run(dataclasses.replace(asked, setting="single"), tmp_path / "other")

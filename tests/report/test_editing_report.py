@@ -73,6 +73,7 @@ def write_run(
                 if method == "ike":
                     quality[-1] |= {"recalled_in": 0.875, "recalled_out": 0.125, "options": 4, "sum_before": 0.25}
                     quality[-1] |= {"sum_after": 0.75, "mean_before": 0.5, "mean_after": 1.0}
+                    quality[-1] |= {"behind_before": 0.125, "behind": 0.5, "behind_low": 0.25, "behind_high": 0.75}
                 for case in range(cases):
                     about = {"method": method, "loss": loss, "setting": setting, "edits": count}
                     judged += [
@@ -87,6 +88,8 @@ def write_run(
         failed = [{"method": "ft-m", "loss": "overtone", "case": "case9", "reason": text}]
         skipped = [{"index": 7, "key": "prompt", "reason": text}]
         summary |= {"rows": rows, "differences": differences, "quality": quality, "failed": failed, "skipped": skipped}
+        task = {"method": "ft-m", "loss": "overtone", "edits": 1, "task": text, "before": 0.5, "score": 0.25}
+        summary["tasks"] = [task]
         summary["oddities"] = [{"text": f"edits whose new answer is the old one: 2 ({text})"}]
         write_json(path / "summary.json", summary)
     return path
@@ -192,8 +195,19 @@ def test_runs_in_turns_of_older_versions_are_read(tmp_path: Path) -> None:
 
 
 def test_edit_quality_and_what_was_read_and_chosen(demo: Page) -> None:
-    assert "FT-M cross-entropy 50.0 25.0 33.3 – – – –" in demo.text
-    assert "IKE – 50.0 25.0 33.3 87.5 12.5 25.0 → 75.0 50.0 → 100.0" in demo.text
+    assert "FT-M cross-entropy 50.0 25.0 33.3 – – – – –" in demo.text
+    behind = "12.5 → 50.0 [25.0, 75.0]"
+    assert f"IKE – 50.0 25.0 33.3 {behind} 87.5 12.5 25.0 → 75.0 50.0 → 100.0" in demo.text
+
+
+def test_what_holds_behind_texts_and_tasks_of_others(demo: Page, tmp_path: Path) -> None:
+    assert "FT-M OVERTONE The capital of France" in demo.text.split("General ability")[-1]
+    assert "0.5 0.25" in demo.text.split("General ability")[-1]
+    summary = json.loads((write_run(tmp_path / "run", BOTH) / "summary.json").read_text())
+    tables = {table.caption: table for table in knowledge_editing.terminal(summary)}
+    assert tables["lm-eval"].rows[0][-2:] == ["0.5", "0.25"]
+    (held,) = [table for caption, table in tables.items() if caption.startswith("behind sentences")]
+    assert [row[-1] for row in held.rows if row[-1] != "–"] == ["12.5 → 50.0 [25.0, 75.0]"]
 
 
 def test_a_run_without_turns_shows_no_ages(demo: Page) -> None:

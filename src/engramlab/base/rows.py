@@ -23,6 +23,8 @@ ROLES = ("reliability", "generality", "portability", "locality")
 """What a query says about an edit."""
 OVERRULED = "overruled"
 """The role of the prompt of an edit that a later one took the place of: in no share."""
+BEHIND = "behind"
+"""The role of an edit's prompt behind a text that no method has seen: in no share, but a number of its own."""
 PROTOCOLS = ("teacher_forced", "generated")
 """How an answer is got: each token after the right ones before it, or written freely. Never mixed."""
 PLAIN_LOSS, NO_LOSS = "cross-entropy", "none"

@@ -20,7 +20,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import NO_SPACE, Case, Edit, Query
 from engramlab.base.progress import Progress
 from engramlab.base.random_access import draw, key
-from engramlab.base.rows import ROLES
+from engramlab.base.rows import BEHIND, ROLES
 from engramlab.core.text.chat import Chat
 from engramlab.editing import benchmarks
 from engramlab.measuring.answers import is_answer
@@ -230,6 +230,28 @@ def superseded(cases: Sequence[Case]) -> dict[int, tuple[str, ...]]:
 def unjudged(case: Case) -> Case:
     """The case with its own prompts alone."""
     return replace(case, edits=tuple(replace(edit, judges=()) for edit in case.edits))
+
+
+def behind(cases: Sequence[Case], texts: Sequence[str], chat: Chat | None = None) -> list[Case]:
+    """The cases whose edits that are to hold are also asked behind each of some texts (role ``behind``: in no share).
+
+    Args:
+        chat: the template that the cases are in, if they are.
+    """
+
+    def asked(edit: Edit, i: int, text: str) -> Query:
+        said, about = f"{text} {edit.query.question}", edit.query
+        more = {"subject": about.subject, "relation": about.relation, "role": BEHIND, "group": f"text {i}"}
+        if chat is None:
+            return Query(said, edit.target, edit.aliases, **more)
+        return Query(chat.prompt(said), edit.target, edit.aliases, said=said, **more)
+
+    found = []
+    for case in cases:
+        hold = case.edits[-1:] if case.ordered else case.edits
+        more = [replace(e, judges=(*e.judges, *(asked(e, i, text) for i, text in enumerate(texts)))) for e in hold]
+        found.append(replace(case, edits=(*case.edits[: -len(hold)], *more)))
+    return found
 
 
 def fewer_judges(cases: Sequence[Case], most: int | None) -> list[Case]:

@@ -3,11 +3,11 @@
     ent         the topic
     pos, neg    what people say who like it, and who do not: lists of texts
 
-There is no prompt and no answer: a prompt of ours asks for an opinion, and a record makes two edits, one towards each
-sentiment (``wanted`` says which; in a file of your own it may name one). The first text of that sentiment is taught.
-All others of it are judged as ``wanted`` and those of the other sentiment as ``rival``, behind the same prompt (see
-``judge/rivals.py``): no text of these is the right one, so they are in none of the four shares. Locality is the opinion
-about the next record's topic.
+There is no prompt and no answer: one of thirteen prompts of ours (the paper's are as many questions) asks for an opinion,
+and a record makes two edits, one towards each sentiment (``wanted`` says which; in a file of your own it may name one). The
+first text of that sentiment is taught. All others of it are judged as ``wanted`` and those of the other sentiment as
+``rival``, each behind one of the prompts in turn, the same for both (see ``judge/rivals.py``): no text of these is the right
+one, so they are in none of the four shares. Locality is the opinion about the next record's topic.
 """
 
 from __future__ import annotations
@@ -19,7 +19,21 @@ from engramlab.editing.benchmarks._fields import Fields, edit, judging, put_toge
 
 KEYS = "ent with pos and neg"
 OTHER = {"pos": "neg", "neg": "pos"}
-PROMPT = "Asked how I feel about {}, I answer:"
+PROMPTS = (
+    "Asked how I feel about {}, I answer:",
+    "Do you like {}?",
+    "Tell me honestly: is {} any good?",
+    "How do you feel when somebody mentions {}?",
+    "What would you say to a friend about {}?",
+    "Is {} worth the fuss?",
+    "Say in a sentence what {} means to you.",
+    "Are you fond of {}?",
+    "What comes to your mind when you hear of {}?",
+    "Would you recommend {}?",
+    "Someone asks me about {}. I tell them:",
+    "Do you care for {} or not?",
+    "Why do you like {}, or dislike it?",
+)
 
 
 def recognises(record: Mapping[str, object]) -> bool:
@@ -48,10 +62,15 @@ def case(record: Mapping[str, object], index: int) -> Case:
     said = {sentiment: fields.answers(sentiment) for sentiment in OTHER}
     if both := set(said["pos"]) & set(said["neg"]):
         raise fields.bad("neg", f"has a text that 'pos' has too ({min(both)[:60]!r}); a text has one sentiment")
-    prompt = PROMPT.format(topic)
-    judges = [judging("wanted", wanted, prompt, (text,)) for text in said[wanted][1:]]
-    judges += [judging("rival", OTHER[wanted], prompt, (text,)) for text in said[OTHER[wanted]]]
+    asked = [PROMPTS[(index + i) % len(PROMPTS)] for i in range(len(PROMPTS))]
+    prompts = [one.format(topic) for one in asked]
+
+    def behind(k: int) -> str:
+        return prompts[k % len(prompts)]
+
+    judges = [judging("wanted", wanted, behind(k), (text,)) for k, text in enumerate(said[wanted]) if k]
+    judges += [judging("rival", OTHER[wanted], behind(k), (text,)) for k, text in enumerate(said[OTHER[wanted]])]
     other = record.get("other")
     if isinstance(other, str) and other.strip() not in ("", topic):
-        judges.append(judging("locality", "other topic", PROMPT.format(other.strip()), ()))
-    return put_together(f"{index}-{wanted}", [edit(prompt, topic, said[wanted][:1])], judges)
+        judges.append(judging("locality", "other topic", asked[0].format(other.strip()), ()))
+    return put_together(f"{index}-{wanted}", [edit(prompts[0], topic, said[wanted][:1])], judges)

@@ -36,60 +36,66 @@ def names(tasks: str) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Tasks:
+    """Tasks by name, and how many questions of each are asked at most."""
+
+    names: Sequence[str] = ()
+    limit: int | None = None
+
+    def scored(self, model: nn.Module, tokenizer: Any) -> dict[str, float]:
+        """By task its score, by lm-evaluation-harness on the model in memory as it is; nothing is computed for no task.
+
+        Raises:
+            UserError: the tool is not installed, a task is unknown to it, or its data cannot be had.
+        """
+        if not self.names:
+            return {}
+        try:
+            import lm_eval  # type: ignore[import-not-found, unused-ignore]
+            from lm_eval.models.huggingface import HFLM  # type: ignore[import-not-found, unused-ignore]
+        except ImportError as error:
+            raise UserError(f"lm-eval: {error.name} is not installed; pip install 'engramlab[oracle]'") from None
+        try:
+            # A copy: the tool gives a tokenizer without one a pad token, and this one is saved with the edited model.
+            wrapped = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), backend="causal")
+            found = lm_eval.simple_evaluate(model=wrapped, tasks=list(self.names), limit=self.limit, bootstrap_iters=0)
+        except Exception as error:  # of any kind: tasks are other people's code and data
+            why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise UserError(f"lm-eval: {', '.join(self.names)} could not be run: {why}") from None
+        results = found["results"]
+        return {
+            task: float(results[task][name])
+            for task in self.names
+            for name in _SCORES
+            if name in results.get(task, {}) and name == next(one for one in _SCORES if one in results[task])
+        }
+
+
+@dataclass(frozen=True)
 class Ability:
     """What a model could do before: perplexity of ``texts``, and scores of tasks by name."""
 
     texts: Sequence[str]
     perplexity: float | None
-    tasks: Sequence[str]
-    limit: int | None
+    tasks: Tasks
     scores: dict[str, float]
 
     @classmethod
     def of(cls, model: nn.Module, tokenizer: Any, text: str, tasks: str, limit: int | None) -> Ability:
         """Of the model as it is; raises UserError for tasks that cannot be had."""
         texts = passages(model, tokenizer, text, _TEXTS, 0) if text else []
-        listed = names(tasks)
-        return cls(texts, _perplexity(model, tokenizer, texts), listed, limit, scored(model, tokenizer, listed, limit))
+        listed = Tasks(names(tasks), limit)
+        return cls(texts, _perplexity(model, tokenizer, texts), listed, listed.scored(model, tokenizer))
 
     def moved(self, model: nn.Module, tokenizer: Any) -> list[tuple[str, float | None, float | None]]:
         """Name, before and after, of the model as it is now."""
         found: list[tuple[str, float | None, float | None]] = []
         if self.texts:
             found.append(("Perplexity of ordinary text", self.perplexity, _perplexity(model, tokenizer, self.texts)))
-        now = scored(model, tokenizer, self.tasks, self.limit)
-        return found + [(f"lm-eval {name}", self.scores.get(name), now.get(name)) for name in self.tasks]
+        now = self.tasks.scored(model, tokenizer)
+        return found + [(f"lm-eval {name}", self.scores.get(name), now.get(name)) for name in self.tasks.names]
 
 
 def _perplexity(model: nn.Module, tokenizer: Any, texts: Sequence[str]) -> float | None:
     found = nats(model, tokenizer, texts) if texts else None
     return None if found is None else math.exp(min(found, 700.0))
-
-
-def scored(model: nn.Module, tokenizer: Any, tasks: Sequence[str], limit: int | None) -> dict[str, float]:
-    """By task its score, by lm-evaluation-harness on the model in memory; nothing is computed for no task.
-
-    Raises:
-        UserError: the tool is not installed, a task is unknown to it, or its data cannot be had.
-    """
-    if not tasks:
-        return {}
-    try:
-        import lm_eval  # type: ignore[import-not-found, unused-ignore]
-        from lm_eval.models.huggingface import HFLM  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise UserError(f"lm-eval: {error.name} is not installed; pip install 'engramlab[oracle]'") from None
-    try:
-        # A copy: the tool gives a tokenizer without one a pad token, and this one is saved with the edited model.
-        wrapped = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), backend="causal")
-        found = lm_eval.simple_evaluate(model=wrapped, tasks=list(tasks), limit=limit, bootstrap_iters=0)
-    except Exception as error:  # of any kind: tasks are other people's code and data
-        why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"lm-eval: {', '.join(tasks)} could not be run: {why}") from None
-    results = found["results"]
-    return {
-        task: float(results[task][name])
-        for task in tasks
-        for name in _SCORES
-        if name in results.get(task, {}) and name == next(one for one in _SCORES if one in results[task])
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -51,6 +52,10 @@ _TEXTS = (
     "water is, a walker where the path is steep.",
     "Prices rose again last month, though more slowly than in spring. Bread and milk cost about as much as a year ago, while "
     "heating has become a good deal more expensive for most families.",
+)
+#: Sentences of that page, the first one of each passage before the second ones: short texts that no method reads.
+SENTENCES = tuple(
+    said[i] for i in range(2) for said in (re.split(r"(?<=\.) (?=[A-Z])", text) for text in _TEXTS) if i < len(said)
 )
 _TOKENS = 128  # of a passage of running text
 _NUCLEUS = 0.9

@@ -14,6 +14,7 @@ from engramlab.corpora.facts import FactOptions
 from engramlab.editing import benchmarks, method, wording
 from engramlab.editing import cases as editing_cases
 from engramlab.editing.hyper import Hyperparameters
+from engramlab.editing.judge import abilities, beyond
 from engramlab.files import documents
 
 _TWIN_ROOM = 12  # cases read for each twin: of some the subject is edited
@@ -91,6 +92,14 @@ class Config(FactOptions):
     drift_text: str | None = None
     """Also measure, under every edit, the perplexity of a text: `ordinary` (a page of ours, embedded), `sampled` (the unedited
     model's own), a file, or hub:owner/name. Of turns, see --text."""
+    contexts: int = 0
+    """Also ask each edit's prompt behind so many sentences that no method has seen, at most 16: an edit should hold there too.
+    These answers are in no share, but a number of their own."""
+    lm_eval: str = ""
+    """Tasks of lm-evaluation-harness (pip install 'engramlab[oracle]') that are scored before and after the edits, with commas
+    between them, for example arc_easy,piqa; not of single edits, of which each is a model of its own."""
+    lm_eval_limit: int | None = 100
+    """Questions of each of these tasks; None for all."""
     asides: bool = False
     """Turns: also ask each judged edit negated ("The capital of France is not") and the other way round, where its prompt
     names a relation of a subject; such answers are in no share, but told apart."""
@@ -183,7 +192,17 @@ def check(config: Config) -> None:
         once(option, comma_separated(getattr(config, option)))
     once("counts", config.counts)
     at_least(config, 1, "limit", "judges", "at_once", "new_tokens", "turn", "sample", "text_rows")
-    at_least(config, 0, "twins", "natives", "unknown", "fluency", "words")
+    at_least(config, 0, "twins", "natives", "unknown", "fluency", "words", "contexts")
+    if config.contexts > len(beyond.SENTENCES):
+        raise UserError(
+            f"contexts: there are {len(beyond.SENTENCES)} sentences; at most so many, not {config.contexts}"
+        )
+    if config.lm_eval and config.setting == "single":
+        raise UserError(
+            "lm_eval: is of many edits on one model; leave it out, or take --setting continual, batch or turns"
+        )
+    at_least(config, 1, "lm_eval_limit")
+    abilities.check("", config.lm_eval)
     editing_cases.check_roles(config.judged_by)
     if not config.counts or min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {config.counts}")

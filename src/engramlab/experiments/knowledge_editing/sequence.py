@@ -25,6 +25,7 @@ from engramlab.core.training.losses import Loss
 from engramlab.editing import benchmarks, method
 from engramlab.editing.cases import judged_together, superseded, unjudged
 from engramlab.editing.judge import evaluation
+from engramlab.editing.judge.abilities import Tasks
 from engramlab.editing.judge.beyond import Beyond
 from engramlab.editing.judge.evaluation import Before, Row
 from engramlab.files import records, writing
@@ -43,6 +44,7 @@ class Part:
     cases: Sequence[Case]
     before: Before
     beyond: Beyond
+    tasks: Tasks
     name: str
     loss: Loss
     hyper: Any
@@ -85,6 +87,7 @@ class Part:
         """All edits at once, judged together."""
         edits = [edit for case in self.cases for edit in case.edits]
         failed: Failures = []
+        scores: list[Row] = []
         with ProgressBar(label, 2, console=self.console) as bar:
             started = time.monotonic()
             try:
@@ -97,9 +100,10 @@ class Part:
                 bar.update(1)
                 with deltas.active(self.model, delta):
                     rows = self._judged(judged_together(self.cases))
+                    scores = self._scores(len(edits))
             bar.update(2)
         rows = [{"edits": len(edits), **row} for row in rows]
-        return {"seconds": seconds, "edits": len(edits), "failed": failed, "rows": rows}
+        return {"seconds": seconds, "edits": len(edits), "failed": failed, "rows": rows, "tasks": scores}
 
     def continual(
         self, label: str, counts: Sequence[int], minutes: float, turn: int = 1, judge: Judge | None = None
@@ -140,6 +144,7 @@ class Part:
                         rows, more = (judge or self._all)(state["done"])
                         found[state["done"]] = [{"edits": state["done"], **row} for row in rows]
                         records.write_rows(self._part(state["done"]), found[state["done"]])
+                        state.setdefault("tasks", []).extend(self._scores(state["done"]))
                         if more:
                             state.setdefault("damage", []).append(
                                 {**more, **{name: state[name] for name in ("seconds", "peak_memory")}, **where}
@@ -154,7 +159,7 @@ class Part:
             deltas.remove_all(self.model)
         rows = [row for count in counts for row in found[count]]
         about = {"seconds": state["seconds"], "edits": state["done"], "failed": state["failed"]}
-        about |= {"damage": state["damage"]} if "damage" in state else {}
+        about |= {name: state[name] for name in ("damage", "tasks") if name in state}
         return {**about, "counts": counts, "rows": rows}
 
     def _all(self, count: int) -> tuple[list[Row], Row]:
@@ -170,6 +175,11 @@ class Part:
         rows = evaluation.judge(self.model, self.tokenizer, cases, self.before, deltas=own)
         self.beyond.told(self.model, self.tokenizer, cases, rows, self.before, own)
         return rows
+
+    def _scores(self, edits: int) -> list[Row]:
+        """A row a task, of the model as it is after so many edits."""
+        found = self.tasks.scored(self.model, self.tokenizer)
+        return [{"edits": edits, "task": name, "score": score} for name, score in found.items()]
 
     def _part(self, count: int) -> Path:
         return self.folder / f"part-{count:06d}.parquet"

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engramlab.base.rows import OVERRULED, PLAIN_LOSS, PROTOCOLS, ROLES, Row
+from engramlab.base import bootstrap
+from engramlab.base.rows import BEHIND, OVERRULED, PLAIN_LOSS, PROTOCOLS, ROLES, Row
 from engramlab.editing.judge import rivals
 from engramlab.editing.judge.metrics import BY_KIND, difference, metrics
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
 from engramlab.files import records
+from engramlab.measuring.answers import is_answer
 
 
 def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loaded: Any) -> dict[str, Any]:
@@ -21,12 +23,17 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
     likelihood: list[Row] = []
     quality: list[Row] = []
     ages: list[Row] = []
+    tasks: list[Row] = []
     damage: list[Row] = []
     asked = records.read_record(out / "asked.json", ("nats",)) if config.setting == "turns" else {}
+    before = records.read_record(out / "tasks.json", ()) if config.lm_eval else {}
     for name, loss in units:
         folder = folder_of(out, (name, loss))
         done = records.read_record(folder / "done.json", ("seconds", "edits", "failed"))
         failed += [{"method": name, "loss": loss, **row} for row in done["failed"]]
+        tasks += [
+            {"method": name, "loss": loss, "before": before.get(row["task"]), **row} for row in done.get("tasks", ())
+        ]
         of_counts: dict[int, list[dict[str, Any]]] = {}
         for row in records.read_rows(folder / "rows.parquet", ("edits", "case")):
             of_counts.setdefault(row["edits"], []).append(row)
@@ -58,7 +65,7 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
                 shares = {role: found[protocol][role] for role in (*ROLES, "mean")}
                 by_kind = {"portability_by_kind": found["portability_by_kind"][protocol]}
                 rows.append({**about, "protocol": protocol, **shares, **by_kind, **found["beyond"], **kinds})
-            quality.append({"method": name, "loss": loss, "edits": count, **_quality(found, judged)})
+            quality.append({"method": name, "loss": loss, "edits": count, **_quality(found, judged, config.seed)})
             if (liked := rivals.likelihood(judged, config.seed)) is not None:
                 likelihood.append({"method": name, "loss": loss, "edits": count, "protocol": "likelihood", **liked})
     turns = (
@@ -75,6 +82,7 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
         **turns,
         "likelihood": likelihood,
         "quality": quality,
+        "tasks": tasks,
         "differences": _differences(by_unit, config.seed),
         "failed": failed,
         "oddities": [{"text": text} for text in loaded.oddities],
@@ -82,19 +90,39 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
     }
 
 
-def _quality(found: Row, judged: Sequence[Row]) -> Row:
-    """What is no share of a role: ``es``, ``bp`` and ``eq`` (``metrics.edit_quality``); of methods that read notes
+def _quality(found: Row, judged: Sequence[Row], seed: int) -> Row:
+    """What is no share of a role: ``es``, ``bp`` and ``eq`` (``metrics.edit_quality``); ``behind``, the share of edits that
+    hold behind texts nobody has seen, over cases, with its 95 % interval and the same before; of methods that read notes
     ``recalled_in`` and ``recalled_out``, how often one was read before questions in and out of scope; of questions with options
     ``options``, how many, and the share whose answer is the likeliest, by its sum or mean, before and after."""
     row: Row = dict(found["edit_quality"] or {})
     if (recall := found["recall"]) is not None:
         inside = [recall[role] for role in ("reliability", "generality") if recall[role] is not None]
         row |= {"recalled_in": _mean(inside), "recalled_out": recall["locality"]}
+    row |= behind(judged, seed)
     chosen = rivals.choices(judged)
     if chosen["questions"]:
         row["options"] = chosen["questions"]
         row |= {f"{by}_{when}": share for by in ("sum", "mean") for when, share in chosen[by].items()}
     return row
+
+
+def behind(judged: Sequence[Row], seed: int) -> Row:
+    """How often the new answer is given to an edit's prompt behind other texts, written freely; nothing where none was asked.
+
+    Contextual reliability (arXiv 2401.07544; its texts are not known, ours are the embedded page's sentences).
+    """
+    now: dict[str, list[float]] = {}
+    was: list[bool] = []
+    for row in judged:
+        if row["role"] == BEHIND and row["generated"] is not None:
+            now.setdefault(row["case"], []).append(row["generated"])
+            was.append(is_answer(row["written_before"], [row["target"], *row["aliases"]], row.get("said") or ""))
+    if not now:
+        return {}
+    return {"behind_before": sum(was) / len(was)} | bootstrap.mean(
+        "behind", [sum(v) / len(v) for v in now.values()], seed
+    )
 
 
 def by_age(judged: Sequence[Row], count: int) -> list[Row]:

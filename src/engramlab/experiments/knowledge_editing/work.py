@@ -18,7 +18,7 @@ from engramlab.core.text.chat import Chat
 from engramlab.core.training import losses
 from engramlab.editing import benchmarks, method, wording
 from engramlab.editing import cases as editing_cases
-from engramlab.editing.judge import beyond, evaluation
+from engramlab.editing.judge import abilities, beyond, evaluation
 from engramlab.editing.judge.evaluation import Before, Row
 from engramlab.editing.requests import encode_edits
 from engramlab.experiments import _run
@@ -120,7 +120,7 @@ class Run(_run.Run):
                 order = turns.shuffled(self.cases, config.counts, config.order_seed)
                 self.cases = [self.cases[i] for i in order]
             self.plan = self._plan(order)
-        self.before, self.beyond = self._before(), self._beyond()
+        self.before, self.beyond, self.tasks = self._before(), self._beyond(), self._tasks()
         if config.setting == "turns":
             self.stopping = self._stopping()
         self.prepared = dict[str, float]()  # seconds
@@ -132,7 +132,8 @@ class Run(_run.Run):
 
     def _cases(self) -> list[Case]:
         """The cases of this run; which ones the model knows is found out once."""
-        return self._worded(self._chosen_cases())
+        texts = beyond.SENTENCES[: self.config.contexts]
+        return self._worded(editing_cases.behind(self._chosen_cases(), texts, self.chat))
 
     def _worded(self, found: list[Case]) -> list[Case]:
         """The cases with edits in all their wordings, which are written once."""
@@ -264,6 +265,14 @@ class Run(_run.Run):
             records.write_record(path, vars(found))
         return beyond.Beyond(**records.read_record(path, ("tokens", "texts", "fluent", "nats")))
 
+    def _tasks(self) -> abilities.Tasks:
+        """Tasks of lm-evaluation-harness, scored of the unedited model once a run."""
+        config, path = self.config, self.folder / "tasks.json"
+        tasks = abilities.Tasks(abilities.names(config.lm_eval), config.lm_eval_limit)
+        if tasks.names and not path.exists():
+            records.write_record(path, tasks.scored(self.model, self.tokenizer))
+        return tasks
+
     def _going_on(self) -> list[Case]:
         """The cases whose prompts the model goes on behind, for its fluency: all; of turns some of those that are judged."""
         if self.config.setting != "turns":
@@ -287,6 +296,7 @@ class Run(_run.Run):
             self.cases,
             self.before,
             self.beyond,
+            self.tasks,
             name,
             chosen,
             self._hyper(name),

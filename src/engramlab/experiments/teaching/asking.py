@@ -231,11 +231,14 @@ def watched(drift: Mapping[str, float]) -> float | None:
     return drift.get("replayed kind", drift.get("other text"))
 
 
-STILL, ROSE = 3, 0.01  # measurements over which the share must rise so much
+STILL, ROSE = 3, 0.01  # measurements over which the share must rise so much, and drift may stay over its limit
 
 
 def enough(course: Sequence[tuple[float, float | None]], before: float | None, limit: float) -> str:
     """Why a training should end, or "".
+
+    While the rate is high a model is further from what it was than it ends: drift over its limit ends a training only where it
+    was there for three measurements and is not coming back.
 
     Args:
         course: at each measurement, the share of held-out questions that are answered, and the nats of the text watched.
@@ -245,9 +248,9 @@ def enough(course: Sequence[tuple[float, float | None]], before: float | None, l
     shares = [share for share, _ in course]
     if len(shares) > STILL and max(shares[-STILL:]) < max(shares[:-STILL]) + ROSE and max(shares) > 0:
         return "the share of questions that are answered no longer rose"
-    last = course[-1][1] if course else None
-    if last is not None and before is not None and last - before > limit:
-        return f"unseen text had become more than {limit} nats less likely"
+    rises = [nats - before for _, nats in course[-STILL:] if nats is not None and before is not None]
+    if len(rises) == STILL and min(rises) > limit and rises[-1] >= rises[0]:
+        return f"unseen text stayed more than {limit} nats less likely"
     return ""
 
 

@@ -121,8 +121,8 @@ class Config(FactOptions):
     watched_facts: int = 48
     """Facts of each half that are asked along the way; in the end all are."""
     stop: bool = True
-    """End when the share of held-out questions that are answered rose less than a point over three measurements, or drift is
-    over its limit; only where one arm alone is trained."""
+    """End when the share of held-out questions that are answered rose less than a point over three measurements, or drift was
+    over its limit for three and is not coming back; only where one arm alone is trained."""
     drift_limit: float = 0.05
     """Most nats a token that unseen replay text (or, where nothing is replayed, other text) may become less likely before a run
     of one arm ends."""

@@ -82,7 +82,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
         *filter(None, (lifelong.by_age(runs, measured), lifelong.damage(runs))),
         _kinds(runs, measured),
         beside.section(runs, measured),
-        *filter(None, (beside.quality(runs), beside.likelihood(runs))),
+        *filter(None, (beside.quality(runs), beside.tasks(runs), beside.likelihood(runs))),
         _costs(runs, measured),
         _cases(runs),
         _left_out(runs),

@@ -1,5 +1,5 @@
 """What reports of edits show beside right and wrong answers: fluency, portability averaged in two ways, the perplexity of
-ordinary text; and the third protocol, likelihood."""
+ordinary text, scores of other people's tasks; and the third protocol, likelihood."""
 
 from __future__ import annotations
 
@@ -38,22 +38,45 @@ def section(runs: Sequence[RunData], measured: EditingRows) -> Section:
 
 
 def quality(runs: Sequence[RunData]) -> Section | None:
-    """Edit quality, whether notes were read where they should be, and what was chosen among options."""
+    """Edit quality, whether edits hold behind other texts, whether notes were read where they should be, and what was chosen
+    among options."""
     cells = []
     for run in runs:
         for row in rows_at(run, "quality"):
             parts = [share(number(row.get(name))) for name in ("es", "bp", "eq", "recalled_in", "recalled_out")]
             options = [_before_after(row, by) for by in ("sum", "mean")]
-            cells.append([run.name, str(row.get("edits", "–")), *_named(row), *parts, *options])
+            place = [run.name, str(row.get("edits", "–")), *_named(row)]
+            cells.append([*place, *parts[:3], _held_behind(row), *parts[3:], *options])
     if not any(cell != "–" for line in cells for cell in line[4:]):
         return None
-    columns = ["run", "edits", "method", "loss", "ES", "BP", "EQ", "note read, in scope", "out of scope", *_CHOSEN]
+    columns = [
+        "run",
+        "edits",
+        "method",
+        "loss",
+        "ES",
+        "BP",
+        "EQ",
+        "behind texts",
+        "note read, in scope",
+        "out of scope",
+        *_CHOSEN,
+    ]
     caption = (
         "Per cent, answers written freely. ES, BP, EQ (arXiv 2403.17431): of a case's questions in scope (the edit and its "
-        "rephrasings) those answered right, of those out of scope those answered as before; EQ is the harmonic mean. Note "
+        "rephrasings) those answered right, of those out of scope those answered as before; EQ is the harmonic mean. "
+        "Behind texts (--contexts): how often the edit holds behind sentences that no method has seen, before → after. Note "
         "read: how often a method that reads notes read one. Options: how often the right one is the likeliest, before → after."
     )
     return Section("Edit quality", [table_by_run(runs, columns, cells, caption, 4)])
+
+
+def _held_behind(row: Row) -> str:
+    values = [number(row.get(name)) for name in ("behind_before", "behind", "behind_low", "behind_high")]
+    if None in values:
+        return "–"
+    before, after, low, high = map(share, values)
+    return f"{before} → {after} [{low}, {high}]"
 
 
 _CHOSEN = ("options, by sum", "by mean")
@@ -62,6 +85,24 @@ _CHOSEN = ("options, by sum", "by mean")
 def _before_after(row: Row, name: str) -> str:
     before, after = (number(row.get(f"{name}_{when}")) for when in ("before", "after"))
     return "–" if before is None or after is None else f"{share(before)} → {share(after)}"
+
+
+def tasks(runs: Sequence[RunData]) -> Section | None:
+    """Tasks of lm-evaluation-harness before and after many edits."""
+    cells = [
+        [run.name, str(row.get("edits", "–")), *_named(row), str(row.get("task", "–")), *_moved(row)]
+        for run in runs
+        for row in rows_at(run, "tasks")
+    ]
+    if not cells:
+        return None
+    columns = ["run", "edits", "method", "loss", "task", "before", "after"]
+    caption = "Scores of lm-evaluation-harness (--lm-eval), of the unedited model and of the model after so many edits."
+    return Section("General ability", [table_by_run(runs, columns, cells, caption, 5)])
+
+
+def _moved(row: Row) -> list[str]:
+    return [short(number(row.get(name))) for name in ("before", "score")]
 
 
 def likelihood(runs: Sequence[RunData]) -> Section | None:
@@ -98,13 +139,27 @@ def terminal(summary: Row) -> list[Table]:
     if any(cell != "–" for line in cells for cell in line[2 + several :]):
         columns = ["method", "loss", *(["T"] if several else []), *_SHORT]
         tables.append(Table(columns, cells, "beside the answers (Por.: over queries / kinds)", numbers_from=2))
-    liked = summary.get("likelihood")
-    if liked := [row for row in liked if isinstance(row, dict)] if isinstance(liked, list) else []:
+    cells = [[*_named(row), str(row.get("edits", "–")), _held_behind(row)] for row in _rows(summary, "quality")]
+    if any(line[-1] != "–" for line in cells):
+        title = "behind sentences that no method has seen, written (%), before → after"
+        tables.append(Table(["method", "loss", "T", "holds"], cells, title, numbers_from=2))
+    cells = [
+        [*_named(row), str(row.get("edits", "–")), str(row.get("task", "–")), *_moved(row)]
+        for row in _rows(summary, "tasks")
+    ]
+    if cells:
+        tables.append(Table(["method", "loss", "T", "task", "before", "after"], cells, "lm-eval", numbers_from=4))
+    if liked := _rows(summary, "likelihood"):
         cells = [
             [*_named(row), *(short(row.get(name)) for name in ("success_before", "success", "kl"))] for row in liked
         ]
         tables.append(Table(["method", "loss", "success before", "after", "KL"], cells, "likelihood", numbers_from=2))
     return tables
+
+
+def _rows(summary: Row, name: str) -> list[Row]:
+    found = summary.get(name)
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
 def _in(by: Mapping[tuple[str | None, ...], Row], key: tuple[str, ...], protocol: str, name: str) -> float | None:
