@@ -16,7 +16,7 @@ from engramlab.core import deltas
 from engramlab.core.training.losses import distilled
 from engramlab.editing import method
 from engramlab.editing.methods import distillation
-from engramlab.editing.requests import encode_edits, of_passage
+from engramlab.editing.requests import encode_edits, of_passage, spoken
 
 TEXT = "The capital of France is Paris, and the old name of Tokyo was Edo."
 
@@ -94,6 +94,35 @@ def test_texts_do_not_depend_on_the_company(model: nn.Module, tokenizer: Any) ->
     assert [one.statement for one in both[1]] == [one.statement for one in alone[0]]
     for text, edit in zip(both, EDITS, strict=False):
         assert all(one.statement.startswith(edit.query.subject) for one in text)
+
+
+def test_each_subject_is_told_by_its_own_definition_and_every_wording_behind_it(
+    model: nn.Module, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two subjects in one change, one of them in two wordings: what the teacher of each row has read."""
+    config = distillation.Config(texts=1, length=6, steps=1, stop_below=0.0)
+    first, second = replace(EDITS[0], wordings=("France is run from",)), EDITS[1]
+    behind = distillation.read_behind
+    seen: list[tuple[Any, list[str]]] = []
+
+    def noted(model: Any, tokenizer: Any, requests: Any, definitions: Any, names: Any = ()) -> torch.Tensor:
+        seen.append((requests, list(definitions)))
+        return behind(model, tokenizer, requests, definitions, names)
+
+    monkeypatch.setattr(distillation, "read_behind", noted)
+    together = method.make(model, tokenizer, [first, second], method="distillation", config=config)
+    (requests, definitions), *_ = seen
+    own = [distillation.definition(spoken(edit)) for edit in (first, second)]
+    rows = [
+        tokenizer.decode(ids[:n], skip_special_tokens=True)
+        for ids, n in zip(requests.ids, requests.lengths, strict=True)
+    ]
+    about = ["France is run from" in row or first.query.subject in row for row in rows]
+    assert [own[0] if mine else own[1] for mine in about] == definitions
+    assert about.index(False) == 3  # two wordings and the text written behind the first definition
+    assert together is not None
+    # All edits of one subject still have one definition.
+    assert distillation.by_subject([first, second, first]) == [[first, first], [second]]
 
 
 def test_bad_input(model: nn.Module, tokenizer: Any) -> None:

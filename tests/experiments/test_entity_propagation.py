@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from tests.support.tiny_runs import numbers
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
-from engramlab.core import models
+from engramlab.core import deltas, models
 from engramlab.core.text.tokens import encode_queries
+from engramlab.editing import method
 from engramlab.experiments import entity_propagation as propagation
 from engramlab.experiments.entity_propagation import told, work
+from engramlab.measuring.asking import evidence_on
 from engramlab.measuring.questions import behind
 
 INFERENCE = {
@@ -125,6 +128,32 @@ def test_a_run(model: str, file: str, tmp_path: Path) -> None:
     (tmp_path / "run" / "summary.json").unlink()
     next((tmp_path / "run" / "ft-all").glob("*/done.json")).unlink()
     assert numbers(propagation.run(config, tmp_path / "run")) == numbers(summary)
+
+
+def test_many_told_in_one_change(model: str, file: str, tmp_path: Path) -> None:
+    """Under the change of all of them, which one call of the method makes; what should stay is asked once."""
+    asked = {"model": model, "files": (file,), "arms": ("ft-all", "context"), "steps": 3, "learning_rate": 1e-2}
+    config = propagation.Config(**asked, together=2, specificity=1)
+    summary = propagation.run(config, tmp_path / "run")
+    assert summary["together"] == 2
+    entities = told.told_of(config)[file]
+    network, tokenizer = models.load(model)
+    network.eval()
+    edits = [entity.passage for entity in entities]
+    delta = method.make(network, tokenizer, edits, method="ft-m", config=work.settings(config, "ft-all", network))
+    probes = [entity.probes[0].query for entity in entities]
+    with deltas.active(network, delta):
+        nats = [-np.mean(one.logprobs) for one in evidence_on(network, tokenizer, probes, None, None)]
+    row = next(row for row in summary["rows"] if (row["arm"], row["kind"]) == ("ft-all", "probe"))
+    assert row["perplexity_after"] == pytest.approx(math.exp(np.mean(nats)), rel=1e-3)
+    popular = {row["arm"]: row["probes"] for row in summary["rows"] if row["kind"] == "specificity"}
+    assert popular == {"ft-all": 1, "context": 2}
+    alone = propagation.run(replace(config, together=1), tmp_path / "alone")
+    assert [row for row in alone["rows"] if row["arm"] == "context"] == [
+        row for row in summary["rows"] if row["arm"] == "context"
+    ]
+    with pytest.raises(UserError, match="rome tells one entity at a time, not 2"):
+        propagation.run(replace(config, arms=("rome",)), tmp_path / "other")
 
 
 def test_gain_by_overlap() -> None:

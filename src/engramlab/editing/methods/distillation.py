@@ -29,7 +29,8 @@ TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = False, False, True, False
 
 @dataclass(frozen=True)
 class Config(Projections):
-    """The definition is an edit's ``statement``; its prompt and target where it has none.
+    """The definition is an edit's ``statement``; its prompt and target where it has none. Several edits about one subject have
+    one definition together; of several subjects each is told by its own (the paper: up to 150 at once).
 
     Texts on which the two are compared are the edit's own, and some that the model writes behind the definition, beginning
     with the subject. The paper's are written by a model too: 5 of them with 5 steps each, at temperature 2 (their code).
@@ -66,6 +67,14 @@ def definition(edits: Sequence[Edit]) -> str:
     return "\n".join(dict.fromkeys(one.statement or join(one.query.prompt, one.target)[0] for one in edits))
 
 
+def by_subject(edits: Sequence[Edit]) -> list[list[Edit]]:
+    """The edits of a case, those about one subject together; those without a subject as one."""
+    found: dict[str, list[Edit]] = {}
+    for edit in edits:
+        found.setdefault(edit.query.subject, []).append(edit)
+    return list(found.values())
+
+
 def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss, watch: Watch = None) -> Made:
     """A change of its own for each case, ``at_once`` of them in one batch; a definition is read once a text."""
     made: Made = []
@@ -75,15 +84,21 @@ def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, lo
 
 
 def _some(model: nn.Module, tokenizer: Any, cases: Cases, config: Config) -> Made:
-    definitions = [definition(edits) for edits in cases]
-    written = transfer_texts(model, tokenizer, cases, definitions, config)
-    groups = [[*edits, *texts] for edits, texts in zip(cases, written, strict=True)]
+    told = [(number, mine) for number, edits in enumerate(cases) for mine in by_subject(edits)]
+    definitions = [definition(mine) for _, mine in told]
+    written = transfer_texts(model, tokenizer, [mine for _, mine in told], definitions, config)
+    texts = [(mine, more) for (_, mine), more in zip(told, written, strict=True)]
+    groups: list[list[Edit]] = [[] for _ in cases]
+    for (number, _), (mine, more) in zip(told, texts, strict=True):
+        groups[number] += [*mine, *more]
     device = next(model.parameters()).device
     requests = encode_edits(tokenizer, groups, device=device)
-    teacher = read_behind(model, tokenizer, requests, definitions, [name_of(edits[0]) for edits in cases])
-    own = torch.tensor(
-        [i < len(edits) for edits, group in zip(cases, groups, strict=True) for i in range(len(group))], device=device
-    )[requests.target_rows]
+    rows = [part for part, (mine, more) in enumerate(texts) for _ in (*mine, *more)]
+    names = [name_of(mine[0]) for _, mine in told]
+    teacher = read_behind(model, tokenizer, requests, [definitions[i] for i in rows], [names[i] for i in rows])
+    own = torch.tensor([i < len(mine) for mine, more in texts for i in range(len(mine) + len(more))], device=device)[
+        requests.target_rows
+    ]
     tokens = requests.targets
 
     def towards(logits: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
@@ -101,7 +116,8 @@ def _some(model: nn.Module, tokenizer: Any, cases: Cases, config: Config) -> Mad
 def transfer_texts(
     model: nn.Module, tokenizer: Any, cases: Cases, definitions: Sequence[str], config: Config
 ) -> list[list[Edit]]:
-    """For each case the texts that the model writes behind its definition; such as are too short to learn from are left out."""
+    """For each case, whose edits are about one subject, the texts that the model writes behind its definition; such as are
+    too short to learn from are left out."""
     openings = [f"{text}\n{edits[0].query.subject}".rstrip() for text, edits in zip(definitions, cases, strict=True)]
     prompts = [opening for opening in openings for _ in range(config.texts)]
     seeds = [key(config.seed, "distillation", opening, i) for opening in openings for i in range(config.texts)]
@@ -123,20 +139,24 @@ def read_behind(
     The row's tokens are the same behind the definition, token for token: it is put in front as tokens, not as text. An empty
     definition puts nothing there.
 
+    Args:
+        definitions: one a row.
+        names: what each row's text is about, for the message.
+
     Raises:
         UserError: definition and text together are longer than the model's context.
     """
     first, limit = start_tokens(tokenizer), context_limit(model)
-    fronts = [
-        tokenizer(text + "\n", add_special_tokens=False)["input_ids"] if text.strip() else [] for text in definitions
-    ]
-    owners, lengths = requests.owner.tolist(), requests.lengths.tolist()
+    fronts = {
+        text: tokenizer(text + "\n", add_special_tokens=False)["input_ids"] if text.strip() else []
+        for text in dict.fromkeys(definitions)
+    }
     found: list[torch.Tensor] = []
     with mode(model, False):
-        for row, (owner, length) in enumerate(zip(owners, lengths, strict=True)):
-            front, own = fronts[owner], requests.ids[row, :length]
+        for row, (text, length) in enumerate(zip(definitions, requests.lengths.tolist(), strict=True)):
+            front, own = fronts[text], requests.ids[row, :length]
             if limit and len(front) + length > limit:
-                name = f"{names[owner]}: " if names else ""
+                name = f"{names[row]}: " if names else ""
                 raise UserError(
                     f"{name}definition and text are {len(front) + length} tokens; the model reads {limit}: shorten it"
                 )

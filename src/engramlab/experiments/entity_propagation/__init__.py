@@ -3,10 +3,11 @@
     engramlab run entity-propagation --preset tiny --model models/SmolLM2-135M.gguf --out runs/entities
     engramlab run entity-propagation --model owner/name --files entity_inferences.jsonl --out runs/inferences
 
-Each entity by itself: fine-tuning on its definition, distillation from the model that has read it, ROME; beside them the
-definition in front of each probe (what could be reached) and another entity's (control). Sources: Onoe et al.,
-arXiv 2305.01651, and Padmanabhan et al., arXiv 2306.09306 (distillation). Probes of made-up entities ask for a fact in other
-words (semantic) or with its subject described (compositional); intervals are 95 % bootstrap intervals over entities.
+Each entity by itself, or many in one change (--together 20): fine-tuning on its definition, distillation from the
+model that has read it, ROME; beside them the definition in front of each probe (what could be reached) and another
+entity's (control). Sources: Onoe et al., arXiv 2305.01651, and Padmanabhan et al., arXiv 2306.09306 (distillation).
+Probes of made-up entities ask for a fact in other words (semantic) or with its subject described (compositional);
+intervals are 95 % bootstrap intervals over entities.
 """
 
 from __future__ import annotations
@@ -70,5 +71,10 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
                 failed += [{"source": source, **one} for one in record["failed"]]
                 times.append({**about, **{name: record[name] for name in ("seconds", "editing_seconds")}})
         return run.finish(
-            seconds=sum(one["seconds"] for one in times), model=config.model, rows=rows, failed=failed, times=times
+            seconds=sum(one["seconds"] for one in times),
+            model=config.model,
+            together=config.together,
+            rows=rows,
+            failed=failed,
+            times=times,
         )

@@ -22,7 +22,7 @@ class Config:
     READS = ("model", "files")
     BASIC = (
         ("what is told", ("model", "files", "limit", "specificity")),
-        ("how", ("arms", "steps", "learning_rate", "at_once")),
+        ("how", ("arms", "together", "steps", "learning_rate")),
         ("numbers", ("dtype", "device", "seed")),
     )
 
@@ -41,12 +41,14 @@ class Config:
     arms: tuple[Arm, ...] = ("ft-last", "ft-all", "distillation", "rome", "context", "random")
     """How the definition is told: fine-tuning of the last layer's MLP or of all layers', distillation into all layers' MLPs,
     ROME; `context`: it stands before each probe (what could be reached), `random`: another entity's does (control)."""
+    together: int = 1
+    """Entities told in one change (the paper of distillation: up to 150) and asked for under it; ROME tells one at a time."""
     steps: int = 10
     """Optimizer steps of fine-tuning and distillation."""
     learning_rate: float = 1e-4
     """Of both."""
     at_once: int = 2
-    """Entities told and asked in one batch, each under a change of its own; what is done is kept in such steps."""
+    """Changes made and asked for in one batch, each by itself; what is done is kept in such steps."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the model's weights."""
     device: str | None = None
@@ -64,7 +66,7 @@ def check(config: Config) -> None:
     """Raises UserError for options that cannot work."""
     editing_cases.require_model(config.model)
     at_least(config, 2, "limit")
-    at_least(config, 1, "steps", "at_once", "options")
+    at_least(config, 1, "steps", "at_once", "options", "together")
     check_rules(
         config,
         [
@@ -72,6 +74,8 @@ def check(config: Config) -> None:
             ("specificity", config.specificity >= 0, "at least 0"),
         ],
     )
+    if config.together > 1 and "rome" in config.arms:
+        raise UserError(f"arms: rome tells one entity at a time, not {config.together}; leave it out, or --together")
     once("arms", config.arms)
     once("files", config.files)
     if not config.arms or not config.files:

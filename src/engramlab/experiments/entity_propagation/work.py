@@ -62,7 +62,7 @@ class Work:
         """One arm on one source, from where an earlier run left it."""
         folder = self.run.folder / arm / writing.name_of(source)
         empty = {"rows": [], "failed": [], "seconds": 0.0, "editing_seconds": 0.0}
-        size, label = self.config.at_once, f"{arm}, {source}"
+        size, label = self.config.at_once * self.config.together, f"{arm}, {source}"
         return self.run.in_parts(
             folder,
             label,
@@ -74,55 +74,86 @@ class Work:
         )
 
     def _some(self, model: Any, tokenizer: Any, arm: str, told: Sequence[Told], start: int) -> dict[str, Any]:
-        began, failed, deltas = time.monotonic(), list[dict[str, str]](), list[Delta]()
-        some = list(told[start : start + self.config.at_once])
+        began, failed = time.monotonic(), list[dict[str, str]]()
+        size = self.config.together if arm in METHODS else 1
+        stop = min(len(told), start + self.config.at_once * self.config.together)
+        groups = [list(told[at : min(at + size, stop)]) for at in range(start, stop, size)]
+        deltas: list[Delta] | None = None
         if arm in METHODS:
-            fit = []
-            for one in some:
-                try:
-                    encode_edits(tokenizer, [edits_of(arm, one)], subjects=method.load(METHODS[arm]).NEEDS_SUBJECT)
-                    fit.append(one)
-                except UserError as error:  # a definition whose gap stands before the entity's name, say
-                    failed.append({"arm": arm, "entity": one.id, "reason": str(error)})
-            how = {"method": METHODS[arm], "config": settings(self.config, arm, model)}
-            made = method.make_each(model, tokenizer, [edits_of(arm, one) for one in fit], **how) if fit else []
-            failed += [
-                {"arm": arm, "entity": one.id, "reason": str(lost)}
-                for one, lost in zip(fit, made, strict=True)
-                if not isinstance(lost, Delta)
-            ]
-            some = [one for one, delta in zip(fit, made, strict=True) if isinstance(delta, Delta)]
-            deltas = [delta for delta in made if isinstance(delta, Delta)]
+            groups, deltas, failed = self._told(model, tokenizer, arm, groups)
         editing = time.monotonic() - began
-        groups = [self._asked(arm, one, told[(told.index(one) + 1) % len(told)]) for one in some]
-        found = reading.read(model, tokenizer, groups, deltas if arm in METHODS else None) if some else []
-        rows = [row for one, evidence in zip(some, found, strict=True) for row in self._rows(one, evidence)]
+        asked = [
+            [*(query for one in group for query in self._asked(arm, one, told)), *self._popular(arm, group[0], told)]
+            for group in groups
+        ]
+        found = reading.read(model, tokenizer, asked, deltas) if groups else []
+        rows = [row for group, evidence in zip(groups, found, strict=True) for row in _rows(group, evidence)]
         took = {"seconds": round(time.monotonic() - began, 3), "editing_seconds": round(editing, 3)}
         return {"rows": rows, "failed": failed, **took}
 
-    def _asked(self, arm: str, one: Told, other: Told) -> list[Query]:
-        front = {"context": one.definition, "random": other.definition}.get(arm, "")
-        found = [
-            replace(probe.query, target=answer)
+    def _told(
+        self, model: Any, tokenizer: Any, arm: str, groups: Sequence[Sequence[Told]]
+    ) -> tuple[list[list[Told]], list[Delta], list[dict[str, str]]]:
+        """Groups of entities that an arm could tell, a change a group, and who could not be told and why."""
+        failed, fit = list[dict[str, str]](), list[list[Told]]()
+        for group in groups:
+            mine = []
+            for one in group:
+                try:
+                    encode_edits(tokenizer, [edits_of(arm, one)], subjects=method.load(METHODS[arm]).NEEDS_SUBJECT)
+                    mine.append(one)
+                except UserError as error:  # a definition whose gap stands before the entity's name, say
+                    failed.append({"arm": arm, "entity": one.id, "reason": str(error)})
+            fit += [mine] if mine else []
+        edits = [[edit for one in group for edit in edits_of(arm, one)] for group in fit]
+        how = {"method": METHODS[arm], "config": settings(self.config, arm, model)}
+        made = method.make_each(model, tokenizer, edits, **how) if fit else []
+        kept, deltas = list[list[Told]](), list[Delta]()
+        for group, delta in zip(fit, made, strict=True):
+            if isinstance(delta, Delta):
+                kept.append(group)
+                deltas.append(delta)
+            else:
+                failed += [{"arm": arm, "entity": one.id, "reason": str(delta)} for one in group]
+        return kept, deltas, failed
+
+    def _asked(self, arm: str, one: Told, told: Sequence[Told]) -> list[Query]:
+        """An entity's probes with each of their options, the right one first."""
+        front = _front(arm, one, told)
+        return [
+            replace(probe.query, prompt=behind(front, probe.query.prompt), target=answer)
             for probe in one.probes
             for answer in (probe.query.target, *probe.options)
         ]
-        return [replace(query, prompt=behind(front, query.prompt)) for query in (*found, *self.popular)]
 
-    def _rows(self, one: Told, evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
-        """A row a probe: nats a token of its answer, and whether that is the likeliest of the options."""
-        rest = iter(evidence)
-        rows: list[dict[str, Any]] = []
+    def _popular(self, arm: str, one: Told, told: Sequence[Told]) -> list[Query]:
+        """What should stay, asked once a change."""
+        return [replace(query, prompt=behind(_front(arm, one, told), query.prompt)) for query in self.popular]
+
+
+def _front(arm: str, one: Told, told: Sequence[Told]) -> str:
+    """The definition that stands before what an entity is asked; another entity's is a control."""
+    if arm == "random":
+        return told[(told.index(one) + 1) % len(told)].definition
+    return one.definition if arm == "context" else ""
+
+
+def _rows(group: Sequence[Told], evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
+    """A row a probe: nats a token of its answer, and whether that is the likeliest of the options. What should stay is noted
+    under the first entity of those told together."""
+    rest = iter(evidence)
+    rows: list[dict[str, Any]] = []
+    for one in group:
         for number, probe in enumerate(one.probes):
             own, *others = (next(rest).logprobs for _ in range(1 + len(probe.options)))
             row = {"entity": one.id, "kind": probe.kind, "probe": number, "nats": -float(np.mean(own))}
             for name, of in (("sum", np.sum), ("mean", np.mean)):
                 row[name] = float(all(of(own) > of(other) for other in others)) if others else None
             rows.append({**row, "overlap": probe.overlap})
-        for number, found in enumerate(rest):
-            nats = -float(np.mean(found.logprobs))
-            rows.append({"entity": one.id, "kind": POPULAR, "probe": number, "nats": nats, "sum": None, "mean": None})
-        return rows
+    for number, found in enumerate(rest):
+        nats = -float(np.mean(found.logprobs))
+        rows.append({"entity": group[0].id, "kind": POPULAR, "probe": number, "nats": nats, "sum": None, "mean": None})
+    return rows
 
 
 def scored(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:

@@ -36,6 +36,7 @@ NEEDS = {
         ]
     ),
     "failed": Maybe([{"source": str, "arm": str, "entity": str, "reason": str}]),
+    "together": Maybe(float),
     "times": Maybe([{"source": str, "arm": str, "seconds": float, "editing_seconds": float}]),
 }
 
@@ -44,7 +45,7 @@ def headline(runs: Sequence[RunData]) -> str:
     """Does telling by weights reach what the definition in front does, and is that more than any definition does?"""
     found = []
     for run in runs:
-        of = f"{run.name}: " if len(runs) > 1 else ""
+        of = (f"{run.name}: " if len(runs) > 1 else "") + _told_together(run)
         for source, kind in distinct((row["source"], row["kind"]) for row in run.rows):
             if kind in (POPULAR, "memorization"):
                 continue
@@ -57,6 +58,11 @@ def headline(runs: Sequence[RunData]) -> str:
             ]
             found.append(f"{of}{source}, {kind}, nats gained a token: " + ", ".join(said))
     return ("; ".join(found) + ".") if found else missing(runs)
+
+
+def _told_together(run: RunData) -> str:
+    size = int(number(run.summary.get("together")) or 1)
+    return f"{size} entities told in one change: " if size > 1 else ""
 
 
 _VERDICT = {True: "", False: " (a loss)", None: " (within noise)"}
@@ -138,6 +144,9 @@ def _all(runs: Sequence[RunData]) -> Section:
         f"beyond such overlap and that the definition in front helps everywhere, {DISTILLATION} that distillation does "
         "better than fine-tuning. specificity: facts about countries, which should stay"
     )
+    for run in runs:
+        if text := _told_together(run):
+            caption += f". {run.name}: {text.removesuffix(': ')}"
     table = Table(columns, cells, caption, numbers_from=len(columns) - 7)
     return Section("Before and after", [table] if cells else [], missing(runs))
 
