@@ -13,7 +13,7 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.core import deltas
-from engramlab.core.training.losses import distilled
+from engramlab.core.training.losses import Teacher, distilled
 from engramlab.editing import method
 from engramlab.editing.methods import distillation
 from engramlab.editing.requests import encode_edits, of_passage, spoken
@@ -40,6 +40,22 @@ def test_the_divergence_by_hand() -> None:
     never = teacher.clone()
     never[:, 0] = -torch.inf
     assert distilled(logits, never).isfinite().all()
+
+
+@pytest.mark.parametrize("never", [False, True])
+def test_a_teacher_that_is_matched_step_after_step(never: bool) -> None:
+    """The same divergence, and the same gradient, of rows in any order and more than once."""
+    torch.manual_seed(0)
+    teacher = 10 * torch.randn(3, 11)
+    if never:
+        teacher[1, 4] = -torch.inf
+    which = torch.tensor([2, 0, 1, 1])
+    logits = (10 * torch.randn(4, 11)).requires_grad_()
+    wanted, found = distilled(logits, teacher[which], 2.0), Teacher(teacher, 2.0)(logits, which)
+    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    (a,), (b,) = (torch.autograd.grad(one.sum(), logits) for one in (wanted, found))
+    assert torch.allclose(a, b, atol=1e-5)
+    assert Teacher(teacher)(teacher.masked_fill(teacher.isneginf(), -50.0), torch.arange(3)).abs().max() < 1e-4
 
 
 def test_the_teacher_reads_the_same_tokens_behind_the_definition(model: nn.Module, tokenizer: Any) -> None:

@@ -53,6 +53,32 @@ def distilled(logits: torch.Tensor, teacher: torch.Tensor, temperature: float = 
     return temperature**2 * (wanted.exp() * apart).sum(-1)
 
 
+class Teacher:
+    """Distributions to be matched step after step: ``distilled`` with all that the teacher alone decides computed once.
+
+    Args:
+        logits: ``[n, V]``; a token that cannot occur (-inf) counts for nothing.
+    """
+
+    def __init__(self, logits: torch.Tensor, temperature: float = 1.0) -> None:
+        found = (logits.detach().float() / temperature).log_softmax(-1)
+        never = found.isneginf()
+        self.temperature, self.never = temperature, never if bool(never.any()) else None
+        self.shares = found.exp()
+        """``[n, V]``, the softened distributions."""
+        self.negative_entropy = (self.shares * found.masked_fill(never, 0.0)).sum(-1)
+
+    def __call__(self, logits: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+        """``distilled`` (``[m]``, float32) of the model's logits ``[m, V]`` towards the distributions with the numbers
+        ``which[m]``."""
+        heat, shares = self.temperature, self.shares[which]
+        logits = logits.float()
+        seen = logits if self.never is None else logits.masked_fill(self.never[which], 0.0)
+        # KL = sum p log p - sum p z / T + log sum exp(z / T): two passes over the vocabulary, and as many back.
+        said = torch.linalg.vecdot(shares, seen) / heat - (logits / heat).logsumexp(-1)
+        return heat**2 * (self.negative_entropy[which] - said)
+
+
 @dataclass(frozen=True)
 class Overtone:
     """The loss OVERTONE with its settings; called like any loss (see ``overtone``).

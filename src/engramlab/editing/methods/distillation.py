@@ -18,7 +18,7 @@ from engramlab.core.forward.hooks import mode
 from engramlab.core.forward.passes import select_positions
 from engramlab.core.models import context_limit
 from engramlab.core.text.tokens import join, start_tokens
-from engramlab.core.training.losses import Loss, cross_entropy, distilled
+from engramlab.core.training.losses import Loss, Teacher, cross_entropy
 from engramlab.editing.keys.running_text import continuations
 from engramlab.editing.method import Cases, Made, Watch
 from engramlab.editing.requests import Requests, encode_edits, name_of, of_passage
@@ -95,7 +95,8 @@ def _some(model: nn.Module, tokenizer: Any, cases: Cases, config: Config) -> Mad
     requests = encode_edits(tokenizer, groups, device=device)
     rows = [part for part, (mine, more) in enumerate(texts) for _ in (*mine, *more)]
     names = [name_of(mine[0]) for _, mine in told]
-    teacher = read_behind(model, tokenizer, requests, [definitions[i] for i in rows], [names[i] for i in rows])
+    read = read_behind(model, tokenizer, requests, [definitions[i] for i in rows], [names[i] for i in rows])
+    teacher = Teacher(read, config.temperature)
     own = torch.tensor([i < len(mine) for mine, more in texts for i in range(len(mine) + len(more))], device=device)[
         requests.target_rows
     ]
@@ -103,7 +104,7 @@ def _some(model: nn.Module, tokenizer: Any, cases: Cases, config: Config) -> Mad
 
     def towards(logits: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
         """Of positions by number: a method's loss sees no more of a position than its logits and its target."""
-        soft = distilled(logits, teacher[which], config.temperature)
+        soft = teacher(logits, which)
         if config.hard == 0:
             return soft
         share = config.hard * own[which]
