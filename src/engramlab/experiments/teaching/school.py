@@ -6,14 +6,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from engramlab.base.errors import UserError, listed, quoted
+from engramlab.base.errors import UserError, listed
 from engramlab.base.facts import Fact
 from engramlab.base.progress import ProgressBar, size
 from engramlab.base.random_access import key as random_key
@@ -26,22 +25,17 @@ from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import divide, nested
 from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model, require_in_weights
-from engramlab.editing.keys.running_text import TextSource, source_texts
 from engramlab.experiments._run import Planned, Run
 from engramlab.experiments.teaching import asking, pilot, tables, told
 from engramlab.experiments.teaching import documents as documented
 from engramlab.experiments.teaching.config import ARMS, FEWEST, Config, check
+from engramlab.experiments.teaching.replaying import Replay
 from engramlab.experiments.teaching.stated import HeldOut, Stated
-from engramlab.experiments.teaching.text import as_read, texts_as_rows
 from engramlab.files import records, writing
-from engramlab.files.documents import documents
-from engramlab.measuring.scoring import nats
 from engramlab.writing.lessons import Lesson, plain_lesson, write_lessons
 from engramlab.writing.rounds import Author
 from engramlab.writing.subjects import PROGRESS, STAGE
 
-TEXT_ROWS = 256  # of another text, that drift is measured on
-REDRAWN = 4  # times as many texts as are wanted are sampled at most, as some cannot be replayed
 NOISE = 5.0  # nats a token from which a model's own samples are no text; SmolLM2-135M's are at 2.6
 
 
@@ -81,8 +75,7 @@ class School:
             raise UserError(f"model: {config.model} is a masked language model; name a causal one")
         self.tokenizer = models.load_tokenizer(config.model)
         self.length = self.about.context(4096)
-        self.other = self._other_text()
-        self.replayed_file = self._replay_file()
+        self.replaying = Replay(config, self.tokenizer)
         if self.given is not None:
             if config.writer:
                 told.check_writer(config.writer, self.given)
@@ -182,25 +175,9 @@ class School:
             )
 
     def check_replay(self) -> None:
-        """Raises UserError where replayed text of the user's gives away what is taught; of documents, once they have lessons.
-
-        All facts of the table count, also those that the model turns out to know: they shall stay known by themselves.
-        """
-        config = self.config
-        if self.replayed_file is None:
-            return
-        texts = list(islice(documents(config.replay, config.text_column, by_line=True), self._replay_count))
-        found = [
-            (n, self.stated.fact(text)) for n, text in enumerate(as_read(texts, self.tokenizer, config.replay_tokens))
-        ]
-        if wrong := [(n, fact) for n, fact in found if fact is not None]:
-            n, fact = wrong[0]
-            place = tables.place_of(config.replay, n + 1, texts[n])
-            raise UserError(
-                f"replay: {place} ({quoted(texts[n])}) states or asks for what is taught, the "
-                f"{fact.relation} {quoted(fact.object)} of {quoted(fact.subject)}; leave such texts out ({len(wrong)} of "
-                f"{len(texts)} do)"
-            )
+        """Raises UserError where a file of replayed text gives away what is taught; of documents, once there are lessons."""
+        if self.replaying.file is not None:
+            self.replaying.check(self.stated)
 
     def by_main(self, make: Callable[[], object], unless: Path | None = None) -> None:
         """Has the main process of a launch make something while the others wait; what goes wrong there ends all of them.
@@ -220,34 +197,6 @@ class School:
             raise UserError(said)
 
     # before anything is trained ---------------------------------------------------------------------------------------
-
-    def _other_text(self) -> Sequences | None:
-        if self.config.text is None:
-            return None
-        return self._rows(
-            documents(str(self.config.text), self.config.text_column, by_line=True), TEXT_ROWS, "text", self.config.text
-        )
-
-    def _replay_file(self) -> Sequences | None:
-        if self.config.replay in ("self", "none"):
-            return None
-        found = documents(self.config.replay, self.config.text_column, by_line=True)
-        return self._rows(found, self._replay_count, "replay", self.config.replay, fewest=2)
-
-    def _rows(self, texts: Any, count: int, option: str, name: Any, fewest: int = 1) -> Sequences:
-        rows = texts_as_rows(list(islice(texts, count)), self.tokenizer, self.config.replay_tokens)
-        if not len(rows):
-            raise UserError(f"{option}: {name} holds no text of two tokens or more")
-        if len(rows) < fewest:
-            raise UserError(
-                f"{option}: {name} holds {len(rows)} text of two tokens or more; at least {fewest} are needed, for one in "
-                "five is never trained and tells how far the model drifts"
-            )
-        return rows
-
-    @property
-    def _replay_count(self) -> int:
-        return self.config.replay_texts + -(-self.config.replay_texts // 4)
 
     @property
     def width(self) -> float:
@@ -351,8 +300,10 @@ class School:
             groups = self._groups([])
         answers = self._asked(model, asking.Examiner(groups, self.tokenizer), "as it is")
         known, contradicted = asking.known(answers, self.table.choices())
-        replay, left_out = self._sampled(model) if self.config.replay == "self" else ([], 0)
-        drift = self.drift(model, self._replayed(replay)[1])
+        replay, left_out = (
+            self.replaying.sampled(model, self.stated, self.run) if self.config.replay == "self" else ([], 0)
+        )
+        drift = self.replaying.drift(model, self.replaying.rows(replay)[1])
         if replay and drift["replayed kind"] > NOISE:
             self.run.say(
                 f"what the model writes by itself is noise ({drift['replayed kind']:.1f} nats a token): replaying that keeps "
@@ -369,38 +320,6 @@ class School:
         }
         records.write_rows(path / "answers.parquet", answers)
         records.write_record(path / "done.json", found)
-
-    def _sampled(self, model: nn.Module) -> tuple[list[str], int]:
-        """Texts that the model writes by itself and that do not give away what is taught, and how many did and were left out.
-
-        Raises:
-            UserError: it writes hardly any text that could be replayed.
-        """
-        wanted, found, left_out = self._replay_count, list[str](), 0
-        source = TextSource(seed=random_key(self.config.seed, "replay") >> 1)
-        most = self.config.replay_tokens
-        with ProgressBar("replayed text", wanted, console=self.run.console) as bar:
-            for text in islice(source_texts(model, self.tokenizer, source, most), REDRAWN * wanted):
-                (seen,) = as_read([text], self.tokenizer, most)
-                if seen and self.stated.fact(seen) is not None:
-                    left_out += 1
-                elif seen:
-                    found.append(text)
-                    bar.update(len(found))
-                if len(found) >= wanted:
-                    break
-        if len(found) < 2:
-            raise UserError(
-                f"replay: of {REDRAWN * wanted} texts that {self.config.model} wrote by itself {len(found)} could be replayed "
-                f"({left_out} gave away what is taught, the others were empty); give it text with --replay FILE, or "
-                "--replay none"
-            )
-        if left_out:
-            self.run.say(
-                f"{left_out} texts that the model wrote for replay state or ask for what is taught: they are left out, and "
-                f"others drawn ({len(found)} of {wanted} are there)"
-            )
-        return found, left_out
 
     # what is known then -----------------------------------------------------------------------------------------------
 
@@ -532,24 +451,7 @@ class School:
     @cached_property
     def replay(self) -> tuple[Sequences | None, Sequences | None]:
         """Rows that are replayed, and rows of the same kind that are not."""
-        return self._replayed(self.before["replay"])
-
-    def _replayed(self, sampled: Sequence[str]) -> tuple[Sequences | None, Sequences | None]:
-        if self.config.replay == "none":
-            return None, None
-        rows = self.replayed_file
-        if rows is None:
-            rows = texts_as_rows(sampled, self.tokenizer, self.config.replay_tokens)
-        cut = max(1, len(rows) - -(-len(rows) // 5))
-        parts = [[rows.row(i).tolist() for i in some] for some in (range(cut), range(cut, len(rows)))]
-        return Sequences.of(parts[0]), Sequences.of(parts[1]) if parts[1] else None
-
-    def drift(self, model: nn.Module, unseen: Sequences | None) -> dict[str, float]:
-        """Nats a token of text that was never trained on, by kind; ``unseen``: of the kind that is replayed."""
-        kinds = {"replayed kind": unseen, "other text": self.other}
-        return {
-            name: nats(model, rows, start_tokens(self.tokenizer)) for name, rows in kinds.items() if rows is not None
-        }
+        return self.replaying.rows(self.before["replay"])
 
     def fresh(self) -> nn.Module:
         """The model as it was; where an adapter alone is kept, with the very weights that it will be put on again (those of a

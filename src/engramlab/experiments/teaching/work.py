@@ -110,7 +110,7 @@ class Teaching(School):
                     stage.totals["gains"] += [gains] * looks
                     stage.totals["written"] += [written] * looks
             if stage.main:
-                drift = asking.watched(self.drift(model, self.replay[1]))
+                drift = asking.watched(self.replaying.drift(model, self.replay[1]))
                 was = asking.watched(self.before["drift"])
                 stage.record |= {
                     "rate": rate,
@@ -305,7 +305,7 @@ class Teaching(School):
             for row in asking.shares(answers, self.config.seed)
             if row["kind"] == "any"
         ]
-        drift = self.drift(model, self.replay[1])
+        drift = self.replaying.drift(model, self.replay[1])
         likely, start = self.examiner.likely(model, self.config.watched_facts), totals.get("start", {})
         likely = [
             row | {"gain": row["logprob"] - start[row["group"]]} if row["group"] in start else row for row in likely
@@ -366,7 +366,7 @@ class Teaching(School):
             if group in self.examiner.groups:
                 some = [[row for row in of if row["group"] == group] for of in (self.untouched, answers)]
                 lost.append({"arm": name, "group": group, **kept(*some)})
-        drift = self.before["drift"] if same else self.drift(model, self.replay[1])
+        drift = self.before["drift"] if same else self.replaying.drift(model, self.replay[1])
         drifts = [
             {
                 "arm": name,
