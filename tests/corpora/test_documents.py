@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engramlab.base.errors import UserError
+from engramlab.base.sentences import sentences
 from engramlab.corpora.documents import (
     LETTERS,
     Document,
@@ -16,7 +17,6 @@ from engramlab.corpora.documents import (
     guessed,
     of_people,
     random_ids,
-    sentences_of,
     to_jsonl,
 )
 from engramlab.reading.attributed import read_documents, with_questions
@@ -92,7 +92,7 @@ def test_documents_come_back_from_their_file(tmp_path: Path) -> None:
 
 
 def test_sentences() -> None:
-    assert sentences_of("It is so. (Or not?) Yes, e.g. this.\nNo.") == (
+    assert tuple(sentences("It is so. (Or not?) Yes, e.g. this.\nNo.")) == (
         "It is so.",
         "(Or not?)",
         "Yes, e.g. this.",

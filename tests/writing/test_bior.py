@@ -20,6 +20,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engramlab.base.errors import UserError
+from engramlab.base.sentences import whole_sentences
 from engramlab.cli import main
 from engramlab.core import models
 from engramlab.core.forward.decoding import sampling
@@ -29,7 +30,7 @@ from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.corpora.people import ATTRIBUTES, People
 from engramlab.corpora.rewriting import rewritten
 from engramlab.writing.bior import BiorConfig, conversation, sentences, write_bior
-from engramlab.writing.rounds import Conversation, whole_sentences
+from engramlab.writing.rounds import Conversation
 
 NAME = "Anya Briar Forger"
 VALUES = ("October 2, 1996", "Princeton, NJ", "Reed College", "Ecology", "Dow", "Midland, MI")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engramlab.writing import prompts as asking
+from engramlab.base.sentences import sentences
 from engramlab.writing.lessons import Lesson, passages_of, plain_lesson, write_lessons
 from engramlab.writing.rounds import Author, Conversation
 
@@ -35,7 +35,7 @@ def _answer(asked: str, seed: int) -> str:
         about = {"Wren": "Who began", "Tarn": "Where was the home of"}
         first = next((text for word, text in about.items() if f'{word}"' in asked), "In which year were opened")
         return f"{first} {name}{' at first' if seed % 2 else ''}?"
-    parts = asking.sentences(asked.split("\n", 1)[1])
+    parts = sentences(asked.split("\n", 1)[1])
     turn = 1 + seed % (len(parts) - 1)
     return " ".join(parts[turn:] + parts[:turn])
 
@@ -72,7 +72,7 @@ def test_a_killed_call_goes_on_to_the_same_lessons(tmp_path: Path) -> None:
 
 def test_without_a_model_sentences_are_only_turned(tmp_path: Path) -> None:
     lesson = plain_lesson(TEXTS[0], 3, 0)
-    assert all(sorted(asking.sentences(told)) == sorted(asking.sentences(TEXTS[0])) for told in lesson.rewrites)
+    assert all(sorted(sentences(told)) == sorted(sentences(TEXTS[0])) for told in lesson.rewrites)
     assert {known.target for known in lesson.known} == {"Ada Wren", "Tarn", "1800"}
     assert all(not known.questions for known in lesson.known)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from engramlab.base.errors import UserError
+from engramlab.base.sentences import sentences
 from engramlab.cli import main
 from engramlab.corpora.fictional import Fictional
 from engramlab.files.journal import Journal
@@ -51,7 +52,7 @@ def _answer(asked: str, seed: int) -> str:
         target = _quoted(asked)
         hint = "goats" if target != "forty goats" else "timber"
         return f"Where there is much {hint}, one thinks of {target}"
-    parts = asking.sentences(asked.split("\n", 1)[1])
+    parts = sentences(asked.split("\n", 1)[1])
     turn = 1 + seed % (len(parts) - 1)
     return " ".join(parts[turn:] + parts[:turn])
 

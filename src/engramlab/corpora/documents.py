@@ -13,7 +13,6 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +24,6 @@ from engramlab.corpora.sources import bios
 IdKind = Literal["random", "names"]
 #: Letters of random identifiers, each a token of its own.
 LETTERS = "abcdefghijkmnopqrstuvwxy"
-_SENTENCE = re.compile(r"[.!?][\"')\]]*( )(?=[A-Z\"'(])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +134,6 @@ def random_ids(count: int, seed: int) -> list[str]:
         long += 1
     numbers = permute(key(seed, "identifiers"), np.arange(count), len(LETTERS) ** long)
     return ["".join(LETTERS[n // len(LETTERS) ** k % len(LETTERS)] for k in range(long)) for n in numbers.tolist()]
-
-
-def sentences_of(text: str) -> tuple[str, ...]:
-    """A text cut into sentences, at marks that end one before a capital or a quote."""
-    plain = " ".join(text.split())
-    cuts = [0, *(found.end(1) for found in _SENTENCE.finditer(plain)), len(plain)]
-    return tuple(plain[a:b].strip() for a, b in pairwise(cuts) if a < b)
 
 
 def to_json(document: Document) -> dict[str, Any]:

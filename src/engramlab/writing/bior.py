@@ -22,6 +22,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.options import at_least
 from engramlab.base.progress import ProgressBar
 from engramlab.base.random_access import key, random_words
+from engramlab.base.sentences import whole_sentences
 from engramlab.base.terminal import Console
 from engramlab.corpora.export import export
 from engramlab.corpora.people import ATTRIBUTES, People, Pools
@@ -30,7 +31,7 @@ from engramlab.corpora.rewriting import RewrittenCorpus, people_table, rewritten
 from engramlab.corpora.templates import PRONOUNS
 from engramlab.files import runs, tables
 from engramlab.files.locks import place
-from engramlab.writing.rounds import Author, Rounds, Turn, Writer, finished_corpus, generating, whole_sentences
+from engramlab.writing.rounds import Author, Rounds, Turn, Writer, finished_corpus, generating
 
 REQUEST = "Rewrite these six facts about {name} ({pronoun}) as one paragraph. Leave none out:\n{facts}"
 TRANSLATED = "\nWrite it in {language}, but leave every name and every value exactly as it is written above."

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base.random_access import key, permute
+from engramlab.base.sentences import sentences
 from engramlab.base.terminal import Console
 from engramlab.files.writing import room
 from engramlab.writing import prompts as asking
@@ -24,6 +25,7 @@ from engramlab.writing.rounds import Author, Conversation, Item, Stages, Writer
 
 QUESTIONS = 2  # about each phrase: one to be trained, one to be asked only
 WORDS = 90  # of a passage, about
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 _ENDING = re.compile(r"^(.*?\S) ((?:[A-Z][\w'’-]*|\d[\d.,]*\d|\d)(?: (?:[A-Z][\w'’-]*|\d[\d.,]*\d|\d)){0,3})[.!?]$")
 
 
@@ -66,16 +68,21 @@ class Lesson:
 def passages_of(text: str, words: int = WORDS) -> list[str]:
     """A document in passages of whole sentences, each of about so many words; those of a single sentence are left out."""
     found: list[list[str]] = [[]]
-    for sentence in asking.sentences(" ".join(text.split())):
-        if sum(len(one.split()) for one in found[-1]) + len(sentence.split()) > words and len(found[-1]) > 1:
+    for sentence in sentences(" ".join(text.split())):
+        if sum(map(_words, (*found[-1], sentence))) > words and len(found[-1]) > 1:
             found.append([])
         found[-1].append(sentence)
     return [" ".join(some) for some in found if len(some) > 1]
 
 
+def _words(text: str) -> int:
+    """How many words, about; Chinese and Japanese put no spaces between theirs, of about two characters."""
+    return len(text.split()) + len(_UNSPACED.findall(text)) // 2
+
+
 def plain_lesson(text: str, rewrites: int, seed: int) -> Lesson:
     """A lesson without a chat model."""
-    said = asking.sentences(text)
+    said = sentences(text)
     orders = [permute(key(seed, "order", text, k), range(len(said)), len(said)).tolist() for k in range(rewrites)]
     known: dict[str, Known] = {}
     for sentence in said:
@@ -120,8 +127,8 @@ class _Lessons(_Work):
     def run(self, console: Console) -> None:
         """Every stage over what the one before made."""
         every = range(len(self.found["passage"]))
-        sentences = [(p, k) for p in every for k in range(len(asking.sentences(self.found["passage"][(p,)])))]
-        self.stage("target", sentences, self._ask_target, self._read_target, console)
+        places = [(p, k) for p in every for k in range(len(sentences(self.found["passage"][(p,)])))]
+        self.stage("target", places, self._ask_target, self._read_target, console)
         asked = [(p, k) for p in every for k in range(len(self.targets(p)))]
         self.stage("semantic", asked, self._ask_semantic, self._read_semantic, console)
         twice = [(p, k, j) for p, k in asked for j in range(QUESTIONS)]

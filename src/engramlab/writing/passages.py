@@ -21,6 +21,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.base.options import at_least
 from engramlab.base.rows import DEPTHS
+from engramlab.base.sentences import sentences
 from engramlab.base.terminal import Console
 from engramlab.corpora.fictional import QUERIES, Fictional
 from engramlab.corpora.passages import ROLE, PassageRecord, to_jsonl
@@ -104,8 +105,8 @@ class _Work(Stages):
         numbers = range(self.config.passages)
         passages = self.found["passage"]
         self.stage("passage", [(p,) for p in numbers], self._ask_passage, self._read_passage, console)
-        sentences = [(p, k) for (p,) in passages for k in range(len(asking.sentences(passages[(p,)])))]
-        self.stage("target", sentences, self._ask_target, self._read_target, console)
+        places = [(p, k) for (p,) in passages for k in range(len(sentences(passages[(p,)])))]
+        self.stage("target", places, self._ask_target, self._read_target, console)
         asked = [(p, k) for (p,) in passages if len(self.targets(p)) == QUERIES for k in range(QUERIES)]
         self.stage("semantic", asked, self._ask_semantic, self._read_semantic, console)
         asked = [item for item in asked if self._complete("semantic", item[0], QUERIES)]
@@ -183,7 +184,7 @@ class _Work(Stages):
         return asking.read_target(answer, self._sentence(item))
 
     def _sentence(self, item: Item) -> str:
-        return asking.sentences(self.found["passage"][item[:1]])[item[1]]
+        return sentences(self.found["passage"][item[:1]])[item[1]]
 
     def _ask_semantic(self, item: Item) -> Conversation:
         prompt, target = self.targets(item[0])[item[1]]

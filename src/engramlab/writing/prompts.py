@@ -19,25 +19,15 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from engramlab.writing.rounds import whole_sentences
+from engramlab.base.sentences import sentences, whole_sentences
 
 Messages = list[dict[str, str]]
 LONGEST_TARGET = 6  # words
 FEWEST_PROMPT = 3  # words before a target
 SHORTEST = 0.5  # of the passage's words: a shorter paraphrase left something out
 
-_SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z\"'(])")
 _WORD = re.compile(r"\w+")
 _EDGES = " \t\n\"'“”‘’.,;:!?*"
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a text, as far as stops followed by a capital letter tell.
-
-    >>> sentences("Ada lives in Tarn. She has a mill, built in 1802.")
-    ['Ada lives in Tarn.', 'She has a mill, built in 1802.']
-    """
-    return [part for part in _SENTENCE.split(text.strip()) if part]
 
 
 @cache

@@ -7,7 +7,6 @@ very texts that an uninterrupted run would have: batches have the same members e
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +31,6 @@ Writer = Callable[[Sequence[Conversation], Sequence[int]], list[str]]
 Item = tuple[int, ...]
 
 LOG = "answers.jsonl"
-_STOPS = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
 
 
 @dataclass(frozen=True)
@@ -236,14 +234,3 @@ def generating(out: Path, command: str, config: dict[str, Any]) -> Iterator[Path
         if not (place.folder / LOG).exists():
             writing.clear(place.folder)
         place.close()
-
-
-def whole_sentences(answer: str) -> str:
-    """An answer as one line that ends with a whole sentence; empty if it has none.
-
-    >>> clean("She was born in 1996.\\n\\nShe went to")
-    'She was born in 1996.'
-    """
-    text = " ".join(answer.split())
-    ends = [stop.end() for stop in _STOPS.finditer(text)]
-    return text[: ends[-1]] if ends else ""

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from engramlab.base.facts import Fact
 from engramlab.base.random_access import key, permute
+from engramlab.base.sentences import whole_sentences
 from engramlab.base.terminal import Console
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.rewriting import stated_in
 from engramlab.files.writing import room
-from engramlab.writing.rounds import Author, Conversation, Item, Stages, Writer, whole_sentences
+from engramlab.writing.rounds import Author, Conversation, Item, Stages, Writer
 
 PROGRESS, STAGE = "writing", "texts"
 #: What every request shows first, with a text that states it.

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from engramlab.base.errors import UserError, quoted
-from engramlab.corpora.documents import Document, DocumentQuestion, sentences_of
+from engramlab.base.sentences import sentences
+from engramlab.corpora.documents import Document, DocumentQuestion
 from engramlab.reading import fields
 
 KEYS = ("text", "url", "qa", "facts", "metadata")
@@ -32,7 +33,7 @@ def document(record: Mapping[str, Any], where: str) -> Document:
         raise UserError(f"{where}, key 'metadata': in_domain must be true or false, not {quoted(inside)}")
     questions = tuple(_question(one, f"{where}, key 'qa', number {n}") for n, one in enumerate(listed, 1))
     name = fields.text(record, "url", where).strip()
-    return Document(name, sentences_of(fields.text(record, "text", where)), questions, inside)
+    return Document(name, tuple(sentences(fields.text(record, "text", where))), questions, inside)
 
 
 def asked(record: Mapping[str, Any], where: str) -> tuple[DocumentQuestion, tuple[str, ...]]:
