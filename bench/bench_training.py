@@ -1,6 +1,7 @@
 """Optimizer steps a second: engramlab's loop beside transformers.Trainer, same model, batches, optimizer and precision.
 
     python bench/bench_training.py [--sizes tiny,small] [--layouts entries,mixed] [--steps 40] [--rounds 3]
+    python bench/bench_training.py --sizes small --compile           # ours with compiled layers too
     python bench/bench_training.py --sizes gpt2-small --batch 96 --context 512 --precision bf16 --steps 30   # with a GPU
 
 Batches are made beforehand for both sides, so that only training is timed; of rows of many lengths Trainer pads each batch to
@@ -15,6 +16,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -152,6 +154,7 @@ def main() -> None:
     )
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--precision", choices=("no", "bf16"), default="no")
+    parser.add_argument("--compile", action="store_true", help="beside both, ours with compiled layers")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peak-tflops", type=float, default=989.0, help="of the GPU, dense bf16 (H100, H200: 989)")
@@ -176,11 +179,14 @@ def one(
 ) -> None:
     """Both sides train a network of a size on the same batches."""
     per_step = int(np.mean([b.tokens for b in made]))
-    times: dict[str, list[float]] = {"Trainer": [], "engramlab": []}
+    sides = {"Trainer": (trainer, recipe), "engramlab": (ours, recipe)}
+    if args.compile:
+        sides["compiled"] = (ours, replace(recipe, compile=True))
+    times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(args.rounds):
-        for name, side in (("Trainer", trainer), ("engramlab", ours)):
+        for name, (side, by) in sides.items():
             model = models.build(size, tokenizer, context=args.context)
-            times[name].append(side(model, made, recipe, args.precision))
+            times[name].append(side(model, made, by, args.precision))
     shape, count = models.SIZES[size], models.parameters(models.build(size, tokenizer))
     flops = 6 * count + 12 * shape.layers * shape.width * made[0].input_ids.shape[1]
     for name, took in times.items():
@@ -194,6 +200,11 @@ def one(
     about = ", questions beside texts" if layout == "mixed" else ""
     compared(f"training step, {size}{about}", f"{mine:.0f} ms", f"transformers.Trainer: {theirs:.0f} ms", theirs / mine)
     print(f"{size} {layout} ratio: {theirs / mine:.2f}x")
+    if args.compile:
+        fast = 1e3 * statistics.median(times["compiled"])
+        what = f"training step, {size}{about}, compiled"
+        compared(what, f"{fast:.0f} ms", f"transformers.Trainer: {theirs:.0f} ms", theirs / fast)
+        print(f"{size} {layout} ratio, compiled: {theirs / fast:.2f}x")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -113,6 +114,38 @@ def test_leaving_the_loop_early_restores_too_and_going_on_is_possible():
         loop.close()
         assert not model.get_input_embeddings().weight.requires_grad
     assert losses == [step.loss for step in train(TrainState(whole, RECIPE), stream())]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_layers_train_the_same_and_are_there_in_a_step_only():
+    """A program that layers and batches share; between steps the model is the plain one."""
+    from torch._dynamo.utils import counters
+
+    plain, model = zoo.model("llama", num_hidden_layers=3), zoo.model("llama", num_hidden_layers=3)
+    recipe = replace(RECIPE, eps=1e-3)
+    expected = list(train(TrainState(plain, recipe), stream()))
+    torch._dynamo.reset()
+    counters.clear()
+    state, found = TrainState(model, replace(recipe, compile=True)), []
+    for step in train(state, stream()):
+        found.append(step.loss)
+        assert all("forward" not in vars(layer) for layer in model.model.layers)
+        compiled = dict(counters["stats"])
+        model(torch.tensor([[1, 2, 3]])).logits.sum().backward()  # of a shape and mode that no step has
+        model.zero_grad()
+        assert dict(counters["stats"]) == compiled
+    assert 1 <= counters["stats"]["unique_graphs"] < len(model.model.layers)
+    assert found == pytest.approx([step.loss for step in expected], rel=1e-4)
+    for name, p in plain.named_parameters():
+        torch.testing.assert_close(model.get_parameter(name), p, rtol=1e-3, atol=1e-5)
+
+
+def test_nothing_to_compile_or_to_compile_with(monkeypatch):
+    with pytest.raises(UserError, match="compile: the model keeps its layers in no list"):
+        TrainState(torch.nn.Linear(2, 2), replace(RECIPE, compile=True))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match=r"compile: there is no C\+\+ compiler here"):
+        TrainState(zoo.model("llama"), replace(RECIPE, compile=True))
 
 
 def test_dropout_is_on_in_a_step_only():
