@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 PAGE = Path(__file__).parent / "reference" / "commands.md"
 
@@ -28,14 +29,14 @@ def said(words: tuple[str, ...]) -> str:
     from engramlab.cli import main
 
     out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+    plain = patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"})
+    with plain, contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         main([*words, "--help-all" if len(words) > 1 else "--help"])
     return "\n".join(line.rstrip() for line in out.getvalue().strip().splitlines())
 
 
 def page() -> str:
     """The whole page."""
-    os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
     parts = [
         "# Commands\n\nDrawn from `--help` of each; of experiments from `--help-all`, as `--help` shows fewer options.\n"
     ]
