@@ -32,7 +32,7 @@ from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import crossings, divide, only
 from engramlab.experiments import teaching
-from engramlab.experiments.teaching import asking
+from engramlab.experiments.teaching import asking, replaying
 from engramlab.experiments.teaching import school as schooling
 from engramlab.experiments.teaching import text as lessons
 from engramlab.experiments.teaching.config import ARMS
@@ -433,6 +433,30 @@ def test_when_a_training_has_had_enough(
     said = asking.enough(course, before, 0.05)
     assert said.endswith(why)
     assert bool(said) == bool(why)
+
+
+def test_no_replayed_text_is_read_again_and_again(model: str, facts: Path, tmp_path: Path) -> None:
+    """As many texts as rows replay them; a file that has fewer is said to be read many times."""
+    tokenizer = models.load_tokenizer(model)
+
+    def count(rows: float, **more: Any) -> int:
+        return replaying.Replay(small(model, facts, **more), tokenizer, rows).count
+
+    assert [count(rows, replay_texts=None) for rows in (0, 256, 1000.5, 1e9)] == [320, 320, 1252, 25_000]
+    assert count(1000, replay_texts=8) == 10
+    # Rows about the subjects are what questions and replayed text leave of all rows.
+    given = small(model, facts, replay_texts=None, encounters=60, replay_share=0.3, question_share=0.3)
+    school = Teaching(given, tmp_path / "none", "", None)
+    rows = 60 * school.subjects / 0.4
+    assert school.planned_rows("augmented+questions") == pytest.approx(rows)
+    assert school.planned_rows("single") == pytest.approx(60 * school.subjects / 0.7)
+    assert school.replaying.count == math.ceil(1.25 * math.ceil(0.3 * rows))
+    (tmp_path / "text.txt").write_text("".join(f"Paris {i} is by the river\n" for i in range(10)))
+    said = io.StringIO()
+    more = {"replay": str(tmp_path / "text.txt"), "encounters": 20, "replay_share": 0.3}
+    teaching.run(small(model, facts, **more), tmp_path / "run", console=Console(file=said, width=900))
+    rows = 20 * school.subjects / (1 - 0.3 - small(model, facts).question_share)
+    assert f"each of the 8 replayed texts is read {0.3 * rows / 8:.0f} times" in said.getvalue()
 
 
 def test_a_training_that_drifts_too_far_ends_and_says_so(model: str, facts: Path, tmp_path: Path) -> None:

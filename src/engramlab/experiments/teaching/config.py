@@ -97,8 +97,9 @@ class Config(FactOptions):
     """Share of the rows about the facts that state them from another side, in arms with augmentation."""
     replay: str = "self"
     """What is replayed: "self" (text that the model writes beforehand), a file of text, or "none"."""
-    replay_texts: int = 256
-    """Texts that are replayed; a quarter as many more are kept unseen, to measure drift."""
+    replay_texts: int | None = None
+    """Texts that are replayed; a quarter as many more are kept unseen, to measure drift. None for as many as training reads
+    once each, from 256 to 20,000: a text that is read again and again is learnt by heart, and keeps nothing else."""
     replay_tokens: int = 96
     """Longest replayed text."""
     text: Path | None = None
@@ -217,13 +218,12 @@ class Config(FactOptions):
 PRESETS = {
     "small": Config(),
     "tiny": Config(encounters=20, replay_texts=64, replay_tokens=64, points=4, watched_facts=24),
-    "gpu": Config(encounters=100, batch=64, replay_texts=2048, precision="bf16"),
+    "gpu": Config(encounters=100, batch=64, precision="bf16"),
     # Millions of facts, over several devices: nothing is asked of all of them, and, as in the paper, no text crosses subjects.
     "paper": Config(
         encounters=100,
         batch=1024,
         crossing_share=0.0,
-        replay_texts=20_000,
         weights="full",
         points=16,
         watched_facts=200,

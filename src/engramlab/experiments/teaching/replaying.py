@@ -3,6 +3,7 @@ never trained on."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
@@ -23,11 +24,16 @@ from engramlab.files.documents import documents
 from engramlab.measuring.scoring import nats
 
 TEXT_ROWS = 256  # of another text, that drift is measured on
+FEWEST, MOST = 256, 20_000  # texts that are replayed, where nobody says how many
+OFTEN = 2  # times that a replayed text is read, from which on it is said
 REDRAWN = 4  # times as many texts as are wanted are sampled at most, as some cannot be replayed
 
 
 class Replay:
     """The texts of a run of teaching.
+
+    Args:
+        rows: rows of replayed text that training is going to read.
 
     Attributes:
         count: texts that are replayed or kept unseen, as many as are wanted.
@@ -38,9 +44,10 @@ class Replay:
         UserError: a file that is not there, or holds too little.
     """
 
-    def __init__(self, config: Config, tokenizer: Any) -> None:
+    def __init__(self, config: Config, tokenizer: Any, rows: float) -> None:
         self.config, self.tokenizer = config, tokenizer
-        self.count = config.replay_texts + -(-config.replay_texts // 4)
+        texts = config.replay_texts or min(max(FEWEST, math.ceil(rows)), MOST)
+        self.count = texts + -(-texts // 4)
         self.other: Sequences | None = None
         self.file: Sequences | None = None
         if config.text is not None:
@@ -61,6 +68,15 @@ class Replay:
                 "five is never trained and tells how far the model drifts"
             )
         return rows
+
+    def often(self, rows: float, texts: int) -> str:
+        """What is to be said where training reads each of so many texts many times; or ""."""
+        if not texts or rows / texts <= OFTEN:
+            return ""
+        return (
+            f"each of the {texts:,} replayed texts is read {rows / texts:.0f} times: what is read so often is learnt by heart, "
+            "and other text is forgotten all the same; give more of them (--replay-texts, or a longer --replay file)"
+        )
 
     def check(self, stated: Stated) -> None:
         """Raises UserError where the replayed text of a file gives away what is taught.

@@ -75,7 +75,8 @@ class School:
             raise UserError(f"model: {config.model} is a masked language model; name a causal one")
         self.tokenizer = models.load_tokenizer(config.model)
         self.length = self.about.context(4096)
-        self.replaying = Replay(config, self.tokenizer)
+        replayed = self.planned_rows(config.trained[0]) * config.replay_share if config.trained else 0
+        self.replaying = Replay(config, self.tokenizer, replayed)
         if self.given is not None:
             if config.writer:
                 told.check_writer(config.writer, self.given)
@@ -203,6 +204,16 @@ class School:
         """Tokens of a row, as far as that can be guessed before there are rows."""
         return 30.0 * len(self.given.relations) if self.given is not None else 120.0
 
+    @property
+    def subjects(self) -> int:
+        """How many there are to be taught about, before any is known to be known."""
+        return len(self.passages if self.given is None else self.given.subjects)
+
+    def planned_rows(self, name: str) -> float:
+        """Rows that an arm trains on, as far as they can be reckoned before the model is asked."""
+        about = 1 - (self.config.question_share if ARMS[name].questions else 0) - self.config.replay_share
+        return self.config.encounters * self.subjects / about
+
     def plan(self) -> None:
         """Says what will be done, as far as it is known before the model is asked."""
         config = self.config
@@ -214,8 +225,7 @@ class School:
         if self.given is not None:
             for line in tables.doubtful_names(self.given):
                 self.run.say(line)
-        subjects = len(self.passages if self.given is None else self.given.subjects)
-        width = self.width
+        subjects, width = self.subjects, self.width
         if self.writes:
             texts = subjects * config.rewrites
             self.run.say(
@@ -235,9 +245,7 @@ class School:
                 label = f"pilot, rate {config.rate * factor:g}"
                 self.run.stages.append(Planned(label, steps, config.batch, width, self._outline))
         for name in config.trained:
-            arm = ARMS[name]
-            about = 1 - (config.question_share if arm.questions else 0) - config.replay_share
-            steps = math.ceil(config.encounters * subjects / (config.batch * about))
+            steps = math.ceil(self.planned_rows(name) / config.batch)
             self.run.stages.append(Planned(name, steps, config.batch, width, self._outline))
 
     def _outline(self) -> nn.Module:

@@ -170,6 +170,9 @@ class Teaching(School):
         held = self.require_memory(max(source.longest(rows.start) for source in rows.sources))
         step = cost(self._outline, config.batch, max(2, round(rows.mean())), run.accelerator.device)
         steps = math.ceil(self.spent / (config.batch * rows.mean()))
+        again = self.replaying.often(steps * config.batch * config.replay_share, len(self.replay[0] or ()))
+        if again:
+            run.say(again)
         ways = f"{len(todo)} ways of {self.spent:,} tokens each" if len(todo) > 1 else f"{self.spent:,} tokens"
         run.say(
             f"training takes {ways}, about {clock(steps * step.seconds * len(todo))} (fewer --encounters take less; measuring "
