@@ -38,11 +38,12 @@ for pair in ultraedit=reach=0.1 ultraedit=reach=0.3 locft=learning-rate=2e-3 loc
     --methods "$method" "--hyper.$method.${setting%%=*}" "${setting#*=}"
 done
 made lifelong-locft-rate "${common[@]}" --methods locft --hyper.locft.learning-rate 5e-3  # 15
-made lifelong-finetuning "${common[@]}" --methods ft-m,lora                             # 30
-made lifelong-memit "${common[@]}" --sample 100 --counts 100 --methods memit,alphaedit  # 20
-made lifelong-ike "${common[@]}" --sample 100 --counts 100 --methods ike                # 10
-made lifelong-memit-long "${common[@]}" --methods memit,alphaedit                       # 110
-made lifelong-memit-anchor "${common[@]}" --methods memit --hyper.memit.norm-anchor 2   # 75
+made lifelong-finetuning "${common[@]}" --methods ft-m,lora                             # 60
+made lifelong-memit "${common[@]}" --methods memit                                      # 110
+made lifelong-alphaedit "${common[@]}" --methods alphaedit                              # 110
+made lifelong-memit-anchor "${common[@]}" --methods memit --hyper.memit.norm-anchor 2   # 110
+made lifelong-ike run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --sample 100 \
+  --counts 100 --dtype bfloat16 --methods ike                                           # 10
 made lifelong-zsre "${common[@]}" --benchmark "$data/zsre_mend_edit.json" --methods ultraedit,locft  # 30
 made learning-smollm2 run learning-to-edit --preset ablations --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf"           # 90
 made pitfalls-world run editing-pitfalls --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 50                      # 75

@@ -101,7 +101,13 @@ def kinds() -> str:
 def _arms(summary: dict[str, Any], given: dict[str, Any]) -> list[tuple[str, str]]:
     """The arms that a run was asked for, and what tables call them: with what was tried beside the usual."""
     share = given["replay_share"]
-    tried = "" if share == USUAL else f", {share:.0%} replay" if share else ", no replay"
+    if share == USUAL:
+        tried = ""
+    elif share:
+        texts = given["replay_texts"]  # None: as many as are read once each
+        tried = f", {share:.0%} replay" + (f" of {texts} texts" if texts else "")
+    else:
+        tried = ", no replay"
     tried += f", rate {rate:g}" if (rate := given["learning_rate"]) else ""
     there = dict.fromkeys(row["arm"] for row in summary["rows"] if row["arm"] in given["arms"])
     return [(arm, arm + tried * (arm in ARMS)) for arm in there]

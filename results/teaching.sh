@@ -26,11 +26,19 @@ made teaching-smollm2-0 "${teach[@]}" --model "$smollm2" --seed 0 \
   --arms augmented+questions single augmented single+questions rote edit context retrieved untouched                       # 35
 made teaching-smollm2-1 "${teach[@]}" --model "$smollm2" --seed 1 --arms augmented+questions single edit context untouched # 40
 made teaching-smollm2-bare-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --replay-share 0                          # 8
+# How much is replayed, and whether the same texts again and again: at the share of 0.3 each of 256 is read five times.
+made teaching-smollm2-replayed-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --replay-share 0.3                    # 20
+made teaching-smollm2-replayed-256-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --replay-share 0.3 --replay-texts 256  # 18
+made teaching-gemma-tried-5e-4-0.3 "${teach[@]}" --model "$gemma" --seed 0 --learning-rate 5e-4 --no-stop --replay-share 0.3 \
+  --replay-texts 256                                                                                                       # 40
 for seed in 0 1; do
   made "teaching-gemma-$seed" "${teach[@]}" --model "$gemma" --seed "$seed" \
     --arms augmented+questions single context untouched                                                                    # 50
 done
 
+# Controls: the edited layers alone, or all others, go on being trained; another text is trained on.
+made lifecycle-half-life-controls-0 run fact-lifecycle --parts half-life --model "$smollm2" --preset small --arms memit injected \
+  --trained all edited others --other-stream sampled --encounters 16 --seed 0                                              # 45
 for seed in 0 1; do
   made "lifecycle-half-life-$seed" run fact-lifecycle --parts half-life --model "$smollm2" --preset small --trained all \
     --other-stream "" --encounters 4 16 --seed "$seed"                                                                     # 65

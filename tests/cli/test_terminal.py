@@ -41,7 +41,11 @@ def test_tables_lines_and_bars_show_them_and_keep_their_own_colours() -> None:
             shown.update(1, HOSTILE)
 
     # Title and cell, the line, label and note of the bar: how often a bar is drawn is up to the clock.
-    for show, least in ((lambda: console.print(table), 2), (lambda: console.print(HOSTILE, markup=False), 1), (bar, 1)):
+    for show, least in (
+        (lambda: console.print(table), 2),
+        (lambda: console.print(HOSTILE, markup=False, highlight=False), 1),
+        (bar, 1),
+    ):
         start = len(out.getvalue())
         show()
         assert out.getvalue()[start:].count(r"\x1b]0;owned") >= least
