@@ -20,7 +20,9 @@ def sentences(text: str) -> list[str]:
     ['他住在东京。', '他是医生！']
     """
     plain = " ".join(text.split())
-    ends = [found.end() for found in _STOP.finditer(plain) if _begins(plain[found.end() :].lstrip()[:1])]
+    ends = [
+        found.end() for found in _STOP.finditer(plain) if _begins(plain[found.end() : found.end() + 2].lstrip()[:1])
+    ]
     cuts = [0, *ends, len(plain)]
     return [part for a, b in pairwise(cuts) if (part := plain[a:b].strip())]
 

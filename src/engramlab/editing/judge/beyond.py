@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +18,7 @@ from engramlab.base.arrays import brief
 from engramlab.base.facts import Case, Query
 from engramlab.base.random_access import key
 from engramlab.base.rows import Row
+from engramlab.base.sentences import sentences
 from engramlab.core.deltas import Delta, active, routing, together
 from engramlab.core.forward.decoding import sampling
 from engramlab.core.forward.generation import generate
@@ -54,9 +54,7 @@ _TEXTS = (
     "heating has become a good deal more expensive for most families.",
 )
 #: Sentences of that page, the first one of each passage before the second ones: short texts that no method reads.
-SENTENCES = tuple(
-    said[i] for i in range(2) for said in (re.split(r"(?<=\.) (?=[A-Z])", text) for text in _TEXTS) if i < len(said)
-)
+SENTENCES = tuple(said[i] for i in range(2) for said in map(sentences, _TEXTS) if i < len(said))
 _TOKENS = 128  # of a passage of running text
 _NUCLEUS = 0.9
 

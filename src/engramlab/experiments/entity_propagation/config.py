@@ -75,7 +75,10 @@ def check(config: Config) -> None:
         ],
     )
     if config.together > 1 and "rome" in config.arms:
-        raise UserError(f"arms: rome tells one entity at a time, not {config.together}; leave it out, or --together")
+        others = " ".join(arm for arm in config.arms if arm != "rome")
+        raise UserError(
+            f"arms: rome tells one entity at a time, not {config.together} in one change; give --arms {others or 'distillation'}"
+        )
     once("arms", config.arms)
     once("files", config.files)
     if not config.arms or not config.files:
