@@ -152,8 +152,8 @@ def test_many_told_in_one_change(model: str, file: str, tmp_path: Path) -> None:
     assert [row for row in alone["rows"] if row["arm"] == "context"] == [
         row for row in summary["rows"] if row["arm"] == "context"
     ]
-    with pytest.raises(UserError, match="rome tells one entity at a time, not 2"):
-        propagation.run(replace(config, arms=("rome",)), tmp_path / "other")
+    with pytest.raises(UserError, match="rome tells one entity at a time, not 2 in one change; give --arms context"):
+        propagation.run(replace(config, arms=("rome", "context")), tmp_path / "other")
 
 
 def test_gain_by_overlap() -> None:

@@ -75,9 +75,9 @@ def check(config: Config) -> None:
         ],
     )
     if config.together > 1 and "rome" in config.arms:
-        others = " ".join(arm for arm in config.arms if arm != "rome")
+        others = " ".join(arm for arm in config.arms if arm != "rome") or "distillation"
         raise UserError(
-            f"arms: rome tells one entity at a time, not {config.together} in one change; give --arms {others or 'distillation'}"
+            f"arms: rome tells one entity at a time, not {config.together} in one change; give --arms {others}"
         )
     once("arms", config.arms)
     once("files", config.files)
