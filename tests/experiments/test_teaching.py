@@ -213,7 +213,7 @@ def test_samples_that_give_away_what_is_taught_are_drawn_again(
     def given(*_: Any) -> Iterator[str]:
         return itertools.cycle(texts)
 
-    monkeypatch.setattr(schooling, "source_texts", given)
+    monkeypatch.setattr(replaying, "source_texts", given)
     said = io.StringIO()
     found = Teaching(small(model, facts, replay_tokens=20), tmp_path / "run", "", Console(file=said, width=300))
     with found.run:
