@@ -71,8 +71,8 @@ class Recipe:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or plain stochastic gradient descent (betas and eps play no part)."""
     compile: bool = False
-    """Compile the model's layers (torch.compile) before the first step, which takes up to a minute; steps on batches are then
-    faster. Needs a C++ compiler. Numbers differ in their last digits from those of a run that does not."""
+    """Compile the model's layers (torch.compile) before the first step, which takes up to a minute. What that gives depends on
+    the machine: bench/bench_training.py --compile. Needs a C++ compiler. Numbers differ in their last digits."""
 
     def __post_init__(self) -> None:
         rules = [

@@ -56,6 +56,8 @@ def distilled(logits: torch.Tensor, teacher: torch.Tensor, temperature: float = 
 class Teacher:
     """Distributions to be matched step after step: ``distilled`` with all that the teacher alone decides computed once.
 
+    Of equal logits ``distilled`` is exactly 0; this takes sums from each other, and is 0 but for rounding.
+
     Args:
         logits: ``[n, V]``; a token that cannot occur (-inf) counts for nothing.
     """

@@ -24,9 +24,19 @@ from engramlab.files.documents import documents
 from engramlab.measuring.scoring import nats
 
 TEXT_ROWS = 256  # of another text, that drift is measured on
-FEWEST, MOST = 256, 20_000  # texts that are replayed, where nobody says how many
+FEWEST_TEXTS, MOST_TEXTS = 256, 20_000  # texts that are replayed, where nobody says how many
 OFTEN = 2  # times that a replayed text is read, from which on it is said
 REDRAWN = 4  # times as many texts as are wanted are sampled at most, as some cannot be replayed
+
+
+def often(rows: float, texts: int) -> str:
+    """What is to be said where training reads each of so many replayed texts many times; or ""."""
+    if not texts or rows / texts <= OFTEN:
+        return ""
+    return (
+        f"each of the {texts:,} replayed texts is read {rows / texts:.0f} times: what is read so often is learnt by heart, "
+        "and other text is forgotten all the same; give more of them (--replay-texts, or a longer --replay file)"
+    )
 
 
 class Replay:
@@ -46,7 +56,7 @@ class Replay:
 
     def __init__(self, config: Config, tokenizer: Any, rows: float) -> None:
         self.config, self.tokenizer = config, tokenizer
-        texts = config.replay_texts or min(max(FEWEST, math.ceil(rows)), MOST)
+        texts = config.replay_texts or min(max(FEWEST_TEXTS, math.ceil(rows)), MOST_TEXTS)
         self.count = texts + -(-texts // 4)
         self.other: Sequences | None = None
         self.file: Sequences | None = None
@@ -68,15 +78,6 @@ class Replay:
                 "five is never trained and tells how far the model drifts"
             )
         return rows
-
-    def often(self, rows: float, texts: int) -> str:
-        """What is to be said where training reads each of so many texts many times; or ""."""
-        if not texts or rows / texts <= OFTEN:
-            return ""
-        return (
-            f"each of the {texts:,} replayed texts is read {rows / texts:.0f} times: what is read so often is learnt by heart, "
-            "and other text is forgotten all the same; give more of them (--replay-texts, or a longer --replay file)"
-        )
 
     def check(self, stated: Stated) -> None:
         """Raises UserError where the replayed text of a file gives away what is taught.

@@ -222,6 +222,11 @@ class School:
                 "nothing watches what the model forgets while it is taught: nothing is replayed, and no other text is given "
                 "(--text FILE)"
             )
+        if config.trained and config.encounters and config.replay == "self" and config.replay_share:
+            self.run.say(
+                f"the model first writes {self.replaying.count:,} texts, to be replayed and to measure drift on (--replay FILE "
+                "takes yours, --replay-texts so many)"
+            )
         if self.given is not None:
             for line in tables.doubtful_names(self.given):
                 self.run.say(line)

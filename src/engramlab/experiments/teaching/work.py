@@ -27,7 +27,7 @@ from engramlab.core.training.stage import Stage, finished
 from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model
 from engramlab.editing.method import EditFailed
-from engramlab.experiments.teaching import asking, pilot
+from engramlab.experiments.teaching import asking, pilot, replaying
 from engramlab.experiments.teaching.config import ARMS, Arm
 from engramlab.experiments.teaching.documents import DocumentTable, some_of
 from engramlab.experiments.teaching.school import School
@@ -170,7 +170,7 @@ class Teaching(School):
         held = self.require_memory(max(source.longest(rows.start) for source in rows.sources))
         step = cost(self._outline, config.batch, max(2, round(rows.mean())), run.accelerator.device)
         steps = math.ceil(self.spent / (config.batch * rows.mean()))
-        again = self.replaying.often(steps * config.batch * config.replay_share, len(self.replay[0] or ()))
+        again = replaying.often(steps * config.batch * config.replay_share, len(self.replay[0] or ()))
         if again:
             run.say(again)
         ways = f"{len(todo)} ways of {self.spent:,} tokens each" if len(todo) > 1 else f"{self.spent:,} tokens"
