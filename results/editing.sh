@@ -32,16 +32,20 @@ done
 common=(run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --sample 200 --counts 100 1000
   --dtype bfloat16)
 made lifelong-plain "${common[@]}" --methods ultraedit,locft                            # 20
-for pair in ultraedit=reach=0.1 ultraedit=reach=0.3 locft=learning-rate=2e-3 locft=learning-rate=5e-3; do  # 4 each; 0.3 is the default
+for pair in ultraedit=reach=0.1 ultraedit=reach=0.3 locft=learning-rate=2e-3 locft=learning-rate=5e-3 \
+  lora=learning-rate=1e-3; do  # 4 each; 0.3 is the default
   method=${pair%%=*} setting=${pair#*=}
   made "lifelong-tried-$method-${setting#*=}" "${common[@]}" --sample 60 --counts 300 --twins 30 --natives 40 --text-rows 24 --seed 1 \
     --methods "$method" "--hyper.$method.${setting%%=*}" "${setting#*=}"
 done
 made lifelong-locft-rate "${common[@]}" --methods locft --hyper.locft.learning-rate 5e-3  # 15
 made lifelong-finetuning "${common[@]}" --methods ft-m,lora                             # 60
-made lifelong-memit "${common[@]}" --methods memit                                      # 110
-made lifelong-alphaedit "${common[@]}" --methods alphaedit                              # 110
-made lifelong-memit-anchor "${common[@]}" --methods memit --hyper.memit.norm-anchor 2   # 110
+# The search of values behind texts takes nearly twice as long as under noise: a thousand edits under noise, a hundred as by default.
+made lifelong-memit-noise "${common[@]}" --methods memit --hyper.memit.noise deep        # 75
+made lifelong-memit-hundred run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --sample 200 \
+  --counts 100 --dtype bfloat16 --methods memit                                         # 12
+made lifelong-alphaedit-noise "${common[@]}" --methods alphaedit --hyper.alphaedit.noise deep                       # 75
+made lifelong-memit-anchor-noise "${common[@]}" --methods memit --hyper.memit.noise deep --hyper.memit.norm-anchor 2  # 75
 made lifelong-ike run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --sample 100 \
   --counts 100 --dtype bfloat16 --methods ike                                           # 10
 made lifelong-zsre "${common[@]}" --benchmark "$data/zsre_mend_edit.json" --methods ultraedit,locft  # 30

@@ -22,6 +22,12 @@ def gain(found: list[Kept], row: dict[str, Any], role: str) -> str:
     return ""
 
 
+def unedited(rows: list[dict[str, Any]]) -> list[str]:
+    """What the unedited model answers right, in the place of the roles and their mean; nothing where no run noted it."""
+    known = sorted((r for r in rows if r.get("reliability_unedited") is not None), key=lambda r: -r["cases"])
+    return [percent(known[0].get(f"{role}_unedited")) for role in ROLES[:3]] + ["–", "–"] if known else []
+
+
 def beside(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     """Fluency before and after, and portability over kinds; nothing where no run of the table measured them."""
     if not any(one.get("fluency") is not None for one in rows):
@@ -43,6 +49,8 @@ def editing(protocol: str, prefix: str) -> str:
         + beside(row, rows)
         for row in rows
     ]
+    if before := unedited(rows):
+        lines.insert(0, ["unedited", "–", str(max(row["cases"] for row in rows)), *before, *[""] * (len(lines[0]) - 8)])
     heads = ["method", "loss", "cases", *(SHORT[role] for role in (*ROLES, "mean")), "Por. − CE", "Loc. − CE"]
     heads += ["fluency", "Por. over kinds"] if beside({}, rows) else []
     note = f"Per cent, {protocol}; intervals are 95 % bootstrap over cases."
@@ -165,8 +173,31 @@ def _set(command: str, method: str) -> str:
 def lifelong() -> str:
     """Hundreds of edits in turns: what the oldest and the newest tenth still say, beside the unedited model, and damage."""
     found = kept("lifelong-")
-    lines = []
+    lines: list[list[str]] = []
+    untouched: list[list[str]] = []
     for summary, config in found:
+        edited, seed = summary["benchmark"].rpartition("/")[2].partition(".")[0], str(config["config"]["seed"])
+        for count in dict.fromkeys(row["edits"] for row in summary["rows"]):
+            here = [row for row in summary["rows"] if row["edits"] == count]
+            forced, free = (
+                unedited([row for row in here if row["protocol"] == name]) for name in ("teacher-forced", "generated")
+            )
+            line = [
+                edited,
+                seed,
+                "unedited",
+                str(count),
+                *free[:2],
+                *forced[:1],
+                "–",
+                "–",
+                "100.0",
+                "100.0",
+                "+0.00",
+                "–",
+            ]
+            if free and line not in untouched:
+                untouched.append(line)
         units = dict.fromkeys((row["method"], row["loss"]) for row in summary["rows"])
         for method, loss in units:
             of = [row for row in summary["ages"] if (row["method"], row["loss"]) == (method, loss)]
@@ -192,8 +223,8 @@ def lifelong() -> str:
                 more = hurt["nats_more"]
                 lines.append(
                     [
-                        summary["benchmark"].rpartition("/")[2].partition(".")[0],
-                        str(config["config"]["seed"]),
+                        edited,
+                        seed,
                         method + _set(config["command"], method) + _ordered(config["config"]),
                         str(count),
                         *cells,
@@ -209,9 +240,9 @@ def lifelong() -> str:
     note = (
         "Per cent of the edits that still hold; *known facts*: answers about countries, right before, that are as before; "
         "*untouched answers*: answers about never-edited twins that are; *nats more*: how much less likely a token of unseen "
-        "text is."
+        "text is. *unedited*: what the model itself says to the same questions before any edit."
     )
-    return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
+    return "\n".join([*table(heads, untouched + lines), "", f"{note} {made_by(found)}"])
 
 
 def _ordered(config: dict[str, Any]) -> str:

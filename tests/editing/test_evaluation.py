@@ -174,8 +174,29 @@ def test_nothing_changes_without_an_edit(tokenizer):
         }
         assert lengths == {len(row["logprobs_before"])}
         assert "".join(row["tokens"]).strip() in ((row["target"] or row["written_before"]).strip(), "�" * 6)
+    assert metrics.unedited(rows) == rows
     assert [row["case"] for row in rows] == ["France"] * 5 + ["two"] * 4 + ["alone"]
     assert [row["query"] for row in rows] == [0, 1, 2, 3, 4, 0, 1, 2, 3, 0]
+
+
+def test_what_the_unedited_model_answers_right_stands_in_every_edited_row(tokenizer):
+    """The control, of rows judged under edits, is what judging the model itself gives: shares of tokens too."""
+    model = make(tokenizer)
+    asked = "The capital of France is"
+    (start,) = before(model, tokenizer, [Case("x", (Edit(Query(asked, ""), "Rome"),))], new_tokens=NEW).written.values()
+    own = Case("known", (Edit(Query(asked, ""), start), Edit(Query("It lies on the", ""), f"{start} Edo")))
+    cases = [*CASES, own]
+    said = before(model, tokenizer, cases, new_tokens=2 * NEW)
+    alone = judge(model, tokenizer, cases, said)
+    edits = [dense(model, i, scale=0.5) for i in range(len(cases))]
+    rows = judge(model, tokenizer, cases, said, deltas=edits)
+    found = metrics.unedited(rows)
+    assert found != rows
+    for protocol in ("teacher_forced", "generated"):
+        assert [row[protocol] for row in found] == [row[protocol] for row in alone]
+    shares = [row["teacher_forced"] for row in found if row["role"] != "locality"]
+    assert max(shares) > 0.0
+    assert min(shares) < 1.0
 
 
 def test_what_was_said_before_is_kept_as_rows(tokenizer):

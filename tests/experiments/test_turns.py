@@ -88,6 +88,17 @@ def test_turns_end_to_end(model: str, benchmark: str, tmp_path: Path) -> None:
     assert {row["edits"] for row in made["rows"]} == {2, 4}
     assert {row["cases"] for row in made["rows"] if row["edits"] == 4} == {3}
     assert {(row["edits"], row["age"]) for row in made["ages"]} == {(2, 1), (2, 6), (4, 1), (4, 3), (4, 6)}
+    own = [row for row in last if row["part"] == "edited" and row["role"] == "reliability"]
+    for at, share in (("greedy_before", "teacher_forced"), ("said", "generated")):
+        (noted,) = [row for row in made["rows"] if (row["edits"], row["protocol"]) == (4, share)]
+        right = [sum(row[at]) / len(row[at]) for row in own] if at != "said" else [row["right_before"] for row in own]
+        assert noted["reliability_unedited"] == pytest.approx(sum(right) / 3)
+        of_age = {
+            row["age"]: row["unedited"]
+            for row in made["ages"]
+            if (row["edits"], row["protocol"]) == (4, share) and row["role"] == "reliability"
+        }
+        assert of_age == {row["age"]: pytest.approx(value) for row, value in zip(own, right, strict=True)}
     two, four = made["damage"]
     assert (two["overwritten"], four["overwritten"], four["twins"]) == (0, 1, 2)
     assert four["norm"] != 1.0

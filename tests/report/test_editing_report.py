@@ -104,7 +104,15 @@ def write_turns(path: Path, methods: Mapping[str, Sequence[str]], *, noted: bool
     summary = json.loads((path / "summary.json").read_text())
     units = [{"method": method, "loss": loss} for method, losses in methods.items() for loss in losses]
     summary["ages"] = [
-        {**unit, "edits": edits, "age": age, "role": role, "protocol": protocol, "share": 1 - age / 20, "before": 0.05}
+        {
+            **unit,
+            "edits": edits,
+            "age": age,
+            "role": role,
+            "protocol": protocol,
+            "share": 1 - age / 20,
+            "unedited": 0.05,
+        }
         for unit in units
         for edits in (100, 1000)
         for age in (1, 5, 10)
@@ -155,6 +163,25 @@ def test_the_two_protocols_stand_apart(demo: Page) -> None:
     assert "portability with OVERTONE instead of cross-entropy, in points: FT-M +5.0 ▲." in demo.text
     assert "Each edit by itself FT-M OVERTONE 3 1 0.123" in demo.text
     assert "These runs make no sequence of edits." in demo.text
+
+
+def test_what_the_unedited_model_answers_stands_first(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", {"ft-m": ("cross-entropy", "overtone"), "ike": ("none",)})
+    summary = json.loads((path / "summary.json").read_text())
+    for row in summary["rows"]:
+        level = 0.25 if row["protocol"] == "teacher-forced" else 0.125
+        row |= {"reliability_unedited": level, "generality_unedited": level / 2, "portability_unedited": None}
+    write_json(path / "summary.json", summary)
+    page = render(tmp_path, path)
+    first, second = page.text.split("Generated: what the model writes by itself")
+    for text, shares in ((first, "25.0 {}12.5 {}– {}– {}–"), (second, "12.5 {}6.2 {}– {}– {}–")):
+        assert "unedited model " + shares.format(*[""] * 4) in " ".join(text.split())
+    assert "of the unedited model's answers 12.5 % are the new ones." in page.text
+    tables = knowledge_editing.terminal(summary)[:2]
+    assert [list(table.rows[0])[:5] for table in tables] == [
+        ["unedited", "–", "25.0", "12.5", "–"],
+        ["unedited", "–", "12.5", "6.2", "–"],
+    ]
 
 
 def test_runs_from_before_the_two_spellings_became_one_give_the_same_page(tmp_path: Path) -> None:

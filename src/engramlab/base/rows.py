@@ -21,6 +21,8 @@ DEPTHS = ("memorization", "semantic", "compositional")
 """How far a query lies from the text it is about."""
 ROLES = ("reliability", "generality", "portability", "locality")
 """What a query says about an edit."""
+TAUGHT = ROLES[:3]
+"""The roles of what is to become right, which the unedited model is asked too; what must stay is as it was by definition."""
 OVERRULED = "overruled"
 """The role of the prompt of an edit that a later one took the place of: in no share."""
 BEHIND = "behind"

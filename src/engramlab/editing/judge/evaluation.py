@@ -30,7 +30,7 @@ from engramlab.base.facts import Case, Query
 from engramlab.base.progress import Progress
 from engramlab.base.rows import OVERRULED, Row
 from engramlab.core.deltas import Delta, together
-from engramlab.editing.judge.metrics import difference, fluency, metrics
+from engramlab.editing.judge.metrics import difference, fluency, metrics, unedited
 from engramlab.editing.requests import statement_of, told
 from engramlab.measuring.answers import is_answer, normalise, same_answer
 from engramlab.measuring.asking import (
@@ -60,6 +60,7 @@ __all__ = [
     "normalise",
     "queries_of",
     "same_answer",
+    "unedited",
 ]
 
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from engramlab.base import bootstrap
 from engramlab.base.errors import UserError
-from engramlab.base.rows import PROTOCOLS, ROLES
+from engramlab.base.rows import PROTOCOLS, ROLES, Row
+from engramlab.measuring.answers import is_answer
 
 BY_KIND = ("portability", "locality")
 BEYOND = ("fluency_before", "fluency", "nats_before", "nats", "kl")
@@ -55,6 +56,25 @@ def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             of_kind = [row for row in of_role if row["group"] == kind]
             shares = {protocol: _mean(_by_case(of_kind, protocol).values()) for protocol in PROTOCOLS}
             found["kinds"][role][kind] = {**shares, **_counts(of_kind)}
+    return found
+
+
+def unedited(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The control: the same rows as if the unedited model had been judged in the edited one's place, so that ``metrics`` of
+    them are what a method has to beat. What must stay is as it was by definition; what was not measured after the edit is
+    not counted before it."""
+    found = []
+    for row in rows:
+        if row["role"] == "locality":
+            was: dict[str, float] = dict.fromkeys(PROTOCOLS, 1.0)
+        else:
+            answers = (row["target"], *row["aliases"])
+            greedy = row["greedy_before"]
+            was = {
+                "teacher_forced": float(np.mean(greedy)) if len(greedy) else math.nan,
+                "generated": float(is_answer(row["written_before"], answers, row.get("said") or "")),
+            }
+        found.append({**row, **{name: None if row[name] is None else was[name] for name in PROTOCOLS}})
     return found
 
 

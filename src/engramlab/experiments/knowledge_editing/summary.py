@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from engramlab.base import bootstrap
-from engramlab.base.rows import BEHIND, OVERRULED, PLAIN_LOSS, PROTOCOLS, ROLES, Row
+from engramlab.base.rows import BEHIND, OVERRULED, PLAIN_LOSS, PROTOCOLS, ROLES, TAUGHT, Row
 from engramlab.editing.judge import rivals
-from engramlab.editing.judge.metrics import BY_KIND, difference, metrics
+from engramlab.editing.judge.metrics import BY_KIND, difference, metrics, unedited
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
 from engramlab.files import records
 from engramlab.measuring.answers import is_answer
@@ -45,7 +45,7 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
         by_unit[name, loss] = of_counts
         for count, every in sorted(of_counts.items()):
             judged = [row for row in every if row["role"] != OVERRULED]  # nobody shall say it any more
-            found = metrics(judged)
+            found, was = metrics(judged), metrics(unedited(judged))
             about = {
                 "method": name,
                 "loss": loss,
@@ -63,8 +63,9 @@ def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loade
                     for kind, shares in found["kinds"][role].items()
                 }
                 shares = {role: found[protocol][role] for role in (*ROLES, "mean")}
-                by_kind = {"portability_by_kind": found["portability_by_kind"][protocol]}
-                rows.append({**about, "protocol": protocol, **shares, **by_kind, **found["beyond"], **kinds})
+                shares["portability_by_kind"] = found["portability_by_kind"][protocol]
+                shares |= {f"{role}_unedited": was[protocol][role] for role in TAUGHT}
+                rows.append({**about, "protocol": protocol, **shares, **found["beyond"], **kinds})
             quality.append({"method": name, "loss": loss, "edits": count, **_quality(found, judged, config.seed)})
             if (liked := rivals.likelihood(judged, config.seed)) is not None:
                 likelihood.append({"method": name, "loss": loss, "edits": count, "protocol": "likelihood", **liked})
@@ -126,23 +127,16 @@ def behind(judged: Sequence[Row], seed: int) -> Row:
 
 
 def by_age(judged: Sequence[Row], count: int) -> list[Row]:
-    """A row a tenth of age, role and protocol: shares after ``count`` edits over the cases that still hold, and beside them how
-    many of the same questions the unedited model answered right (written freely)."""
+    """A row a tenth of age, role and protocol: shares after ``count`` edits over the cases that still hold, and beside them
+    those of the unedited model on the same questions."""
     found = []
     edited = [row for row in judged if row["part"] == "edited"]
     for age in sorted({row["age"] for row in edited}):
         of_age = [row for row in edited if row["age"] == age]
-        numbers = metrics(of_age)
+        numbers, was = metrics(of_age), metrics(unedited(of_age))
         for role in ("reliability", "generality"):
-            before = _mean([row["right_before"] for row in of_age if row["role"] == role])
-            about = {
-                "edits": count,
-                "age": age,
-                "role": role,
-                "cases": numbers["counts"][role]["cases"],
-                "before": before,
-            }
-            found += [{**about, "protocol": p, "share": numbers[p][role]} for p in PROTOCOLS]
+            about = {"edits": count, "age": age, "role": role, "cases": numbers["counts"][role]["cases"]}
+            found += [{**about, "protocol": p, "share": numbers[p][role], "unedited": was[p][role]} for p in PROTOCOLS]
     return found
 
 

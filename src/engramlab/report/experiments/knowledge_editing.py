@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engramlab.base.rows import NO_LOSS, PLAIN_LOSS, PROTOCOLS, protocol_of
+from engramlab.base.rows import NO_LOSS, PLAIN_LOSS, PROTOCOLS, TAUGHT, protocol_of
 from engramlab.report.parts import beside, lifelong
 from engramlab.report.parts.blocks import Block, EditedCases, Figures, Section, Table, Text
 from engramlab.report.parts.cases import leaves
@@ -68,6 +68,9 @@ def headline(runs: Sequence[RunData]) -> str:
     said = "; ".join(texts)
     if not said:
         return missing(runs, "No answer was written")
+    before = [measured.unedited(run.name, regime, "generated", "reliability") for run in runs]
+    if found_before := distinct(f"{share(value)}\u00a0%" for value in before if value is not None):
+        said += f"; of the unedited model's answers {' and '.join(found_before)} are the new ones"
     return f"{said[0].upper()}{said[1:]}. {regime}; answers are written freely."
 
 
@@ -118,9 +121,9 @@ def _results(runs: Sequence[RunData], measured: EditingRows, protocol: str) -> S
                 blocks.append(table)
     if blocks:
         note = (
-            f"{ABOUT[protocol]} All numbers are percentages, means over cases; mean is over the four. Differences are in "
-            "points, with 95\u00a0% bootstrap intervals over cases; ▲ and ▼ mark those that exclude 0. CE: cross-entropy; OT: "
-            "OVERTONE."
+            f"{ABOUT[protocol]} All numbers are percentages, means over cases; mean is over the four. The first row is what "
+            "the unedited model answers right: what a method gives is what it has beyond that. Differences are in points, with "
+            "95\u00a0% bootstrap intervals over cases; ▲ and ▼ mark those that exclude 0. CE: cross-entropy; OT: OVERTONE."
         )
         blocks.insert(0, Text(note))
     return Section(title, blocks, missing(runs))
@@ -144,6 +147,11 @@ def _compared(runs: Sequence[RunData], measured: EditingRows, regime: Regime, pr
             rows.append([run, method_name(method), *([loss_name(loss)] if named else []), *cells])
     if not rows:
         return None
+    for run in distinct(unit.run for unit in reversed(units)):
+        of = _unedited(measured, run, regime, protocol)
+        cells = [cell for role in HEADS for cell in (of.get(role, "–"), *([""] * (2 if others else 0)))]
+        if of:
+            rows.insert(0, [run, "unedited model", *([""] if named else []), *cells])
     short = "other" if named else "OT" if others == ["overtone"] else loss_name("".join(others))
     heads = ["CE", short, f"{short} − CE"] if others else ["CE"]
     first = ["run", "method", *(["other loss"] if named else [])]
@@ -159,8 +167,17 @@ def _without_loss(runs: Sequence[RunData], measured: EditingRows, regime: Regime
         [unit.run, method_name(unit.method), *(share(measured.value(unit, regime, protocol, role)) for role in HEADS)]
         for unit in units
     ]
+    for run in distinct(unit.run for unit in reversed(units)):
+        if of := _unedited(measured, run, regime, protocol):
+            rows.insert(0, [run, "unedited model", *(of.get(role, "–") for role in HEADS)])
     caption = f"{regime}: methods that minimise no loss of target tokens."
     return table_by_run(runs, ["run", "method", *HEADS.values()], rows, caption, numbers_from=2)
+
+
+def _unedited(measured: EditingRows, run: str, regime: Regime, protocol: str) -> dict[str, str]:
+    """Shares of the unedited model by role; nothing where no run noted them."""
+    found = {role: measured.unedited(run, regime, protocol, role) for role in TAUGHT}
+    return {role: share(value) for role, value in found.items()} if any(v is not None for v in found.values()) else {}
 
 
 def _trade(runs: Sequence[RunData], measured: EditingRows) -> Section:
@@ -314,6 +331,13 @@ def terminal(summary: Row) -> list[Table]:
             for row in of_protocol(rows, name)
         ]
         columns = ["method", "loss", *(["T"] if several else []), *HEADS.values(), "s/edit"]
+        before: dict[str, list[str]] = {}  # by T
+        for row in of_protocol(rows, name):
+            if any(number(row.get(f"{role}_unedited")) is not None for role in TAUGHT):
+                shares = [share(row.get(f"{role}_unedited")) for role in TAUGHT]
+                at = f"{row.get('edits')}"
+                before.setdefault(at, ["unedited", "–", *([at] if several else []), *shares, "–", "–", "–"])
+        cells = [*before.values(), *cells]
         if cells:
             tables.append(Table(columns, cells, f"{said(name)} (%)", numbers_from=2))
     return tables + beside.terminal(summary) + lifelong.terminal(summary)

@@ -36,8 +36,7 @@ def by_age(runs: Sequence[RunData], measured: EditingRows) -> Section | None:
                     if (row["edits"], row["role"], protocol_of(row)) == (edits, role, protocol)
                 ]
                 lines = _lines(runs, here, measured)
-                if protocol == "generated":
-                    lines += _before(here)
+                lines += _before(here)
                 if lines:
                     title = f"{role} after {edits:,} edits, {said(protocol)}"
                     figures.append((title, curves(lines, x="tenth of age, 1 is the latest", y="holds", shares=True)))
@@ -69,10 +68,11 @@ def _lines(runs: Sequence[RunData], rows: Sequence[tuple[RunData, Row]], measure
 
 
 def _before(rows: Sequence[tuple[RunData, Row]]) -> list[Line]:
-    """What the unedited model of the first run answers right; it is the same for its methods."""
+    """What the unedited model of the first run answers right; it is the same for its methods. Older versions noted something
+    else, under another name."""
     found: dict[float, float] = {}
     for _, row in rows:
-        age, before = number(row["age"]), number(row.get("before"))
+        age, before = number(row["age"]), number(row.get("unedited"))
         if age is not None and before is not None:
             found.setdefault(age, before)
     ages = sorted(found)
