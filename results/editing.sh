@@ -50,7 +50,7 @@ made lifelong-ike run knowledge-editing --preset lifelong --model "$models/SmolL
   --counts 100 --dtype bfloat16 --methods ike                                           # 10
 made lifelong-zsre "${common[@]}" --benchmark "$data/zsre_mend_edit.json" --methods ultraedit,locft  # 30
 made learning-smollm2 run learning-to-edit --preset ablations --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf"           # 90
-made pitfalls-world run editing-pitfalls --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 50                      # 75
-made propagation-fictional run entity-propagation --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 20             # 40
+made pitfalls-world run editing-pitfalls --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 20                      # 30
+made propagation-fictional run entity-propagation --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 10             # 20
 made timed-smollm2 run time-sensitive-editing --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --benchmarks world dated \
   --groups 10                                                                                                              # 150

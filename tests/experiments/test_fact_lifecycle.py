@@ -413,3 +413,7 @@ def test_wordings_judged_are_never_taught(model: str, facts: Path, tmp_path: Pat
         "with unedited facts",
     }
     assert all(row["generality_low"] <= row["generality"] <= row["generality_high"] for row in summary["wordings"])
+    for protocol in ("generated", "teacher_forced"):  # the model before any edit, whatever was made of it afterwards
+        before = {row["generality_unedited"] for row in summary["wordings"] if row["protocol"] == protocol}
+        assert len(before) == 1
+        assert 0 <= min(before) < 1

@@ -427,3 +427,11 @@ def test_an_unfinished_course_is_shown_as_far_as_it_got(tmp_path: Path) -> None:
 def test_the_terminal_of_token_overfitting(tmp_path: Path) -> None:
     lines = [" ".join(line.split()) for line in printed(write_course(tmp_path / "course")).splitlines()]
     assert "OVERTONE without clip 50.0 50.0 50.0 50.0 50.0 0.7" in lines
+    path = tmp_path / "course" / "summary.json"
+    summary = json.loads(path.read_text())
+    for row in summary["rows"]:
+        row |= {"reliability_unedited": 0.125, "generality_unedited": 0.0}
+    write_json(path, summary)
+    lines = [" ".join(line.split()) for line in printed(path.parent).splitlines()]
+    assert lines.count("unedited 12.5 0.0 – – – –") == 2
+    assert "unedited model – 12.5 0.0" in " ".join(render(tmp_path, path.parent).text.split())

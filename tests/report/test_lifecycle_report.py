@@ -88,6 +88,7 @@ def write_run(
             **ends("portability one-hop", 0.1),
         }
         | ends("locality", 0.8)
+        | ({"reliability_unedited": 0.0, "generality_unedited": 0.1} if noted else {})
         for kind, k, value in (("wordings", 1, 0.3), ("wordings", 16, 0.7), ("copies", 16, 0.3))
         for protocol in ("generated", "teacher_forced")
     ]
@@ -130,6 +131,7 @@ def test_headlines_keep_to_intervals_and_controls(tmp_path: Path) -> None:
     page = write_report([tmp_path], tmp_path / "page.html").read_text()
     for part in ("Facts that are alike", "Did the edit reach the name?", "one-hop", "another wording"):
         assert part in page
+    assert page.count("unedited</") == 2
 
 
 def test_what_noise_may_hide_is_not_called_more(tmp_path: Path) -> None:

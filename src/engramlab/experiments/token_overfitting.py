@@ -24,7 +24,7 @@ from engramlab.base.facts import Case
 from engramlab.base.interrupts import kept
 from engramlab.base.options import at_least, once
 from engramlab.base.progress import Progress, ProgressBar
-from engramlab.base.rows import PROTOCOLS, ROLES
+from engramlab.base.rows import PROTOCOLS, ROLES, TAUGHT
 from engramlab.base.terminal import Console
 from engramlab.core.training import losses
 from engramlab.editing import cases as editing_cases
@@ -208,10 +208,11 @@ def _results(run: Run, model: Any, tokenizer: Any, chosen: editing_cases.Chosen)
     rows, differences, lengths = [], [], []
     for setting in config.settings:
         name, about = SETTINGS[setting][0], done[setting]
-        found = metrics.metrics(judged[setting])
+        found, was = metrics.metrics(judged[setting]), metrics.metrics(metrics.unedited(judged[setting]))
         common = {"method": config.method, "loss": name, "setting": setting}
         for protocol in PROTOCOLS:
             shares = {role: found[protocol][role] for role in (*ROLES, "mean")}
+            shares |= {f"{role}_unedited": was[protocol][role] for role in TAUGHT}
             spread = {key: about[key] for key in ("final_loss_spread", "final_loss", "seconds_per_edit")}
             counts = {"cases": found["cases"], "failed": len(about["failed"])}
             rows.append({**common, "protocol": protocol, **shares, **spread, **counts})

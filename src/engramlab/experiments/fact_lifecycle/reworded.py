@@ -18,7 +18,7 @@ from torch import nn
 
 from engramlab.base.facts import Case, Edit, Fact, Query
 from engramlab.base.random_access import key, permute
-from engramlab.base.rows import Row
+from engramlab.base.rows import TAUGHT, Row
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta
 from engramlab.corpora.facts.rewording import said_in
@@ -186,7 +186,12 @@ class Reworded:
                 "seconds_per_edit": seconds / max(1, len(made)),
             }
             subjects = {case.id: case.edits[0].query.subject for case in cases}
-            rows = [{**about, "protocol": p, **shares(judged, p, subjects, self.config.seed)} for p in _PROTOCOLS]
+            for protocol in _PROTOCOLS:
+                now, was = (
+                    shares(some, protocol, subjects, self.config.seed) for some in (judged, evaluation.unedited(judged))
+                )
+                control = {f"{role}_unedited": was[role] for role in TAUGHT}
+                rows.append({**about, "protocol": protocol, **now, **control})
         return {"rows": rows}
 
     def _old(self, made: dict[int, Delta] | None) -> list[float | None]:

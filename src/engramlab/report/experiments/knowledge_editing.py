@@ -9,13 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engramlab.base.rows import NO_LOSS, PLAIN_LOSS, PROTOCOLS, TAUGHT, protocol_of
+from engramlab.base.rows import NO_LOSS, PLAIN_LOSS, PROTOCOLS, protocol_of
 from engramlab.report.parts import beside, lifelong
 from engramlab.report.parts.blocks import Block, EditedCases, Figures, Section, Table, Text
 from engramlab.report.parts.cases import leaves
 from engramlab.report.parts.edited_rows import EditingRows, Regime, Unit
 from engramlab.report.parts.figures import DASHES, Line, Point, curves, scatter, styles
-from engramlab.report.parts.judged import ABOUT, HEADS, gain, loss_name, method_name, of_protocol, rows_at, said, share
+from engramlab.report.parts.judged import (
+    ABOUT,
+    HEADS,
+    gain,
+    loss_name,
+    method_name,
+    of_protocol,
+    rows_at,
+    said,
+    share,
+    unedited,
+)
 from engramlab.report.parts.training import missing, table_by_run
 from engramlab.report.parts.verdicts import NOISE, interval, more, wilson
 from engramlab.report.parts.words import count, short
@@ -68,9 +79,9 @@ def headline(runs: Sequence[RunData]) -> str:
     said = "; ".join(texts)
     if not said:
         return missing(runs, "No answer was written")
-    before = [measured.unedited(run.name, regime, "generated", "reliability") for run in runs]
-    if found_before := distinct(f"{share(value)}\u00a0%" for value in before if value is not None):
-        said += f"; of the unedited model's answers {' and '.join(found_before)} are the new ones"
+    before = [unedited(measured.of(run.name, regime, "generated")).get("reliability") for run in runs]
+    if shares := distinct(f"{share(value)}\u00a0%" for value in before if value is not None):
+        said += f"; of the unedited model's answers {' and '.join(shares)} are the new ones"
     return f"{said[0].upper()}{said[1:]}. {regime}; answers are written freely."
 
 
@@ -148,8 +159,8 @@ def _compared(runs: Sequence[RunData], measured: EditingRows, regime: Regime, pr
     if not rows:
         return None
     for run in distinct(unit.run for unit in reversed(units)):
-        of = _unedited(measured, run, regime, protocol)
-        cells = [cell for role in HEADS for cell in (of.get(role, "–"), *([""] * (2 if others else 0)))]
+        of = unedited(measured.of(run, regime, protocol))
+        cells = [cell for role in HEADS for cell in (share(of.get(role)), *([""] * (2 if others else 0)))]
         if of:
             rows.insert(0, [run, "unedited model", *([""] if named else []), *cells])
     short = "other" if named else "OT" if others == ["overtone"] else loss_name("".join(others))
@@ -168,16 +179,10 @@ def _without_loss(runs: Sequence[RunData], measured: EditingRows, regime: Regime
         for unit in units
     ]
     for run in distinct(unit.run for unit in reversed(units)):
-        if of := _unedited(measured, run, regime, protocol):
-            rows.insert(0, [run, "unedited model", *(of.get(role, "–") for role in HEADS)])
+        if of := unedited(measured.of(run, regime, protocol)):
+            rows.insert(0, [run, "unedited model", *(share(of.get(role)) for role in HEADS)])
     caption = f"{regime}: methods that minimise no loss of target tokens."
     return table_by_run(runs, ["run", "method", *HEADS.values()], rows, caption, numbers_from=2)
-
-
-def _unedited(measured: EditingRows, run: str, regime: Regime, protocol: str) -> dict[str, str]:
-    """Shares of the unedited model by role; nothing where no run noted them."""
-    found = {role: measured.unedited(run, regime, protocol, role) for role in TAUGHT}
-    return {role: share(value) for role, value in found.items()} if any(v is not None for v in found.values()) else {}
 
 
 def _trade(runs: Sequence[RunData], measured: EditingRows) -> Section:
@@ -331,13 +336,12 @@ def terminal(summary: Row) -> list[Table]:
             for row in of_protocol(rows, name)
         ]
         columns = ["method", "loss", *(["T"] if several else []), *HEADS.values(), "s/edit"]
-        before: dict[str, list[str]] = {}  # by T
-        for row in of_protocol(rows, name):
-            if any(number(row.get(f"{role}_unedited")) is not None for role in TAUGHT):
-                shares = [share(row.get(f"{role}_unedited")) for role in TAUGHT]
-                at = f"{row.get('edits')}"
-                before.setdefault(at, ["unedited", "–", *([at] if several else []), *shares, "–", "–", "–"])
-        cells = [*before.values(), *cells]
+        before = []
+        for edits in distinct(repr(row.get("edits")) for row in rows):
+            if of := unedited([row for row in of_protocol(rows, name) if repr(row.get("edits")) == edits]):
+                shares = [share(of.get(role)) for role in HEADS]
+                before.append(["unedited", "–", *([edits] if several else []), *shares, "–"])
+        cells = [*before, *cells]
         if cells:
             tables.append(Table(columns, cells, f"{said(name)} (%)", numbers_from=2))
     return tables + beside.terminal(summary) + lifelong.terminal(summary)

@@ -16,7 +16,18 @@ from typing import Any
 from engramlab.base.rows import PLAIN_LOSS, PROTOCOLS
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
 from engramlab.report.parts.figures import Line, curves
-from engramlab.report.parts.judged import ABOUT, HEADS, gain, method_name, of_protocol, rows_at, said, share, table_rows
+from engramlab.report.parts.judged import (
+    ABOUT,
+    HEADS,
+    gain,
+    method_name,
+    of_protocol,
+    rows_at,
+    said,
+    share,
+    table_rows,
+    unedited,
+)
 from engramlab.report.parts.lengths import by_length
 from engramlab.report.parts.maps import Map, Scale, heat, pick
 from engramlab.report.parts.training import missing, table_by_run
@@ -281,6 +292,9 @@ def _ablation(runs: Sequence[RunData]) -> Section:
                 (str(row.get("setting")), str(row.get("role"))): row
                 for row in of_protocol(rows_at(run, "differences"), protocol)
             }
+            if of := unedited(of_protocol(run.rows, protocol)):
+                pairs = [cell for role in HEADS for cell in (share(of.get(role)), "")]
+                rows.append([run.name, "unedited model", "–", *pairs, "–"])
             for row in of_protocol(run.rows, protocol):
                 setting = str(row.get("setting"))
                 cells = [run.name, method_name(row.get("method")), _name(setting)]
@@ -330,6 +344,8 @@ def terminal(summary: Row) -> list[Table]:
             ]
             for row in of_protocol(summary.get("rows") or [], protocol)
         ]
+        if of := unedited(of_protocol(summary.get("rows") or [], protocol)):
+            rows.insert(0, ["unedited", *(share(of.get(role)) for role in HEADS), "–"])
         if rows:
             title = f"{method_name(summary.get('method', ''))}, {said(protocol)} (%)"
             tables.append(Table(["loss", *HEADS.values(), "nats apart"], rows, title, numbers_from=1))

@@ -62,12 +62,9 @@ class EditingRows:
     def value(self, unit: Unit, regime: Regime, protocol: str, column: str) -> float | None:
         return number(self.rows.get((unit, regime, protocol), {}).get(column))
 
-    def unedited(self, run: str, regime: Regime, protocol: str, role: str) -> float | None:
-        """What the unedited model of a run answers right of a role's questions: of the method with most cases; None where
-        nothing was noted, as by older versions."""
-        rows = [row for (unit, *where), row in self.rows.items() if (unit.run, *where) == (run, regime, protocol)]
-        rows.sort(key=lambda row: -(number(row.get("cases")) or 0))
-        return next((v for row in rows if (v := number(row.get(f"{role}_unedited"))) is not None), None)
+    def of(self, run: str, regime: Regime, protocol: str) -> list[Row]:
+        """A run's rows there, of all its methods."""
+        return [row for (unit, *where), row in self.rows.items() if (unit.run, *where) == (run, regime, protocol)]
 
     def at(self, regime: Regime) -> list[Unit]:
         """The units measured there."""

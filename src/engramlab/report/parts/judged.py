@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engramlab.base.errors import UserError
-from engramlab.base.rows import ROLES, protocol_of
+from engramlab.base.rows import ROLES, TAUGHT, protocol_of
 from engramlab.report.rows import Row, RunData, number
 
 #: What a row is judged by, and how tables call it.
@@ -74,6 +74,14 @@ def of_protocol(rows: Sequence[Row], name: str) -> list[Row]:
 def said(protocol: str) -> str:
     """`teacher_forced` as a page says it: teacher-forced."""
     return protocol.replace("_", "-")
+
+
+def unedited(rows: Sequence[Row]) -> dict[str, float | None]:
+    """What the unedited model answers right, by role, of the row with most cases; nothing where no row says it, as of runs of
+    older versions."""
+    known = [row for row in rows if any(number(row.get(f"{role}_unedited")) is not None for role in TAUGHT)]
+    row = max(known, key=lambda row: number(row.get("cases")) or 0, default={})
+    return {role: number(row.get(f"{role}_unedited")) for role in TAUGHT if row}
 
 
 def rows_at(run: RunData, key: str) -> list[Row]:

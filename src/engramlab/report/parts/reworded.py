@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engramlab.base.rows import ROLES
 from engramlab.report.parts.blocks import Section, Table
 from engramlab.report.parts.figures import percent
+from engramlab.report.parts.judged import of_protocol, unedited
 from engramlab.report.parts.verdicts import interval, more
 from engramlab.report.parts.words import count, fixed, ranged
 from engramlab.report.rows import RunData, distinct
@@ -27,8 +29,11 @@ WORDS = [
 
 
 def wording_cells(summary: Mapping[str, Any], protocol: str = "generated") -> list[list[str]]:
-    """A line a method, kind of rows and number of wordings."""
-    return [
+    """A line a method, kind of rows and number of wordings; the first is the unedited model's."""
+    rows = of_protocol(summary.get("wordings") or [], protocol)
+    of = unedited(rows)
+    first = [["unedited", *["–"] * 4, *(fixed(of.get(role)) for role in ROLES), "–"]] if of else []
+    return first + [
         [
             row["method"],
             row["kind"],
@@ -36,8 +41,7 @@ def wording_cells(summary: Mapping[str, Any], protocol: str = "generated") -> li
             *(ranged(row, name) for name in ("reliability", "generality", "portability", "locality")),
             f"{fixed(row.get('old'))} (was {fixed(row.get('old_before'))})",
         ]
-        for row in summary.get("wordings") or []
-        if row["protocol"] == protocol
+        for row in rows
     ]
 
 
