@@ -38,9 +38,13 @@ def beside(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
 
 
 def editing(protocol: str, prefix: str) -> str:
-    """Methods x losses of all kept single-edit runs, with each loss's difference to cross-entropy."""
-    found = kept(prefix)
-    rows = [r for summary, _ in found for r in summary["rows"] if r["protocol"] == protocol and r["edits"] == 1]
+    """Methods x losses of all kept single-edit runs, with each loss's difference to cross-entropy; before them the unedited
+    model, as a run noted it that knew of it (the others are older)."""
+    found, control = kept(prefix), kept("editing-control-")
+    rows, noted = (
+        [r for summary, _ in some for r in summary["rows"] if r["protocol"] == protocol and r["edits"] == 1]
+        for some in (found, control)
+    )
     rows.sort(key=lambda r: METHODS.index(r["method"]))
     lines = [
         [row["method"], row["loss"], str(row["cases"])]
@@ -49,12 +53,12 @@ def editing(protocol: str, prefix: str) -> str:
         + beside(row, rows)
         for row in rows
     ]
-    if before := unedited(rows):
-        lines.insert(0, ["unedited", "–", str(max(row["cases"] for row in rows)), *before, *[""] * (len(lines[0]) - 8)])
+    if before := unedited(noted):
+        lines.insert(0, ["unedited", "–", str(noted[0]["cases"]), *before, *[""] * (len(lines[0]) - 8)])
     heads = ["method", "loss", "cases", *(SHORT[role] for role in (*ROLES, "mean")), "Por. − CE", "Loc. − CE"]
     heads += ["fluency", "Por. over kinds"] if beside({}, rows) else []
     note = f"Per cent, {protocol}; intervals are 95 % bootstrap over cases."
-    return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
+    return "\n".join([*table(heads, lines), "", f"{note} {made_by(found + control)}"])
 
 
 def continual(protocol: str, counts: tuple[int, ...] = (1, 10, 100)) -> str:
