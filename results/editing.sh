@@ -29,6 +29,9 @@ for pair in smollm2=SmolLM2-135M-Instruct.Q4_1 gemma=gemma-3-270m.Q4_K_M; do
   made "overtone-turns-$name" "${long[@]}" --benchmark "$data/ZsRE-test-all.json" --setting continual --counts 1 10 100 --limit 100 \
     --methods ft-m,lora --losses cross-entropy,overtone                                                     # 60, 120 minutes
 done
+# What the unedited model answers right on the cases of the single edits' tables, and a method that changes nothing else.
+made editing-control-world run knowledge-editing --preset world --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 104 \
+  --at-once 26 --methods melo                                                           # 8
 common=(run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --sample 200 --counts 100 1000
   --dtype bfloat16)
 made lifelong-plain "${common[@]}" --methods ultraedit,locft                            # 20
