@@ -111,7 +111,9 @@ def test_turns_end_to_end(model: str, benchmark: str, tmp_path: Path) -> None:
     assert all(0 <= four[name] <= 1 for name in ("stops_before", "stops", "whole_before", "whole"))
     assert four["facts_right_before"] == 0  # a random network knows nothing of countries,
     assert four["facts_asked"] == 50  # and can only win
-    again = knowledge_editing.run(config(model, benchmark), tmp_path / "run")  # nothing to do: the tables alone are made
+    again = knowledge_editing.run(
+        config(model, benchmark), tmp_path / "run"
+    )  # nothing to do: the tables alone are made
     assert json.dumps(again) == json.dumps(made)  # the seconds too
     assert made["seconds"] > 0
 
