@@ -43,7 +43,7 @@ for pair in ultraedit=reach=0.1 ultraedit=reach=0.3 locft=learning-rate=2e-3 loc
 done
 made lifelong-locft-rate "${common[@]}" --methods locft --hyper.locft.learning-rate 5e-3  # 15
 made lifelong-finetuning "${common[@]}" --methods ft-m,lora                             # 60
-# The search of values behind texts takes nearly twice as long as under noise: a thousand edits under noise, a hundred as by default.
+# A thousand edits under noise, and a hundred as by default, behind texts: what noise costs an edit.
 made lifelong-memit-noise "${common[@]}" --methods memit --hyper.memit.noise deep        # 75
 made lifelong-memit-hundred run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --sample 200 \
   --counts 100 --dtype bfloat16 --methods memit                                         # 12
