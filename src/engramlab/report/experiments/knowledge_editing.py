@@ -132,9 +132,10 @@ def _results(runs: Sequence[RunData], measured: EditingRows, protocol: str) -> S
                 blocks.append(table)
     if blocks:
         note = (
-            f"{ABOUT[protocol]} All numbers are percentages, means over cases; mean is over the four. The first row is what "
-            "the unedited model answers right: what a method gives is what it has beyond that. Differences are in points, with "
-            "95\u00a0% bootstrap intervals over cases; ▲ and ▼ mark those that exclude 0. CE: cross-entropy; OT: OVERTONE."
+            f"{ABOUT[protocol]} All numbers are percentages, means over cases; mean is over the four. On top stands what the "
+            "unedited model answers right, where the run noted it: a method gives what it has beyond that. Differences are in "
+            "points, with 95\u00a0% bootstrap intervals over cases; ▲ and ▼ mark those that exclude 0. CE: cross-entropy; OT: "
+            "OVERTONE."
         )
         blocks.insert(0, Text(note))
     return Section(title, blocks, missing(runs))
