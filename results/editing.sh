@@ -36,7 +36,7 @@ common=(run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-In
   --dtype bfloat16)
 made lifelong-plain "${common[@]}" --methods ultraedit,locft                            # 20
 for pair in ultraedit=reach=0.1 ultraedit=reach=0.3 locft=learning-rate=2e-3 locft=learning-rate=5e-3 \
-  lora=learning-rate=1e-3; do  # 4 each; 0.3 is the default
+  lora=learning-rate=1e-3; do  # 4 each, LoRA 25; 0.3 is the default
   method=${pair%%=*} setting=${pair#*=}
   made "lifelong-tried-$method-${setting#*=}" "${common[@]}" --sample 60 --counts 300 --twins 30 --natives 40 --text-rows 24 --seed 1 \
     --methods "$method" "--hyper.$method.${setting%%=*}" "${setting#*=}"
@@ -53,7 +53,7 @@ made lifelong-ike run knowledge-editing --preset lifelong --model "$models/SmolL
   --counts 100 --dtype bfloat16 --methods ike                                           # 10
 made lifelong-zsre "${common[@]}" --benchmark "$data/zsre_mend_edit.json" --methods ultraedit,locft  # 30
 made learning-smollm2 run learning-to-edit --preset ablations --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf"           # 90
-made pitfalls-world run editing-pitfalls --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 20                      # 30
+made pitfalls-world run editing-pitfalls --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 20                      # 60
 made propagation-fictional run entity-propagation --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 10             # 20
 made timed-smollm2 run time-sensitive-editing --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --benchmarks world dated \
   --groups 10                                                                                                              # 150
