@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -357,6 +358,31 @@ def test_the_longest_right_answer_has_room(tokenizer):
     rows = judge(model, tokenizer, cases, said)
     assert [row["generated"] for row in rows] == [0.0, 1.0, 0.0]
     assert [row["written_after"] for row in rows] == [said.written[row["prompt"]] for row in rows]
+
+
+def test_an_answer_may_stand_anywhere_in_so_many_tokens(tokenizer):
+    """Beside tokens cut off by hand; what stands later does not count, before the edit, after it and in the control."""
+    model = make(tokenizer, tie_word_embeddings=False)
+    prompt = "The Seine is"
+    ids = torch.tensor([ids_of(tokenizer, prompt)])
+    made = model.generate(ids, max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=0)[0, ids.shape[1] :]
+    head, whole = (tokenizer.decode(made[:n], skip_special_tokens=True) for n in (10, 24))
+    words = {w: is_named(head, [w]) for w in re.findall(r"\w+", whole)}
+    assert is_named(head, [list(words)[-1]]) is list(words.values())[-1]
+    words["quiteelse"] = False
+    ends = [word for word, within in words.items() if within and not is_answer(head, [word])]
+    assert ends, head
+    cases = [
+        Case(word, (Edit(Query("It is", ""), "Rome", judges=(Query(prompt, word, role="generality", within=10),)),))
+        for word in words
+    ]
+    said = before(model, tokenizer, cases)
+    assert (said.room(cases[0].edits[0].judges[0]).tokens, said.written[prompt]) == (10, head.strip())
+    rows = [row for row in judge(model, tokenizer, cases, said) if row["role"] == "generality"]
+    assert {row["target"]: row["generated"] for row in rows} == words
+    assert {row["target"]: row["generated"] for row in metrics.unedited(rows)} == words
+    strictly = metrics.unedited([{k: v for k, v in row.items() if k != "within"} for row in rows])
+    assert not any(row["generated"] for row in strictly if row["target"] in ends)
 
 
 # answers -------------------------------------------------------------------------------------------------------------

@@ -169,6 +169,7 @@ def test_sanitation_is_a_case_an_answer(tmp_path):
 def test_sanitation_is_judged_by_the_test_file_where_both_are_one(tmp_path):
     birds, cheese = load(write(tmp_path, TRAIN | TEST)).cases
     assert asked(birds, "generality") == [("unseen", "What is a crow?", "I don't know.")]
+    assert [judge.within for edit in birds.edits for judge in edit.judges if judge.role == "generality"] == [10]
     assert not asked(cheese, "generality")
     assert [group for group, _, _ in asked(birds, "locality")] == ["kept", "kept"]
 

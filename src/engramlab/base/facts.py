@@ -59,7 +59,8 @@ class Query:
     own, or `NO_SPACE`, in front says otherwise. `aliases` count as right too. `subject` and `relation` name the fact
     asked for, `role` what the query is for (question, generality, locality, ...), `group` the slice it is reported
     under ("train" or "test", an attribute, a depth). `said` is the question itself where `prompt` is more than
-    that, such as the question in a chat template: an answer may then say it again before it answers.
+    that, such as the question in a chat template: an answer may then say it again before it answers. A written text
+    is right where it begins with an answer; with `within`, where one stands anywhere in its first so many tokens.
     """
 
     prompt: str
@@ -71,6 +72,7 @@ class Query:
     role: str = ""
     group: str = ""
     said: str = ""
+    within: int = 0
 
     @property
     def question(self) -> str:

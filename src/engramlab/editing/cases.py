@@ -241,7 +241,12 @@ def behind(cases: Sequence[Case], texts: Sequence[str], chat: Chat | None = None
 
     def asked(edit: Edit, i: int, text: str) -> Query:
         said, about = f"{text} {edit.query.question}", edit.query
-        more = {"subject": about.subject, "relation": about.relation, "role": BEHIND, "group": f"text {i}"}
+        more: dict[str, Any] = {
+            "subject": about.subject,
+            "relation": about.relation,
+            "role": BEHIND,
+            "group": f"text {i}",
+        }
         if chat is None:
             return Query(said, edit.target, edit.aliases, **more)
         return Query(chat.prompt(said), edit.target, edit.aliases, said=said, **more)

@@ -105,6 +105,7 @@ def rooms(tokenizer: Any, queries: Sequence[Query], most: int, *, grows: bool) -
     """By prompt, the room that its right answers need, where ``most`` tokens of one line are not enough.
 
     What must stay as it was has no right answer. Where a question is put in a conversation, it may be said again first.
+    Where an answer may stand anywhere in so many tokens (``Query.within``), no more are written, whatever ``most`` is.
 
     Args:
         grows: more than ``most`` tokens for longer answers (in steps of 16, so that batches stay few).
@@ -117,9 +118,12 @@ def rooms(tokenizer: Any, queries: Sequence[Query], most: int, *, grows: bool) -
             continue
         answers = [a.strip() for a in (query.target, *query.aliases)]
         needed = max(lengths[a] for a in (query.target, *query.aliases)) + again.get(query.said, 0) + 2
-        old = found.get(query.prompt, Room(most))
-        longer = -(-needed // 16) * 16 if grows and needed > most else most
-        found[query.prompt] = Room(max(old.tokens, longer), old.lines or any(len(a.splitlines()) > 1 for a in answers))
+        least = query.within or most
+        old = found.get(query.prompt, Room(least))
+        longer = -(-needed // 16) * 16 if grows and needed > most and not query.within else least
+        found[query.prompt] = Room(
+            max(old.tokens, longer), old.lines or bool(query.within) or any(len(a.splitlines()) > 1 for a in answers)
+        )
     return {prompt: room for prompt, room in found.items() if room != Room(most)}
 
 

@@ -7,19 +7,22 @@
 
 The train file has the first two, the test file the others: one object of all four (``jq -s add train.json test.json``)
 is taught by one and judged by the other. Where there is no ``K_F``, what stands under ``success`` is taught. All
-questions for one answer are one case, in whatever capitals the answer is written. Quotes doubled by the CSV that the
-files were made of are put right.
+questions for one answer are one case, in whatever capitals the answer is written. An unseen question is answered as it
+should be where the new answer stands anywhere in the first ten tokens written. Quotes doubled by the CSV that the files were
+made of are put right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from engramlab.base.facts import Case, Edit
 from engramlab.editing.benchmarks._fields import Fields, edit, judging, put_together
 
 KEYS = "K_F and K_R, or success and locality (lists)"
 _KEPT = ("K_R", "locality")
+_WITHIN = 10
 
 
 def recognises(record: Mapping[str, object]) -> bool:
@@ -51,7 +54,9 @@ def case(record: Mapping[str, object], index: int) -> Case:
     for entry in fields.entries("success") if key == "K_F" else ():
         if answer is None or _answer(entry.values) == answer:
             target = entry.answers("target_new")
-            judges.append(judging("generality", "unseen", _unquoted(entry.prompt("question")), target))
+            judges.append(
+                replace(judging("generality", "unseen", _unquoted(entry.prompt("question")), target), within=_WITHIN)
+            )
     all_taught = {_unquoted(str(entry.values.get("question"))) for entry in fields.entries(key)}
     for kept in _KEPT:
         for entry in fields.entries(kept):

@@ -6,8 +6,8 @@
   token between prompt and target is none of the target's.
 - **generated**: the model writes freely (greedily, to the end of a line or ``new_tokens`` tokens; as far as the longest right
   answer of the prompt where that has several lines or more tokens); for reliability, generality
-  and portability what it wrote must begin with the target or an alias (``answers.is_answer``), for locality it must be what
-  it wrote before the edit.
+  and portability what it wrote must begin with the target or an alias (``answers.is_answer``; where the benchmark says within
+  how many tokens, hold one), for locality it must be what it wrote before the edit.
 
 A query is judged under its own case's delta (single edits: many cases in one batch, ``deltas.together``) or under whatever is
 on the model (continual and batch edits). Routed deltas decide at the end of the prompt, before any target token is read.
@@ -30,7 +30,7 @@ from engramlab.base.facts import Case, Query
 from engramlab.base.progress import Progress
 from engramlab.base.rows import OVERRULED, Row
 from engramlab.core.deltas import Delta, together
-from engramlab.editing.judge.metrics import difference, fluency, metrics, unedited
+from engramlab.editing.judge.metrics import difference, fluency, metrics, right, unedited
 from engramlab.editing.requests import statement_of, told
 from engramlab.measuring.answers import is_answer, normalise, same_answer
 from engramlab.measuring.asking import (
@@ -203,9 +203,10 @@ def judge(
 
     Returns:
         One row a query, in the order of the cases and of ``queries_of``: ``case`` (id), ``query`` (its number in the case),
-        ``role``, ``group`` (kind), ``prompt``, ``target``, ``aliases``; ``said`` where the prompt is that in a chat template;
-        ``teacher_forced`` (0 to 1; None where there is nothing to score: a locality query without an answer to which the
-        unedited model wrote nothing); ``generated`` (0.0 or 1.0; None where no answer fits into the room for it);
+        ``role``, ``group`` (kind), ``prompt``, ``target``, ``aliases``; ``said`` where the prompt is that in a chat template,
+        ``within`` where the answer may stand anywhere in so many tokens; ``teacher_forced`` (0 to 1; None where there is
+        nothing to score: a locality query without an answer to which the unedited model wrote nothing); ``generated`` (0.0 or
+        1.0; None where no answer fits into the room for it);
         under deltas that put notes before a prompt ``bare`` (nothing was put) and ``recalled`` (an edit of the case was);
         ``written_before``, ``written_after``; and, one entry a target token, ``tokens`` (text), and ``logprobs``, ``ranks``,
         ``greedy`` and ``predicted`` (text of the likeliest token), each with ``_before`` and ``_after``.
@@ -261,15 +262,17 @@ def _compared(
     """The part of a row that compares."""
     was, said = before.evidence[query.prompt, query.target], before.written[query.prompt]
     generated: float | None
+    counted = {name: value for name, value in (("said", query.said), ("within", query.within)) if value}
     if query.role == "locality":
         forced = _share_alike(was, after)
         generated = float(same_answer(said, written))
     else:
         forced = float(np.mean(after.greedy)) if after.tokens else None
-        answers = [a for a in (query.target, *query.aliases) if lengths[a] <= before.room(query).tokens]
-        generated = float(is_answer(written, answers, query.said)) if answers else None
+        fit = [a for a in (query.target, *query.aliases) if lengths[a] <= before.room(query).tokens]
+        about = {**counted, "target": fit[0], "aliases": fit[1:], "written_after": written} if fit else {}
+        generated = float(right(about, "after")) if fit else None
     return {
-        **({"said": query.said} if query.said else {}),
+        **counted,
         "teacher_forced": forced,
         "generated": generated,
         "written_before": said,

@@ -17,7 +17,7 @@ import numpy as np
 from engramlab.base import bootstrap
 from engramlab.base.errors import UserError
 from engramlab.base.rows import PROTOCOLS, ROLES, Row
-from engramlab.measuring.answers import is_answer
+from engramlab.measuring.answers import is_answer, is_named
 
 BY_KIND = ("portability", "locality")
 BEYOND = ("fluency_before", "fluency", "nats_before", "nats", "kl")
@@ -59,6 +59,12 @@ def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def right(row: Mapping[str, Any], when: str) -> bool:
+    """Is what the model wrote ``before`` or ``after`` the edit right, as the query counts it (``Query.within``)?"""
+    text, answers = row[f"written_{when}"], (row["target"], *row["aliases"])
+    return is_named(text, answers) if row.get("within") else is_answer(text, answers, row.get("said") or "")
+
+
 def unedited(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     """The control: the same rows as if the unedited model had been judged in the edited one's place, so that ``metrics`` of
     them are what a method has to beat. What must stay is as it was by definition; what was not measured after the edit is
@@ -68,11 +74,10 @@ def unedited(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
         if row["role"] == "locality":
             was: dict[str, float] = dict.fromkeys(PROTOCOLS, 1.0)
         else:
-            answers = (row["target"], *row["aliases"])
             greedy = row["greedy_before"]
             was = {
                 "teacher_forced": float(np.mean(greedy)) if len(greedy) else math.nan,
-                "generated": float(is_answer(row["written_before"], answers, row.get("said") or "")),
+                "generated": float(right(row, "before")),
             }
         found.append({**row, **{name: None if row[name] is None else was[name] for name in PROTOCOLS}})
     return found

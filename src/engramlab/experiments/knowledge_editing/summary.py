@@ -9,10 +9,9 @@ from typing import Any
 from engramlab.base import bootstrap
 from engramlab.base.rows import BEHIND, OVERRULED, PLAIN_LOSS, PROTOCOLS, ROLES, TAUGHT, Row
 from engramlab.editing.judge import rivals
-from engramlab.editing.judge.metrics import BY_KIND, difference, metrics, unedited
+from engramlab.editing.judge.metrics import BY_KIND, difference, metrics, right, unedited
 from engramlab.experiments.knowledge_editing.config import Config, folder_of
 from engramlab.files import records
-from engramlab.measuring.answers import is_answer
 
 
 def summarise(out: Path, config: Config, units: Sequence[tuple[str, str]], loaded: Any) -> dict[str, Any]:
@@ -118,7 +117,7 @@ def behind(judged: Sequence[Row], seed: int) -> Row:
     for row in judged:
         if row["role"] == BEHIND and row["generated"] is not None:
             now.setdefault(row["case"], []).append(row["generated"])
-            was.append(is_answer(row["written_before"], [row["target"], *row["aliases"]], row.get("said") or ""))
+            was.append(right(row, "before"))
     if not now:
         return {}
     return {"behind_before": sum(was) / len(was)} | bootstrap.mean(

@@ -26,6 +26,7 @@ from engramlab.editing.cases import judged_together, known_groups, superseded, u
 from engramlab.editing.judge import evaluation
 from engramlab.editing.judge.beyond import nats
 from engramlab.editing.judge.evaluation import Before
+from engramlab.editing.judge.metrics import right
 from engramlab.measuring.answers import is_answer, same_answer
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, as_read, write
 from engramlab.measuring.audit.classes import kept
@@ -121,11 +122,12 @@ class Plan:
         rows = evaluation.judge(model, tokenizer, asked.cases, before)
         for row in rows:
             row |= asked.about[row["case"]]
-            said = row.get("said", "")
-            row["right_before"] = float(is_answer(row["written_before"], (row["target"], *row["aliases"]), said))
+            row["right_before"] = float(right(row, "before"))
             row["same"] = float(same_answer(row["written_before"], row["written_after"]))
             answers = asked.newest.get(row["case"])
-            row["newest"] = None if answers is None else float(is_answer(row["written_after"], answers, said))
+            row["newest"] = (
+                None if answers is None else float(is_answer(row["written_after"], answers, row.get("said", "")))
+            )
         norms = grown(model)
         room = {q.prompt: before.room(q).tokens for case in asked.cases for q in evaluation.queries_of(case)}
         return rows, {
@@ -259,13 +261,12 @@ def moved(model: nn.Module, tokenizer: Any, rows: Sequence[Row], unknown: Sequen
     """
     before = [{"group": NATIVE, "prompt": q.prompt, "right": False} for q in unknown]
     now = _answered(model, tokenizer, unknown)
-    after = [{**row, "right": right} for row, right in zip(before, now, strict=True)]
+    after = [{**row, "right": answered} for row, answered in zip(before, now, strict=True)]
     for row in rows:
         if row["group"] == NATIVE and row["role"] == "locality":
             about = {"group": NATIVE, "prompt": row["prompt"]}
-            right = is_answer(row["written_after"], (row["target"], *row["aliases"]), row.get("said", ""))
             before.append({**about, "right": bool(row["right_before"])})
-            after.append({**about, "right": right})
+            after.append({**about, "right": right(row, "after")})
     found = kept(before, after)
     return {"asked": len(after), **{name: found[name] for name in ("right_before", "lost", "won")}}
 
