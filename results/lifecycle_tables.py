@@ -271,6 +271,11 @@ def _name(found: list[Kept]) -> str:
 def _wordings(found: list[Kept]) -> str:
     lines = []
     for summary, config in found:
+        row = next((r for r in summary["wordings"] if r["protocol"] == "generated"), {})
+        if "reliability_unedited" in row:  # runs of older versions did not ask
+            cells = [f"{row[f'{role}_unedited']:.2f}" for role in ("reliability", "generality", "portability")]
+            control = [str(config["config"]["seed"]), "unedited", "–", "–", *cells, "1.00", "–"]
+            lines += [control] if control not in lines else []
         for row in summary["wordings"]:
             if row["protocol"] == "generated":
                 old = "–" if row["old"] is None else f"{row['old']:.2f} (was {row['old_before']:.2f})"
