@@ -38,7 +38,7 @@ done
 
 # Controls: the edited layers alone, or all others, go on being trained; another text is trained on.
 made lifecycle-half-life-controls-0 run fact-lifecycle --parts half-life --model "$smollm2" --preset small --arms memit injected \
-  --trained all edited others --other-stream sampled --encounters 16 --seed 0                                              # 45
+  --trained all edited others --other-stream sampled --encounters 16 --seed 0                                              # 50
 for seed in 0 1; do
   made "lifecycle-half-life-$seed" run fact-lifecycle --parts half-life --model "$smollm2" --preset small --trained all \
     --other-stream "" --encounters 4 16 --seed "$seed"                                                                     # 65
@@ -47,6 +47,9 @@ for seed in 0 1; do
   made "lifecycle-wordings-lora-$seed" "${words[@]}" --methods lora --unedited 0                                           # 7
   made "lifecycle-wordings-memit-$seed" "${words[@]}" --methods memit --unedited 0                                         # 15
 done
+made lifecycle-wordings-rome-0 run fact-lifecycle --parts wordings --model "$smollm2" --count 12 --wordings 1 4 --seed 0 \
+  --methods rome --unedited 0                                                                                              # 60
+made teaching-smollm2-rote-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --arms rote untouched                     # 10
 made lifecycle-name-scratch run fact-lifecycle --parts name --preset small --name-edits 160                               # 6
 made name-network run knowledge-extraction --preset tiny-mixed --variants multi5+permute --people 600 --pools.majors 10 \
   --pools.universities 10 --pools.companies 10 --pools.birth-cities 10 --pools.birth-years 10 --model.context 256 \
