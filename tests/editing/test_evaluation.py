@@ -368,8 +368,7 @@ def test_an_answer_may_stand_anywhere_in_so_many_tokens(tokenizer):
     made = model.generate(ids, max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=0)[0, ids.shape[1] :]
     head, whole = (tokenizer.decode(made[:n], skip_special_tokens=True) for n in (10, 24))
     words = {w: is_named(head, [w]) for w in re.findall(r"\w+", whole)}
-    assert is_named(head, [list(words)[-1]]) is list(words.values())[-1]
-    words["quiteelse"] = False
+    assert not all(words.values()), whole
     ends = [word for word, within in words.items() if within and not is_answer(head, [word])]
     assert ends, head
     cases = [

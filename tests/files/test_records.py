@@ -60,8 +60,9 @@ def test_rows_are_what_was_written_or_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         found, said = outcome(lambda: records.read_rows(path, ("case",)))
         assert said.startswith(f"{path} is damaged") or found == whole
-    pq.write_table(pa.Table.from_pylist(ROWS), path)  # of an older engramlab
-    assert records.read_rows(path, ("case",)) == whole
+    old = pa.Table.from_pylist(ROWS)  # of an older engramlab, which kept what the first row had
+    pq.write_table(old, path)
+    assert records.read_rows(path, ("case",)) == old.to_pylist()
     with pytest.raises(UserError, match=r"rows.parquet is damaged \(it lacks edits\)"):
         records.read_rows(path, ("edits",))
     records.write_rows(path, [])
@@ -109,3 +110,9 @@ def test_a_journal_is_not_written_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="metrics.jsonl is a link, and nothing is written through links; remove it"):
         Journal(tmp_path / "metrics.jsonl").add(step=1)
     assert notes.read_text() == "mine"
+
+
+def test_what_only_later_rows_have_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    records.write_rows(path, [{"a": 1}, {"a": 2, "within": 10}])
+    assert records.read_rows(path) == [{"a": 1, "within": None}, {"a": 2, "within": 10}]

@@ -241,15 +241,16 @@ def behind(cases: Sequence[Case], texts: Sequence[str], chat: Chat | None = None
 
     def asked(edit: Edit, i: int, text: str) -> Query:
         said, about = f"{text} {edit.query.question}", edit.query
-        more: dict[str, Any] = {
-            "subject": about.subject,
-            "relation": about.relation,
-            "role": BEHIND,
-            "group": f"text {i}",
-        }
-        if chat is None:
-            return Query(said, edit.target, edit.aliases, **more)
-        return Query(chat.prompt(said), edit.target, edit.aliases, said=said, **more)
+        return Query(
+            chat.prompt(said) if chat else said,
+            edit.target,
+            edit.aliases,
+            subject=about.subject,
+            relation=about.relation,
+            role=BEHIND,
+            group=f"text {i}",
+            said=said if chat else "",
+        )
 
     found = []
     for case in cases:

@@ -60,11 +60,13 @@ def read_record(path: Path, needs: Iterable[str] = (), remedy: str = AGAIN) -> d
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as Parquet, whole or not at all, with their digest. Raises UserError when the disk is full."""
+    """Rows as Parquet, whole or not at all, with their digest; None where a row lacks what others have. Raises UserError when
+    the disk is full."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist(list(rows))
+    columns = dict.fromkeys(name for row in rows for name in row)  # Arrow alone would drop what the first row lacks
+    table = pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in rows])
     table = table.replace_schema_metadata({DIGEST: digest(table.to_pylist())})
     with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")
@@ -80,9 +82,10 @@ def read_rows(path: Path, needs: Iterable[str] = (), remedy: str = AGAIN) -> lis
         table = pq.read_table(path)
         rows: list[dict[str, Any]] = table.to_pylist()
         written = (table.schema.metadata or {}).get(DIGEST.encode())
+        there = digest(rows).encode()
     except Exception:  # whatever a decoder says of bytes that are none of its own
         raise damaged(path, "it cannot be read as Parquet", remedy) from None
-    if written is not None and written.decode(errors="replace") != digest(rows):
+    if written is not None and written != there:
         raise damaged(path, "its rows are not those that were written", remedy)
     if rows and (lacking := sorted(set(needs) - rows[0].keys())):
         raise damaged(path, f"it lacks {', '.join(lacking)}", remedy)
