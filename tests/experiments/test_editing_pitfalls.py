@@ -21,7 +21,9 @@ from engramlab.editing import benchmarks, method
 from engramlab.editing.hyper import Hyperparameters
 from engramlab.editing.requests import any_of, sharing
 from engramlab.experiments import editing_pitfalls as pitfalls
+from engramlab.experiments._run import tried
 from engramlab.experiments.editing_pitfalls import asked, scores, work
+from engramlab.files.runs import plain
 
 RELATION = {"id": "P1", "prompt": "The capital of {} is", "query": "What is the capital of {}?"}
 BACK = {"id": "P2", "prompt": "{} is the capital of", "query": "Of what is {} the capital?"}
@@ -271,6 +273,24 @@ def test_a_relation_without_wordings(tmp_path: Path) -> None:
 def test_options_that_cannot_work(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         pitfalls.check(pitfalls.Config(model="m", **options))
+
+
+def test_memit_is_joint_where_it_is_among_the_methods() -> None:
+    for methods, joint in ((("rome",), ()), (("ft-m,memit",), ("memit",)), (pitfalls.Config.methods, ("memit",))):
+        config = pitfalls.Config(model="m", methods=methods)
+        pitfalls.check(config)
+        assert config.joint == joint
+
+
+def test_a_run_that_named_memit_goes_on(model: str, tmp_path: Path) -> None:
+    """As all did that were begun when nothing else was the default."""
+    config = pitfalls.Config(model=model, methods=("memit",), kinds=("round",), limit=1)
+    path = tmp_path / "run" / "config.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"experiment": "editing-pitfalls", "config": plain(replace(config, any_of=("memit",)))}))
+    assert tried(lambda: pitfalls.run(config, tmp_path / "run")).resumed
+    with pytest.raises(UserError, match="holds a run with another config .any_of"):
+        tried(lambda: pitfalls.run(replace(config, any_of=()), tmp_path / "run"))
 
 
 def test_a_run(model: str, tmp_path: Path, wordings: Path) -> None:

@@ -41,7 +41,12 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
     check(config)
     sources = items_of(config)
     names = comma_separated(config.methods)
-    run = Run("editing-pitfalls", config, out, preset=preset, console=console)
+
+    def recorded(plain: dict[str, Any]) -> dict[str, Any]:
+        """``any_of`` in full, as it was recorded when it had no None."""
+        return plain | ({"any_of": list(config.joint)} if plain["any_of"] is None else {})
+
+    run = Run("editing-pitfalls", config, out, preset=preset, console=console, recorded=recorded)
     if not run.main:
         return {}
     run.stages = [

@@ -41,9 +41,9 @@ class Config:
     """What becomes of a record that is no such case: the file is refused, or the record left out."""
     methods: tuple[str, ...] = ("ft-m", "rome", "memit")
     """Methods by name. Commas or spaces between them."""
-    any_of: tuple[str, ...] = ("memit",)
+    any_of: tuple[str, ...] | None = None
     """Of these methods the way back is also made as one edit to all right answers together (MLE); they must be able to make
-    several edits at once."""
+    several edits at once. None for memit, where it is among the methods."""
     limit: int | None = 50
     """Cases of a file, and of each kind of `world`; None for all of a file."""
     at_once: int = 8
@@ -57,6 +57,12 @@ class Config:
     hyper: Hyperparameters = field(default_factory=Hyperparameters)
     """Hyperparameters of the methods."""
 
+    @property
+    def joint(self) -> tuple[str, ...]:
+        """The methods whose way back is also made to all right answers together."""
+        listed = comma_separated(self.methods)
+        return tuple({"memit"} & set(listed)) if self.any_of is None else comma_separated(self.any_of)
+
 
 PRESETS = {"tiny": Config(limit=5), "small": Config(), "paper": Config(limit=None)}
 
@@ -65,18 +71,23 @@ def check(config: Config) -> None:
     """Raises UserError for options that cannot work."""
     editing_cases.require_model(config.model)
     at_least(config, 1, "limit", "at_once")
-    for name in ("methods", "any_of", "kinds", "files"):
-        once(name, comma_separated(getattr(config, name)) if name in ("methods", "any_of") else getattr(config, name))
     listed = comma_separated(config.methods)
+    for name, values in (
+        ("methods", listed),
+        ("any_of", config.joint),
+        ("kinds", config.kinds),
+        ("files", config.files),
+    ):
+        once(name, values)
     if not listed or not config.files:
         raise UserError(
             "files: name a file, or world" if listed else f"methods: name at least one of {', '.join(method.names())}"
         )
     if "world" in config.files and not config.kinds:
         raise UserError("kinds: name at least one of reverse, composite, coverage, round")
-    for name in (*listed, *comma_separated(config.any_of)):
+    for name in (*listed, *config.joint):
         found = method.load(name)
         if name not in listed:
             raise UserError(f"any_of: {name!r} is none of the methods; name it there too")
-        if name in comma_separated(config.any_of) and not found.TOGETHER:
+        if name in config.joint and not found.TOGETHER:
             raise UserError(f"any_of: {name!r} makes one edit after another, not several together; leave it out")

@@ -11,7 +11,6 @@ import numpy as np
 from torch import nn
 
 from engramlab.base import bootstrap
-from engramlab.base.options import comma_separated
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta, WeightDelta
 from engramlab.editing import hyper, method
@@ -106,7 +105,7 @@ def edited(
 def part(run: Run, load: Any, name: str, source: str, items: Sequence[Item]) -> dict[str, Any]:
     """One method on one source, from where an earlier run left it."""
     config: Config = run.config
-    several = name in comma_separated(config.any_of)
+    several = name in config.joint
 
     def make(start: int, stop: int) -> dict[str, Any]:
         model, tokenizer = load()
