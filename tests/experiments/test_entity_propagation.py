@@ -156,6 +156,15 @@ def test_many_told_in_one_change(model: str, file: str, tmp_path: Path) -> None:
         propagation.run(replace(config, arms=("rome", "context")), tmp_path / "other")
 
 
+def test_a_share_of_the_target_that_was_asked_for_is_kept() -> None:
+    """The paper's 0 only takes the place of the method's own default, which is for facts."""
+    network = zoo.model("llama")
+    config = propagation.Config(model="m")
+    assert work.settings(config, "distillation", network).hard == 0.0
+    hyper = replace(config.hyper, distillation=replace(config.hyper.distillation, hard=0.25))
+    assert work.settings(replace(config, hyper=hyper), "distillation", network).hard == 0.25
+
+
 def test_gain_by_overlap() -> None:
     rows = [{"entity": str(i), "kind": "probe", "probe": 0, "sum": 0.0, "mean": None} for i in range(12)]
     before = [{**row, "nats": 3.0, "overlap": i / 12} for i, row in enumerate(rows)]

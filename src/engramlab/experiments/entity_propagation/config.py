@@ -56,7 +56,8 @@ class Config:
     seed: int = 0
     """Of entities, options and the bootstrap."""
     hyper: Hyperparameters = field(default_factory=Hyperparameters)
-    """Hyperparameters of the methods, but for steps, rate and layers of fine-tuning and distillation."""
+    """Hyperparameters of the methods, but for steps, rate and layers of fine-tuning and distillation, whose `hard` is 0, as in
+    the paper, where it is left at 0.5."""
 
 
 PRESETS = {"tiny": Config(limit=4, specificity=8), "small": Config(), "paper": Config(limit=None, specificity=40)}

@@ -38,7 +38,9 @@ def settings(config: Config, arm: str, model: Any) -> Any:
     layers = model.config.get_text_config().num_hidden_layers
     where = (layers - 1,) if arm == "ft-last" else tuple(range(layers))
     common = {"steps": config.steps, "learning_rate": config.learning_rate, "layers": where}
-    return replace(made, **common, **({"hard": 0.0} if arm == "distillation" else {}))
+    # As in the paper, unless it was said otherwise: the method's own default is for facts.
+    paper = {"hard": 0.0} if arm == "distillation" and made.hard == type(made).hard else {}
+    return replace(made, **common, **paper)
 
 
 def edits_of(arm: str, told: Told) -> list[Edit]:
