@@ -229,6 +229,7 @@ class Run:
         make: Callable[[int, int], Mapping[str, Any]],
         empty: Mapping[str, Any],
         what: str = "cases",
+        later: Mapping[str, Any] = {},
     ) -> dict[str, Any]:
         """The record of so many things, made so many at a time and kept part by part: what is done is not done again.
 
@@ -237,23 +238,25 @@ class Run:
             label: for the progress bar and for whoever stops the run.
             make: the record of the things from the first number up to the second.
             empty: the record of nothing; that of all is the sum of the parts', key by key.
+            later: what of such a record those of older runs lack.
         """
+        needed, nothing = tuple(empty), {**empty, **later}
         if not (folder / "done.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
-            record, done = dict(empty), 0
+            record, done = nothing, 0
             says = keeping(lambda: f"{done} of {count} {what} of {label} are done and kept")
             with says, ProgressBar(label, count, console=self.console) as bar:
                 for start in range(0, count, size):
                     path, stop = folder / f"part-{start:06d}.json", min(start + size, count)
                     if not path.exists():
                         records.write_record(path, make(start, stop))
-                    found = records.read_record(path, tuple(empty))
-                    record = {key: record[key] + found[key] for key in empty}
+                    found = nothing | records.read_record(path, needed)
+                    record = {key: record[key] + found[key] for key in nothing}
                     done = stop
                     bar.update(done)
             records.write_record(folder / "done.json", record)
         writing.clear(*folder.glob("part-*"))
-        return records.read_record(folder / "done.json", tuple(empty))
+        return nothing | records.read_record(folder / "done.json", needed)
 
     def ready(self) -> None:
         """Everything is checked: a run that was only to be tried ends here, before a model is loaded."""

@@ -201,6 +201,22 @@ class Beyond:
         by = {case.id: value for case, value in zip(cases, fluent, strict=False)}
         return cls(tokens, list(texts), by, nats(model, tokenizer, texts) if texts else None)
 
+    def measured(
+        self, model: nn.Module, tokenizer: Any, cases: Sequence[Case], own: Sequence[Delta] | None = None
+    ) -> list[Row]:
+        """Of each case, under its own delta or all under what is on the model: ``fluency_before`` and ``fluency``;
+        ``nats_before`` and ``nats`` a token of the texts."""
+        found: list[Row] = [{} for _ in cases]
+        if self.tokens and cases:
+            values = fluencies(model, tokenizer, cases, self.tokens, own)
+            for row, case, value in zip(found, cases, values, strict=True):
+                row |= {"fluency_before": self.fluent.get(case.id), "fluency": value}
+        if self.texts and cases:
+            one = [nats(model, tokenizer, self.texts)] * len(cases) if own is None else None
+            for row, value in zip(found, one or nats_under(model, tokenizer, self.texts, own or ()), strict=True):
+                row |= {"nats_before": self.nats, "nats": value}
+        return found
+
     def told(
         self,
         model: nn.Module,
@@ -210,16 +226,9 @@ class Beyond:
         before: Before,
         own: Sequence[Delta] | None = None,
     ) -> None:
-        """Writes into the first row of each case: ``fluency_before`` and ``fluency``; ``nats_before`` and ``nats`` a token of
-        the texts; under deltas of their own also ``kl``, see ``divergence``, of cases whose texts are ``wanted``."""
-        found: dict[str, Row] = {case.id: {} for case in cases}
-        if self.tokens and cases:
-            for case, value in zip(cases, fluencies(model, tokenizer, cases, self.tokens, own), strict=True):
-                found[case.id] |= {"fluency_before": self.fluent.get(case.id), "fluency": value}
-        if self.texts and cases:
-            one = [nats(model, tokenizer, self.texts)] * len(cases) if own is None else None
-            for case, value in zip(cases, one or nats_under(model, tokenizer, self.texts, own or ()), strict=True):
-                found[case.id] |= {"nats_before": self.nats, "nats": value}
+        """Writes into the first row of each case what is ``measured`` of it; under deltas of their own also ``kl``, see
+        ``divergence``, of cases whose texts are ``wanted``."""
+        found = dict(zip((case.id for case in cases), self.measured(model, tokenizer, cases, own), strict=True))
         for case, delta in zip(cases, own or (), strict=False):
             if any(query.role == "wanted" for query in queries_of(case)):
                 found[case.id]["kl"] = divergence(model, tokenizer, case, before, delta)
