@@ -15,14 +15,16 @@ from tests.support import zoo
 from tests.support.tiny_runs import numbers
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Edit, Query
-from engramlab.core import deltas
+from engramlab.base.facts import Case, Edit, Query
+from engramlab.core import deltas, models
 from engramlab.editing import benchmarks, method
 from engramlab.editing.hyper import Hyperparameters
+from engramlab.editing.judge import beyond
 from engramlab.editing.requests import any_of, sharing
 from engramlab.experiments import editing_pitfalls as pitfalls
 from engramlab.experiments._run import tried
 from engramlab.experiments.editing_pitfalls import asked, scores, work
+from engramlab.files import records
 from engramlab.files.runs import plain
 
 RELATION = {"id": "P1", "prompt": "The capital of {} is", "query": "What is the capital of {}?"}
@@ -268,6 +270,9 @@ def test_a_relation_without_wordings(tmp_path: Path) -> None:
         ({"methods": ()}, "methods: name at least one"),
         ({"kinds": ()}, "kinds: name at least one"),
         ({"limit": 0}, "limit must be at least 1"),
+        ({"lm_eval": "piqa"}, "lm_eval: is of many edits on one model; leave it out$"),
+        ({"fluency": -1}, "fluency must be at least 0"),
+        ({"drift_text": "nowhere.txt"}, "nowhere.txt"),
     ],
 )
 def test_options_that_cannot_work(options: dict[str, Any], words: str) -> None:
@@ -304,6 +309,9 @@ def test_a_run(model: str, tmp_path: Path, wordings: Path) -> None:
         any_of=("ft-m",),
         at_once=1,
         hyper=quick(),
+        fluency=6,
+        drift_text="ordinary",
+        text_rows=2,
     )
     summary = pitfalls.run(config, tmp_path / "run")
     assert [(row["kind"], row["method"], row["cases"]) for row in summary["rows"]] == [
@@ -312,11 +320,43 @@ def test_a_run(model: str, tmp_path: Path, wordings: Path) -> None:
     (tmp_path / "run" / "summary.json").unlink()
     next((tmp_path / "run" / "ft-m").glob("*/done.json")).unlink()
     assert numbers(pitfalls.run(config, tmp_path / "run")) == numbers(summary)
+    assert_beside(model, asked.items_of(config)[str(files[0])][0], summary["rows"][0])
+
+
+def assert_beside(model: str, item: asked.Item, row: dict[str, Any]) -> None:
+    """What a row of one case says beside its scores, against both edits on the model, one after the other."""
+    network, tokenizer = models.load(model)
+    network.eval()
+    case, texts = Case(item.id, item.edits), beyond.passages(network, tokenizer, "ordinary", 2, 0)
+
+    def found() -> list[float | None]:
+        return [*beyond.fluencies(network, tokenizer, [case], 6), beyond.nats(network, tokenizer, texts)]
+
+    states = [found()]
+    for edit in item.edits:
+        deltas.install(network, method.make(network, tokenizer, [edit], method="ft-m", config=quick().ft_m))
+    states.append(found())
+    assert [row[name] for name in ("fluency_before", "nats_before")] == pytest.approx(states[0], rel=1e-5)
+    assert [row[name] for name in ("fluency", "nats")] == pytest.approx(states[1], rel=1e-5)
+    assert row["nats"] != row["nats_before"]
+
+
+def test_a_part_made_before_anything_was_measured_beside_is_read(model: str, tmp_path: Path, wordings: Path) -> None:
+    """Its cases have no such numbers, which is no reason to make them again."""
+    path = write(tmp_path / "c.json", [REVERSE, COMPOSITE])
+    more: Any = {"files": (str(path),), "conflict_wordings": wordings, "methods": ("ft-m",), "hyper": quick()}
+    config = pitfalls.Config(model=model, fluency=2, **more)
+    pitfalls.run(config, tmp_path / "run")
+    (done,) = (tmp_path / "run" / "ft-m").glob("*/done.json")
+    record = records.read_record(done)
+    for row in record["rows"]:
+        del row["fluency_before"], row["fluency"]
+    records.write_record(done, record)
+    assert {row["fluency"] for row in pitfalls.run(config, tmp_path / "run")["rows"]} == {None}
 
 
 def test_what_is_read_is_what_is_there(model: str, tmp_path: Path, wordings: Path) -> None:
     """Three states read in batches equal one edit after the other put on the model; which then is as it was, bit for bit."""
-    from engramlab.core import models
     from engramlab.core.text.tokens import encode_queries
     from engramlab.measuring.scoring import score
 

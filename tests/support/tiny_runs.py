@@ -308,6 +308,9 @@ def _pitfalls(inputs: Path, out: Path) -> Any:
         kinds=("composite", "round"),
         limit=2,
         at_once=1,
+        fluency=2,
+        drift_text="ordinary",
+        text_rows=1,
     )
     hyper = replace(config.hyper, ft_m=replace(config.hyper.ft_m, steps=1))
     return editing_pitfalls.run(replace(config, hyper=hyper), out, console=_quiet())

@@ -11,12 +11,13 @@ from engramlab.base.options import at_least, comma_separated, once
 from engramlab.editing import cases as editing_cases
 from engramlab.editing import method
 from engramlab.editing.hyper import Hyperparameters
+from engramlab.editing.judge.beside import BesideOptions
 
 Kind = Literal["reverse", "composite", "coverage", "round"]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(BesideOptions):
     """Everything that decides the numbers of a run."""
 
     READS = ("model", "files", "conflict_wordings", "round_wordings")
@@ -71,6 +72,7 @@ def check(config: Config) -> None:
     """Raises UserError for options that cannot work."""
     editing_cases.require_model(config.model)
     at_least(config, 1, "limit", "at_once")
+    config.check_beside(many=False)
     listed = comma_separated(config.methods)
     for name, values in (
         ("methods", listed),

@@ -11,10 +11,13 @@ import numpy as np
 from torch import nn
 
 from engramlab.base import bootstrap
+from engramlab.base.facts import Case
+from engramlab.base.rows import Row
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta, WeightDelta
 from engramlab.editing import hyper, method
-from engramlab.editing.judge import reading
+from engramlab.editing.judge import beside, reading
+from engramlab.editing.judge.beyond import Beyond
 from engramlab.editing.method import EditFailed
 from engramlab.experiments._run import Run
 from engramlab.experiments.editing_pitfalls import scores
@@ -47,16 +50,23 @@ def read(model: nn.Module, tokenizer: Any, items: Sequence[Item], own: Sequence[
 
 
 def edited(
-    model: nn.Module, tokenizer: Any, items: Sequence[Item], name: str, config: Any, several: bool
+    model: nn.Module,
+    tokenizer: Any,
+    items: Sequence[Item],
+    name: str,
+    config: Any,
+    several: bool,
+    beyond: Beyond | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Every case edited twice, by itself, and read three times; the model is as it was afterwards.
 
     Args:
         several: make the way back of a round also to all of its right answers together.
+        beyond: of the unedited model, what else is to be measured after both edits.
 
     Returns:
-        A row a case and way: ``method``, ``case``, ``kind``, and by fact ``p`` and ``ranks`` before, between and after;
-        and what failed.
+        A row a case and way: ``method``, ``case``, ``kind``, by fact ``p`` and ``ranks`` before, between and after, and what
+        ``Beyond.measured`` says after; and what failed.
     """
     firsts = method.make_each(model, tokenizer, [[item.edits[0]] for item in items], method=name, config=config)
     rows: list[dict[str, Any]] = []
@@ -82,24 +92,35 @@ def edited(
                     continue
                 both = isinstance(first, WeightDelta) and isinstance(last, WeightDelta)
                 ends.append((i, way, last, WeightDelta.sum([first, last]) if both else None))  # type: ignore[list-item]
-    after: list[Read] = [{}] * len(ends)
+    after: list[tuple[Read, Row]] = [({}, {})] * len(ends)
+
+    def look(some: Sequence[Item], own: Sequence[Delta] | None = None) -> list[tuple[Read, Row]]:
+        cases = [case_of(item) for item in some]
+        more = beyond.measured(model, tokenizer, cases, own) if beyond else [{}] * len(some)
+        return list(zip(read(model, tokenizer, some, own), more, strict=True))
+
     summed = [(k, end[3]) for k, end in enumerate(ends) if end[3] is not None]
     if summed:
-        found = read(model, tokenizer, [good[ends[k][0]][0] for k, _ in summed], [delta for _, delta in summed])
+        found = look([good[ends[k][0]][0] for k, _ in summed], [delta for _, delta in summed])
         for (k, _), one in zip(summed, found, strict=True):
             after[k] = one
     for k, (i, _, last, whole) in enumerate(ends):
         if whole is None:  # what is no change of weights has no sum
             with deltas.active(model, good[i][1]), deltas.active(model, last):
-                (after[k],) = read(model, tokenizer, [good[i][0]])
-    for (i, way, _, _), end in zip(ends, after, strict=True):
+                (after[k],) = look([good[i][0]])
+    for (i, way, _, _), (end, more) in zip(ends, after, strict=True):
         item = good[i][0]
         states = (before[i], between[i], end)
-        row: dict[str, Any] = {"method": way, "case": item.id, "kind": item.kind}
+        row: dict[str, Any] = {"method": way, "case": item.id, "kind": item.kind, **more}
         for part, at in (("p", 0), ("ranks", 1)):
             row[part] = {fact: [state[fact][at] for state in states] for fact in item.asked}
         rows.append(row)
     return rows, failed
+
+
+def case_of(item: Item) -> Case:
+    """A case's two edits, of which the last one's prompt is gone on behind for its fluency."""
+    return Case(item.id, item.edits, ordered=True)
 
 
 def part(run: Run, load: Any, name: str, source: str, items: Sequence[Item]) -> dict[str, Any]:
@@ -109,8 +130,10 @@ def part(run: Run, load: Any, name: str, source: str, items: Sequence[Item]) -> 
 
     def make(start: int, stop: int) -> dict[str, Any]:
         model, tokenizer = load()
+        kept = run.folder / "before" / writing.name_of(source) / "beyond.json"
+        beyond = beside.unedited(kept, config, load, list(map(case_of, items)), config.seed)
         began = time.monotonic()
-        made, lost = edited(model, tokenizer, items[start:stop], name, hyper.of(config.hyper, name), several)
+        made, lost = edited(model, tokenizer, items[start:stop], name, hyper.of(config.hyper, name), several, beyond)
         return {"rows": made, "failed": lost, "seconds": round(time.monotonic() - began, 3)}
 
     folder, empty = run.folder / name / writing.name_of(source), {"rows": [], "failed": [], "seconds": 0.0}
@@ -118,7 +141,7 @@ def part(run: Run, load: Any, name: str, source: str, items: Sequence[Item]) -> 
 
 
 def scored(record: Mapping[str, Any], source: str, items: Sequence[Item], seed: int) -> list[dict[str, Any]]:
-    """A row a kind and method: every score's mean over cases with its 95 % interval."""
+    """A row a kind and method: every score's mean over cases with its 95 % interval, and what was measured beside them."""
     by = {item.id: item for item in items}
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in record["rows"]:
@@ -136,5 +159,5 @@ def scored(record: Mapping[str, Any], source: str, items: Sequence[Item], seed: 
         found = {"source": source, "kind": kind, "method": way, "cases": len(rows)}
         for score in each[0]:
             found |= bootstrap.mean(score, [one[score] for one in each], seed)
-        made.append(found)
+        made.append(found | beside.means(rows, seed))
     return made

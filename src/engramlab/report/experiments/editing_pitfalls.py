@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engramlab.report.parts import beside
 from engramlab.report.parts.blocks import Block, Figures, Section, Table
 from engramlab.report.parts.figures import PALETTE, Bar, bars, percent
 from engramlab.report.parts.training import missing
@@ -47,6 +48,7 @@ NEEDS = {
                 **dict.fromkeys(("source", "kind", "method"), str),
                 "cases": float,
                 **{name: Maybe(float) for score in _SCORES for name in (score, f"{score}_low", f"{score}_high")},
+                **beside.MEASURED,
             }
         ]
     ),
@@ -91,7 +93,15 @@ def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
 
 def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
-    return [_conflicts(runs), _rounds(runs), _failed(runs)]
+    found = [_conflicts(runs), _rounds(runs), beside.moved(runs, "rows", _place, _PLACE), _failed(runs)]
+    return [section for section in found if section is not None]
+
+
+_PLACE = ("source", "kind", "method", "cases")
+
+
+def _place(row: Row) -> list[str]:
+    return [row["source"], row["kind"], row["method"], count(row["cases"])]
 
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
@@ -111,7 +121,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
         ]
         names = [title for name, title in ROUND.items() if name != "distortion_divided"]
         tables.append(Table(["method", "cases", *names], cells, "There and back", numbers_from=1))
-    return tables
+    return tables + beside.moved_terminal(dict(summary), "rows", lambda row: _place(row)[1:], _PLACE[1:])
 
 
 def _plain(row: Mapping[str, Any], name: str) -> str:

@@ -14,9 +14,22 @@ from engramlab.report.parts.judged import loss_name, method_name, of_protocol, r
 from engramlab.report.parts.training import missing, table_by_run
 from engramlab.report.parts.words import count, ranged, short
 from engramlab.report.rows import RunData, number
+from engramlab.report.shapes import Maybe
 
 _COLUMNS = ("fluency", "Por. teacher-forced, queries / kinds", "Por. generated, queries / kinds", "perplexity")
 _SHORT = ("fluency", "Por. forced", "Por. written", "perplexity")
+#: Of a summary's rows, where an experiment measures them; and how tables head them.
+MEASURED = {
+    f"{name}{end}": Maybe(float)
+    for name in ("fluency_before", "fluency", "nats_before", "nats")
+    for end in ("", "_low", "_high")
+}
+HEADS = ("fluency", "perplexity")
+FLUENCY = (
+    "Fluency: entropy of the word 2- and 3-grams of an edit's prompt and what follows it, × 100, before and after; a "
+    "broken model repeats itself."
+)
+PERPLEXITY = "Perplexity: of running text (--drift-text)."
 
 
 def section(runs: Sequence[RunData], measured: EditingRows) -> Section:
@@ -28,9 +41,8 @@ def section(runs: Sequence[RunData], measured: EditingRows) -> Section:
             cells = _cells(row, partial(measured.value, unit, regime))
             rows.append([unit.run, str(regime), method_name(unit.method), _loss(unit.loss), *cells])
     caption = (
-        "Fluency: entropy of the word 2- and 3-grams of an edit's prompt and what follows it, × 100, before and after; a "
-        "broken model repeats itself. Por. over queries: a case's mean over its questions, as everywhere above; over kinds: "
-        "over the means of its kinds of questions, as KnowEdit's tables have it. Perplexity: of running text (--drift-text)."
+        f"{FLUENCY} Por. over queries: a case's mean over its questions, as everywhere above; over kinds: "
+        f"over the means of its kinds of questions, as KnowEdit's tables have it. {PERPLEXITY}"
     )
     told = any(cell != "–" for row in rows for cell in row[4:])
     columns = ["run", "edits", "method", "loss", *_COLUMNS]
@@ -87,21 +99,89 @@ def _before_after(row: Row, name: str) -> str:
     return "–" if before is None or after is None else f"{share(before)} → {share(after)}"
 
 
-def tasks(runs: Sequence[RunData]) -> Section | None:
-    """Tasks of lm-evaluation-harness before and after many edits."""
+#: From a row of a summary to the cells that say of what it is.
+Place = Callable[[Row], Sequence[str]]
+
+
+def moved(runs: Sequence[RunData], key: str, place: Place, columns: Sequence[str]) -> Section | None:
+    """Fluency and perplexity before and after, of experiments with tables of their own; None where nothing was measured.
+
+    Args:
+        key: of the rows in a summary.
+        columns: the heads of ``place``.
+    """
+    cells = [[run.name, *place(row), *before_after(row, ends=True)] for run in runs for row in rows_at(run, key)]
+    if not any(cell != "–" for line in cells for cell in line[-2:]):
+        return None
+    caption = f"{FLUENCY} {PERPLEXITY} 95\u00a0% intervals over cases, of the model after the edits."
+    table = table_by_run(runs, ["run", *columns, *HEADS], cells, caption, 1 + len(columns))
+    return Section("Beside the answers", [table])
+
+
+def moved_terminal(summary: Row, key: str, place: Place, columns: Sequence[str]) -> list[Table]:
+    """The same for the terminal."""
+    cells = [[*place(row), *before_after(row)] for row in _rows(summary, key)]
+    if not any(cell != "–" for line in cells for cell in line[-2:]):
+        return []
+    return [Table([*columns, *HEADS], cells, "beside the answers, before → after", numbers_from=len(columns))]
+
+
+def before_after(row: Row, ends: bool = False) -> list[str]:
+    """Fluency, and the perplexity of running text, before → after; with the interval of the second where there is one."""
+    return [_shown(row, "fluency", hundredths, ends), _shown(row, "nats", perplexity, ends)]
+
+
+def hundredths(bits: float) -> str:
+    """Fluency as the field prints it."""
+    return f"{100 * bits:.0f}"
+
+
+def perplexity(nats: float) -> str:
+    """Of the nats of a token."""
+    return short(math.exp(max(min(nats, 50.0), -50.0)))
+
+
+def _shown(row: Row, name: str, shown: Callable[[float], str], ends: bool) -> str:
+    before, after, low, high = (number(row.get(key)) for key in (f"{name}_before", name, f"{name}_low", f"{name}_high"))
+    if before is None or after is None:
+        return "–"
+    around = "" if not ends or low is None or high is None else f" ({shown(low)} to {shown(high)})"
+    return f"{shown(before)} → {shown(after)}{around}"
+
+
+def _by_method(row: Row) -> list[str]:
+    return [str(row.get("edits", "–")), *_named(row)]
+
+
+_BY_METHOD = ("edits", "method", "loss")
+
+
+def tasks(runs: Sequence[RunData], place: Place = _by_method, columns: Sequence[str] = _BY_METHOD) -> Section | None:
+    """Tasks of lm-evaluation-harness before and after many edits; None without any.
+
+    Args:
+        columns: the heads of ``place``.
+    """
     cells = [
-        [run.name, str(row.get("edits", "–")), *_named(row), str(row.get("task", "–")), *_moved(row)]
+        [run.name, *place(row), str(row.get("task", "–")), *_scores(row)]
         for run in runs
         for row in rows_at(run, "tasks")
     ]
     if not cells:
         return None
-    columns = ["run", "edits", "method", "loss", "task", "before", "after"]
     caption = "Scores of lm-evaluation-harness (--lm-eval), of the unedited model and of the model after so many edits."
-    return Section("General ability", [table_by_run(runs, columns, cells, caption, 5)])
+    table = table_by_run(runs, ["run", *columns, "task", "before", "after"], cells, caption, 2 + len(columns))
+    return Section("General ability", [table])
 
 
-def _moved(row: Row) -> list[str]:
+def tasks_terminal(summary: Row, place: Place, columns: Sequence[str]) -> list[Table]:
+    """The same for the terminal."""
+    cells = [[*place(row), str(row.get("task", "–")), *_scores(row)] for row in _rows(summary, "tasks")]
+    heads = [*columns, "task", "before", "after"]
+    return [Table(heads, cells, "lm-eval", numbers_from=1 + len(columns))] if cells else []
+
+
+def _scores(row: Row) -> list[str]:
     return [short(number(row.get(name))) for name in ("before", "score")]
 
 
@@ -143,12 +223,7 @@ def terminal(summary: Row) -> list[Table]:
     if any(line[-1] != "–" for line in cells):
         title = "behind sentences that no method has seen, written (%), before → after"
         tables.append(Table(["method", "loss", "T", "holds"], cells, title, numbers_from=2))
-    cells = [
-        [*_named(row), str(row.get("edits", "–")), str(row.get("task", "–")), *_moved(row)]
-        for row in _rows(summary, "tasks")
-    ]
-    if cells:
-        tables.append(Table(["method", "loss", "T", "task", "before", "after"], cells, "lm-eval", numbers_from=4))
+    tables += tasks_terminal(summary, lambda row: [*_named(row), str(row.get("edits", "–"))], ("method", "loss", "T"))
     if liked := _rows(summary, "likelihood"):
         cells = [
             [*_named(row), *(short(row.get(name)) for name in ("success_before", "success", "kl"))] for row in liked
@@ -185,16 +260,9 @@ def _cells(row: Row, value: Callable[[str, str], float | None]) -> list[str]:
         value: of a protocol and a column.
     """
 
-    def moved(name: str, shown: Callable[[float], str]) -> str:
-        before, after = (number(row.get(key)) for key in (f"{name}_before", name))
-        return "–" if before is None or after is None else f"{shown(before)} → {shown(after)}"
-
     def both(protocol: str) -> str:
         kinds = value(protocol, "portability_by_kind")
         return "–" if kinds is None else f"{share(value(protocol, 'portability'))} / {share(kinds)}"
 
-    return [
-        moved("fluency", lambda bits: f"{100 * bits:.0f}"),
-        *map(both, PROTOCOLS),
-        moved("nats", lambda nats: short(math.exp(max(min(nats, 50.0), -50.0)))),
-    ]
+    fluency, likely = before_after(row)
+    return [fluency, *map(both, PROTOCOLS), likely]
