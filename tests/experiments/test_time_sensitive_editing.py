@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,19 @@ from tests.support.small import quick
 from tests.support.tiny_runs import numbers
 
 from engramlab.base.errors import UserError
+from engramlab.core import deltas
 from engramlab.core.models.geometry import depth, matrix_shape
 from engramlab.editing import benchmarks, method
 from engramlab.editing import cases as editing_cases
 from engramlab.editing.hyper import Hyperparameters
-from engramlab.editing.judge.beyond import fluencies
+from engramlab.editing.judge import abilities
+from engramlab.editing.judge.beyond import fluencies, nats, passages
 from engramlab.editing.methods import lora
 from engramlab.experiments import time_sensitive_editing as timed
 from engramlab.experiments._run import tried
 from engramlab.experiments.time_sensitive_editing import work
 from engramlab.experiments.time_sensitive_editing.work import Arm
+from engramlab.files import records
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +136,55 @@ def test_a_run(model: str, tmp_path: Path) -> None:
     assert all(row["fluency"] > 0 for row in found["rows"])
 
 
+def test_text_and_tasks_beside_the_answers(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lm-evaluation-harness would say is put in its place here; of which models it is asked, and when, is the run's own.
+
+    Nats of the text against each group's edit on the model; tasks under the first group's, where that is several edits."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *at: name if name == "lm_eval" else found(name, *at))
+
+    def scored(self: abilities.Tasks, model: Any, tokenizer: Any) -> dict[str, float]:
+        return {name: nats(model, tokenizer, ["The sun is yellow."]) or 0.0 for name in self.names}
+
+    monkeypatch.setattr(abilities.Tasks, "scored", scored)
+    more: Any = {"drift_text": "ordinary", "text_rows": 2, "lm_eval": "piqa", "fluency": 2}
+    asked = config(model, arms=("ft", "p-tuning"), **more)
+    made = timed.run(asked, tmp_path / "run")
+    network, tokenizer = editing_cases.model(model)
+    (source,) = work.sources_of(asked).values()
+    texts = passages(network, tokenizer, "ordinary", 2, 0)
+    how: Any = {"method": "ft-m", "config": work.settings(asked, Arm("ft"), network)}
+    tasks, moved = [], list[list[float]]()
+    for count in (1, 2):
+        groups = [source.cases[start : start + count] for start in (0, count)]
+        moved.append([])
+        for group in groups:
+            delta = method.make(network, tokenizer, [edit for case in group for edit in case.edits], **how)
+            with deltas.active(network, delta):
+                moved[-1].append(nats(network, tokenizer, texts) or 0.0)
+                tasks.append(nats(network, tokenizer, ["The sun is yellow."]))
+    rows = {(row["arm"], row["edits"]): row for row in made["rows"]}
+    assert rows["before", 0]["nats"] == pytest.approx(nats(network, tokenizer, texts), rel=1e-5)
+    for count, values in zip((1, 2), moved, strict=True):
+        assert rows["ft", count]["nats"] == pytest.approx(np.mean(values), rel=1e-4)
+        assert rows["p-tuning", count]["nats"] is not None
+    (row,) = made["tasks"]  # of no single edits, and of none that change no weights
+    assert (row["source"], row["arm"], row["edits"], row["task"]) == ("dated", "ft", 2, "piqa")
+    assert row["score"] == pytest.approx(tasks[2], rel=1e-4)
+    assert row["before"] == pytest.approx(nats(network, tokenizer, ["The sun is yellow."]), rel=1e-5)
+    assert numbers(timed.run(asked, tmp_path / "run")) == numbers(made)
+
+
+def test_a_part_of_an_older_run_is_read(model: str, tmp_path: Path) -> None:
+    asked = config(model, arms=("ft",), counts=(2,), fluency=2)
+    made = timed.run(asked, tmp_path / "run")
+    done = tmp_path / "run" / "dated" / "ft" / "2" / "done.json"
+    record = records.read_record(done)
+    del record["nats"], record["tasks"]
+    records.write_record(done, record)
+    assert numbers(timed.run(asked, tmp_path / "run")) == numbers(made)
+
+
 @pytest.mark.filterwarnings("ignore:.*pairs of edits")
 def test_contradictions_are_out_before_anything_is_edited(tmp_path: Path) -> None:
     path = tmp_path / "edits.csv"
@@ -180,6 +233,9 @@ def test_a_window_past_the_end_is_refused_before_a_model_is_loaded(
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"benchmarks": ("nowhere.csv",)}, "no such file"),
         ({"window": -1}, "window must be at least 0"),
+        ({"fluency": -1}, "fluency must be at least 0"),
+        ({"counts": (1,), "lm_eval": "piqa"}, "lm_eval: .* leave it out, or take a larger number in --counts"),
+        ({"limit": 1, "lm_eval": "piqa"}, "lm_eval: is of many edits on one model"),
         ({"model": ""}, "model: say which model"),
     ],
 )

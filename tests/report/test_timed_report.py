@@ -35,10 +35,13 @@ def write_run(path: Path) -> None:
         row("lora-both", 10, 0.3, window=[0, 3]),
         row("lora-both", 10, 0.5, window=[4, 7]),
     ]
+    rows[0]["nats"] = 2.0
+    rows[1] |= {"nats": 3.0, "nats_low": 2.9, "nats_high": 3.1}
+    tasks = [{"source": "world", "arm": "memit", "edits": 10, "task": "piqa", "before": 0.6, "score": 0.45}]
     failed = [{"source": "world", "arm": "memit", "edits": 10, "case": "1", "reason": "the loss became non-finite"}]
     sources = [{"source": "world", "cases": 20, "contradictions": 2, "skipped": 0}]
     about = {"experiment": "time-sensitive-editing", "seed": 0, "seconds": 11.0, "model": "m"}
-    write_json(path / "summary.json", {**about, "rows": rows, "failed": failed, "sources": sources})
+    write_json(path / "summary.json", {**about, "rows": rows, "failed": failed, "sources": sources, "tasks": tasks})
     write_json(path / "config.json", {"experiment": "time-sensitive-editing", "config": {"seed": 0}})
 
 
@@ -52,6 +55,10 @@ def test_the_page(tmp_path: Path) -> None:
     assert "LoRA, both, 4–7" in page
     assert "12,345" in page
     assert page.count(">512<") == 8
+    assert page.count(">7.39<") == 1
+    assert "20.1 (18.2 to 22.2)" in page
+    assert "General ability" in page
+    assert page.count("piqa") == page.count(">0.45<") == 1
     assert "arXiv 2406.04496" in page
     assert "became non-finite" in page
 
@@ -62,3 +69,19 @@ def test_eighty_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 80
     assert "LoRA, both" in said
+    assert "20.1" in said
+    assert "piqa" in said
+
+
+def test_a_run_that_measured_nothing_beside_is_shown_as_it_was(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    path = tmp_path / "run" / "summary.json"
+    summary = json.loads(path.read_text())
+    del summary["tasks"]
+    summary["rows"] = [
+        {name: value for name, value in row.items() if not name.startswith(("nats", "fluency"))}
+        for row in summary["rows"]
+    ]
+    write_json(path, summary)
+    assert "General ability" not in write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
+    assert print_summary(summary, Console(width=80)) is None

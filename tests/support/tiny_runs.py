@@ -342,6 +342,9 @@ def _timed(inputs: Path, out: Path) -> Any:
         rank=1,
         window=2,
         at_once=1,
+        fluency=2,
+        drift_text="ordinary",
+        text_rows=1,
     )
     return time_sensitive_editing.run(config, out, console=_quiet())
 

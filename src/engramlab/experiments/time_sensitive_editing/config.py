@@ -10,13 +10,14 @@ from engramlab.base.options import at_least, once
 from engramlab.editing import benchmarks
 from engramlab.editing import cases as editing_cases
 from engramlab.editing.hyper import Hyperparameters
+from engramlab.editing.judge.beside import BesideOptions
 
 ArmName = Literal["ft", "lora-attention", "lora-mlp", "lora-both", "p-tuning", "rome", "memit"]
 ARMS: tuple[ArmName, ...] = ("ft", "lora-attention", "lora-mlp", "lora-both", "p-tuning", "rome", "memit")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(BesideOptions):
     """Everything that decides the numbers of a run. Steps and rates are ours: the paper's abstract names none."""
 
     READS = ("model", "benchmarks")
@@ -53,8 +54,6 @@ class Config:
     """Layers of the window in which LoRA on both alone changes, sliding over the model at the largest count; 0 for no sweep."""
     stride: int | None = None
     """By so many layers the window slides; None for its own width."""
-    fluency: int = 50
-    """Tokens written behind each edit's prompt, whose n-grams say how fluent the model is; 0 for none."""
     at_once: int = 4
     """Groups of one case that are edited and judged in one batch; what is done is kept in such steps."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -77,13 +76,14 @@ def check(config: Config) -> None:
     """Raises UserError for options that cannot work."""
     editing_cases.require_model(config.model)
     at_least(config, 1, "groups", "limit", "judges", "rank", "steps", "stride", "at_once")
-    at_least(config, 0, "window", "fluency")
+    at_least(config, 0, "window")
     for name in ("benchmarks", "arms", "counts"):
         if not getattr(config, name):
             raise UserError(f"{name}: name at least one")
         once(name, getattr(config, name))
     if min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {min(config.counts)}")
+    config.check_beside(many=max(config.counts) > 1 and config.limit != 1, instead="a larger number in --counts")
     if not config.learning_rate > 0:
         raise UserError(f"learning_rate must be above 0, not {config.learning_rate}")
     for name in config.benchmarks:

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from engramlab.core.models.paths import projection
 from engramlab.editing import benchmarks, hyper, method
 from engramlab.editing import cases as editing_cases
 from engramlab.editing.folders.opening import in_weights
-from engramlab.editing.judge import evaluation
-from engramlab.editing.judge.beyond import fluencies
+from engramlab.editing.judge import beside, evaluation
+from engramlab.editing.judge.beyond import Beyond
 from engramlab.editing.judge.evaluation import Before
 from engramlab.editing.methods import lora
 from engramlab.editing.requests import encode_edits
@@ -41,7 +42,8 @@ METHODS = {
 PROJECTIONS = {"lora-attention": ("query", "key", "value", "output"), "lora-mlp": ("gate", "up", "mlp_down")}
 #: What of a case is scored: multi-hop are the questions of portability that need another fact, not another name.
 SCORES = ("reliability", "generality", "multi_hop", "locality")
-#: What is kept of a part; of parameters those of each edit.
+#: What is kept of a part; of parameters those of each edit. And what older runs did not keep: nats a token of the text under
+#: each group's edit, and the tasks' scores under the first group's.
 _EMPTY: dict[str, Any] = {
     "rows": [],
     "fluent": [],
@@ -51,6 +53,7 @@ _EMPTY: dict[str, Any] = {
     "parameters": [],
     "left_out": 0,
 }
+_LATER: dict[str, Any] = {"nats": [], "tasks": []}
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ class Work:
         self.run, self.sources = run, sources
         self.config: Config = run.config
         self._before: dict[str, Before] = {}
+        self._beyond: dict[str, Beyond] = {}
         self._loaded: tuple[Any, Any] | None = None
 
     def load(self) -> tuple[Any, Any]:
@@ -200,16 +204,17 @@ class Work:
             self._before[source] = Before.of(records.read_rows(path, ("prompt", "asked", "written", "new_tokens")))
         return self._before[source]
 
-    def fluent(self, source: str) -> dict[str, float | None]:
-        """By case, how fluently the unedited model goes on behind its prompt, found once a run; nothing where not asked for."""
-        if not self.config.fluency:
-            return {}
-        path = self.run.folder / writing.name_of(source) / "fluent.json"
-        if not path.exists():
-            cases = self.sources[source].cases
-            values = fluencies(*self.load(), cases, self.config.fluency)
-            records.write_record(path, {"fluency": {case.id: v for case, v in zip(cases, values, strict=True)}})
-        return dict(records.read_record(path, ("fluency",))["fluency"])
+    def beyond(self, source: str) -> Beyond:
+        """What is measured beside answers, of the unedited model, once a run."""
+        if source not in self._beyond:
+            path, config = self.run.folder / writing.name_of(source) / "beyond.json", self.config
+            self._beyond[source] = beside.unedited(path, config, self.load, self.sources[source].cases, config.seed)
+        return self._beyond[source]
+
+    @cached_property
+    def tasks_before(self) -> dict[str, float]:
+        """The tasks' scores of the unedited model, once a run."""
+        return beside.scored_before(self.run.folder / "tasks.json", self.config.tasks, self.load)
 
     def part(self, source: str, arm: Arm, count: int) -> dict[str, Any]:
         """One arm on one source, so many cases at once, from where an earlier run left it."""
@@ -218,7 +223,14 @@ class Work:
             self._prepare(arm)
         size, label = self.config.at_once if count == 1 else 1, f"{arm.label}, {count} at once, {source}"
         return self.run.in_parts(
-            folder, label, len(groups), size, lambda a, b: self._some(source, arm, groups[a:b]), _EMPTY, "groups"
+            folder,
+            label,
+            len(groups),
+            size,
+            lambda a, b: self._some(source, arm, groups[a:b], first=a == 0),
+            _EMPTY,
+            "groups",
+            _LATER,
         )
 
     def _prepare(self, arm: Arm) -> None:
@@ -228,9 +240,10 @@ class Work:
             model, tokenizer = self.load()
             module.prepare(model, tokenizer, settings(self.config, arm, model))
 
-    def _some(self, source: str, arm: Arm, groups: Sequence[Sequence[Case]]) -> dict[str, Any]:
+    def _some(self, source: str, arm: Arm, groups: Sequence[Sequence[Case]], first: bool) -> dict[str, Any]:
+        """Some groups edited and judged; under the edits of the first one, if they are several, the tasks are scored too."""
         model, tokenizer = self.load()
-        before = self.before(source)
+        before, beyond = self.before(source), self.beyond(source)
         how = {"method": METHODS[arm.name], "config": settings(self.config, arm, model)}
         edits = [[edit for case in group for edit in case.edits] for group in groups]
         began = time.monotonic()
@@ -244,7 +257,8 @@ class Work:
         ]
         good = [(group, delta) for group, delta in zip(groups, made, strict=True) if isinstance(delta, Delta)]
         rows: list[dict[str, Any]] = []
-        fluent: dict[str, float | None] = {}
+        fluent: list[float | None] = []
+        nats: list[float | None] = []
         alone = bool(good) and all(len(group) == 1 for group, _ in good)
         parts: list[tuple[Sequence[Case], list[Delta]]]
         parts = (
@@ -253,15 +267,18 @@ class Work:
         for cases, own in parts:
             with contextlib.nullcontext() if alone else deltas.active(model, own[0]):
                 rows += evaluation.judge(model, tokenizer, cases, before, deltas=own if alone else None)
-                if self.config.fluency:
-                    made_of = fluencies(model, tokenizer, cases, self.config.fluency, own if alone else None)
-                    fluent |= {case.id: value for case, value in zip(cases, made_of, strict=True)}
+                found = beyond.measured(model, tokenizer, cases, own if alone else None)
+            fluent += [row["fluency"] for row in found if "fluency" in row]
+            nats += [row["nats"] for row in found[: len(own)] if "nats" in row]
+        many = first and good and len(good[0][0]) > 1
         asked = {case.id: len(evaluation.queries_of(case)) for case in self.sources[source].cases}
         return {
             "rows": [
                 {name: row[name] for name in ("case", "role", "group", "generated", "teacher_forced")} for row in rows
             ],
-            "fluent": list(fluent.values()),
+            "fluent": fluent,
+            "nats": nats,
+            "tasks": beside.scored_under(self.config.tasks, model, tokenizer, good[0][1]) if many else [],
             "failed": failed,
             "seconds": round(seconds, 3),
             "edits": sum(map(len, edits)),
@@ -316,10 +333,14 @@ def unedited(cases: Sequence[Case], before: Before) -> list[dict[str, Any]]:
 
 def summarise(work: Work, parts: Sequence[tuple[str, Arm, int]]) -> dict[str, Any]:
     """The run's summary: a row a source, arm and number of edits, "before" among them; does every part that is not done."""
-    rows, failed, total = [], [], 0.0
+    rows, failed, tasks, total = [], [], [], 0.0
+    known = work.tasks_before  # first: tasks that cannot be had end the run before anything is edited
     for name, source in work.sources.items():
-        control = scored(unedited(source.cases, work.before(name)), work.config.seed, source.new)
-        control |= bootstrap.mean("fluency", list(work.fluent(name).values()), work.config.seed)
+        control, beyond = (
+            scored(unedited(source.cases, work.before(name)), work.config.seed, source.new),
+            work.beyond(name),
+        )
+        control |= bootstrap.mean("fluency", list(beyond.fluent.values()), work.config.seed) | {"nats": beyond.nats}
         about = {"source": name, "arm": "before", "edits": 0, "window": None, "parameters": 0}
         rows.append({**about, **control, "seconds_per_edit": None, "failed": 0, "left_out": 0})
     for name, arm, count in parts:
@@ -331,12 +352,15 @@ def summarise(work: Work, parts: Sequence[tuple[str, Arm, int]]) -> dict[str, An
             | {"parameters": max(record["parameters"], default=0)}
             | scored(record["rows"], work.config.seed, work.sources[name].new)
             | bootstrap.mean("fluency", record["fluent"], work.config.seed)
+            | bootstrap.mean("nats", record["nats"], work.config.seed)
             | {"seconds_per_edit": round(record["seconds"] / max(1, record["edits"]), 4)}
             | {"failed": len(record["failed"]), "left_out": record["left_out"]}
         )
-        failed += [{"source": name, "arm": arm.label, "edits": count, **one} for one in record["failed"]]
+        about = {"source": name, "arm": arm.label, "edits": count}
+        tasks += [about | {"before": known.get(row["task"])} | row for row in record["tasks"]]
+        failed += [about | one for one in record["failed"]]
     said = [
         {"source": name, "cases": len(one.cases), "contradictions": one.contradictions, "skipped": one.skipped}
         for name, one in work.sources.items()
     ]
-    return {"rows": rows, "failed": failed, "sources": said, "seconds": total}
+    return {"rows": rows, "failed": failed, "sources": said, "tasks": tasks, "seconds": total}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engramlab.report.parts import beside
 from engramlab.report.parts.blocks import Figures, Section, Table
 from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, percent
 from engramlab.report.parts.training import missing
@@ -38,6 +39,7 @@ NEEDS = {
                 **{f"multi_hop_{kind}": Maybe(float) for kind in ("changed", "new")},
                 "seconds_per_edit": Maybe(float),
                 "fluency": Maybe(float),
+                **{f"nats{end}": Maybe(float) for end in _ENDS},
                 **{f"{name}{kind}{end}": Maybe(float) for name in SCORES for kind in ("", "_forced") for end in _ENDS},
             }
         ]
@@ -90,17 +92,30 @@ def _best(rows: Mapping[str, Row], names: Sequence[str]) -> Row:
 
 def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
-    return [_hops(runs), _all(runs), _sweep(runs), _left(runs), _failed(runs)]
+    tasks = beside.tasks(runs, _task_of, _TASK_OF)
+    return [_hops(runs), _all(runs), _sweep(runs), *([tasks] if tasks else []), _left(runs), _failed(runs)]
+
+
+_TASK_OF = ("source", "edited by", "edits")
+
+
+def _task_of(row: Row) -> list[str]:
+    return [str(row.get(name, "–")) for name in ("source", "arm", "edits")]
 
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
-    """The table for the terminal."""
+    """The tables for the terminal."""
+    rows = summary.get("rows") or []
     cells = [
         [name_of(row), count(row["edits"]), *(percent(number(row.get(name))) for name in SCORES), _seconds(row)]
-        for row in summary.get("rows") or []
+        for row in rows
     ]
     columns = ["arm", "edits", "reliable", "general", "multi-hop", "local", "s/edit"]
-    return [Table(columns, cells, "Edited jointly", numbers_from=1)] if cells else []
+    tables = [Table(columns, cells, "Edited jointly", numbers_from=1)] if cells else []
+    cells = [[name_of(row), count(row["edits"]), fluency(row), perplexity(row)] for row in rows]
+    if any(cell != "–" for line in cells for cell in line[2:]):
+        tables.append(Table(["arm", "edits", *beside.HEADS], cells, "Beside the answers", numbers_from=1))
+    return tables + beside.tasks_terminal(dict(summary), _task_of, _TASK_OF)
 
 
 def name_of(row: Mapping[str, Any]) -> str:
@@ -117,7 +132,16 @@ def kinds(row: Mapping[str, Any]) -> str:
 def fluency(row: Mapping[str, Any]) -> str:
     """Hundredths of a bit, as the field prints it; a dash for runs that did not measure it."""
     bits = number(row.get("fluency"))
-    return "–" if bits is None else f"{100 * bits:.0f}"
+    return "–" if bits is None else beside.hundredths(bits)
+
+
+def perplexity(row: Mapping[str, Any]) -> str:
+    """Of the text, with its interval; a dash for runs that did not measure it."""
+    nats, *ends = (number(row.get(f"nats{end}")) for end in _ENDS)
+    if nats is None:
+        return "–"
+    around = [beside.perplexity(end) for end in ends if end is not None]
+    return beside.perplexity(nats) + (f" ({' to '.join(around)})" if len(around) == 2 else "")
 
 
 def _seconds(row: Mapping[str, Any]) -> str:
@@ -153,13 +177,13 @@ def _row(runs: Sequence[RunData], run: RunData, row: Row) -> list[str]:
         *([run.name] if len(runs) > 1 else []),
         *(row["source"], name_of(row), count(row["edits"]), count(row["cases"])),
         *(percent_ranged(row, name) for name in SCORES),
-        *(kinds(row), fluency(row), count(row["parameters"]), _seconds(row)),
+        *(kinds(row), fluency(row), perplexity(row), count(row["parameters"]), _seconds(row)),
     ]
 
 
 def _columns(runs: Sequence[RunData]) -> list[str]:
     first = [*(["run"] if len(runs) > 1 else []), "source", "arm", "edits", "cases"]
-    return [*first, *SCORES.values(), "changed / new", "fluency", "parameters", "s an edit"]
+    return [*first, *SCORES.values(), "changed / new", *beside.HEADS, "parameters", "s an edit"]
 
 
 def _all(runs: Sequence[RunData]) -> Section:
@@ -169,11 +193,12 @@ def _all(runs: Sequence[RunData]) -> Section:
         "edits: made jointly, and judged under all of them; questions that do not hold beside the others are left out. "
         "locality: answers that stayed what they were. changed / new: multi-hop of facts that had an old answer, and of such "
         "that had none. fluency: entropy of the word 2- and 3-grams of an edit's prompt and what follows it, × 100; a broken "
-        "model repeats itself. parameters: numbers that the edit is; equal rank on more modules is more of them. "
+        "model repeats itself. perplexity: of running text (--drift-text), with its interval over groups. parameters: numbers "
+        "that the edit is; equal rank on more modules is more of them. "
         "Per cent with 95 % intervals over cases, which share edits where several are joint"
     )
     return Section(
-        "Every arm", [Table(columns, cells, caption, numbers_from=len(columns) - 10)] if cells else [], missing(runs)
+        "Every arm", [Table(columns, cells, caption, numbers_from=len(columns) - 11)] if cells else [], missing(runs)
     )
 
 
@@ -183,7 +208,7 @@ def _sweep(runs: Sequence[RunData]) -> Section:
     caption = (
         f"LoRA on all linear maps of a window of layers alone. The abstract of {SOURCE} has middle layers matter most"
     )
-    table = Table(columns, [_row(runs, run, row) for run, row in rows], caption, numbers_from=len(columns) - 10)
+    table = Table(columns, [_row(runs, run, row) for run, row in rows], caption, numbers_from=len(columns) - 11)
     groups: dict[str, list[Bar]] = {}
     for run, row in rows:
         heading = f"{row['source']}{f', {run.name}' if len(runs) > 1 else ''}"
