@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from dataclasses import replace
@@ -15,12 +16,14 @@ from tests.support import zoo
 from tests.support.tiny_runs import numbers
 
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Query
+from engramlab.base.facts import Case, Query
 from engramlab.core import deltas, models
 from engramlab.core.text.tokens import encode_queries
 from engramlab.editing import method
+from engramlab.editing.judge import abilities, beyond
 from engramlab.experiments import entity_propagation as propagation
 from engramlab.experiments.entity_propagation import told, work
+from engramlab.files import records
 from engramlab.measuring.asking import evidence_on
 from engramlab.measuring.questions import behind
 
@@ -156,6 +159,54 @@ def test_many_told_in_one_change(model: str, file: str, tmp_path: Path) -> None:
         propagation.run(replace(config, arms=("rome", "context")), tmp_path / "other")
 
 
+def test_what_is_measured_beside_the_probes(
+    model: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the same measures of the model with the change on it, alone and told together. What lm-evaluation-harness would
+    say is put in its place; of which models it is asked, and when, is the run's own."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *at: name if name == "lm_eval" else found(name, *at))
+
+    def scored(self: abilities.Tasks, model: Any, tokenizer: Any) -> dict[str, float]:
+        return {name: beyond.nats(model, tokenizer, ["The sun is yellow."]) or 0.0 for name in self.names}
+
+    monkeypatch.setattr(abilities.Tasks, "scored", scored)
+    asked: Any = {"model": model, "files": (file,), "arms": ("ft-all", "context"), "steps": 3, "learning_rate": 1e-2}
+    alone = propagation.Config(**asked, specificity=1, fluency=4, drift_text="ordinary", text_rows=2)
+    joint = replace(alone, together=2, lm_eval="piqa")
+    entities = told.told_of(alone)[file]
+    network, tokenizer = models.load(model)
+    network.eval()
+    texts = beyond.passages(network, tokenizer, "ordinary", 2, 0)
+    bare = beyond.nats(network, tokenizer, texts)
+    for config, groups in ((alone, [[one] for one in entities]), (joint, [entities])):
+        summary = propagation.run(config, tmp_path / str(config.together))
+        (row,) = summary["beside"]  # a definition in front changes no model
+        values, fluent, tasks = [], [], []
+        for group in groups:
+            edits, how = [one.passage for one in group], work.settings(config, "ft-all", network)
+            delta = method.make(network, tokenizer, edits, method="ft-m", config=how)
+            cases = [Case(one.id, (one.fact,)) for one in group]
+            with deltas.active(network, delta):
+                values.append(beyond.nats(network, tokenizer, texts) or 0.0)
+                fluent += beyond.fluencies(network, tokenizer, cases, 4)
+                tasks.append(beyond.nats(network, tokenizer, ["The sun is yellow."]))
+        assert (row["arm"], row["entities"], row["nats_before"]) == ("ft-all", 2, pytest.approx(bare, rel=1e-5))
+        assert row["nats"] == pytest.approx(np.mean(values), rel=1e-4)
+        assert row["nats"] != pytest.approx(bare, rel=1e-4)
+        assert row["fluency"] == pytest.approx(np.mean(fluent), rel=1e-5)
+        scores = [(one["arm"], one["task"], one["score"]) for one in summary["tasks"]]
+        assert scores == ([("ft-all", "piqa", pytest.approx(tasks[0], rel=1e-4))] if config is joint else [])
+    (done,) = (tmp_path / "1" / "ft-all").glob("*/done.json")
+    record = records.read_record(done)
+    old = {name: record[name] for name in ("rows", "failed", "seconds", "editing_seconds")}
+    records.write_record(done, old)  # as older runs kept it
+    (row,) = propagation.run(alone, tmp_path / "1")["beside"]
+    assert (row["entities"], row["fluency"]) == (0, None)
+    with pytest.raises(UserError, match="lm_eval: is of many edits on one model; leave it out, or take --together 20"):
+        propagation.check(replace(alone, lm_eval="piqa"))
+
+
 def test_a_share_of_the_target_that_was_asked_for_is_kept() -> None:
     """The paper's 0 only takes the place of the method's own default, which is for facts."""
     network = zoo.model("llama")
@@ -204,6 +255,8 @@ def test_a_definition_that_a_method_cannot_take(model: str, tmp_path: Path) -> N
     network, tokenizer = models.load(model)
     entities = told.told_of(config)[str(path)]
     run: Any = type("Run", (), {"config": config})()
-    found = work.Work(run, lambda: (network, tokenizer), [])._some(network, tokenizer, "rome", entities[:1], 0)
+    found = work.Work(run, lambda: (network, tokenizer), [])._some(
+        network, tokenizer, "rome", str(path), entities[:1], 0
+    )
     assert [one["entity"] for one in found["failed"]] == ["lund"]
     assert found["rows"] == []

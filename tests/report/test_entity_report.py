@@ -27,7 +27,11 @@ def write_run(path: Path) -> None:
     failed = [{"source": "fictional", "arm": "rome", "entity": "1", "reason": "no subject"}]
     times = [{"source": "fictional", "arm": "ft-all", "seconds": 3.0, "editing_seconds": 2.0}]
     about = {"experiment": "entity-propagation", "seed": 0, "seconds": 11.0, "model": "m"}
-    write_json(path / "summary.json", {**about, "rows": rows, "failed": failed, "times": times})
+    values = {"fluency_before": 5.12, "fluency": 4.98, "fluency_low": 4.9, "fluency_high": 5.05}
+    moved = [{"source": "fictional", "arm": "ft-all", "entities": 4, **values, "nats_before": 2.0, "nats": 3.0}]
+    tasks = [{"source": "fictional", "arm": "ft-all", "task": "piqa", "before": 0.6, "score": 0.45}]
+    found = {"rows": rows, "failed": failed, "times": times, "beside": moved, "tasks": tasks}
+    write_json(path / "summary.json", about | found)
     write_json(path / "config.json", {"experiment": "entity-propagation", "config": {"seed": 0}})
 
 
@@ -39,6 +43,20 @@ def test_the_page(tmp_path: Path) -> None:
     assert "&lt;b&gt;own -0.50 (a loss)" in page
     assert "100 → 50" in page
     assert "no subject" in page
+    assert "512 → 498 (490 to 505)" in page
+    assert "7.39 → 20.1" in page
+    assert page.count("piqa") == page.count(">0.45<") == 1
+
+
+def test_a_run_that_measured_nothing_beside_is_shown_as_it_was(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    path = tmp_path / "run" / "summary.json"
+    old = json.loads(path.read_text())
+    del old["beside"], old["tasks"]
+    write_json(path, old)
+    page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
+    assert "Beside the answers" not in page
+    assert "General ability" not in page
 
 
 def test_eighty_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,3 +65,5 @@ def test_eighty_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 80
     assert "context" in said
+    assert "512 → 498" in said
+    assert "piqa" in said

@@ -324,6 +324,9 @@ def _propagation(inputs: Path, out: Path) -> Any:
         specificity=1,
         steps=1,
         at_once=1,
+        fluency=2,
+        drift_text="ordinary",
+        text_rows=1,
     )
     hyper = replace(config.hyper, distillation=replace(config.hyper.distillation, texts=1, length=4))
     return entity_propagation.run(replace(config, hyper=hyper), out, console=_quiet())

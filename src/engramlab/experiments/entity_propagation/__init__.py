@@ -31,6 +31,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         UserError: anything about the options, the files, the model or the folder; checked before the first entity is told.
     """
     from engramlab.editing import cases as editing_cases
+    from engramlab.editing.judge.beside import means
     from engramlab.experiments._run import Planned, Run
     from engramlab.experiments.entity_propagation.config import METHODS
     from engramlab.experiments.entity_propagation.told import popular, told_of
@@ -61,7 +62,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         load()
     work = Work(run, load, asked)
     with run:
-        rows, failed, times = [], [], []
+        rows, failed, times, moved, tasks = [], [], [], [], []
+        known = work.tasks_before  # first: tasks that cannot be had end the run before anything is told
         for source, told in sources.items():
             before = work.part(BEFORE, source, told)
             for arm in config.arms:
@@ -69,6 +71,9 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
                 about = {"source": source, "arm": arm}
                 rows += [{**about, **row} for row in scored(before["rows"], record["rows"], config.seed)]
                 failed += [{"source": source, **one} for one in record["failed"]]
+                tasks += [{**about, "before": known.get(row["task"]), **row} for row in record["tasks"]]
+                if arm in METHODS:
+                    moved.append({**about, "entities": len(record["beside"]), **means(record["beside"], config.seed)})
                 times.append({**about, **{name: record[name] for name in ("seconds", "editing_seconds")}})
         return run.finish(
             seconds=sum(one["seconds"] for one in times),
@@ -77,4 +82,6 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             rows=rows,
             failed=failed,
             times=times,
+            beside=moved,
+            tasks=tasks,
         )

@@ -9,6 +9,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.options import at_least, check_rules, once
 from engramlab.editing import cases as editing_cases
 from engramlab.editing.hyper import Hyperparameters
+from engramlab.editing.judge.beside import BesideOptions
 
 Arm = Literal["ft-last", "ft-all", "distillation", "rome", "context", "random"]
 #: What each arm edits with; the last two only put text in front.
@@ -16,7 +17,7 @@ METHODS = {"ft-last": "ft-m", "ft-all": "ft-m", "distillation": "distillation", 
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(BesideOptions):
     """Everything that decides the numbers of a run."""
 
     READS = ("model", "files")
@@ -75,6 +76,7 @@ def check(config: Config) -> None:
             ("specificity", config.specificity >= 0, "at least 0"),
         ],
     )
+    config.check_beside(many=config.together > 1, instead="--together 20")
     if config.together > 1 and "rome" in config.arms:
         others = " ".join(arm for arm in config.arms if arm != "rome") or "distillation"
         raise UserError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,11 @@ from torch import nn
 from engramlab.base import bootstrap
 from engramlab.base.correlation import spearman
 from engramlab.base.errors import UserError
-from engramlab.base.facts import Edit, Query
+from engramlab.base.facts import Case, Edit, Query
 from engramlab.core import models
-from engramlab.core.deltas import Delta
+from engramlab.core.deltas import Delta, active
 from engramlab.editing import hyper, method
-from engramlab.editing.judge import reading
+from engramlab.editing.judge import beside, reading
 from engramlab.editing.requests import encode_edits
 from engramlab.experiments._run import Run
 from engramlab.experiments.entity_propagation.config import METHODS, Config
@@ -60,22 +62,31 @@ class Work:
         self.run, self.load, self.popular = run, load, popular
         self.config: Config = run.config
 
+    @cached_property
+    def tasks_before(self) -> dict[str, float]:
+        """The tasks' scores of the unedited model, once a run."""
+        return beside.scored_before(self.run.folder / "tasks.json", self.config.tasks, self.load)
+
     def part(self, arm: str, source: str, told: Sequence[Told]) -> dict[str, Any]:
         """One arm on one source, from where an earlier run left it."""
         folder = self.run.folder / arm / writing.name_of(source)
         empty = {"rows": [], "failed": [], "seconds": 0.0, "editing_seconds": 0.0}
+        later: dict[str, Any] = {"beside": [], "tasks": []}
         size, label = self.config.at_once * self.config.together, f"{arm}, {source}"
         return self.run.in_parts(
             folder,
             label,
             len(told),
             size,
-            lambda start, _: self._some(*self.load(), arm, told, start),
+            lambda start, _: self._some(*self.load(), arm, source, told, start),
             empty,
             "entities",
+            later,
         )
 
-    def _some(self, model: Any, tokenizer: Any, arm: str, told: Sequence[Told], start: int) -> dict[str, Any]:
+    def _some(
+        self, model: Any, tokenizer: Any, arm: str, source: str, told: Sequence[Told], start: int
+    ) -> dict[str, Any]:
         began, failed = time.monotonic(), list[dict[str, str]]()
         size = self.config.together if arm in METHODS else 1
         stop = min(len(told), start + self.config.at_once * self.config.together)
@@ -91,7 +102,34 @@ class Work:
         found = reading.read(model, tokenizer, asked, deltas) if groups else []
         rows = [row for group, evidence in zip(groups, found, strict=True) for row in _rows(group, evidence)]
         took = {"seconds": round(time.monotonic() - began, 3), "editing_seconds": round(editing, 3)}
-        return {"rows": rows, "failed": failed, **took}
+        more: dict[str, Any] = {"beside": [], "tasks": []}
+        if deltas:
+            more["beside"] = self._beside(model, tokenizer, source, told, groups, deltas)
+            if start == 0 and self.config.together > 1:
+                more["tasks"] = beside.scored_under(self.config.tasks, model, tokenizer, deltas[0])
+        return {"rows": rows, "failed": failed, **took, **more}
+
+    def _beside(
+        self,
+        model: Any,
+        tokenizer: Any,
+        source: str,
+        told: Sequence[Told],
+        groups: Sequence[Sequence[Told]],
+        own: Sequence[Delta],
+    ) -> list[dict[str, Any]]:
+        """What else is measured of each entity under its group's change; the text is read once a change."""
+        path = self.run.folder / BEFORE / writing.name_of(source) / "beyond.json"
+        beyond = beside.unedited(path, self.config, self.load, list(map(_case, told)), self.config.seed)
+        cases = [list(map(_case, group)) for group in groups]
+        if self.config.together == 1:
+            found = beyond.measured(model, tokenizer, [one for (one,) in cases], own)
+        else:
+            found = []
+            for some, delta in zip(cases, own, strict=True):
+                with active(model, delta):
+                    found += beyond.measured(model, tokenizer, some)
+        return [{"entity": case.id, **row} for case, row in zip(chain(*cases), found, strict=True)]
 
     def _told(
         self, model: Any, tokenizer: Any, arm: str, groups: Sequence[Sequence[Told]]
@@ -131,6 +169,11 @@ class Work:
     def _popular(self, arm: str, one: Told, told: Sequence[Told]) -> list[Query]:
         """What should stay, asked once a change."""
         return [replace(query, prompt=behind(_front(arm, one, told), query.prompt)) for query in self.popular]
+
+
+def _case(one: Told) -> Case:
+    """An entity, by the first fact of its definition: behind that fact's prompt the model goes on for its fluency."""
+    return Case(one.id, (one.fact,))
 
 
 def _front(arm: str, one: Told, told: Sequence[Told]) -> str:

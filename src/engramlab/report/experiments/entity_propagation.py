@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engramlab.report.parts import beside
 from engramlab.report.parts.blocks import Figures, Section, Table
 from engramlab.report.parts.figures import GREY, PALETTE, Bar, bars, percent
 from engramlab.report.parts.training import missing
@@ -38,6 +39,7 @@ NEEDS = {
     "failed": Maybe([{"source": str, "arm": str, "entity": str, "reason": str}]),
     "together": Maybe(float),
     "times": Maybe([{"source": str, "arm": str, "seconds": float, "editing_seconds": float}]),
+    "beside": Maybe([{"source": str, "arm": str, "entities": float, **beside.MEASURED}]),
 }
 
 
@@ -70,17 +72,29 @@ _VERDICT = {True: "", False: " (a loss)", None: " (within noise)"}
 
 def sections(runs: Sequence[RunData]) -> list[Section]:
     """Everything the experiment has to show, in reading order."""
-    return [_gains(runs), _all(runs), _cost(runs), _failed(runs)]
+    moved = beside.moved(runs, "beside", _place, _PLACE)
+    tasks = beside.tasks(runs, lambda row: _place(row)[:-1], _PLACE[:-1])
+    return [_gains(runs), _all(runs), *filter(None, (moved, tasks)), _cost(runs), _failed(runs)]
+
+
+_PLACE = ("source", "told by", "entities")
+
+
+def _place(row: Row) -> list[str]:
+    arm = str(row.get("arm", "–"))
+    return [str(row.get("source", "–")), ARMS.get(arm, arm), count(row.get("entities"))]
 
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
-    """The table for the terminal."""
+    """The tables for the terminal."""
     cells = [
         [row["kind"], row["arm"], count(row["probes"]), fixed(row.get("gain")), short(row["perplexity_after"])]
         for row in summary.get("rows") or []
     ]
     columns = ["probes", "arm", "n", "nats gained", "perplexity"]
-    return [Table(columns, cells, "What a definition did", numbers_from=2)] if cells else []
+    tables = [Table(columns, cells, "What a definition did", numbers_from=2)] if cells else []
+    tables += beside.moved_terminal(dict(summary), "beside", lambda row: _place(row)[1:], _PLACE[1:])
+    return tables + beside.tasks_terminal(dict(summary), lambda row: _place(row)[1:-1], _PLACE[1:-1])
 
 
 def nats(row: Mapping[str, Any], name: str) -> str:
