@@ -217,6 +217,18 @@ class Beyond:
                 row |= {"nats_before": self.nats, "nats": value}
         return found
 
+    def under(
+        self, model: nn.Module, tokenizer: Any, groups: Sequence[Sequence[Case]], own: Sequence[Delta]
+    ) -> list[Row]:
+        """What is ``measured`` of the cases of each group under the edit of that group; the text is read once a group."""
+        if all(len(group) == 1 for group in groups):
+            return self.measured(model, tokenizer, [case for group in groups for case in group], own)
+        found: list[Row] = []
+        for group, delta in zip(groups, own, strict=True):
+            with active(model, delta):
+                found += self.measured(model, tokenizer, group)
+        return found
+
     def told(
         self,
         model: nn.Module,

@@ -11,7 +11,7 @@ from engramlab.base.options import at_least, comma_separated, once
 from engramlab.editing import cases as editing_cases
 from engramlab.editing import method
 from engramlab.editing.hyper import Hyperparameters
-from engramlab.editing.judge.beside import BesideOptions
+from engramlab.editing.judge.options import BesideOptions
 
 Kind = Literal["reverse", "composite", "coverage", "round"]
 

@@ -9,7 +9,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.options import at_least, check_rules, once
 from engramlab.editing import cases as editing_cases
 from engramlab.editing.hyper import Hyperparameters
-from engramlab.editing.judge.beside import BesideOptions
+from engramlab.editing.judge.options import BesideOptions
 
 Arm = Literal["ft-last", "ft-all", "distillation", "rome", "context", "random"]
 #: What each arm edits with; the last two only put text in front.

@@ -17,7 +17,7 @@ from engramlab.base.correlation import spearman
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Query
 from engramlab.core import models
-from engramlab.core.deltas import Delta, active
+from engramlab.core.deltas import Delta
 from engramlab.editing import hyper, method
 from engramlab.editing.judge import beside, reading
 from engramlab.editing.requests import encode_edits
@@ -65,7 +65,7 @@ class Work:
     @cached_property
     def tasks_before(self) -> dict[str, float]:
         """The tasks' scores of the unedited model, once a run."""
-        return beside.scored_before(self.run.folder / "tasks.json", self.config.tasks, self.load)
+        return beside.scored_before(self.run.folder / "tasks.json", self.config, self.load)
 
     def part(self, arm: str, source: str, told: Sequence[Told]) -> dict[str, Any]:
         """One arm on one source, from where an earlier run left it."""
@@ -106,7 +106,7 @@ class Work:
         if deltas:
             more["beside"] = self._beside(model, tokenizer, source, told, groups, deltas)
             if start == 0 and self.config.together > 1:
-                more["tasks"] = beside.scored_under(self.config.tasks, model, tokenizer, deltas[0])
+                more["tasks"] = beside.scored(self.config, model, tokenizer, deltas[0])
         return {"rows": rows, "failed": failed, **took, **more}
 
     def _beside(
@@ -122,13 +122,7 @@ class Work:
         path = self.run.folder / BEFORE / writing.name_of(source) / "beyond.json"
         beyond = beside.unedited(path, self.config, self.load, list(map(_case, told)), self.config.seed)
         cases = [list(map(_case, group)) for group in groups]
-        if self.config.together == 1:
-            found = beyond.measured(model, tokenizer, [one for (one,) in cases], own)
-        else:
-            found = []
-            for some, delta in zip(cases, own, strict=True):
-                with active(model, delta):
-                    found += beyond.measured(model, tokenizer, some)
+        found = beyond.under(model, tokenizer, cases, own)
         return [{"entity": case.id, **row} for case, row in zip(chain(*cases), found, strict=True)]
 
     def _told(

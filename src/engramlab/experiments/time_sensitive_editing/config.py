@@ -10,7 +10,7 @@ from engramlab.base.options import at_least, once
 from engramlab.editing import benchmarks
 from engramlab.editing import cases as editing_cases
 from engramlab.editing.hyper import Hyperparameters
-from engramlab.editing.judge.beside import BesideOptions
+from engramlab.editing.judge.options import BesideOptions
 
 ArmName = Literal["ft", "lora-attention", "lora-mlp", "lora-both", "p-tuning", "rome", "memit"]
 ARMS: tuple[ArmName, ...] = ("ft", "lora-attention", "lora-mlp", "lora-both", "p-tuning", "rome", "memit")

@@ -214,7 +214,7 @@ class Work:
     @cached_property
     def tasks_before(self) -> dict[str, float]:
         """The tasks' scores of the unedited model, once a run."""
-        return beside.scored_before(self.run.folder / "tasks.json", self.config.tasks, self.load)
+        return beside.scored_before(self.run.folder / "tasks.json", self.config, self.load)
 
     def part(self, source: str, arm: Arm, count: int) -> dict[str, Any]:
         """One arm on one source, so many cases at once, from where an earlier run left it."""
@@ -278,7 +278,7 @@ class Work:
             ],
             "fluent": fluent,
             "nats": nats,
-            "tasks": beside.scored_under(self.config.tasks, model, tokenizer, good[0][1]) if many else [],
+            "tasks": beside.scored(self.config, model, tokenizer, good[0][1]) if many else [],
             "failed": failed,
             "seconds": round(seconds, 3),
             "edits": sum(map(len, edits)),
