@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import re
 import warnings
@@ -19,7 +20,7 @@ from engramlab.core import deltas, models
 from engramlab.corpora.countries import countries
 from engramlab.editing import method
 from engramlab.editing.benchmarks.world import apart
-from engramlab.editing.judge import evaluation
+from engramlab.editing.judge import abilities, beyond, evaluation
 from engramlab.editing.methods import lte
 from engramlab.experiments import learning_to_edit
 from engramlab.experiments.learning_to_edit import examples as data
@@ -179,9 +180,86 @@ def test_a_run_keeps_a_model_that_is_named_by_its_fingerprint(finished: Any) -> 
     assert cases[1] == cases[2]
 
 
+def test_what_is_measured_beside_the_answers(finished: Any) -> None:
+    """A row an arm and count; text and what is written behind prompts as they are under the first memory's edits, and under
+    training alone."""
+    summary, folder = finished
+    rows = {(row["arm"], row["count"]): row for row in summary["beside"]}
+    arms = ("ike", "ft-m", "untouched", "aligned")
+    assert set(rows) == {(arm, count) for arm in arms for count in (1, 2)} | {("aligned", 0)}
+    assert {row["cases"] for row in rows.values()} == {3}
+    plain, tokenizer = models.load(str(folder / "inputs" / "model"))
+    aligned, _ = models.load(str(folder / "run" / "model"))
+    texts = beyond.passages(plain, tokenizer, "ordinary", 1, 0)
+    cases = apart(0, 40, 0.5)[1][:3]
+    for found, model in ((rows["aligned", 0], aligned.eval()), (None, plain.eval())):
+        nats, fluent = beyond.nats(model, tokenizer, texts), beyond.fluencies(model, tokenizer, cases, 2)
+        if found is not None:
+            assert found["nats"] == pytest.approx(nats, rel=1e-4)
+            assert found["fluency"] == pytest.approx(np.mean(fluent), rel=1e-5)
+        else:
+            assert all(row["nats_before"] == pytest.approx(nats, rel=1e-5) for row in rows.values())
+            assert all(row["fluency_before"] == pytest.approx(np.mean(fluent), rel=1e-5) for row in rows.values())
+    moved = []
+    for group in (cases[:2], [cases[2], cases[0]]):
+        delta = method.make(plain, tokenizer, [edit for case in group for edit in case.edits], method="ft-m")
+        with deltas.active(plain, delta):
+            moved.append(beyond.nats(plain, tokenizer, texts) or 0.0)
+    assert rows["ft-m", 2]["nats"] == pytest.approx((2 * moved[0] + moved[1]) / 3, rel=1e-4)
+
+
+def test_tasks_are_of_models_whose_weights_changed(
+    finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lm-evaluation-harness would say is put in its place; of which models it is asked, and when, is the run's own."""
+    _, folder = finished
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *at: name if name == "lm_eval" else found(name, *at))
+
+    def scored(self: abilities.Tasks, model: Any, tokenizer: Any) -> dict[str, float]:
+        return {name: beyond.nats(model, tokenizer, ["The sun is yellow."]) or 0.0 for name in self.names}
+
+    monkeypatch.setattr(abilities.Tasks, "scored", scored)
+    config = Config(
+        model=str(folder / "inputs" / "model"),
+        arms=("ike", "ft-m", "aligned"),
+        countries=40,
+        test_share=0.5,
+        training_cases=4,
+        test_cases=2,
+        counts=(1, 2),
+        epochs=1,
+        batch=8,
+        rank=1,
+        fluency=0,
+        lm_eval="piqa",
+    )
+    made = learning_to_edit.run(config, tmp_path / "run")
+    assert [(row["arm"], row["count"], row["task"]) for row in made["tasks"]] == [
+        ("ft-m", 2, "piqa"),
+        ("aligned", 0, "piqa"),
+    ]
+    plain, tokenizer = models.load(config.model)
+    bare = beyond.nats(plain.eval(), tokenizer, ["The sun is yellow."])
+    assert all(row["before"] == pytest.approx(bare, rel=1e-5) for row in made["tasks"])
+    aligned, _ = models.load(str(tmp_path / "run" / "model"))
+    assert made["tasks"][1]["score"] == pytest.approx(
+        beyond.nats(aligned.eval(), tokenizer, ["The sun is yellow."]), rel=1e-4
+    )
+    done = tmp_path / "run" / "ft-m" / "train" / "done.json"
+    record = records.read_record(done)
+    del record["beside"], record["tasks"]
+    records.write_record(done, record)  # as older runs kept it
+    again = learning_to_edit.run(config, tmp_path / "run")
+    assert [row["arm"] for row in again["tasks"]] == ["aligned"]
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
+        ({"arms": ("ike", "ft-m"), "counts": (1, 900), "lm_eval": "piqa"}, "lm_eval: is of many edits on one model"),
+        ({"arms": ("ike",), "counts": (1, 10), "lm_eval": "piqa"}, "leave it out, or take an arm that trains"),
+        ({"fluency": -1}, "fluency must be at least 0"),
         ({"arms": ("teach",)}, "arms: there is no 'teach'"),
         ({"counts": ()}, "counts must be numbers of edits"),
         ({"epochs": 0}, "epochs must be"),

@@ -42,6 +42,10 @@ def write_run(path: Path, gap: float = 0.5) -> None:
         "rows": rows,
         "kept": kept,
     }
+    values = {"fluency_before": 5.12, "fluency": 4.98, "fluency_low": 4.9, "fluency_high": 5.05}
+    moved = [{"arm": "ft-m", "count": 10, "cases": 30, **values, "nats_before": 2.0, "nats": 3.0}]
+    summary |= {"beside": moved}
+    summary |= {"tasks": [{"arm": "aligned", "count": 0, "task": "piqa", "before": 0.6, "score": 0.45}]}
     write_json(path / "summary.json", summary | {"kept_arm": "aligned", "training": [], "examples": 9})
     about = {"experiment": "learning-to-edit", "preset": "tiny", "config": {"model": "m", "arms": ["aligned"]}}
     write_json(path / "config.json", about)
@@ -68,3 +72,20 @@ def test_the_terminal_shows_recall_beside_each_score(tmp_path: Path) -> None:
     print_summary(json.loads((tmp_path / "run" / "summary.json").read_text()), Console(file=said, width=160))
     assert "aligned" in said.getvalue()
     assert said.getvalue().count("[90") >= 8
+    assert "512 → 498" in said.getvalue()
+    assert "piqa" in said.getvalue()
+
+
+def test_what_was_measured_beside_is_on_the_page_where_it_was(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
+    assert "512 → 498 (490 to 505)" in page
+    assert "7.39 → 20.1" in page
+    assert page.count("piqa") == page.count(">0.45<") == 1
+    path = tmp_path / "run" / "summary.json"
+    old = json.loads(path.read_text())
+    del old["beside"], old["tasks"]
+    write_json(path, old)
+    page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text()
+    assert "Beside the answers" not in page
+    assert "General ability" not in page

@@ -365,6 +365,9 @@ def _alignment(inputs: Path, out: Path) -> Any:
         batch=8,
         rank=1,
         checkpoint_minutes=0.0,
+        fluency=2,
+        drift_text="ordinary",
+        text_rows=1,
     )
     return learning_to_edit.run(config, out, console=_quiet())
 

@@ -39,6 +39,8 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
             seconds=sum(float(record["seconds"]) for record in (work.before, *found.values())),
             model=config.model,
             rows=[row for record in found.values() for row in record["scores"]],
+            beside=[row for record in found.values() for row in record.get("beside", ())],  # none of older runs
+            tasks=[row for record in found.values() for row in record.get("tasks", ())],
             kept=[record["kept"] for record in found.values() if record.get("kept")],
             training=[
                 {

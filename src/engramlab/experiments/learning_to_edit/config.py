@@ -7,6 +7,7 @@ from typing import Literal
 
 from engramlab.base.errors import UserError, listed, quoted
 from engramlab.base.options import at_least, check_rules, once
+from engramlab.editing.judge.options import BesideOptions
 
 #: What is judged: the untouched model under IKE, edited by FT-M and under the block, and models trained on all examples,
 #: without those out of scope, or without those that lack the block.
@@ -17,7 +18,7 @@ METHODS = {"ike": "ike", "ft-m": "ft-m"}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(BesideOptions):
     """Everything that decides the numbers of a run."""
 
     READS = ("model",)
@@ -96,3 +97,7 @@ def check(config: Config) -> None:
     """Raises UserError for options that cannot work."""
     if not config.model.strip():
         raise UserError("model: say which model is trained, with --model and a model folder, a .gguf file or a hub id")
+    # A block before a prompt changes no weights; training does, and so does ft-m, of which single edits count as nowhere.
+    several = any(1 < count <= config.test_cases for count in config.counts)
+    many = bool(config.trained) or ("ft-m" in config.arms and several)
+    config.check_beside(many, instead="an arm that trains, or ft-m with a larger number in --counts")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from engramlab.editing.benchmarks.world import apart
 from engramlab.editing.cases import judged_together
 from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model, require_in_weights
-from engramlab.editing.judge import evaluation
+from engramlab.editing.judge import beside, evaluation
+from engramlab.editing.judge.beyond import Beyond
 from engramlab.editing.judge.evaluation import Before
 from engramlab.editing.methods import lte
 from engramlab.experiments._run import Planned, Run
@@ -88,9 +89,16 @@ class Alignment:
         began, model = time.monotonic(), self.fresh()
         written = write(model, self.tokenizer, INSTRUCTIONS, Room(MOST_NEW_TOKENS))
         records.write_rows(path / "rows.parquet", evaluation.before(model, self.tokenizer, self.tested).rows())
+        self._beside(path, lambda: (model, self.tokenizer))
         found: dict[str, Any] = {"answers": dict(zip(INSTRUCTIONS, written, strict=True))}
         found |= {"precision": precision.chosen(model, self.config.model)}
         records.write_record(path / "done.json", found | {"seconds": round(time.monotonic() - began, 2)})
+
+    def _beside(self, path: Path, load: Callable[[], tuple[nn.Module, Any]]) -> tuple[Beyond, dict[str, float]]:
+        """What is measured beside answers, and the tasks' scores, of the untouched model; found once, then read."""
+        config = self.config
+        beyond = beside.unedited(path / "beyond.json", config, load, self.tested, config.seed)
+        return beyond, beside.scored_before(path / "tasks.json", config, load)
 
     def rows(self, arm: str) -> Rows:
         """What an arm trains on.
@@ -166,18 +174,35 @@ class Alignment:
         records.write_sealed(folder, put)
 
     def _judged(self, model: nn.Module, name: str) -> dict[str, Any]:
-        """Scores of an arm at every count, and how many unedited answers its training has left as they were."""
+        """Scores of an arm at every count, what was measured beside them (at count 0 of a trained model without edits), and how
+        many unedited answers its training has left as they were."""
         untouched: Before = self.before["said"]
         mine = untouched
         if name in TRAINED:  # what an edit changes is told from the aligned model without a block
             mine = evaluation.before(model, self.tokenizer, self.tested, least=untouched.new_tokens)
-        scores, every = [], []
+        scores, every, moved, tasks = [], [], list[Row](), list[Row]()
+        beyond, known = self._beside(self.run.folder / "before", lambda: (self.fresh(), self.tokenizer))
+
+        def note(count: int, measured: Sequence[Row], scored: Sequence[Row]) -> None:
+            about = {"arm": name, "count": count}
+            moved.append({**about, "cases": len(measured), **beside.means(measured, self.config.seed)})
+            tasks.extend({**about, **row, "before": known.get(row["task"])} for row in scored)
+
+        if name in TRAINED:
+            measured = beyond.measured(model, self.tokenizer, self.tested)
+            note(0, measured, beside.scored(self.config, model, self.tokenizer))
         for count in self._counts:
-            rows = self._at(model, name, count, mine)
+            groups, made = self._edited(model, name, count)
+            own = [delta for group, delta in zip(groups, made, strict=True) for _ in group]
+            rows = evaluation.judge(
+                model, self.tokenizer, [case for group in groups for case in group], mine, deltas=own
+            )
+            under = beside.scored(self.config, model, self.tokenizer, made[0]) if count > 1 else []
+            note(count, beyond.under(model, self.tokenizer, groups, made), under)
             every += [{"count": count, **row} for row in rows]
             scores += self._scores(rows, name, count)
         records.write_rows(self.run.folder / name / "rows.parquet", every)
-        found: dict[str, Any] = {"scores": scores}
+        found: dict[str, Any] = {"scores": scores, "beside": moved, "tasks": tasks}
         if name in TRAINED:
             alike = [float(untouched.written[prompt] == text) for prompt, text in mine.written.items()]
             found["kept"] = {"arm": name, "prompts": len(alike), **self._share(np.array(alike))}
@@ -191,8 +216,9 @@ class Alignment:
             self.run.say(f"counts: {', '.join(over)} left out, for there are {len(self.tested)} test cases")
         return [count for count in counts if count <= len(self.tested)]
 
-    def _at(self, model: nn.Module, name: str, count: int, before: Before) -> list[Row]:
-        """Rows of all test cases, so many edits in a memory at a time: the last one is filled up with the first cases."""
+    def _edited(self, model: nn.Module, name: str, count: int) -> tuple[list[list[Case]], list[Delta]]:
+        """All test cases, so many edits in a memory at a time, and each memory's edit: the last one is filled up with the first
+        cases, which are not judged again."""
         how = METHODS.get(name, "lte")
         config = lte.Config(facts=self.config.facts) if how == "lte" else None
         starts = range(0, len(self.tested), count)
@@ -201,15 +227,15 @@ class Alignment:
             warnings.simplefilter("ignore")  # that the untouched model was not trained on blocks is known here
             joint = [[edit for case in group for edit in case.edits] for group in groups]
             made = method.make_each(model, self.tokenizer, joint, method=how, config=config)
-        cases: list[Case] = []
         deltas: list[Delta] = []
-        for start, group, delta in zip(starts, groups, made, strict=True):
+        for delta in made:
             if isinstance(delta, method.EditFailed):
                 raise delta
-            own = judged_together(group)[: len(self.tested) - start]
-            cases += own
-            deltas += [delta] * len(own)
-        return evaluation.judge(model, self.tokenizer, cases, before, deltas=deltas)
+            deltas.append(delta)
+        judged = [
+            judged_together(group)[: len(self.tested) - start] for start, group in zip(starts, groups, strict=True)
+        ]
+        return judged, deltas
 
     def _scores(self, rows: Sequence[Row], name: str, count: int) -> list[Row]:
         """By protocol and role: the mean over cases with its interval, and the share of queries behind their own edit."""

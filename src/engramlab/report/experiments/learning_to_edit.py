@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engramlab.base.rows import PROTOCOLS, ROLES
+from engramlab.report.parts import beside
 from engramlab.report.parts.blocks import Block, Figures, Section, Table
 from engramlab.report.parts.figures import GREY, Bar, bars, percent
 from engramlab.report.parts.judged import HEADS, said
@@ -23,6 +24,7 @@ NEEDS = {
             | {"share": float, "low": float, "high": float}
         ]
     ),
+    "beside": Maybe([{"arm": str, "count": float, "cases": float, **beside.MEASURED}]),
     "kept": Maybe([{"arm": str, "prompts": float, "share": float, "low": float, "high": float}]),
 }
 _SOURCE = (
@@ -72,12 +74,26 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
             groups += [(role, members)] if members else []
         if groups:
             blocks.append(Figures([(run.name, bars(groups, "share", bar="generated, 95 % over cases"))], _SOURCE))
-    blocks += [table for run in runs for table in terminal(run.summary)]
-    return [Section("New facts before a question", blocks, missing(runs))]
+    blocks += [table for run in runs for table in _tables(run.summary)]
+    moved, tasks = beside.moved(runs, "beside", _place, _PLACE), beside.tasks(runs, _place, _PLACE)
+    return [Section("New facts before a question", blocks, missing(runs)), *filter(None, (moved, tasks))]
+
+
+_PLACE = ("arm", "edits")
+
+
+def _place(row: Row) -> list[str]:
+    """Of no edits: what a training did by itself."""
+    return [str(row.get("arm", "–")), count(row.get("count"))]
 
 
 def terminal(summary: Mapping[str, Any]) -> list[Table]:
     """The tables for the terminal."""
+    moved = beside.moved_terminal(dict(summary), "beside", _place, _PLACE)
+    return _tables(summary) + moved + beside.tasks_terminal(dict(summary), _place, _PLACE)
+
+
+def _tables(summary: Mapping[str, Any]) -> list[Table]:
     rows = list(summary.get("rows") or [])
     tables = []
     for protocol in PROTOCOLS:
