@@ -43,7 +43,7 @@ def unedited(
 
 def scored_before(path: Path, options: BesideOptions, load: Callable[[], tuple[nn.Module, Any]]) -> dict[str, float]:
     """The tasks' scores of the unedited model, found once, and kept in a file; nothing without tasks."""
-    tasks = _tasks(options)
+    tasks = tasks_of(options)
     if tasks.names and not path.exists():
         records.write_record(path, tasks.scored(*load()))
     return records.read_record(path, ()) if tasks.names else {}
@@ -55,10 +55,11 @@ def scored(options: BesideOptions, model: nn.Module, tokenizer: Any, delta: Delt
     if delta is not None and not isinstance(delta, WeightDelta):
         return []
     with contextlib.nullcontext() if delta is None else deltas.active(model, delta):
-        return [{"task": name, "score": score} for name, score in _tasks(options).scored(model, tokenizer).items()]
+        return [{"task": name, "score": score} for name, score in tasks_of(options).scored(model, tokenizer).items()]
 
 
-def _tasks(options: BesideOptions) -> Tasks:
+def tasks_of(options: BesideOptions) -> Tasks:
+    """The tasks that are asked for."""
     return Tasks(names(options.lm_eval), options.lm_eval_limit)
 
 

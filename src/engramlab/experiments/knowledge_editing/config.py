@@ -14,17 +14,17 @@ from engramlab.corpora.facts import FactOptions
 from engramlab.editing import benchmarks, method, wording
 from engramlab.editing import cases as editing_cases
 from engramlab.editing.hyper import Hyperparameters
-from engramlab.editing.judge import abilities, beyond
-from engramlab.files import documents
+from engramlab.editing.judge import beyond
+from engramlab.editing.judge.options import BesideOptions
 
 _TWIN_ROOM = 12  # cases read for each twin: of some the subject is edited
 
 
 @dataclass(frozen=True)
-class Config(FactOptions):
+class Config(FactOptions, BesideOptions):
     """Everything that decides the numbers of a run."""
 
-    READS = ("model", "benchmark", "text", "drift_text")
+    READS = ("model", "benchmark", "text")
     BASIC = (
         ("what is edited", ("model", "facts", "benchmark", "known_only", "limit")),
         ("how", ("methods", "losses", "setting", "counts", "turn")),
@@ -79,34 +79,23 @@ class Config(FactOptions):
     """Turns: draws another order of the same edits, so that two orders can be compared: of those before each of `counts`, and
     the last one about a prompt stays the last. None for the order in which they come."""
     sample: int = 500
-    """Turns: so many cases are judged after each count, evenly over tenths of age; drawn before the run, by the seed."""
+    """Turns: so many cases are judged after each count, evenly over tenths of age; drawn before the run, by the seed. Of at
+    most 100 of them fluency is measured."""
     twins: int = 100
     """Turns: so many cases of the same relations, about other subjects, are asked and never edited."""
     natives: int = 200
     """Turns: at most so many facts about countries, which the unedited model writes, judge locality beside the benchmark."""
     unknown: int = 50
     """Turns: beside the natives, at most so many facts that the unedited model does not write are asked: how many are won?"""
-    fluency: int = 50
-    """Tokens written behind each edit's prompt, whose n-grams say how fluent the model is; 0 for none. Of turns
-    behind at most 100 of the prompts that are judged."""
-    drift_text: str | None = None
-    """Also measure, under every edit, the perplexity of a text: `ordinary` (a page of ours, embedded), `sampled` (the unedited
-    model's own), a file, or hub:owner/name. Of turns, see --text."""
     contexts: int = 0
     """Also ask each edit's prompt behind so many sentences that no method has seen, at most 16: an edit should hold there too.
     These answers are in no share, but a number of their own."""
-    lm_eval: str = ""
-    """Tasks of lm-evaluation-harness (pip install 'engramlab[oracle]') that are scored before and after the edits, with commas
-    between them, for example arc_easy,piqa; not of single edits, of which each is a model of its own."""
-    lm_eval_limit: int | None = 100
-    """Questions of each of these tasks; None for all."""
     asides: bool = False
     """Turns: also ask each judged edit negated ("The capital of France is not") and the other way round, where its prompt
     names a relation of a subject; such answers are in no share, but told apart."""
     text: str = "sampled"
-    """Turns: text on which nats a token are measured: `sampled` (the unedited model's own), a file, or hub:owner/name."""
-    text_rows: int = 64
-    """So many of its passages, or of --drift-text, of at most 128 tokens."""
+    """Turns: text on which nats a token are measured, --text-rows passages of it, in place of --drift-text: `sampled` (the
+    unedited model's own), a file, or hub:owner/name."""
     at_once: int = 16
     """Single: cases edited and judged together in one batch, each under its own delta. Results are the same for any number."""
     new_tokens: int | None = None
@@ -191,18 +180,13 @@ def check(config: Config) -> None:
     for option in ("methods", "losses"):
         once(option, comma_separated(getattr(config, option)))
     once("counts", config.counts)
-    at_least(config, 1, "limit", "judges", "at_once", "new_tokens", "turn", "sample", "text_rows")
-    at_least(config, 0, "twins", "natives", "unknown", "fluency", "words", "contexts")
+    at_least(config, 1, "limit", "judges", "at_once", "new_tokens", "turn", "sample")
+    at_least(config, 0, "twins", "natives", "unknown", "words", "contexts")
     if config.contexts > len(beyond.SENTENCES):
         raise UserError(
             f"contexts: there are {len(beyond.SENTENCES)} sentences; at most so many, not {config.contexts}"
         )
-    if config.lm_eval and config.setting == "single":
-        raise UserError(
-            "lm_eval: is of many edits on one model; leave it out, or take --setting continual, batch or turns"
-        )
-    at_least(config, 1, "lm_eval_limit")
-    abilities.check("", config.lm_eval)
+    config.check_beside(many=config.setting != "single", instead="--setting continual, batch or turns")
     editing_cases.check_roles(config.judged_by)
     if not config.counts or min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {config.counts}")
@@ -221,8 +205,6 @@ def check(config: Config) -> None:
     if config.facts is not None and config.benchmark != Config.benchmark:
         raise UserError("benchmark and facts: give one of them, each brings its own cases")
     benchmarks.check(config.benchmark)
-    if config.drift_text not in (None, "ordinary", "sampled"):
-        documents.check_source(str(config.drift_text))
     wording.check(config.wordings, config.writer)
     if config.wordings > 1 and config.chat:
         raise UserError("wordings: are made of plain prompts; leave --chat out, or give one wording")

@@ -18,7 +18,7 @@ from engramlab.core.text.chat import Chat
 from engramlab.core.training import losses
 from engramlab.editing import benchmarks, method, wording
 from engramlab.editing import cases as editing_cases
-from engramlab.editing.judge import abilities, beyond, evaluation
+from engramlab.editing.judge import abilities, beside, beyond, evaluation
 from engramlab.editing.judge.evaluation import Before, Row
 from engramlab.editing.requests import encode_edits
 from engramlab.experiments import _run
@@ -259,21 +259,15 @@ class Run(_run.Run):
 
     def _beyond(self) -> beyond.Beyond:
         """What is measured beside answers, of the unedited model, once a run."""
-        config, path = self.config, self.folder / "beyond.json"
-        if not path.exists():
-            about, text = (self.model, self.tokenizer), None if config.setting == "turns" else config.drift_text
-            texts = [] if text is None else beyond.passages(*about, text, config.text_rows, config.seed)
-            found = beyond.Beyond.of(*about, self._going_on(), config.fluency, texts)
-            records.write_record(path, vars(found))
-        return beyond.Beyond(**records.read_record(path, ("tokens", "texts", "fluent", "nats")))
+        config = self.config
+        options = replace(config, drift_text=None) if config.setting == "turns" else config  # its text is of the plan
+        load, cases = lambda: (self.model, self.tokenizer), self._going_on()
+        return beside.unedited(self.folder / "beyond.json", options, load, cases, config.seed)
 
     def _tasks(self) -> abilities.Tasks:
         """Tasks of lm-evaluation-harness, scored of the unedited model once a run."""
-        config, path = self.config, self.folder / "tasks.json"
-        tasks = abilities.Tasks(abilities.names(config.lm_eval), config.lm_eval_limit)
-        if tasks.names and not path.exists():
-            records.write_record(path, tasks.scored(self.model, self.tokenizer))
-        return tasks
+        beside.scored_before(self.folder / "tasks.json", self.config, lambda: (self.model, self.tokenizer))
+        return beside.tasks_of(self.config)
 
     def _going_on(self) -> list[Case]:
         """The cases whose prompts the model goes on behind, for its fluency: all; of turns some of those that are judged."""
