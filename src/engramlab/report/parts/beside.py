@@ -123,7 +123,7 @@ def moved_terminal(summary: Row, key: str, place: Place, columns: Sequence[str])
     cells = [[*place(row), *before_after(row)] for row in _rows(summary, key)]
     if not any(cell != "–" for line in cells for cell in line[-2:]):
         return []
-    return [Table([*columns, *HEADS], cells, "beside the answers, before → after", numbers_from=len(columns))]
+    return [Table([*columns, *HEADS], cells, "Beside the answers, before → after", numbers_from=len(columns))]
 
 
 def before_after(row: Row, ends: bool = False) -> list[str]:
