@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -149,9 +150,30 @@ def test_a_later_note_on_the_same_prompt_wins_and_that_is_said(tokenizer: Any) -
         delta = make(model, tokenizer, [EDITS[0], EDITS[1], other])
     assert delta.memory.texts == ("The old name of Japan was Paris", "The capital of France is Edo")
     with deltas.active(model, delta):
-        again = make(model, tokenizer, [EDITS[1], EDITS[0]])
+        with pytest.warns(
+            UserWarning, match="edit France .* contradicts an earlier edit of an earlier call, .* Edo'; the"
+        ):
+            again = make(model, tokenizer, [EDITS[1], EDITS[0]])
         assert again.continues is delta
         assert again.memory.texts == ("The old name of Japan was Paris", "The capital of France is Washington")
+
+
+@pytest.mark.parametrize("name", ["eren", "lte"])
+def test_what_contradicts_an_earlier_call_is_named_once(name: str, tokenizer: Any) -> None:
+    model = small(tokenizer)
+    setattr(model.config, lte.ALIGNED, "lte")
+    first, same = EDITS[:2]
+    targets = ("Edo", "Paris", "Paris")
+    others = [dataclasses.replace(first, target=target) for target in targets]
+    with deltas.active(model, method.make(model, tokenizer, [first, same], method=name)), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method.make(model, tokenizer, [same, first], method=name)  # said again: nothing contradicts
+        with pytest.warns(UserWarning, match="edit France .* contradicts an earlier") as said:
+            method.make(model, tokenizer, others, method=name)
+    assert [str(one.message).partition(" contradicts ")[2] for one in said] == [
+        "an earlier edit of an earlier call, 'The capital of France is Washington'; the later one counts",
+        "an earlier edit of the same call, 'The capital of France is Edo'; the later one counts",
+    ]
 
 
 def test_a_statement_is_the_note(tokenizer: Any) -> None:
