@@ -126,16 +126,22 @@ def test_a_scored_decision_weighs_the_word_against_the_reply(tokenizer: Any) -> 
     gaps = eren.decide(model, tokenizer, texts, ["scored"] * 2)
     for text, gap in zip(texts, gaps, strict=True):
         (said,) = asking.write(model, tokenizer, [text], asking.Room(asking.MOST_NEW_TOKENS))
+        assert said.strip()
+        assert not said.startswith(" ")  # so none may be put before what was written
 
-        def mean(target: str, text: str = text) -> float:
-            ids = tokenizer(text)["input_ids"]
-            whole = tokenizer(f"{text} {target.strip()}")["input_ids"]
-            found = model(torch.tensor([whole])).logits[0].log_softmax(-1)
-            logprobs = [float(found[i - 1, whole[i]]) for i in range(len(ids), len(whole))]
+        @torch.no_grad()
+        def mean(behind: str, text: str = text) -> float:
+            """Of the tokens behind the text, each after a pass over those before it; a lone space is no part of a word."""
+            ids, whole = tokenizer(text)["input_ids"], tokenizer(text + behind)["input_ids"]
+            assert whole[: len(ids)] == ids
+            first = len(ids) + (tokenizer.decode(whole[len(ids)]) == " ")
+            logprobs = [
+                float(model(torch.tensor([whole[:i]])).logits[0, -1].log_softmax(-1)[whole[i]])
+                for i in range(first, len(whole))
+            ]
             return sum(logprobs) / len(logprobs)
 
-        if said.startswith(" "):
-            assert gap == pytest.approx(mean(eren.REFUSAL) - mean(said), abs=1e-3)
+        assert gap == pytest.approx(mean(f" {eren.REFUSAL}") - mean(said), abs=1e-3)
     sure = make(model, tokenizer, EDITS[:1], decision="scored", margin=0.0)
     shy = make(model, tokenizer, EDITS[:1], decision="scored", margin=1000.0)
     prompt = EDITS[0].query.prompt

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from engramlab.base.facts import Query
+from engramlab.base.joining import cut
 from engramlab.base.options import check_rules, meant
 from engramlab.core.deltas import Delta, Modifier, fingerprint, installed
 from engramlab.core.training.losses import Loss
@@ -136,11 +137,18 @@ def decide(model: nn.Module, tokenizer: Any, texts: Sequence[str], decisions: Se
     replies = write(model, tokenizer, list(texts), Room(MOST_NEW_TOKENS)) if texts else []
     gaps = [float("inf") if not r.strip() or is_answer(r, (REFUSAL,)) else -float("inf") for r in replies]
     scored = [i for i, how in enumerate(decisions) if how == "scored" and replies[i].strip()]
-    asked = [Query(texts[i], target) for i in scored for target in (REFUSAL, replies[i])]
+    asked = [one for i in scored for one in (Query(texts[i], REFUSAL), _as_written(texts[i], replies[i]))]
     found = [sum(e.logprobs) / max(1, len(e.logprobs)) for e in evidence_on(model, tokenizer, asked, None, None)]
     for i, refused, said in zip(scored, found[::2], found[1::2], strict=True):
         gaps[i] = refused - said
     return gaps
+
+
+def _as_written(text: str, reply: str) -> Query:
+    """The reply behind the text to the letter: no space joins them that the model did not write."""
+    whole = text + reply
+    prompt, target = cut(whole, len(text), len(whole))
+    return Query(prompt, target)
 
 
 def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss) -> Made:
