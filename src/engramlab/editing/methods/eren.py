@@ -41,7 +41,7 @@ class Config:
     """Whether they do: the model writes "unanswerable" (the paper), or the word is at most `margin` less likely than what it
     writes (ours: small models hardly ever write it)."""
     margin: float = 0.0
-    """Of a scored decision, nats a token; best chosen on cases that are not reported (`--split tune`)."""
+    """Of a scored decision, nats a token; best chosen on cases that are not reported (`run knowledge-editing --part tune`)."""
     notes: int = 5
     """Most notes read before a prompt."""
     retrieval: By = "words"
