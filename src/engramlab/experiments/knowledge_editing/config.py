@@ -97,7 +97,8 @@ class Config(FactOptions):
     These answers are in no share, but a number of their own."""
     lm_eval: str = ""
     """Tasks of lm-evaluation-harness (pip install 'engramlab[oracle]') that are scored before and after the edits, with commas
-    between them, for example arc_easy,piqa; not of single edits, of which each is a model of its own."""
+    between them, for example arc_easy,piqa; not of single edits, of which each is a model of its own, and for methods that
+    change weights alone."""
     lm_eval_limit: int | None = 100
     """Questions of each of these tasks; None for all."""
     asides: bool = False
@@ -202,7 +203,7 @@ def check(config: Config) -> None:
             "lm_eval: is of many edits on one model; leave it out, or take --setting continual, batch or turns"
         )
     at_least(config, 1, "lm_eval_limit")
-    abilities.check("", config.lm_eval)
+    abilities.check("", config.lm_eval, [name for name, _ in config.chosen()])
     editing_cases.check_roles(config.judged_by)
     if not config.counts or min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {config.counts}")
