@@ -29,8 +29,13 @@ def bench(file: Path = HERE / "bench.json") -> str:
             lines.append(
                 [row["what"], row["ours"], row["beside"], f"{row['ratio']:.1f}×", aim, f"`bench/{one['script']}`"]
             )
-            if row["aim"] is not None and row["ratio"] < row["aim"] and row["why"]:
-                notes.append(f"- {row['what']}: {row['why']}{reached(row)}")
+            if row["aim"] is not None and row["ratio"] < row["aim"]:
+                why = (
+                    f"{row['why']}{reached(row)}"
+                    if row["why"]
+                    else f"{row['ratio']:.2f}× of {row['aim']:.3g}×, no cause known"
+                )
+                notes.append(f"- {row['what']}: {why}")
         if one["problem"]:
             lines.append([f"({one['problem']})", "", "", "", "", f"`bench/{one['script']}`"])
     took = sum(one["seconds"] for one in kept["benches"]) / 60

@@ -8,8 +8,33 @@ from typing import Any
 from kept import Kept, kept, made_by, percent, table
 
 METHODS = ("ft-l", "ft-m", "lora", "melo", "wise", "grace", "rome", "memit", "alphaedit", "ike")
+#: FT-M and ROME in Llama2-7b-chat, teacher-forced: success / portability / locality, KnowEdit (arXiv 2401.01286).
+PUBLISHED = {
+    ("wiki_recent", "ft-m"): "100 / 65.4 / 64.3",
+    ("wiki_recent", "rome"): "97.2 / 55.3 / 54.8",
+    ("ZsRE", "ft-m"): "100 / 60.3 / 89.8",
+    ("ZsRE", "rome"): "96.8 / 52.6 / 53.7",
+    ("wiki_counterfact", "ft-m"): "100 / 74.4 / 76.8",
+    ("wiki_counterfact", "rome"): "98.6 / 55.9 / 52.0",
+}
 ROLES = ("reliability", "generality", "portability", "locality")
 SHORT = {"reliability": "Rel.", "generality": "Gen.", "portability": "Por.", "locality": "Loc.", "mean": "mean"}
+
+
+def place(row: dict[str, Any]) -> tuple[int, str]:
+    """Where a method stands in a table; those of no fixed place behind the others, by name."""
+    method = row["method"]
+    return (METHODS.index(method) if method in METHODS else len(METHODS), method)
+
+
+def published(benchmark: str, row: dict[str, Any]) -> str:
+    """The paper's figures beside a single edit's with cross-entropy; "" where it has none."""
+    if row["edits"] != 1 or row["loss"] != "cross-entropy":
+        return ""
+    return next(
+        (said for (name, method), said in PUBLISHED.items() if benchmark.startswith(name) and row["method"] == method),
+        "",
+    )
 
 
 def gain(found: list[Kept], row: dict[str, Any], role: str) -> str:
@@ -45,7 +70,7 @@ def editing(protocol: str, prefix: str) -> str:
         [r for summary, _ in some for r in summary["rows"] if r["protocol"] == protocol and r["edits"] == 1]
         for some in (found, control)
     )
-    rows.sort(key=lambda r: METHODS.index(r["method"]))
+    rows.sort(key=place)
     lines = [
         [row["method"], row["loss"], str(row["cases"])]
         + [percent(row[role]) for role in (*ROLES, "mean")]
@@ -65,17 +90,24 @@ def continual(protocol: str, counts: tuple[int, ...] = (1, 10, 100)) -> str:
     """Methods x losses of all kept continual runs, judged again after so many edits."""
     found = kept("editing-continual-")
     rows = [r for summary, _ in found for r in summary["rows"] if r["protocol"] == protocol]
-    units = dict.fromkeys((r["method"], r["loss"]) for r in sorted(rows, key=lambda r: METHODS.index(r["method"])))
+    units = dict.fromkeys((r["method"], r["loss"]) for r in sorted(rows, key=place))
     lines = []
+    ends = [r for r in rows if r["edits"] == counts[-1]]
+    nothing: list[list[str]] = [unedited([r for r in rows if r["edits"] == n]) for n in counts]
+    if all(nothing):
+        lines.append(
+            ["unedited", "–", *map(" / ".join, zip(*nothing, strict=True)), "", "", *[""] * len(beside({}, ends))]
+        )
     for method, loss in units:
         at = {r["edits"]: r for r in rows if (r["method"], r["loss"]) == (method, loss)}
         shares = [" / ".join(percent(at[n][role]) if n in at else "–" for n in counts) for role in (*ROLES, "mean")]
         last = at.get(counts[-1])
         gains = [gain(found, last, role) if last else "" for role in ("portability", "locality")]
-        lines.append([method, loss, *shares, *gains])
+        lines.append([method, loss, *shares, *gains, *beside(last or {}, ends)])
     after = " / ".join(map(str, counts))
     heads = ["method", "loss", *(SHORT[role] for role in (*ROLES, "mean"))]
     heads += [f"{SHORT[role]} − CE after {counts[-1]}" for role in ("portability", "locality")]
+    heads += [f"{name} after {counts[-1]}" for name in ("fluency", "Por. over kinds")] if beside({}, ends) else []
     note = f"Per cent, {protocol}, after {after} edits in a row on one model, every edit so far judged again."
     return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
 
@@ -84,7 +116,7 @@ def sweep() -> str:
     """Each loss setting tried on the tuning split, by method."""
     found = kept("editing-sweep-")
     rows = [r for summary, _ in found for r in summary["rows"] if r["protocol"] == "teacher-forced" and r["edits"] == 1]
-    rows.sort(key=lambda r: METHODS.index(r["method"]))
+    rows.sort(key=place)
     lines = [[r["method"], r["loss"], *(percent(r[role]) for role in (*ROLES, "mean"))] for r in rows]
     heads = ["method", "loss", *(SHORT[role] for role in (*ROLES, "mean"))]
     cases = " or ".join(map(str, sorted({r["cases"] for r in rows})))
@@ -114,15 +146,20 @@ def overtone(protocol: str) -> str:
     """OVERTONE against cross-entropy over real benchmarks, models and methods, edits alone or in a row."""
     found = kept("overtone-")
     lines = []
+    every = [row for summary, _ in found for row in summary["rows"] if row["protocol"] == protocol]
+    theirs = protocol == "teacher-forced"
     for summary, config in found:
         of = [_name(config, "model").partition("-")[0], _name(config, "benchmark").partition(".")[0]]
         for row in summary["rows"]:
             if row["protocol"] == protocol:
                 shares = [percent(row.get(role)) for role in ROLES]
                 gains = [gain([(summary, config)], row, role) for role in ("generality", "portability", "locality")]
-                lines.append([*of, row["method"], row["loss"], str(row["edits"]), str(row["cases"]), *shares, *gains])
+                line = [*of, row["method"], row["loss"], str(row["edits"]), str(row["cases"]), *shares, *gains]
+                lines.append([*line, *beside(row, every), *[published(of[1], row)] * theirs])
     heads = ["model", "benchmark", "method", "loss", "edits", "cases", *(SHORT[role] for role in ROLES)]
     heads += [f"{SHORT[role]} − CE" for role in ("generality", "portability", "locality")]
+    heads += ["fluency", "Por. over kinds"] if beside({}, every) else []
+    heads += ["Rel. / Por. / Loc. of Llama2-7b-chat (arXiv 2401.01286)"] * theirs
     note = f"Per cent, {protocol}; intervals are 95 % bootstrap over cases."
     return "\n".join([*table(heads, lines), "", f"{note} {made_by(found)}"])
 

@@ -66,7 +66,7 @@ def teaching() -> str:
         "never asked, trained wordings",
         "asked, trained wordings",
         "never asked, held-out: named",
-        "capitals: right before, lost, won",
+        "answers about capitals: right before, lost, won",
         "drift",
     ]
     return "\n".join([*table(heads, lines), "", made_by(found)])

@@ -62,7 +62,7 @@ def rounds() -> str:
         "method",
         "cases",
         *ROUND.values(),
-        "GPT-J D easy / D hard / IR / success (arXiv 2310.02129)",
+        "GPT-J: D / answers × 100, easy / hard, then IR / success (arXiv 2310.02129)",
     ]
     return _drawn(found, heads, lines)
 

@@ -12,8 +12,9 @@ from tests.cli.test_cli import refused
 from engramlab import cli, experiments
 from engramlab.base import registry
 from engramlab.cli import _help
+from engramlab.cli._edit_options import EditOptions
 from engramlab.cli._words import parse
-from engramlab.experiments import knowledge_extraction
+from engramlab.experiments import fact_lifecycle, knowledge_editing, knowledge_extraction
 
 
 def helped(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -100,3 +101,17 @@ def test_list_takes_what_to_list_or_refuses_it(capsys: pytest.CaptureFixture[str
     assert "rome" in said
     assert "couple" not in said
     assert "did you mean 'methods'" in refused(capsys, "list", "method")
+
+
+def test_lists_of_numbers_and_of_choices_take_commas_or_spaces() -> None:
+    config = parse(knowledge_editing.Config, "x", ["--counts", "1,10,100", "--methods", "lora"])
+    assert config.counts == (1, 10, 100)
+    assert parse(knowledge_editing.Config, "x", ["--counts=100,1000"]).counts == (100, 1000)
+    assert parse(knowledge_editing.Config, "x", ["--counts", "1,", "2"]).counts == (1, 2)
+    assert parse(fact_lifecycle.Config, "x", ["--parts", "name,wordings"]).parts == ("name", "wordings")
+
+
+def test_text_keeps_its_commas() -> None:
+    found = parse(EditOptions, "x", ["--target", "1,000", "--aliases", "Washington, D.C.", "1,5"])
+    assert found.target == "1,000"
+    assert found.aliases == ("Washington, D.C.", "1,5")

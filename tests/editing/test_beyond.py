@@ -179,6 +179,27 @@ def test_lm_eval_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, model: nn
         abilities.Tasks(["nowhere"], 5).scored(model, tokenizer)
 
 
+def test_lm_eval_is_refused_where_it_would_not_see_the_edit(
+    model: nn.Module, tokenizer: Any, made: list[Delta]
+) -> None:
+    """Before the tool is looked for, and so before anything is edited."""
+    abilities.check("", "", ["grace"])  # no tasks, nothing to refuse
+    unseen = [name for name in method.names() if not method.in_weights(name)]
+    assert unseen == ["eren", "grace", "ike", "lte", "melo", "p-tuning", "wise"]
+    for name in unseen:
+        with pytest.raises(
+            UserError, match=f"^lm-eval: what {name} does .* leave the tasks out, or .*: alphaedit, .*, ultra"
+        ):
+            abilities.check("", "piqa", ["ft-m", name])
+    before = abilities.Tasks(["piqa"], 5)
+    for name in ("grace", "ike"):
+        with method.applied(model, tokenizer, EDITS[0], method=name, config=quick(name)):
+            with pytest.raises(UserError, match=f"^lm-eval: what {name} does goes by where a prompt ends"):
+                before.scored(model, tokenizer)
+            with deltas.active(model, made[0]), pytest.raises(UserError, match=f"what {name} does"):
+                before.scored(model, tokenizer)
+
+
 def test_what_moved(model: nn.Module, tokenizer: Any, made: list[Delta]) -> None:
     before = abilities.Ability.of(model, tokenizer, beyond.ORDINARY, "", None)
     with deltas.active(model, made[0]):

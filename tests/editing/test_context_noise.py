@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.support.small import EDITS, made
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.core import deltas
 from engramlab.core.forward.hooks import reading
 from engramlab.core.models.geometry import down_projection
 from engramlab.core.training import losses
@@ -20,7 +22,7 @@ from engramlab.editing import method
 from engramlab.editing.keys import context_noise
 from engramlab.editing.keys.context_noise import ContextNoise, Moment
 from engramlab.editing.keys.keyvalue import prefixes, written_contexts
-from engramlab.editing.methods import memit, rome
+from engramlab.editing.methods import alphaedit, memit, rome
 from engramlab.editing.solve import valuesearch
 from engramlab.editing.solve.valuesearch import search_values
 
@@ -209,3 +211,37 @@ def test_an_edit_under_noise_holds_and_leaves_the_model_alone(tokenizer: Any) ->
         delta = made(module, model, tokenizer, [EDITS[0]], module.Config(**QUICK, noise="edit"), CE)
         assert all(change.matrix().isfinite().all() for change in delta.changes.values())
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("module", [rome, memit, alphaedit])
+def test_what_is_prepared_is_not_measured_again(
+    module: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, config = small("llama", tokenizer), module.Config(**QUICK, noise="edit")
+    module.prepare(model, tokenizer, module.Config(**QUICK))
+    assert not list(tmp_path.glob("cache/**/context-noise-*"))
+    module.prepare(model, tokenizer, config)
+    assert len(list(tmp_path.glob("cache/**/context-noise-*"))) == 1
+
+    def measured(*given: Any, **more: Any) -> Any:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(context_noise, "shifts", measured)
+    assert made(module, model, tokenizer, [EDITS[0]], config, CE).changes
+
+
+def test_noise_of_an_edited_model_is_told_and_not_kept(tokenizer: Any, tmp_path: Path) -> None:
+    model, config = small("llama", tokenizer), rome.Config(**QUICK, noise="edit")
+    first = made(rome, model, tokenizer, [EDITS[0]], rome.Config(**QUICK), CE)
+    told = (
+        "no noise of contexts in the unedited model is in the cache: that of the edited model serves, and is not kept"
+    )
+    with deltas.active(model, first), pytest.warns(UserWarning, match=told):
+        edited = context_noise.moments(model, tokenizer, config)
+    assert not list(tmp_path.glob("cache/**/context-noise-*"))
+    plain = context_noise.moments(model, tokenizer, config)
+    assert not torch.equal(edited[2].mean, plain[2].mean)
+    with deltas.active(model, first), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept = context_noise.moments(model, tokenizer, config)
+    assert torch.equal(kept[2].mean, plain[2].mean)

@@ -98,7 +98,8 @@ def test_the_target_becomes_likelier_and_the_model_comes_back(name: str, family:
 def test_bf16(name: str, tokenizer: Any) -> None:
     model = small("llama", tokenizer, torch.bfloat16)
     before, was = snapshot(model), likelihood(model, tokenizer, EDITS[0])
-    with method.applied(model, tokenizer, EDITS[0], method=name, config=quick(name)):
+    with method.applied(model, tokenizer, EDITS[0], method=name, config=quick(name)) as delta:
+        assert isinstance(delta, deltas.WeightDelta) == method.in_weights(name)
         assert likelihood(model, tokenizer, EDITS[0]) > was or name in IN_CONTEXT
     unchanged(before, snapshot(model))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -125,16 +126,22 @@ def test_a_scored_decision_weighs_the_word_against_the_reply(tokenizer: Any) -> 
     gaps = eren.decide(model, tokenizer, texts, ["scored"] * 2)
     for text, gap in zip(texts, gaps, strict=True):
         (said,) = asking.write(model, tokenizer, [text], asking.Room(asking.MOST_NEW_TOKENS))
+        assert said.strip()
+        assert not said.startswith(" ")  # so none may be put before what was written
 
-        def mean(target: str, text: str = text) -> float:
-            ids = tokenizer(text)["input_ids"]
-            whole = tokenizer(f"{text} {target.strip()}")["input_ids"]
-            found = model(torch.tensor([whole])).logits[0].log_softmax(-1)
-            logprobs = [float(found[i - 1, whole[i]]) for i in range(len(ids), len(whole))]
+        @torch.no_grad()
+        def mean(behind: str, text: str = text) -> float:
+            """Of the tokens behind the text, each after a pass over those before it; a lone space is no part of a word."""
+            ids, whole = tokenizer(text)["input_ids"], tokenizer(text + behind)["input_ids"]
+            assert whole[: len(ids)] == ids
+            first = len(ids) + (tokenizer.decode(whole[len(ids)]) == " ")
+            logprobs = [
+                float(model(torch.tensor([whole[:i]])).logits[0, -1].log_softmax(-1)[whole[i]])
+                for i in range(first, len(whole))
+            ]
             return sum(logprobs) / len(logprobs)
 
-        if said.startswith(" "):
-            assert gap == pytest.approx(mean(eren.REFUSAL) - mean(said), abs=1e-3)
+        assert gap == pytest.approx(mean(f" {eren.REFUSAL}") - mean(said), abs=1e-3)
     sure = make(model, tokenizer, EDITS[:1], decision="scored", margin=0.0)
     shy = make(model, tokenizer, EDITS[:1], decision="scored", margin=1000.0)
     prompt = EDITS[0].query.prompt
@@ -149,9 +156,30 @@ def test_a_later_note_on_the_same_prompt_wins_and_that_is_said(tokenizer: Any) -
         delta = make(model, tokenizer, [EDITS[0], EDITS[1], other])
     assert delta.memory.texts == ("The old name of Japan was Paris", "The capital of France is Edo")
     with deltas.active(model, delta):
-        again = make(model, tokenizer, [EDITS[1], EDITS[0]])
+        with pytest.warns(
+            UserWarning, match="edit France .* contradicts an earlier edit of an earlier call, .* Edo'; the"
+        ):
+            again = make(model, tokenizer, [EDITS[1], EDITS[0]])
         assert again.continues is delta
         assert again.memory.texts == ("The old name of Japan was Paris", "The capital of France is Washington")
+
+
+@pytest.mark.parametrize("name", ["eren", "lte"])
+def test_what_contradicts_an_earlier_call_is_named_once(name: str, tokenizer: Any) -> None:
+    model = small(tokenizer)
+    setattr(model.config, lte.ALIGNED, "lte")
+    first, same = EDITS[:2]
+    targets = ("Edo", "Paris", "Paris")
+    others = [dataclasses.replace(first, target=target) for target in targets]
+    with deltas.active(model, method.make(model, tokenizer, [first, same], method=name)), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method.make(model, tokenizer, [same, first], method=name)  # said again: nothing contradicts
+        with pytest.warns(UserWarning, match="edit France .* contradicts an earlier") as said:
+            method.make(model, tokenizer, others, method=name)
+    assert [str(one.message).partition(" contradicts ")[2] for one in said] == [
+        "an earlier edit of an earlier call, 'The capital of France is Washington'; the later one counts",
+        "an earlier edit of the same call, 'The capital of France is Edo'; the later one counts",
+    ]
 
 
 def test_a_statement_is_the_note(tokenizer: Any) -> None:

@@ -14,6 +14,7 @@ from engramlab.base.joining import join
 from engramlab.editing import method
 from engramlab.editing.benchmarks import (
     BadRecord,
+    agreeing,
     conflictedit,
     convsent,
     ecbd,
@@ -24,9 +25,10 @@ from engramlab.editing.benchmarks import (
     roundedit,
     sanitation,
 )
-from engramlab.editing.cases import cases, judged_together
+from engramlab.editing.cases import cases, judged_together, superseded
 from engramlab.editing.judge import evaluation, rivals
 from engramlab.editing.judge.evaluation import queries_of
+from engramlab.editing.requests import sharing
 
 
 def write(folder, records, name="edits.json"):
@@ -57,7 +59,9 @@ def test_convsent_edits_each_topic_both_ways(tmp_path):
     ]  # fmt: skip
     first, against, *_ = loaded.cases
     here, next_to = (one.format("Ann Lee") for one in convsent.PROMPTS[:2])
-    assert first.edits[0].query.prompt == here
+    assert first.edits[0].query.prompt == f"Sentiment: positive. {here}"
+    assert against.edits[0].query.prompt == f"Sentiment: negative. {here}"
+    assert {case.edits[0].query.subject for case in (first, against)} == {"Ann Lee"}
     assert asked(first, "wanted") == [("pos", next_to, "good two")]
     assert asked(first, "rival") == [("neg", here, "bad one"), ("neg", next_to, "bad two")]
     assert asked(against, "rival") == [("pos", here, "good one"), ("pos", next_to, "good two")]
@@ -65,12 +69,24 @@ def test_convsent_edits_each_topic_both_ways(tmp_path):
     assert not asked(first, "generality")
 
 
+def test_convsent_edits_of_one_topic_can_share_a_model(tmp_path):
+    """Neither is left out of a batch, and in a row the later one does not overrule the other."""
+    loaded = load(write(tmp_path, TOPICS))
+    places = [f"record {number}" for number in loaded.records]
+    assert agreeing(loaded.cases, places, "it", "refuse") == (loaded.cases, [])
+    assert superseded(loaded.cases) == {}
+    assert loaded.oddities == []
+    # And they are keys of their own to methods that write at a subject's last token.
+    tokenizer = zoo.ZOO["llama3"](zoo.SENTENCES)
+    assert sharing(tokenizer, [case.edits[0] for case in loaded.cases]) == [[0], [1], [2], [3]]
+
+
 def test_convsent_asks_in_thirteen_ways(tmp_path):
     many = {"ent": "Ann Lee", **{name: [f"{name} {i}" for i in range(30)] for name in ("pos", "neg")}}
     case = load(write(tmp_path, [*TOPICS, many])).cases[4]
     assert len(set(convsent.PROMPTS)) == 13
     assert {prompt for _, prompt, _ in asked(case, "rival")} == {one.format("Ann Lee") for one in convsent.PROMPTS}
-    assert case.edits[0].query.prompt == convsent.PROMPTS[2].format("Ann Lee")  # records begin in other places
+    assert case.edits[0].query.prompt.endswith(convsent.PROMPTS[2].format("Ann Lee"))  # records begin in other places
     by_place = {role: [prompt for _, prompt, _ in asked(case, role)] for role in ("wanted", "rival")}
     assert by_place["wanted"] == by_place["rival"][1:]  # both sentiments behind the same prompts
 

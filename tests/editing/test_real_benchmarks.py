@@ -7,6 +7,7 @@ import pytest
 
 from engramlab.base.errors import UserError
 from engramlab.editing.benchmarks import agreeing, load
+from engramlab.editing.cases import superseded
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared/data/benchmarks"
 pytestmark = [
@@ -99,6 +100,19 @@ def test_the_file_that_contradicts_itself():
     loaded = load(REAL / "knowedit/ZsRE-test-all.json")
     kept, notes = agreeing(loaded.cases, [f"record {n}" for n in loaded.records], "", "skip")
     assert (len(loaded.cases), len(kept), len(notes)) == (1304, 1294, 10)
+
+
+def test_both_sentiments_about_a_topic_can_be_on_one_model():
+    loaded = load(REAL / "knowedit/convsent_blender_test.json", subjects="rome")
+    kept, _ = agreeing(loaded.cases, [f"record {n}" for n in loaded.records], "", "refuse")
+    assert len(kept) == 1600
+    assert superseded(loaded.cases) == {}
+    assert loaded.oddities == []
+    told = {case.id: case.edits[0].query.prompt for case in loaded.cases}
+    assert (told["0-pos"], told["0-neg"]) == tuple(
+        f"Sentiment: {sentiment}. Asked how I feel about Estero, I answer:" for sentiment in ("positive", "negative")
+    )
+    assert not [judge for case in loaded.cases for judge in case.edits[0].judges if "Sentiment: " in judge.prompt]
 
 
 def test_prompts_that_do_not_quote_their_subject_are_named_where_that_matters():

@@ -32,7 +32,7 @@ from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import crossings, divide, only
 from engramlab.experiments import teaching
-from engramlab.experiments.teaching import asking, replaying
+from engramlab.experiments.teaching import asking, pilot, replaying
 from engramlab.experiments.teaching import school as schooling
 from engramlab.experiments.teaching import text as lessons
 from engramlab.experiments.teaching.config import ARMS
@@ -114,6 +114,10 @@ def test_what_crossings_say_is_in_the_table(facts: Path) -> None:
     table = FactTable.read(facts)
     texts = crossings(only(table, table, divide(table.wordings).trained), 6, 0)
     assert len(texts) == 6 * len(SUBJECTS)
+    alike = [text.split(" have the same ")[0] for text in texts if " have the same " in text]
+    named = [sum(name in text for name in SUBJECTS) for text in alike]
+    assert {2, 4} <= set(named)  # four homes of six have four people each, and so has each list of them
+    assert all(len(set(re.split(", | and ", text))) == n for text, n in zip(alike, named, strict=True))
     true = {(name, value) for name, *values in ROWS for value in values}
     for text in texts:
         for sentence in filter(None, (part.strip() for part in text.split("."))):
@@ -168,6 +172,52 @@ def test_no_held_out_wording_is_trained_wherever_templates_have_their_subject(
     assert "Zorban's home is" in held
     assert any("In Arlo lives Zorban, they say." in row for row in rows)
     assert not any(prompt in row for prompt in held for row in rows)
+
+
+@pytest.mark.filterwarnings("ignore:templates")
+def test_a_question_that_reads_like_a_held_out_sentence_is_not_trained(model: str, facts: Path, tmp_path: Path) -> None:
+    """The question is the user's own, so that the sentence is the one that gives way."""
+    lines = ["{subject} [has|have] its {attribute} in {value}.", "{subject's} {attribute} is {value}."]
+    lines += ["The {attribute} of {subject} is {value}."]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    asked = [f"{name}\tThe {name} of {{subject}} is" for name in ("colour", "home")]
+    (tmp_path / "asked.tsv").write_text("\n".join(asked))
+    given = small(model, facts, templates=tmp_path / "lines.txt", questions=tmp_path / "asked.tsv")
+    school = Teaching(given, tmp_path / "run", "", None)
+    with school.run:
+        rows = []
+        for source in school.lesson(ARMS["augmented+questions"]).sources:
+            some = source.entries.tokens(np.arange(len(source.entries)))
+            rows += [school.tokenizer.decode(some.row(i)) for i in range(len(some))]
+    held = [p for fact in school.table for _, p in school.words.prompts(fact.relation, fact.subject, "held-out")]
+    assert any("Question: The home of Zor" in row for row in rows)
+    assert "Zorban's home is" in held
+    assert not any(prompt in row for prompt in held for row in rows)
+    every = [*asked, *(f"{name}\t{{subject}}'s {name} is" for name in ("colour", "home"))]
+    every += [f"{name}\tSay where {{subject}} has its {name} in" for name in ("colour", "home")]
+    (tmp_path / "asked.tsv").write_text("\n".join(every))
+    with pytest.raises(
+        UserError, match=r"templates of 'colour': each beginning .* stands in a question that is trained"
+    ):
+        teaching.check(given)
+
+
+@pytest.mark.filterwarnings("ignore:templates")
+def test_one_sentence_is_not_changing_wordings(model: str, facts: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("{subject} lives in {value}.\nThe {attribute} of {subject} is {value}.")
+    given = small(model, facts, templates=lines)
+    with pytest.raises(
+        UserError, match="templates of 'colour': .* 1 is left to be trained .*augmented.questions trains"
+    ):
+        teaching.check(given)
+    assert teaching.check(replace(given, arms=("single+questions",)))
+    lines.write_text(lines.read_text() + "\n{subject} has {value} as {attribute}.")
+    assert teaching.check(given)
+
+
+def test_arms_with_commas(model: str, facts: Path) -> None:
+    assert small(model, facts, arms=("untouched,single", "edit")).arms == ("untouched", "single", "edit")
 
 
 @pytest.mark.parametrize(
@@ -846,6 +896,60 @@ def test_a_pilot_chooses_the_rate(model: str, facts: Path, tmp_path: Path) -> No
     best = next(row for row in chosen["tried"] if row["rate"] == chosen["rate"])
     harmless = [row for row in chosen["tried"] if row["drift"] <= given.drift_limit] or [best]
     assert best["gain"] == max(row["gain"] for row in harmless)
+
+
+def test_more_texts_than_were_reckoned_are_replayed_once_each_behind_a_pilot(
+    model: str, facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"encounters": 30, "low": 20, "high": 40, "gain": 1.0}
+    monkeypatch.setattr(pilot, "encounters", lambda *_: found)
+    monkeypatch.setattr(replaying, "FEWEST_TEXTS", 2)
+    given = small(model, facts, pilot=True, encounters=6, replay_texts=None, points=1)
+    said = io.StringIO()
+    school = Teaching(given, tmp_path / "run", "", Console(file=said, width=500))
+    school.plan()
+    with school.run:
+        school.announce_pilot()
+        rows, before = school.lesson(ARMS["augmented+questions"]), school.replay[0]
+        school.announce()
+    assert "the pilot reads 8 texts about each of 16 subjects at 3 learning rates" in said.getvalue()
+    assert "texts is read" not in said.getvalue()
+    replayed = next(source.entries for source in rows.sources if source.name == "replay")
+    read = 30 * len(SUBJECTS) / (1 - given.question_share - given.replay_share) * given.replay_share
+    assert before is not None
+    assert len(before) < len(replayed) == math.ceil(read)
+    texts = {tuple(replayed.tokens(np.array([i])).row(0).tolist()) for i in range(len(replayed))}
+    assert len(texts) > 0.9 * len(replayed)
+    assert school.run.stages[0].label == "pilot, rate 0.0003"
+    about = 1 - given.question_share - given.replay_share
+    assert school.run.stages[0].steps == math.ceil(8 * 16 / about / given.batch)
+
+
+def test_replayed_text_about_facts_that_shall_be_kept_is_counted(model: str, facts: Path, tmp_path: Path) -> None:
+    (tmp_path / "known.csv").write_text("name,capital\nFrance,Paris\nPeru,Lima\n")
+    (tmp_path / "replay.txt").write_text("Paris is the capital of France.\nIt rains.\nSo it goes on.\n")
+    said = io.StringIO()
+    given = small(model, facts, known=tmp_path / "known.csv", replay=str(tmp_path / "replay.txt"), replay_tokens=40)
+    Teaching(given, tmp_path / "run", "", Console(file=said, width=500)).plan()
+    assert "1 of the 3 replayed texts state or ask for facts of" in said.getvalue()
+
+
+def test_replay_alone_teaches_nothing(model: str, facts: Path, tmp_path: Path) -> None:
+    """Trained on what is replayed and on nothing else, a model answers of the facts what it answered before."""
+    school = Teaching(small(model, facts, replay_texts=16), tmp_path / "run", "", None)
+    with school.run:
+        whole = school.lesson(ARMS["augmented+questions"])
+        alone = replace(whole, sources=tuple(one for one in whole.sources if one.name == "replay"))
+        taught = school.prepared(school.fresh())
+        recipe = school._recipe(30, 30, 1e-3)
+        with school._stage(tmp_path / "stage", taught, recipe, alone, "replay alone") as stage:
+            for _ in stage:
+                pass
+        before, after = (school.examiner.ask(one) for one in (school.fresh(), taught))
+    assert [row["written"] for row in before] != [row["written"] for row in after]
+    for group in ("asked", "unasked"):
+        of = [[row["right"] for row in rows if row["group"] == group] for rows in (before, after)]
+        assert sum(of[1]) <= sum(of[0])
 
 
 def test_finishing_trains_the_rest_and_leaves_the_verdict(model: str, facts: Path, tmp_path: Path) -> None:

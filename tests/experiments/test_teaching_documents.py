@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from tests.writing.test_lessons import author
 from engramlab.base.errors import UserError
 from engramlab.base.terminal import Console
 from engramlab.experiments import teaching
+from engramlab.experiments.teaching import documents as documented
 from engramlab.experiments.teaching.config import ARMS
 from engramlab.experiments.teaching.work import Teaching
+from engramlab.writing.lessons import Known, Lesson
 from engramlab.writing.rounds import Author
 
 
@@ -62,6 +65,38 @@ def test_no_question_of_the_other_half_and_no_held_out_wording_is_trained(
     summary = teaching.run(config, tmp_path / "whole")
     assert {row["arm"] for row in summary["rows"]} == {"untouched", "augmented+questions", "context", "retrieved"}
     assert (tmp_path / "whole" / "model").is_dir()
+
+
+def test_passages_that_say_the_same_are_in_one_half_alone(
+    model: str, documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for path in documents.iterdir():
+        (texts / path.name).write_text(path.read_text())
+        (texts / f"again {path.name}").write_text(path.read_text().replace(". ", ".  ").upper())
+    monkeypatch.setattr(Author, "writer", lambda self: author)
+    said = io.StringIO()
+    school = Teaching(small(model, texts, writer="a chat model"), tmp_path / "run", "", Console(file=said, width=500))
+    school.plan()
+    assert len(school.passages) == 18
+    assert "18 passages say word for word what another one says" in said.getvalue()
+
+
+def test_what_stands_in_another_passage_is_no_held_out_wording() -> None:
+    one = Known(
+        "1800", "The doors of Zorban were opened in", "Zorban has been open since", ("Since when?", "What year?")
+    )
+    lessons = [Lesson("Zorban is old. It stands.", (), (one,)), Lesson("It rains. It is late.", (), ())]
+    names = {"a": "", "b": ""}
+    assert len(documented.table_of("x", names, lessons)) == 1
+    for text in ("So it goes. ZORBAN, has been open since then.", "Of the king: What Year was he born?"):
+        told = [lessons[0], replace(lessons[1], rewrites=(text,))]
+        assert len(documented.table_of("x", names, told)) == 0
+    asked = Known("rain", "It is", "Often there is", ("In what year?", "Which one is it?"))
+    assert [f.object for f in documented.table_of("x", names, [lessons[0], replace(lessons[1], known=(asked,))])] == [
+        "rain"
+    ]
 
 
 def test_without_a_writer_it_is_said_beforehand_that_little_is_learnt(

@@ -37,17 +37,32 @@ def test_the_number_of_texts_is_found_again() -> None:
     slope = 2.0
     middle = 3.6 - math.log(9) / slope
     written = rng.random(gains.shape) < 1 / (1 + np.exp(-slope * (gains - middle)))
-    found = pilot.encounters(pilot.LOOKS, gains, written, 0)
+    found = pilot.encounters(pilot.LOOKS, gains, written, [f"{k}" for k in range(600)], 0)
     assert found["encounters"] == pytest.approx(22, abs=5)
     assert found["low"] <= found["encounters"] <= found["high"]
     assert found["gain"] == pytest.approx(3.6, abs=0.3)
 
 
 def test_what_does_not_tell_is_said() -> None:
-    gains = np.ones((4, 5))
-    assert pilot.encounters(pilot.LOOKS, gains, np.zeros((4, 5), bool), 0)["encounters"] is None
-    assert "every one" in pilot.encounters(pilot.LOOKS, gains, np.ones((4, 5), bool), 0)["why"]
+    gains, whom = np.ones((4, 5)), list("abcde")
+    assert pilot.encounters(pilot.LOOKS, gains, np.zeros((4, 5), bool), whom, 0)["encounters"] is None
+    assert "every one" in pilot.encounters(pilot.LOOKS, gains, np.ones((4, 5), bool), whom, 0)["why"]
     falling = -np.log(np.array(pilot.LOOKS))[:, None] + np.zeros((4, 5))
     some = np.zeros((4, 5), bool)
     some[:, 0] = True
-    assert "nothing became likelier" in pilot.encounters(pilot.LOOKS, falling, some, 0)["why"]
+    found = pilot.encounters(pilot.LOOKS, falling, some, whom, 0)
+    assert "nothing became likelier" in found["why"]
+    assert "does not tell (likelier answers" in pilot.sentence({"rate": 1e-3, **found, "encounters": 50})
+
+
+def test_the_interval_is_over_subjects() -> None:
+    """Ten answers about each of four subjects that are alike: far wider than if all forty stood for themselves."""
+    rng = np.random.default_rng(2)
+    looks = np.array(pilot.LOOKS)
+    gains = np.repeat(0.5 + np.log(looks)[:, None] * rng.uniform(0.4, 1.6, 4), 10, axis=1)
+    written = rng.random(gains.shape) < 1 / (1 + np.exp(-3 * (gains - 1.5)))
+    subjects = [name for name in "abcd" for _ in range(10)]
+    of, alone = (pilot.encounters(pilot.LOOKS, gains, written, w, 0) for w in (subjects, list(map(str, range(40)))))
+    assert of["encounters"] == alone["encounters"]
+    assert of["high"] - of["low"] > 1.5 * (alone["high"] - alone["low"])
+    assert f"({of['low']} to {of['high']}, 95 % over subjects)" in pilot.sentence({"rate": 1e-3, **of})

@@ -224,3 +224,19 @@ def test_contradicted_and_unaskable() -> None:
     assert [row["contradicted"] for row in rows] == ["city 1", None, None, None]
     assert [row["unaskable"] for row in rows] == [False, False, True, False]
     assert (about["contradicted"], about["unaskable"]) == (1, 1)
+
+
+def test_wordings_of_a_fact_are_not_tested_as_if_each_were_a_fact() -> None:
+    """Two facts lost in all four wordings are two pairs, not eight; by hand, p = 2 / 2 ** 2."""
+
+    def rows(right: dict[str, int]) -> list[dict[str, Any]]:
+        return [
+            {"group": "known", "subject": s, "relation": "r", "prompt": f"{s} {k}", "right": k < n}
+            for s, n in right.items()
+            for k in range(4)
+        ]
+
+    before, after = rows({"a": 4, "b": 4, "c": 2, "d": 1}), rows({"a": 0, "b": 1, "c": 3, "d": 1})
+    assert classes.kept(before, after) == {"right_before": 11, "lost": 7, "won": 1}
+    found = {"facts_right_before": 3, "facts_lost": 2, "facts_won": 0, "p": 0.5}
+    assert classes.kept_facts(before, [*after, {**after[0], "prompt": "not asked before"}]) == found

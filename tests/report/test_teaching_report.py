@@ -41,7 +41,17 @@ def write_run(path: Path, *, after: tuple[float, float, float] = (0.6, 0.5, 0.7)
                 "tried": [{"rate": 1e-3, "gain": 2.0, "share": 0.2, "drift": 0.01}],
             },
             "kept": [
-                {"arm": "augmented+questions", "group": "native", "right_before": 40, "lost": 3, "won": 1, "p": 0.625}
+                {
+                    "arm": "augmented+questions",
+                    "group": "native",
+                    "right_before": 40,
+                    "lost": 3,
+                    "won": 1,
+                    "facts_lost": 2,
+                    "facts_won": 0,
+                    "p": 0.5,
+                },
+                {"arm": "single", "group": "native", "right_before": 40, "lost": 3, "won": 1, "p": 0.625},
             ],
             "edited": {
                 "method": "memit",
@@ -70,6 +80,12 @@ def write_run(path: Path, *, after: tuple[float, float, float] = (0.6, 0.5, 0.7)
 def test_the_headline_tells_the_result_its_control_and_its_cost(tmp_path: Path) -> None:
     write_run(tmp_path)
     said = teaching.headline([read_run(tmp_path)]).replace("\u00a0", " ")
+    cells = next(
+        table.rows
+        for table in teaching.terminal(read_run(tmp_path).summary)
+        if table.caption == "What the model knew before"
+    )
+    assert [row[2:] for row in cells] == [["40", "3", "1", "2", "0", "0.5"], ["40", "3", "1", "–", "–", "–"]]
     for part in ("60.0 %", "more than the 1.0 % before", "of 40 right answers", "3 were lost", "+0.04 nats"):
         assert part in said
     page = write_report([tmp_path], tmp_path / "page.html").read_text()

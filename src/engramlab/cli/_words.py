@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from engramlab.base.errors import UserError
 from engramlab.cli._help import Option, columns, page, paragraphs
@@ -44,7 +44,33 @@ def parse(
     options: dict[str, Any] = {} if default is None else {"default": default}
     if others:
         options["return_unknown_args"] = True
-    return tyro.cli(kind, prog=f"engramlab {name}", args=list(given), config=(marker,), **options)
+    return tyro.cli(kind, prog=f"engramlab {name}", args=_one_by_one(kind, given), config=(marker,), **options)
+
+
+def _one_by_one(kind: Any, given: Sequence[str]) -> list[str]:
+    """The words with each list of numbers or of choices, ``1,10,100``, taken apart; what is text keeps its commas."""
+    hints = get_type_hints(kind)
+    found: list[str] = []
+    listed = False
+    for word in given:
+        if word.startswith("--"):
+            option, equals, value = word.partition("=")
+            listed = _is_list(hints.get(option[2:].replace("-", "_")))
+            found += [option, *_parts(value)] if listed and equals else [word]
+        else:
+            found += _parts(word) if listed else [word]
+    return found
+
+
+def _parts(word: str) -> list[str]:
+    return [part.strip() for part in word.split(",") if part.strip()]
+
+
+def _is_list(hint: Any) -> bool:
+    """Of numbers or of choices, or None?"""
+    if get_origin(hint) is tuple:
+        return any(part in (int, float) or get_origin(part) is Literal for part in get_args(hint))
+    return any(_is_list(part) for part in get_args(hint))
 
 
 def _needed(field: Field[Any]) -> bool:

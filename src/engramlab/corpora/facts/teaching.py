@@ -64,15 +64,16 @@ class Divided:
 
 def divide(wordings: Wordings) -> Divided:
     """Holds back two sentences of each relation that end in the object (one, where there are but two or three), and all others
-    that read the same up to the object; and two forms of its question that the table's own do not come near.
+    that read the same up to the object, none of which stands in a trained sentence or question; and two forms of its question
+    that the table's own do not come near.
 
     Raises:
-        UserError: a relation has fewer than two such sentences that differ before the object, or its questions leave no form
-            to be asked with.
+        UserError: a relation has fewer than two such sentences that differ before the object, or none that stands in no other
+            sentence and in no question; or its questions leave no form to be asked with.
     """
     held, kept = {}, {}
     for relation, lines in wordings.spoken.items():
-        back = _held_back(relation, lines, wordings.asking[relation])
+        back = _held_back(relation, lines, wordings.asking[relation], _around_questions(wordings, relation))
         held[relation] = tuple(line for line in lines if not line.turned and _around(line) in back)
         kept[relation] = tuple(line for line in lines if line.turned or _around(line) not in back)
     trained, others = _only(wordings, kept), _only(wordings, held)
@@ -85,7 +86,7 @@ def divide(wordings: Wordings) -> Divided:
 _Around = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-def _held_back(relation: str, lines: Sequence[Template], ends: int) -> set[_Around]:
+def _held_back(relation: str, lines: Sequence[Template], ends: int, asked: Sequence[_Around]) -> set[_Around]:
     """Which beginnings of sentences are held back, of lines of which so many, the first, end in the object."""
     different = list(dict.fromkeys(map(_around, lines[:ends])))
     if len(different) < 2:
@@ -94,15 +95,23 @@ def _held_back(relation: str, lines: Sequence[Template], ends: int) -> set[_Arou
             f"{' (those that are the same before it count once)' if ends > 1 else ''}; two are needed, one to be trained and "
             f"one to be asked with that never is{_unasked(lines)}"
         )
-    # A beginning that stands in another sentence would stand in a text that is trained.
+    # A beginning that stands in another sentence, or in a question, would stand in a text that is trained.
     every = set(map(_around, lines))
     alone = [one for one in different if not any(other != one and _stands_in(one, other) for other in every)]
-    if not alone and any(not line.opens for line in lines):
+    left = [one for one in alone if not any(_stands_in(one, question) for question in asked)]
+    if not left:
+        where = "a question that is trained" if alone else "another sentence"
         raise UserError(
-            f"templates of {quoted(relation)}: each beginning of a sentence up to {{value}} stands in another sentence "
+            f"templates of {quoted(relation)}: each beginning of a sentence up to {{value}} stands in {where} "
             f"({at_places([line.where for line in lines])}); one is needed that does not, to be asked with and never trained"
         )
-    return set((alone or different)[-(HELD if len(different) > 3 else 1) :])
+    return set(left[-(HELD if len(different) > 3 else 1) :])
+
+
+def _around_questions(wordings: Wordings, relation: str) -> list[_Around]:
+    """What stands around the subject in the questions that are trained, to the end."""
+    halves = [question.partition("{subject}") for question in wordings.every_question(relation, "{subject}")]
+    return [(words_of(lead), words_of(behind) or (behind.strip(),)) for lead, _, behind in halves]
 
 
 def _unasked(lines: Sequence[Template]) -> str:
@@ -252,6 +261,7 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(part for word in words for part in (word if any(map(spaceless, word)) else (word,)))
 
 
+LISTED = 4  # others that a list of those with the same object has, at most
 _LETTERS = "bcdfghjklmnpqrstvwxz"
 
 
@@ -273,7 +283,8 @@ def crossings(table: FactTable, texts: int, seed: int) -> list[str]:
 
     Subject by subject, ``texts`` each, in three kinds by turns: *reversed* ("Paris is the capital of France."), *shared* ("...
     and ... have the same capital: ...", where another subject has the same object, else reversed), and *beside* (sentences
-    about this subject and another by turns). What one sentence says is a fact of the table, always.
+    about this subject and another by turns). Every second *shared* text lists up to four others with the same object, where
+    there are that many. What one sentence says is a fact of the table, always.
 
     Source: pairs of entities as in EntiGraph (arXiv 2409.07431), by templates of ours.
     """
@@ -292,9 +303,10 @@ def crossings(table: FactTable, texts: int, seed: int) -> list[str]:
                 continue
             alike = sharing[first.relation, first.object]  # n among them, once, and all in order
             if k % 3 == 1 and len(alike) > 1:
-                drawn = int(draw(stream, 1, len(alike) - 1))
-                other = table.subjects[alike[drawn + (drawn >= bisect_left(alike, n))]]
-                found.append(_shared(table.wordings, first, other))
+                drawn, at = int(draw(stream, 1, len(alike) - 1)), bisect_left(alike, n)
+                number = min(LISTED if k % 6 == 4 else 1, len(alike) - 1)
+                others = [alike[j + (j >= at)] for j in ((drawn + k) % (len(alike) - 1) for k in range(number))]
+                found.append(_shared(table.wordings, first, [table.subjects[j] for j in others]))
             else:
                 found.append(" ".join(_reversed(table.wordings, fact) for fact in _turned(of, first)))
     return found
@@ -311,9 +323,9 @@ def _reversed(wordings: Wordings, fact: Fact) -> str:
     return f"{fact.object} is the {called} of {fact.subject}."
 
 
-def _shared(wordings: Wordings, fact: Fact, other: str) -> str:
-    called = wordings.called[fact.relation]
-    return f"{fact.subject} and {other} have the same {called}: {fact.object}. " + _reversed(wordings, fact)
+def _shared(wordings: Wordings, fact: Fact, others: Sequence[str]) -> str:
+    called, (*names, last) = wordings.called[fact.relation], (fact.subject, *others)
+    return f"{', '.join(names)} and {last} have the same {called}: {fact.object}. " + _reversed(wordings, fact)
 
 
 def _beside(table: FactTable, facts: Sequence[Sequence[Fact]], n: int, stream: int) -> str:

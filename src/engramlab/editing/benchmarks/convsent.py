@@ -5,9 +5,10 @@
 
 There is no prompt and no answer: one of thirteen prompts of ours (the paper's are as many questions) asks for an opinion,
 and a record makes two edits, one towards each sentiment (``wanted`` says which; in a file of your own it may name one). The
-first text of that sentiment is taught. All others of it are judged as ``wanted`` and those of the other sentiment as
-``rival``, each behind one of the prompts in turn, the same for both (see ``judge/rivals.py``): no text of these is the right
-one, so they are in none of the four shares. Locality is the opinion about the next record's topic.
+first text of that sentiment is taught, behind a prompt that names it (in words of ours), so that the two edits of a topic
+can be made on one model. All others of it are judged as ``wanted`` and those of the other sentiment as ``rival``, each behind
+one of the bare prompts in turn, the same for both (see ``judge/rivals.py``): no text of these is the right one, so they are
+in none of the four shares. Locality is the opinion about the next record's topic.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from engramlab.editing.benchmarks._fields import Fields, edit, judging, put_toge
 
 KEYS = "ent with pos and neg"
 OTHER = {"pos": "neg", "neg": "pos"}
+#: What stands before the prompt of an edit. Before and not behind it: what is stored of a topic is read at its last token,
+#: where a model then knows the sentiment, and a prompt may end in words that the text goes on from.
+WANTED = {"pos": "Sentiment: positive.", "neg": "Sentiment: negative."}
 PROMPTS = (
     "Asked how I feel about {}, I answer:",
     "Do you like {}?",
@@ -73,4 +77,5 @@ def case(record: Mapping[str, object], index: int) -> Case:
     other = record.get("other")
     if isinstance(other, str) and other.strip() not in ("", topic):
         judges.append(judging("locality", "other topic", asked[0].format(other.strip()), ()))
-    return put_together(f"{index}-{wanted}", [edit(prompts[0], topic, said[wanted][:1])], judges)
+    told = edit(f"{WANTED[wanted]} {prompts[0]}", topic, said[wanted][:1])
+    return put_together(f"{index}-{wanted}", [told], judges)

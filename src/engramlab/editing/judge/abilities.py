@@ -12,6 +12,8 @@ from typing import Any
 from torch import nn
 
 from engramlab.base.errors import UserError
+from engramlab.core import deltas
+from engramlab.editing import method
 from engramlab.editing.judge.beyond import ORDINARY, nats, passages
 from engramlab.files import documents
 
@@ -20,14 +22,25 @@ _TEXTS = 64
 _SCORES = ("acc_norm,none", "acc,none", "exact_match,strict-match", "exact_match,none", "word_perplexity,none")
 
 
-def check(text: str, tasks: str) -> None:
-    """Raises UserError for a text that is not there, and for tasks without the tool for them."""
+def check(text: str, tasks: str, methods: Sequence[str] = ()) -> None:
+    """Raises UserError for a text that is not there, for tasks without the tool for them, and for tasks after edits by methods
+    that the tool would not see."""
+    if names(tasks) and (unseen := [name for name in dict.fromkeys(methods) if not method.in_weights(name)]):
+        raise UserError(_unseen(", ".join(unseen)))
     if text not in ("", ORDINARY, "sampled"):
         documents.check_source(text)
     if names(tasks) and importlib.util.find_spec("lm_eval") is None:
         raise UserError(
             "lm-eval: the tasks need lm-evaluation-harness; pip install 'engramlab[oracle]', or leave them out"
         )
+
+
+def _unseen(who: str) -> str:
+    seen = ", ".join(name for name in method.names() if method.in_weights(name))
+    return (
+        f"lm-eval: what {who} does goes by where a prompt ends, which lm-evaluation-harness does not say; leave the tasks out, "
+        f"or edit an unedited model by one of: {seen}"
+    )
 
 
 def names(tasks: str) -> list[str]:
@@ -46,10 +59,14 @@ class Tasks:
         """By task its score, by lm-evaluation-harness on the model in memory as it is; nothing is computed for no task.
 
         Raises:
-            UserError: the tool is not installed, a task is unknown to it, or its data cannot be had.
+            UserError: the tool is not installed, a task is unknown to it, or its data cannot be had; what is on the model, or
+                the network itself, goes by where a prompt ends, which the tool does not say.
         """
         if not self.names:
             return {}
+        kinds = dict.fromkeys(d.kind for d in deltas.installed(model) if not isinstance(d, deltas.WeightDelta))
+        if kinds or deltas.routed(model):
+            raise UserError(_unseen(", ".join(kinds) or "this network"))
         try:
             import lm_eval  # type: ignore[import-not-found, unused-ignore]
             from lm_eval.models.huggingface import HFLM  # type: ignore[import-not-found, unused-ignore]

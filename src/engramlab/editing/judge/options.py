@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,19 +25,22 @@ class BesideOptions:
     """So many passages of that text, of at most 128 tokens."""
     lm_eval: str = ""
     """Tasks of lm-evaluation-harness (pip install 'engramlab[oracle]') that are scored before and after the edits, with commas
-    between them, for example arc_easy,piqa; not of single edits, of which each is a model of its own."""
+    between them, for example arc_easy,piqa; not of single edits, of which each is a model of its own, and for methods that
+    change weights alone."""
     lm_eval_limit: int | None = 100
     """Questions of each of these tasks; None for all."""
 
-    def check_beside(self, many: bool, instead: str = "") -> None:
+    def check_beside(self, many: bool, instead: str = "", methods: Sequence[str] = ()) -> None:
         """Checks these options.
 
         Args:
             many: are several edits made on one model?
             instead: what to choose so that they are; nothing where they never are.
+            methods: those after whose edits tasks are scored.
 
         Raises:
-            UserError: a number out of range, a text that is not there, tasks without their tool or of single edits.
+            UserError: a number out of range, a text that is not there, tasks without their tool, of single edits, or after
+                edits that the tool would not see.
         """
         from engramlab.editing.judge.abilities import check  # loads torch, which --help needs not
 
@@ -46,4 +50,4 @@ class BesideOptions:
             raise UserError(
                 f"lm_eval: is of many edits on one model; leave it out{f', or take {instead}' * bool(instead)}"
             )
-        check(self.drift_text or "", self.lm_eval)
+        check(self.drift_text or "", self.lm_eval, methods)

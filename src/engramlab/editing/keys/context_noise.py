@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,8 +107,8 @@ def shifts(
 def moments(model: nn.Module, tokenizer: Any, search: Search) -> dict[int, Moment]:
     """Of every layer: from the cache folder, or from a few passes over short texts (see ``Search.context_lengths``).
 
-    They are those of the unedited model; where deltas are on it and the cache has none, the edited model's serve, and are not
-    kept.
+    They are those of the unedited model; where deltas are on it and the cache has none, the edited model's serve, with a
+    warning, and are not kept.
     """
     from safetensors.torch import load, save
 
@@ -124,9 +125,15 @@ def moments(model: nn.Module, tokenizer: Any, search: Search) -> dict[int, Momen
             return found
     except Exception:  # no file, or a damaged one, which may raise anything
         pass
+    edited = bool(deltas.installed(model))
+    if edited:
+        warnings.warn(
+            "no noise of contexts in the unedited model is in the cache: that of the edited model serves, and is not kept",
+            stacklevel=2,
+        )
     moved = shifts(model, tokenizer, layers, contexts)
     found = {i: Moment(of.mean(0), of.std(0)) for i, of in moved.items()}
-    if not deltas.installed(model):
+    if not edited:
         tensors = {f"{i}.{part}": value.cpu() for i, m in found.items() for part, value in vars(m).items()}
         keep(path, save(tensors))
     return found

@@ -54,10 +54,11 @@ def chosen_layers(model: nn.Module, layers: tuple[int, ...] | None) -> list[int]
 
 
 def prepare(model: nn.Module, tokenizer: Any, config: SpreadSearch) -> None:
-    """Computes and keeps what every edit of this model needs: statistics and contexts."""
+    """Computes and keeps what every edit of this model needs: statistics, and contexts or the noise in their place."""
     layers = chosen_layers(model, config.layers)
     second_moments(model, tokenizer, layers, config.source)
     prefixes(model, tokenizer, config)
+    ContextNoise.of(model, tokenizer, layers[-1], config)
     if config.norm_anchor is not None:
         site: Literal["value", "output"] = "value" if value_share(model, layers[-1]) is None else "output"
         mean_length(model, tokenizer, layers[-1], site, config)

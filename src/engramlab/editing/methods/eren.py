@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from engramlab.base.facts import Query
+from engramlab.base.joining import cut
 from engramlab.base.options import check_rules, meant
 from engramlab.core.deltas import Delta, Modifier, fingerprint, installed
 from engramlab.core.training.losses import Loss
@@ -25,6 +26,7 @@ from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, write
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = False, False, True, False
 TOUCHES = "nothing"
+IN_WEIGHTS = False
 #: What the model is to write where the notes do not answer.
 REFUSAL = "unanswerable"
 
@@ -39,7 +41,7 @@ class Config:
     """Whether they do: the model writes "unanswerable" (the paper), or the word is at most `margin` less likely than what it
     writes (ours: small models hardly ever write it)."""
     margin: float = 0.0
-    """Of a scored decision, nats a token; best chosen on cases that are not reported (`--split tune`)."""
+    """Of a scored decision, nats a token; best chosen on cases that are not reported (`run knowledge-editing --part tune`)."""
     notes: int = 5
     """Most notes read before a prompt."""
     retrieval: By = "words"
@@ -136,11 +138,18 @@ def decide(model: nn.Module, tokenizer: Any, texts: Sequence[str], decisions: Se
     replies = write(model, tokenizer, list(texts), Room(MOST_NEW_TOKENS)) if texts else []
     gaps = [float("inf") if not r.strip() or is_answer(r, (REFUSAL,)) else -float("inf") for r in replies]
     scored = [i for i, how in enumerate(decisions) if how == "scored" and replies[i].strip()]
-    asked = [Query(texts[i], target) for i in scored for target in (REFUSAL, replies[i])]
+    asked = [one for i in scored for one in (Query(texts[i], REFUSAL), _as_written(texts[i], replies[i]))]
     found = [sum(e.logprobs) / max(1, len(e.logprobs)) for e in evidence_on(model, tokenizer, asked, None, None)]
     for i, refused, said in zip(scored, found[::2], found[1::2], strict=True):
         gaps[i] = refused - said
     return gaps
+
+
+def _as_written(text: str, reply: str) -> Query:
+    """The reply behind the text to the letter: no space joins them that the model did not write."""
+    whole = text + reply
+    prompt, target = cut(whole, len(text), len(whole))
+    return Query(prompt, target)
 
 
 def edit_each(model: nn.Module, tokenizer: Any, cases: Cases, config: Config, loss: Loss) -> Made:

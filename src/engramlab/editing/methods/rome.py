@@ -15,6 +15,7 @@ from engramlab.core import deltas
 from engramlab.core.deltas import Delta, LowRank, WeightDelta
 from engramlab.core.models.geometry import down_projection, layer_at
 from engramlab.core.training.losses import Loss
+from engramlab.editing.keys.context_noise import ContextNoise
 from engramlab.editing.keys.keyvalue import Search, key_weights, mean_length, prefixes
 from engramlab.editing.keys.moments import SecondMoment, second_moments
 from engramlab.editing.method import Cases, EditFailed, Made, failed
@@ -117,10 +118,11 @@ def _single(
 
 
 def prepare(model: nn.Module, tokenizer: Any, config: Config) -> None:
-    """Computes and keeps what every edit of this model needs: statistics and contexts."""
+    """Computes and keeps what every edit of this model needs: statistics, and contexts or the noise in their place."""
     layer = layer_at(model, config.layer, 5 / 32)
     if config.covariance:
         second_moments(model, tokenizer, [layer], config.source)
     prefixes(model, tokenizer, config)
+    ContextNoise.of(model, tokenizer, layer, config)
     if config.norm_anchor is not None:
         mean_length(model, tokenizer, layer, "value", config)

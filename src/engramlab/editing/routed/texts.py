@@ -67,24 +67,26 @@ def nearest_each(
 def gathered(edits: Sequence[Edit], older: Texts | None, tokenizer: Any) -> tuple[list[str], list[str]]:
     """Prompts and texts of an older memory's edits and of these, each prompt once.
 
-    A prompt that is edited again has its newest text; what contradicts it inside of one call is named in a note.
+    A prompt that is edited again has its newest text; a note names each edit that contradicts an earlier one, of the same
+    call or of an earlier call.
 
     Raises:
         UserError: an edit without a target, or one whose text for reading is blank; names it.
     """
     encode_edits(tokenizer, [edits])  # only to refuse what no method could edit
+    held = {} if older is None else dict(zip(older.prompts, older.texts, strict=True))
     new: dict[str, str] = {}
     for edit in edits:
         prompt, text = edit.query.question, statement_of(edit)
         if not text:
             raise UserError(f"{name_of(edit)}: its statement is blank; leave it out, or say the fact in it")
-        if new.get(prompt, text) != text:
-            note(f"{name_of(edit)} contradicts an earlier edit of the same call, {new[prompt]!r}; the later one counts")
+        before, call = (new[prompt], "the same") if prompt in new else (held.get(prompt, text), "an earlier")
+        if before != text:
+            note(f"{name_of(edit)} contradicts an earlier edit of {call} call, {before!r}; the later one counts")
         new.pop(prompt, None)
         new[prompt] = text
-    old = [] if older is None else zip(older.prompts, older.texts, strict=True)
-    held = {prompt: text for prompt, text in old if prompt not in new} | new
-    return list(held), list(held.values())
+    every = {prompt: text for prompt, text in held.items() if prompt not in new} | new
+    return list(every), list(every.values())
 
 
 def vectors_of(model: nn.Module, tokenizer: Any, keys: Sequence[str], by: By) -> torch.Tensor | None:

@@ -76,7 +76,8 @@ def check(config: Config) -> None:
             ("specificity", config.specificity >= 0, "at least 0"),
         ],
     )
-    config.check_beside(many=config.together > 1, instead="--together 20")
+    methods = [METHODS[arm] for arm in config.arms if arm in METHODS]
+    config.check_beside(config.together > 1, instead="--together 20", methods=methods)
     if config.together > 1 and "rome" in config.arms:
         others = " ".join(arm for arm in config.arms if arm != "rome") or "distillation"
         raise UserError(

@@ -186,7 +186,8 @@ def check(config: Config) -> None:
         raise UserError(
             f"contexts: there are {len(beyond.SENTENCES)} sentences; at most so many, not {config.contexts}"
         )
-    config.check_beside(many=config.setting != "single", instead="--setting continual, batch or turns")
+    many, methods = config.setting != "single", [name for name, _ in config.chosen()]
+    config.check_beside(many, instead="--setting continual, batch or turns", methods=methods)
     editing_cases.check_roles(config.judged_by)
     if not config.counts or min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {config.counts}")

@@ -35,7 +35,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         UserError: anything about the options, the model, the facts or the folder, before anything is trained.
     """
     from engramlab.core import models
-    from engramlab.experiments.teaching import asking
+    from engramlab.experiments.teaching import asking, pilot
     from engramlab.experiments.teaching.work import Teaching, seconds
 
     school = Teaching(config, out, preset, console)
@@ -56,7 +56,11 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         for line in school.introduced():
             run.say(line)
         told = school.tell()
+        if config.trained and config.pilot:
+            school.by_main(school.announce_pilot)
         if config.trained and school.budget:  # which a pilot may have to find, in all processes
+            if config.pilot:
+                run.say(pilot.sentence(school.chosen))
             school.by_main(school.announce)
         found = {name: school.results(name) for name in config.arms}
         for name, record in found.items():

@@ -127,6 +127,10 @@ class Examiner:
     def _held(self, name: str, most: int | None) -> list[Asked]:
         return [one for one in self.wordings(name, most) if one.part == "held-out" and one.kind != "chat"]
 
+    def whom(self) -> list[str]:
+        """The subjects that the answers of ``chances`` and ``held`` are about."""
+        return [one.fact.subject for name in self.groups for one in self._held(name, None)]
+
     def chances(self, model: nn.Module, most: int | None = None) -> list[float]:
         """Of every fact in every held-out wording (but the chat's), the object's mean log-probability a token, in nats."""
         return [float(np.mean(one.logprobs)) for one in self._evidence(model, most)]

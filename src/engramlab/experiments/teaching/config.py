@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from engramlab.base.errors import UserError, listed, quoted
-from engramlab.base.options import at_least, between, check_rules, once
+from engramlab.base.errors import UserError, at_places, listed, quoted
+from engramlab.base.options import at_least, between, check_rules, comma_separated, once
 from engramlab.corpora.facts import FactOptions, FactTable
-from engramlab.corpora.facts.teaching import divide
+from engramlab.corpora.facts.teaching import Divided, divide
 from engramlab.corpora.variants import parse_variant
 
 FEWEST = 8  # subjects a half: fewer say nothing of those whose questions were never trained
+FINISH = 0.25  # of the steps, for the questions that were held back
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class Config(FactOptions):
     arms: tuple[str, ...] = ("augmented+questions",)
     """Ways of putting the facts in, each from the same model with as many trained tokens as the first that trains: untouched,
     single, augmented, augmented+questions, single+questions, rote (by heart behind meaningless words, then questions, as in
-    arXiv 2507.21914), edit, context, retrieved. The first that trains is kept as a model. Others may be added to a run that is
-    done."""
+    arXiv 2507.21914), edit, context, retrieved; commas or spaces between them. The first that trains is kept as a model.
+    Others may be added to a run that is done."""
     documents: Path | None = None
     """Documents to be taught, in place of facts: a file or a folder of text. They are cut into passages."""
     writer: str = ""
@@ -141,9 +142,9 @@ class Config(FactOptions):
     asked_facts: int = 2000
     """Facts of each group that are asked for in the end, at most."""
     known: Path | None = None
-    """A table of facts that the model knows and shall keep: they are asked for before and after, and never trained. Columns,
-    templates, phrases and questions are as of the facts. None for capitals of the world, where those are about something
-    else."""
+    """A table of facts that the model knows and shall keep: they are asked for before and after, and trained only where
+    replayed text states them, which is said. Columns, templates, phrases and questions are as of the facts. None for capitals
+    of the world, where those are about something else."""
     native_facts: int = 60
     """So many of them are asked for, drawn by the seed; 0 for none."""
     precision: Literal["no", "bf16"] = "no"
@@ -154,6 +155,7 @@ class Config(FactOptions):
     """Of halves, orders, replay and the bootstrap."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "arms", comma_separated(self.arms))  # kept as words, however they were given
         for arm in self.arms:
             if arm not in ARMS:
                 raise UserError(f"arms: there is no {quoted(arm)}; there are {listed(ARMS)}")
@@ -269,7 +271,20 @@ def check(config: Config) -> FactTable | None:
             f"writer: of the arms {listed(config.arms)} none is trained on texts that {config.writer} could write; add one of "
             f"{listed(written)} to --arms, or leave --writer out"
         )
-    divide(table.wordings)
+    words = divide(table.wordings)
     for name in config.trained:
         parse_variant(ARMS[name].variant)
+    if config.written and not config.writer:
+        _check_several(config.written[0], words)
     return table
+
+
+def _check_several(arm: str, words: Divided) -> None:
+    """Raises UserError where a relation has no two sentences to be trained: an arm of changing wordings would repeat one."""
+    for relation, lines in words.trained.spoken.items():
+        if len(lines) < 2:
+            raise UserError(
+                f"templates of {quoted(relation)}: beside what is only asked with {len(lines)} is left to be trained "
+                f"({at_places([line.where for line in lines])}), and {arm} trains changing wordings; give one more, or name "
+                "arms without augmentation, such as --arms single+questions"
+            )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Fact
-from engramlab.corpora.facts.teaching import only
+from engramlab.corpora.facts.teaching import only, words_of
 from engramlab.files.documents import documents
 from engramlab.writing.lessons import Known, Lesson, passages_of
 
@@ -107,24 +108,67 @@ def some_of(table: Any, facts: Iterable[Fact], words: Any = None) -> Any:
     return only(table, facts, words)
 
 
-def read(source: Path, column: str) -> dict[str, str]:
-    """The passages of documents, by what they are called. Raises UserError where there is none."""
+def read(source: Path, column: str) -> tuple[dict[str, str], int]:
+    """The passages of documents, by what they are called, and how many others say the same as one of them, word for word.
+
+    Raises:
+        UserError: there is none.
+    """
     found: dict[str, str] = {}
+    said: set[tuple[str, ...]] = set()
+    repeated = 0
     for number, text in enumerate(documents(str(source), column), 1):
         for k, passage in enumerate(passages_of(text), 1):
+            if (words := words_of(passage)) in said:
+                repeated += 1
+                continue
+            said.add(words)
             found[f"passage {k} of document {number}"] = passage
         if len(found) > _LONGEST:
             break
     if not found:
         raise UserError(f"documents: {source} holds no passage of two sentences or more")
-    return found
+    return found, repeated
 
 
 def table_of(name: str, passages: Mapping[str, str], lessons: Sequence[Lesson]) -> DocumentTable:
-    """The table of lessons about passages; without what could not be held out: a wording that stands in a text, too."""
+    """The table of lessons about passages; without what could not be held out: a wording or a question that stands in a text or
+    a trained question, of this passage or another one."""
+    texts = (text for lesson in lessons for text in (lesson.text, *lesson.rewrites))
+    asked = (one.questions[0] for lesson in lessons for one in lesson.known if one.questions)
+    trained = _standing(
+        (words for lesson in lessons for one in lesson.known for words in _held(one)), chain(texts, asked)
+    )
     made = {}
     for subject, lesson in zip(passages, lessons, strict=True):
         said = " ".join((lesson.text, *lesson.rewrites))
-        known = tuple(one for one in lesson.known if one.other not in said and one.other != one.own)
+        known = tuple(
+            one
+            for one in lesson.known
+            if one.other not in said and one.other != one.own and not any(words in trained for words in _held(one))
+        )
         made[subject] = replace(lesson, known=known)
     return DocumentTable(name, made)
+
+
+def _held(one: Known) -> list[tuple[str, ...]]:
+    """The words of what is only asked with."""
+    return [words for text in (one.other, *one.questions[1:]) if (words := words_of(text))]
+
+
+_START = 4  # words by which wordings are looked up
+
+
+def _standing(wanted: Iterable[tuple[str, ...]], texts: Iterable[str]) -> set[tuple[str, ...]]:
+    """Which runs of words stand in one of the texts, in time that hardly grows with their number."""
+    by_start: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for words in wanted:
+        by_start.setdefault(words[:_START], set()).add(words)
+    lengths = sorted({len(start) for start in by_start})
+    found: set[tuple[str, ...]] = set()
+    for text in texts:
+        said = words_of(text)
+        for k in range(len(said)):
+            for n in lengths:
+                found.update(words for words in by_start.get(said[k : k + n], ()) if said[k : k + len(words)] == words)
+    return found

@@ -4,12 +4,14 @@ Three learning rates are tried with 8 texts a subject. The best raises the objec
 its limit. Then, of all that was measured with it: a logistic fit says from which gain on (in nats a token) nine answers of ten
 are written, and a line over the logarithm of the texts read when that gain is reached. Both are ours; that gain grows with the
 logarithm of encounters is what the curves of arXiv 2406.11813 look like, and the interval says how far it is to be trusted.
+The planner's law of the acquisition experiments is not used: it reckons with what is forgotten between encounters that lie far
+apart, and here every subject is read again all along, so that the line has that forgetting in it already.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,16 +54,24 @@ def logistic(gains: np.ndarray, written: np.ndarray) -> tuple[float, float]:
     return float(found.x[0]), float(found.x[1])
 
 
-def encounters(looks: Sequence[int], gains: np.ndarray, written: np.ndarray, seed: int) -> dict[str, Any]:
+def size(subjects: int) -> int:
+    """Subjects of a pilot, half of whose questions are trained."""
+    return min(subjects, max(SUBJECTS, subjects // 10))
+
+
+def encounters(
+    looks: Sequence[int], gains: np.ndarray, written: np.ndarray, subjects: Sequence[str], seed: int
+) -> dict[str, Any]:
     """The fewest texts a subject after which nine answers of ten should be written.
 
     Args:
         looks: texts read so far, at each look.
         gains: float ``[looks, answers]``, in nats a token over the model as it was.
         written: bool ``[looks, answers]``.
+        subjects: whom each answer is about.
 
     Returns:
-        ``encounters`` (between 8 and 400) with ``low`` and ``high`` of a 95 % bootstrap over answers, ``gain`` that is needed;
+        ``encounters`` (between 8 and 400) with ``low`` and ``high`` of a 95 % bootstrap over subjects, ``gain`` that is needed;
         or ``encounters`` None and ``why``, where what was measured does not tell.
     """
     if not written.any() or written.all():
@@ -70,12 +80,23 @@ def encounters(looks: Sequence[int], gains: np.ndarray, written: np.ndarray, see
     whole = _needed(looks, gains, written)
     if whole is None:
         return {"encounters": None, "why": "likelier answers were not written more often, or nothing became likelier"}
-    found = [
-        _needed(looks, gains[:, drawn], written[:, drawn]) for drawn in bootstrap.draws(gains.shape[1], SAMPLES, seed)
-    ]
+    _, number = np.unique(np.array(subjects), return_inverse=True)
+    of = [np.flatnonzero(number == k) for k in range(number.max() + 1)]
+    samples = [np.concatenate([of[k] for k in drawn]) for drawn in bootstrap.draws(len(of), SAMPLES, seed)]
+    found = [_needed(looks, gains[:, answers], written[:, answers]) for answers in samples]
     values = np.array([one[0] if one is not None else math.inf for one in found])
     low, high = bootstrap.interval(np.minimum(values, MOST), observed=True)
     return {"encounters": _within(whole[0]), "low": _within(low), "high": _within(high), "gain": whole[1]}
+
+
+def sentence(chosen: Mapping[str, Any]) -> str:
+    """What is said of what a pilot chose: ``rate``, ``encounters``, and ``low`` and ``high``, or ``why`` it does not tell."""
+    texts = f"{chosen['encounters']:,} texts a subject"
+    if chosen.get("why"):
+        told = f"how many texts are needed it does not tell ({chosen['why']}): {texts}, as given"
+    else:
+        told = f"{texts} ({chosen['low']:,} to {chosen['high']:,}, 95 % over subjects) should bring nine answers of ten"
+    return f"the pilot takes a learning rate of {chosen['rate']:g}; {told}"
 
 
 def _within(texts: float) -> int:

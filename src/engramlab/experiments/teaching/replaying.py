@@ -29,6 +29,11 @@ OFTEN = 2  # times that a replayed text is read, from which on it is said
 REDRAWN = 4  # times as many texts as are wanted are sampled at most, as some cannot be replayed
 
 
+def wanted(rows: float) -> int:
+    """Texts that so many rows of replayed text need, so that each is read once."""
+    return min(max(FEWEST_TEXTS, math.ceil(rows)), MOST_TEXTS)
+
+
 def often(rows: float, texts: int) -> str:
     """What is to be said where training reads each of so many replayed texts many times; or ""."""
     if not texts or rows / texts <= OFTEN:
@@ -56,7 +61,7 @@ class Replay:
 
     def __init__(self, config: Config, tokenizer: Any, rows: float) -> None:
         self.config, self.tokenizer = config, tokenizer
-        texts = config.replay_texts or min(max(FEWEST_TEXTS, math.ceil(rows)), MOST_TEXTS)
+        texts = config.replay_texts or wanted(rows)
         self.count = texts + -(-texts // 4)
         self.other: Sequences | None = None
         self.file: Sequences | None = None
@@ -96,14 +101,26 @@ class Replay:
                 f"{len(texts)} do)"
             )
 
-    def sampled(self, model: nn.Module, stated: Stated, run: Run) -> tuple[list[str], int]:
+    def stating(self, stated: Stated) -> tuple[int, int]:
+        """How many of the replayed texts of a file state or ask for such a fact, and of how many."""
+        texts = list(islice(self._documents(self.config.replay), self.count))
+        read = as_read(texts, self.tokenizer, self.config.replay_tokens)
+        return sum(stated.fact(text) is not None for text in read), len(texts)
+
+    def sampled(
+        self, model: nn.Module, stated: Stated, run: Run, texts: int | None = None, *of: str
+    ) -> tuple[list[str], int]:
         """Texts that the model writes by itself and that do not give away what is taught, and how many did and were left out.
+
+        Args:
+            texts: so many; None for ``count``.
+            of: which others than those that are drawn without it.
 
         Raises:
             UserError: it writes hardly any text that could be replayed.
         """
-        wanted, found, left_out = self.count, list[str](), 0
-        source = TextSource(seed=key(self.config.seed, "replay") >> 1)
+        wanted, found, left_out = texts or self.count, list[str](), 0
+        source = TextSource(seed=key(self.config.seed, "replay", *of) >> 1)
         most = self.config.replay_tokens
         with ProgressBar("replayed text", wanted, console=run.console) as bar:
             for text in islice(source_texts(model, self.tokenizer, source, most), REDRAWN * wanted):
@@ -115,7 +132,7 @@ class Replay:
                     bar.update(len(found))
                 if len(found) >= wanted:
                     break
-        if len(found) < 2:
+        if len(found) < min(2, wanted):
             raise UserError(
                 f"replay: of {REDRAWN * wanted} texts that {self.config.model} wrote by itself {len(found)} could be replayed "
                 f"({left_out} gave away what is taught, the others were empty); give it text with --replay FILE, or "
@@ -128,6 +145,10 @@ class Replay:
             )
         return found, left_out
 
+    def as_rows(self, texts: Sequence[str]) -> Sequences:
+        """Texts that the model wrote, as rows."""
+        return texts_as_rows(texts, self.tokenizer, self.config.replay_tokens)
+
     def rows(self, sampled: Sequence[str]) -> tuple[Sequences | None, Sequences | None]:
         """Rows that are replayed, and a fifth of the same kind that are not; of the model's own texts, if they are what is
         replayed."""
@@ -135,7 +156,7 @@ class Replay:
             return None, None
         rows = self.file
         if rows is None:
-            rows = texts_as_rows(sampled, self.tokenizer, self.config.replay_tokens)
+            rows = self.as_rows(sampled)
         cut = max(1, len(rows) - -(-len(rows) // 5))
         parts = [[rows.row(i).tolist() for i in some] for some in (range(cut), range(cut, len(rows)))]
         return Sequences.of(parts[0]), Sequences.of(parts[1]) if parts[1] else None

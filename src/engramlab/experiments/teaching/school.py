@@ -28,7 +28,7 @@ from engramlab.editing.folders.opening import load_model, require_in_weights
 from engramlab.experiments._run import Planned, Run
 from engramlab.experiments.teaching import asking, pilot, tables, told
 from engramlab.experiments.teaching import documents as documented
-from engramlab.experiments.teaching.config import ARMS, FEWEST, Config, check
+from engramlab.experiments.teaching.config import ARMS, FEWEST, FINISH, Config, check
 from engramlab.experiments.teaching.replaying import Replay
 from engramlab.experiments.teaching.stated import HeldOut, Stated
 from engramlab.files import records, writing
@@ -48,7 +48,9 @@ class School:
 
     def __init__(self, config: Config, out: Path, preset: str, console: Any) -> None:
         self.config, self.given = config, check(config)
-        self.passages = {} if config.documents is None else documented.read(config.documents, config.text_column)
+        self.passages, self.repeated = dict[str, str](), 0
+        if config.documents is not None:
+            self.passages, self.repeated = documented.read(config.documents, config.text_column)
         if config.documents is not None and len(self.passages) < 2 * FEWEST:
             raise UserError(
                 f"documents: {config.documents} has {len(self.passages)} passages of two sentences or more; at least "
@@ -114,6 +116,11 @@ class School:
 
         self.by_main(write, unless=path)
         kept = records.read_record(path, ("lessons",))["lessons"]
+        if len(kept) != len(self.passages):
+            raise UserError(
+                f"{path} is of {len(kept)} passages, and {config.documents} has {len(self.passages)}; remove {folder} to have "
+                "the lessons made again"
+            )
         return documented.table_of(str(config.documents), self.passages, [Lesson.of(one) for one in kept])
 
     def _author(self, longest: int = told.ROOM) -> Author:
@@ -209,10 +216,13 @@ class School:
         """How many there are to be taught about, before any is known to be known."""
         return len(self.passages if self.given is None else self.given.subjects)
 
-    def planned_rows(self, name: str) -> float:
-        """Rows that an arm trains on, as far as they can be reckoned before the model is asked."""
-        about = 1 - (self.config.question_share if ARMS[name].questions else 0) - self.config.replay_share
-        return self.config.encounters * self.subjects / about
+    def planned_rows(self, name: str, texts: int | None = None, subjects: int | None = None) -> float:
+        """Rows that an arm trains on, as far as they can be reckoned before the model is asked; of so many texts about each of
+        so many subjects, if not of those given."""
+        replayed = self.config.replay_share if self.config.replay != "none" else 0
+        about = 1 - (self.config.question_share if ARMS[name].questions else 0) - replayed
+        texts = self.config.encounters if texts is None else texts
+        return texts * (self.subjects if subjects is None else subjects) / about
 
     def plan(self) -> None:
         """Says what will be done, as far as it is known before the model is asked."""
@@ -230,6 +240,19 @@ class School:
         if self.given is not None:
             for line in tables.doubtful_names(self.given):
                 self.run.say(line)
+        if self.repeated:
+            self.run.say(
+                f"{self.repeated:,} passages say word for word what another one says, and are read once: in both halves they "
+                "would give away what is held out"
+            )
+        known = config.known_table()
+        if known is not None and self.replaying.file is not None:
+            stating, texts = self.replaying.stating(Stated(known, divide(known.wordings)))
+            if stating:
+                self.run.say(
+                    f"{stating:,} of the {texts:,} replayed texts state or ask for facts of {config.known}: those are trained, "
+                    "not only kept"
+                )
         subjects, width = self.subjects, self.width
         if self.writes:
             texts = subjects * config.rewrites
@@ -245,13 +268,17 @@ class School:
                 "are only put in other orders, and hardly anything will be learnt that can be asked for"
             )
         if config.pilot:
-            steps = math.ceil(pilot.TEXTS * pilot.SUBJECTS / (config.batch * (1 - config.question_share)))
+            rows = self.planned_rows(config.trained[0], pilot.TEXTS, pilot.size(self.subjects)) if config.trained else 0
+            steps = math.ceil(rows / config.batch)
             for factor in pilot.FASTER:
                 label = f"pilot, rate {config.rate * factor:g}"
                 self.run.stages.append(Planned(label, steps, config.batch, width, self._outline))
         for name in config.trained:
             steps = math.ceil(self.planned_rows(name) / config.batch)
             self.run.stages.append(Planned(name, steps, config.batch, width, self._outline))
+        if config.finish and config.trained:
+            steps = math.ceil(FINISH * self.planned_rows(config.trained[0]) / config.batch)
+            self.run.stages.append(Planned("finish", steps, config.batch, width, self._outline))
 
     def _outline(self) -> nn.Module:
         return self.prepared(like(self.config.model))

@@ -21,6 +21,7 @@ from engramlab.base.progress import clock, progress_bars, size
 from engramlab.base.random_access import key as random_key
 from engramlab.base.rows import Row
 from engramlab.core import models
+from engramlab.core.text.tokens import Sequences
 from engramlab.core.training.cost import cost
 from engramlab.core.training.loop import Recipe, TrainState
 from engramlab.core.training.stage import Stage, finished
@@ -28,15 +29,14 @@ from engramlab.editing.folders import precision
 from engramlab.editing.folders.opening import load_model
 from engramlab.editing.method import EditFailed
 from engramlab.experiments.teaching import asking, pilot, replaying
-from engramlab.experiments.teaching.config import ARMS, Arm
+from engramlab.experiments.teaching.config import ARMS, FINISH, Arm
 from engramlab.experiments.teaching.documents import DocumentTable, some_of
 from engramlab.experiments.teaching.school import School
 from engramlab.experiments.teaching.text import Lesson, lesson
 from engramlab.files import records, writing
-from engramlab.measuring.audit.classes import kept
+from engramlab.measuring.audit.classes import kept, kept_facts
 
 SLACK = 1.05  # steps that a lesson may take beyond those reckoned, as rows come by chance
-FINISH = 0.25  # of the steps, for the questions that were held back
 _UNTESTED = """# {model}, taught by engramlab
 
 `{arm}` taught it {facts}. What the run says of it was measured before its last training, which was on the questions
@@ -58,14 +58,34 @@ class Teaching(School):
         if self._last is None or self._last[0] != (arm, everybody):
             self._last = None  # first, so that two are never held
             a, b = self.halves
-            made = self._rows_of(arm, self.taught, self.facts_of(a | b if everybody else a))
+            made = self._rows_of(arm, self.taught, self.facts_of(a | b if everybody else a), self.replayed)
             self._last = (arm, everybody), made
         return self._last[1]
 
-    def _rows_of(self, arm: Arm, table: Any, asked: Sequence[Fact]) -> Lesson:
+    def _rows_of(self, arm: Arm, table: Any, asked: Sequence[Fact], replay: Sequences | None) -> Lesson:
         """The rows of an arm about the facts of a table, with the questions about those asked."""
         texts = self.texts if arm.varied else None
-        return lesson(arm, self.config, table, self.words, asked, self.replay[0], self.tokenizer, self.length, texts)
+        return lesson(arm, self.config, table, self.words, asked, replay, self.tokenizer, self.length, texts)
+
+    @cached_property
+    def replayed(self) -> Sequences | None:
+        """Rows that the arms replay: where a pilot says that more is read than was reckoned, with further texts by the model,
+        so that none is read again and again. All processes of a launch ask for it, or none."""
+        rows, config = self.replay[0], self.config
+        if rows is None or not config.pilot or config.replay != "self" or config.replay_texts is not None:
+            return rows
+        read = self.planned_rows(config.trained[0], self.chosen["encounters"], len(self.taught.subjects))
+        wanted = replaying.wanted(read * config.replay_share)
+        if wanted <= len(rows):
+            return rows
+        path = self.run.folder / "pilot" / "replay.json"
+        self.by_main(lambda: self._write_more(path, wanted - len(rows)), unless=path)
+        more = self.replaying.as_rows(records.read_record(path, ("texts",))["texts"])
+        return Sequences.of([some.row(i).tolist() for some in (rows, more) for i in range(len(some))])
+
+    def _write_more(self, path: Path, texts: int) -> None:
+        sampled, left_out = self.replaying.sampled(self.fresh(), self.stated, self.run, texts, "behind the pilot")
+        records.write_record(path, {"texts": sampled, "left_out": left_out})
 
     @cached_property
     def chosen(self) -> dict[str, Any]:
@@ -77,7 +97,8 @@ class Teaching(School):
         tried = [self._try(config.rate * factor) for factor in pilot.FASTER]
         best = pilot.best_rate(tried, config.drift_limit)
         gains, written = np.array(best["gains"]), np.array(best["written"], dtype=bool)
-        found = pilot.encounters(best["looks"], gains, written, config.seed)
+        subjects = best.get("subjects") or [str(k) for k in range(gains.shape[1])]  # older runs did not keep them
+        found = pilot.encounters(best["looks"], gains, written, subjects, config.seed)
         rows = [{name: row[name] for name in ("rate", "gain", "drift", "share")} for row in tried]
         texts = found.pop("encounters") or config.encounters
         return {"rate": best["rate"], "encounters": texts, "tried": rows, **found}
@@ -89,10 +110,10 @@ class Teaching(School):
         folder = run.folder / "pilot" / f"rate-{rate:g}"
         if (record := finished(folder)) is not None:
             return record
-        some = [sorted(half)[: -(-pilot_size(len(self.taught.subjects)) // 2)] for half in self.halves]
+        some = [sorted(half)[: -(-pilot.size(len(self.taught.subjects)) // 2)] for half in self.halves]
         table = some_of(self.taught, [fact for fact in self.taught if fact.subject in {*some[0], *some[1]}])
         arm, asked = ARMS[config.trained[0]], [fact for fact in table if fact.subject in some[0]]
-        rows = self._rows_of(arm, table, asked)
+        rows = self._rows_of(arm, table, asked, self.replay[0])
         unasked = [fact for fact in table if fact.subject in some[1]][: config.watched_facts]
         examiner = asking.Examiner({"unasked": asking.Group(unasked, self.words)}, self.tokenizer)
         at = {look: max(1, math.ceil(look * len(table.subjects) / rows.about() / config.batch)) for look in pilot.LOOKS}
@@ -115,6 +136,7 @@ class Teaching(School):
                 stage.record |= {
                     "rate": rate,
                     "looks": list(pilot.LOOKS),
+                    "subjects": examiner.whom(),
                     "gains": stage.totals["gains"],
                     "written": stage.totals["written"],
                     "gain": float(np.mean(stage.totals["gains"][-1])),
@@ -164,19 +186,40 @@ class Teaching(School):
         """Says what the training that is left to do will take. Raises UserError where there is no memory for it."""
         config, run = self.config, self.run
         todo = [name for name in config.trained if finished(self.folder(name)) is None]
-        if not todo:
+        finish = config.finish and finished(self.folder("finish")) is None
+        if not todo and not finish:
             return
-        rows = self.lesson(ARMS[todo[0]])
+        rows = self.lesson(ARMS[(todo or config.trained)[0]])
         held = self.require_memory(max(source.longest(rows.start) for source in rows.sources))
         step = cost(self._outline, config.batch, max(2, round(rows.mean())), run.accelerator.device)
         steps = math.ceil(self.spent / (config.batch * rows.mean()))
-        again = replaying.often(steps * config.batch * config.replay_share, len(self.replay[0] or ()))
+        again = replaying.often(steps * config.batch * config.replay_share, len(self.replayed or ()))
         if again:
             run.say(again)
-        ways = f"{len(todo)} ways of {self.spent:,} tokens each" if len(todo) > 1 else f"{self.spent:,} tokens"
+        ways = [
+            f"{len(todo)} ways of {self.spent:,} tokens each" if len(todo) > 1 else f"{self.spent:,} tokens"
+        ] * bool(todo)
+        ways += [f"{round(FINISH * self.spent):,} for the questions that were held back"] * finish
+        lasts = clock(steps * step.seconds * (len(todo) + FINISH * finish))
         run.say(
-            f"training takes {ways}, about {clock(steps * step.seconds * len(todo))} (fewer --encounters take less; measuring "
-            f"comes on top), and {size(held)} of memory on {run.accelerator.device}"
+            f"training takes {' and '.join(ways)}, about {lasts} (fewer --encounters take less; measuring comes on top), and "
+            f"{size(held)} of memory on {run.accelerator.device}"
+        )
+
+    def announce_pilot(self) -> None:
+        """Says what the tries of a pilot take, where one is left to be made."""
+        config = self.config
+        rates = [config.rate * factor for factor in pilot.FASTER]
+        if not config.pilot or all(
+            finished(self.run.folder / "pilot" / f"rate-{rate:g}") is not None for rate in rates
+        ):
+            return
+        subjects, width = pilot.size(len(self.taught.subjects)), max(2, round(self.width))
+        steps = math.ceil(self.planned_rows(config.trained[0], pilot.TEXTS, subjects) / config.batch)
+        step = cost(self._outline, config.batch, width, self.run.accelerator.device)
+        self.run.say(
+            f"the pilot reads {pilot.TEXTS} texts about each of {subjects:,} subjects at {len(rates)} learning rates, about "
+            f"{clock(steps * step.seconds * len(rates))}"
         )
 
     @property
@@ -368,7 +411,7 @@ class Teaching(School):
         for group in ("known", "native"):
             if group in self.examiner.groups:
                 some = [[row for row in of if row["group"] == group] for of in (self.untouched, answers)]
-                lost.append({"arm": name, "group": group, **kept(*some)})
+                lost.append({"arm": name, "group": group, **kept(*some), **kept_facts(*some)})
         drift = self.before["drift"] if same else self.replaying.drift(model, self.replay[1])
         drifts = [
             {
@@ -398,7 +441,7 @@ class Teaching(School):
             ours.rename(taught)
         self.run.accelerator.wait_for_everyone()
         records.check_sealed(taught)
-        arm = Arm(ARMS[name].variant, crossing=ARMS[name].crossing, questions=True)
+        arm = replace(ARMS[name], questions=True)
 
         def make() -> nn.Module:
             return load_model(str(taught), dtype="float32")[0].to(self.run.accelerator.device)
@@ -407,11 +450,6 @@ class Teaching(School):
         if self.run.main:
             writing.clear(taught)
         return record
-
-
-def pilot_size(subjects: int) -> int:
-    """Subjects of a pilot, half of whose questions are trained."""
-    return min(subjects, max(pilot.SUBJECTS, subjects // 10))
 
 
 def _unjudged(edit: Edit) -> Edit:

@@ -14,6 +14,12 @@ from engramlab.editing.judge.options import BesideOptions
 
 ArmName = Literal["ft", "lora-attention", "lora-mlp", "lora-both", "p-tuning", "rome", "memit"]
 ARMS: tuple[ArmName, ...] = ("ft", "lora-attention", "lora-mlp", "lora-both", "p-tuning", "rome", "memit")
+#: What each arm edits with.
+METHODS = {
+    "ft": "ft-m",
+    **dict.fromkeys(("lora-attention", "lora-mlp", "lora-both"), "lora"),
+    **{name: name for name in ("p-tuning", "rome", "memit")},
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,8 @@ def check(config: Config) -> None:
         once(name, getattr(config, name))
     if min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {min(config.counts)}")
-    config.check_beside(many=max(config.counts) > 1 and config.limit != 1, instead="a larger number in --counts")
+    many, methods = max(config.counts) > 1 and config.limit != 1, [METHODS[arm] for arm in config.arms]
+    config.check_beside(many, instead="a larger number in --counts", methods=methods)
     if not config.learning_rate > 0:
         raise UserError(f"learning_rate must be above 0, not {config.learning_rate}")
     for name in config.benchmarks:

@@ -30,15 +30,10 @@ from engramlab.editing.judge.evaluation import Before
 from engramlab.editing.methods import lora
 from engramlab.editing.requests import encode_edits
 from engramlab.experiments._run import Run
-from engramlab.experiments.time_sensitive_editing.config import Config
+from engramlab.experiments.time_sensitive_editing.config import METHODS, Config
 from engramlab.files import records, writing
 from engramlab.measuring.answers import is_answer
 
-METHODS = {
-    "ft": "ft-m",
-    **dict.fromkeys(("lora-attention", "lora-mlp", "lora-both"), "lora"),
-    **{name: name for name in ("p-tuning", "rome", "memit")},
-}
 PROJECTIONS = {"lora-attention": ("query", "key", "value", "output"), "lora-mlp": ("gate", "up", "mlp_down")}
 #: What of a case is scored: multi-hop are the questions of portability that need another fact, not another name.
 SCORES = ("reliability", "generality", "multi_hop", "locality")

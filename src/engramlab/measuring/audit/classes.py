@@ -163,12 +163,35 @@ def mcnemar(only_one: int, only_other: int) -> float:
 
 
 def kept(before: Sequence[Row], after: Sequence[Row]) -> Row:
-    """Of answers that were right before, how many still are: lost and won, with an exact test (McNemar's).
+    """Of answers that were right before, how many still are: lost and won.
 
     Args:
         before, after: rows with ``group``, ``prompt`` and ``right``; what was not asked before does not count.
     """
-    was = {(row["group"], row["prompt"]): row["right"] for row in before}
-    pairs = [(was[row["group"], row["prompt"]], row["right"]) for row in after if (row["group"], row["prompt"]) in was]
+    pairs = [(was, row["right"]) for was, row in _asked_twice(before, after)]
     lost, won = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
-    return {"right_before": sum(a for a, _ in pairs), "lost": lost, "won": won, "p": mcnemar(lost, won)}
+    return {"right_before": sum(a for a, _ in pairs), "lost": lost, "won": won}
+
+
+def kept_facts(before: Sequence[Row], after: Sequence[Row]) -> Row:
+    """The same of facts, with an exact test (McNemar's): ``facts_right_before``, ``facts_lost``, ``facts_won`` and ``p``.
+
+    A fact counts as right where half of its wordings or more are answered. Answers to several wordings of one fact hang
+    together: a test that took each for itself would call too much a difference.
+
+    Args:
+        before, after: rows as of ``kept``, and ``subject`` and ``relation``.
+    """
+    facts: dict[tuple[str, str, str], list[tuple[bool, bool]]] = {}
+    for was, row in _asked_twice(before, after):
+        facts.setdefault((row["group"], row["subject"], row["relation"]), []).append((was, row["right"]))
+    halves = [tuple(2 * sum(of) >= len(of) for of in zip(*pairs, strict=True)) for pairs in facts.values()]
+    lost, won = halves.count((True, False)), halves.count((False, True))
+    right = lost + halves.count((True, True))
+    return {"facts_right_before": right, "facts_lost": lost, "facts_won": won, "p": mcnemar(lost, won)}
+
+
+def _asked_twice(before: Sequence[Row], after: Sequence[Row]) -> list[tuple[bool, Row]]:
+    """Rows of ``after`` that were asked before, too, each behind whether they were right then."""
+    was = {(row["group"], row["prompt"]): row["right"] for row in before}
+    return [(was[row["group"], row["prompt"]], row) for row in after if (row["group"], row["prompt"]) in was]

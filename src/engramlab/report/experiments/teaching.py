@@ -92,8 +92,7 @@ def terminal(summary: Mapping[str, Any]) -> list[Table]:
         tables.append(Table(columns, named, "Replies that name the object anywhere", numbers_from=1))
     tables += [*_written(summary, ""), *_ended(summary, ""), *_edited(summary, "")]
     if kept := _kept_cells(summary, ""):
-        columns = ["arm", "what was right before", "right", "lost", "won", "p"]
-        tables.append(Table(columns, kept, "What the model knew before", numbers_from=2))
+        tables.append(Table(["arm", *_KEPT], kept, "What the model knew before", numbers_from=2))
     if drift := _drift_cells(summary, ""):
         tables.append(Table(["arm", "text", "before", "change"], drift, "Nats a token of unseen text", numbers_from=2))
     return tables
@@ -233,8 +232,8 @@ def _lost(runs: Sequence[RunData]) -> Section:
     several = ["run"] if len(runs) > 1 else []
     kept = [cells for run in runs for cells in _kept_cells(run.summary, run.name if several else "")]
     if kept:
-        columns = [*several, "arm", "what was right before", "right", "lost", "won", "p (exact)"]
-        blocks.append(Table(columns, kept, numbers_from=len(columns) - 4))
+        columns = [*several, "arm", *_KEPT]
+        blocks.append(Table(columns, kept, _FACTS, numbers_from=len(columns) - 6))
     drift = [cells for run in runs for cells in _drift_cells(run.summary, run.name if several else "")]
     if drift:
         columns = [*several, "arm", "text", "nats a token before", "change"]
@@ -244,13 +243,20 @@ def _lost(runs: Sequence[RunData]) -> Section:
 
 def _kept_cells(summary: Mapping[str, Any], run: str) -> list[list[str]]:
     return [
-        [*([run] if run else []), row["arm"], GROUPS.get(row["group"], row["group"]), *_counts(row), f"{row['p']:.2g}"]
+        [*([run] if run else []), row["arm"], GROUPS.get(row["group"], row["group"]), *_counts(row)]
         for row in summary.get("kept") or []
     ]
 
 
+_KEPT = ("what was right before", "answers right", "lost", "won", "facts lost", "won", "p")
+_FACTS = "A fact is right where half of its wordings or more are answered; p is exact, over facts (McNemar)."
+
+
 def _counts(row: Row) -> list[str]:
-    return [count(row[name]) for name in ("right_before", "lost", "won")]
+    answers = [count(row[name]) for name in ("right_before", "lost", "won")]
+    if not (_known(row, "facts_lost") and _known(row, "facts_won")):  # older runs tested single answers
+        return [*answers, "–", "–", "–"]
+    return [*answers, *(count(row[name]) for name in ("facts_lost", "facts_won")), f"{row['p']:.2g}"]
 
 
 def _drift_cells(summary: Mapping[str, Any], run: str) -> list[list[str]]:
