@@ -245,6 +245,7 @@ def _name(found: list[Kept]) -> str:
                 lines.append(
                     [
                         of_network,
+                        str(given["seed"]),
                         row["method"],
                         f"{share(made['written'])}, {share(made['written_held'])}" if made["edits"] else "–",
                         row["place"],
@@ -255,6 +256,7 @@ def _name(found: list[Kept]) -> str:
                 )
     heads = [
         "of",
+        "seed",
         "method",
         "written, in other words",
         "read at",

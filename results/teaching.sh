@@ -51,8 +51,11 @@ made lifecycle-wordings-rome-0 run fact-lifecycle --parts wordings --model "$smo
   --methods rome --unedited 0                                                                                              # 60
 made teaching-smollm2-rote-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --arms rote untouched                     # 10
 made lifecycle-name-scratch run fact-lifecycle --parts name --preset small --name-edits 160                               # 6
-made name-network run knowledge-extraction --preset tiny-mixed --variants multi5+permute --people 600 --pools.majors 10 \
-  --pools.universities 10 --pools.companies 10 --pools.birth-cities 10 --pools.birth-years 10 --model.context 256 \
-  --pretrain.batch 12 --pretrain.steps 2000 --qa-ratio 0.5                                                                 # 8
-made lifecycle-name-readable run fact-lifecycle --parts name --run "$runs/name-network" --name-edits 80                    # 1
+for seed in 0 1; do
+  made "name-network-$seed" run knowledge-extraction --preset tiny-mixed --variants multi5+permute --people 600 --pools.majors 10 \
+    --pools.universities 10 --pools.companies 10 --pools.birth-cities 10 --pools.birth-years 10 --model.context 256 \
+    --pretrain.batch 12 --pretrain.steps 2000 --qa-ratio 0.5 --seed "$seed"                                                # 8
+  made "lifecycle-name-readable-$seed" run fact-lifecycle --parts name --run "$runs/name-network-$seed" --name-edits 80 \
+    --seed "$seed"                                                                                                         # 1
+done
 made lifecycle-name-smollm2 run fact-lifecycle --parts name --of-model --model "$smollm2" --attributes continent          # 20
