@@ -700,6 +700,9 @@ def test_the_paper_s_recipes() -> None:
         (10_000_000, 1000, (0.001, 3e-4, 1536)),
         (50_000, 100, (0.02, 1e-3, 12)),
         (20_000_000, 100, (0.001, 3e-4, 1536)),
+        (1_600, 100, (0.02, 1e-3, 12)),
+        (100_000, 100, (0.02, 1e-3, 24)),  # 21 on the straight line
+        (1_000_000, 100, (0.01, 5e-4, 192)),  # 137
     ):
         made = recipes.of_people(Recipe(eps=1e-8), people, exposures)
         assert (made.weight_decay, made.learning_rate, made.batch) == want
