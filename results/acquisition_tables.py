@@ -143,6 +143,8 @@ def popularity(name: str) -> str:
     ]
     heads = ["depth", "a fact is stated", "facts learnt", "half learnt from (statements)"]
     note = f"Simulated by the laws of {summary['part']}, {summary['steps']:,} steps ({summary['tokens']:,} tokens)."
+    if summary.get("poor"):
+        note += f" Laws of a poor fit: {', '.join(summary['poor'])}."
     return "\n".join([*table(heads, lines), "", note])
 
 

@@ -31,6 +31,15 @@ def test_runs_of_an_earlier_definition_are_told(tables: ModuleType, monkeypatch:
     assert "earlier definition" not in tables.acquisition("acquisition-tiny")
 
 
+def test_the_table_of_popularity_tells_laws_of_a_poor_fit(tables: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"depth": "semantic", "condition": "as it stands", "learnt": 0.5, "half": None}
+    summary: dict[str, Any] = {"shares": [row], "part": "tiny", "steps": 10, "tokens": 20}
+    monkeypatch.setattr(tables, "load", lambda name: (summary, CONFIG))
+    assert "poor fit" not in tables.popularity("any")
+    summary["poor"] = ["duplicate semantic", "paraphrase semantic"]
+    assert tables.popularity("any").endswith("Laws of a poor fit: duplicate semantic, paraphrase semantic.")
+
+
 def test_an_interval_over_seeds_has_the_spread_between_them_and_that_within(tables: ModuleType) -> None:
     alike = tables.over_runs([(0.1, 0.02)] * 3)
     assert alike.std() == pytest.approx(0.02 / math.sqrt(3), rel=0.05)

@@ -17,7 +17,7 @@ from engramlab.core import models
 from engramlab.core.training.loop import Recipe
 from engramlab.experiments import knowledge_acquisition as acquisition
 from engramlab.experiments.knowledge_acquisition import part
-from engramlab.experiments.knowledge_acquisition.origins import mean_rate, reading_of
+from engramlab.experiments.knowledge_acquisition.origins import mean_rate, reading_of, refuse_alike
 from engramlab.experiments.knowledge_acquisition.setup import Run, groups_of
 from engramlab.files import records
 from engramlab.files.journal import read_rows
@@ -345,6 +345,22 @@ def test_a_loss_that_explodes_stops_the_run(here: Path) -> None:
             {"model": ("elsewhere",), "rate": ("mean",)},
             "rate: mean .* elsewhere does not say its own; give --learning-rate",
         ),
+        (
+            {"model": ("tiny", "elsewhere"), "rate": ("continue", "constant")},
+            "rate: continue and constant are the same for elsewhere, .* give one of them, or --learning-rate",
+        ),
+        (
+            {"model": ("elsewhere",), "moments": ("restored", "fresh", "warmed")},
+            "moments: restored and warmed are the same for elsewhere, .* give one of them",
+        ),
+        (
+            {
+                "model": ("elsewhere",),
+                "moments": ("restored", "fresh"),
+                "optimizer": acquisition.Optimizer(warmup=0),
+            },
+            "moments: restored and fresh are the same for elsewhere",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(here: Path, change: dict, words: str) -> None:
@@ -352,6 +368,14 @@ def test_what_cannot_work_is_refused_before_anything_is_written(here: Path, chan
     with pytest.raises(UserError, match=words):
         acquisition.run(replace(SMALLEST, **change), here / "run")
     assert not (here / "run").exists()
+
+
+def test_rates_and_moments_that_differ_for_a_checkpoint_are_compared(here: Path) -> None:
+    (here / "elsewhere").mkdir()
+    refuse_alike(replace(SMALLEST, rate=("continue", "constant"), moments=("restored", "warmed")))
+    other = replace(SMALLEST, model=("elsewhere",))
+    refuse_alike(replace(other, learning_rate=(1e-3, 1e-4)))
+    refuse_alike(replace(other, moments=("restored", "fresh")))
 
 
 def test_some_passages_of_a_file_with_its_control(here: Path) -> None:

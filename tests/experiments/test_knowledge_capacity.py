@@ -700,12 +700,27 @@ def test_the_paper_s_recipes() -> None:
         (10_000_000, 1000, (0.001, 3e-4, 1536)),
         (50_000, 100, (0.02, 1e-3, 12)),
         (20_000_000, 100, (0.001, 3e-4, 1536)),
+        (1_600, 100, (0.02, 1e-3, 12)),
+        (100_000, 100, (0.02, 1e-3, 24)),  # 21 on the straight line
+        (1_000_000, 100, (0.01, 5e-4, 192)),  # 137
     ):
         made = recipes.of_people(Recipe(eps=1e-8), people, exposures)
         assert (made.weight_decay, made.learning_rate, made.batch) == want
     paper = capacity.PRESETS["paper"]
     assert paper.recipe_of(10_000, None).batch == 24
     assert paper.recipe.eps == 1e-8
+
+
+def test_recipes_and_rates_beside_a_preset_s_own_recipe() -> None:
+    for preset in capacity.PRESETS.values():
+        capacity.check(preset)
+        capacity.check(replace(preset, recipes="paper"))
+        capacity.check(replace(preset, learning_rates=(1e-3, 3e-3)))
+        capacity.check(
+            replace(preset, recipes="paper", recipe=replace(preset.recipe, warmup=7), learning_rates=(1e-3,))
+        )
+        batch = replace(preset.recipe, batch=40)
+        capacity.check(replace(preset, recipes="given", recipe=batch, learning_rates=(1e-3,)))
 
 
 @pytest.mark.parametrize(
@@ -734,6 +749,22 @@ def test_the_paper_s_recipes() -> None:
         ({"mixtures": ("repeated",), "junk_people": 9}, "junk_people: plays no part without --mixtures junk"),
         ({"repeated_people": 9}, "repeated_people: plays no part without --mixtures repeated"),
         ({"networks": ("llama",), "family": "llama"}, "family: plays no part with --networks"),
+        (
+            {"recipes": "paper", "recipe": replace(TINY.recipe, weight_decay=0.5)},
+            "recipe.weight_decay: plays no part with --recipes paper, .* leave it out .at 0.01.",
+        ),
+        (
+            {"recipes": "paper", "recipe": replace(TINY.recipe, batch=48)},
+            "recipe.batch: plays no part with --recipes paper",
+        ),
+        (
+            {"recipes": "paper", "recipe": replace(capacity.PRESETS["paper"].recipe, learning_rate=1e-2)},
+            "recipe.learning_rate: plays no part with --recipes paper, .* leave it out .at 0.001.",
+        ),
+        (
+            {"learning_rates": (1e-2, 3e-3), "recipe": replace(TINY.recipe, learning_rate=1e-3)},
+            "recipe.learning_rate: plays no part with --learning-rates, .* leave it out .at 0.01.",
+        ),
         ({"junk_share": 1.0}, "junk_share"),
         ({"corpus": "bior"}, "--written"),
         ({"learning_rates": (0.0,)}, "learning_rates"),

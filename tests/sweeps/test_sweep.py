@@ -139,6 +139,19 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         RayTasks("local")
 
 
+def test_help_and_pages_name_the_same_addresses_of_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ray takes `local`, `auto` and host:port by itself; ray:// is its client's, which the extra does not install."""
+    with pytest.raises(SystemExit):
+        cli.main(["sweep", "knowledge-extraction", "--help"])
+    said = " ".join(capsys.readouterr().out.split("--ray TEXT")[1].split("--gpus")[0].split())
+    pages = (page.read_text() for page in (Path(__file__).parents[2] / "docs").rglob("*.md"))
+    named = {re.sub(r":\d+$", ":PORT", where) for page in pages for where in re.findall(r"--ray ([^\s`]+)", page)}
+    assert named - {"TEXT"} == {"auto", "HOST:PORT", "ray://HOST:PORT"}
+    assert "`local`, `auto` or HOST:PORT" in said
+    assert "ray://HOST:PORT" in said
+    assert "pip install ray[client]" in said
+
+
 def test_threads_are_shared_out_fairly(monkeypatch: pytest.MonkeyPatch) -> None:
     for given, processes, each in (("12", 5, 2), ("12", 1, 12), ("2", 4, 1)):
         monkeypatch.setenv("OMP_NUM_THREADS", given)

@@ -30,7 +30,7 @@ from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.corpora.people import ATTRIBUTES, People
 from engramlab.corpora.rewriting import rewritten
 from engramlab.writing.bior import BiorConfig, conversation, sentences, write_bior
-from engramlab.writing.rounds import Conversation
+from engramlab.writing.rounds import Conversation, Writer
 
 NAME = "Anya Briar Forger"
 VALUES = ("October 2, 1996", "Princeton, NJ", "Reed College", "Ecology", "Dow", "Midland, MI")
@@ -269,3 +269,36 @@ def test_texts_in_several_languages_take_turns(tmp_path: Path) -> None:
     assert about["config"]["languages"] == ["English", "French"]
     assert {("Write it in French" in text) for text in asked[:6]} == {True, False}
     assert "languages" not in CONFIG.decisive()  # corpora of before go on
+
+
+def test_first_texts_stay_in_the_first_language_where_some_were_given_up(tmp_path: Path) -> None:
+    config = replace(CONFIG, languages=("English", "French"), entries=2, people=4, tries=1)
+
+    def telling(refused: Sequence[int]) -> Writer:
+        """Writes every text but those of so many items, and says the language."""
+
+        def write(conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[str]:
+            written = []
+            for conversation_ in conversations:
+                asked = conversation_[-1]["content"]
+                french, (_, *facts) = "French" in asked, asked.splitlines()
+                told = " ".join(fact[2:] for fact in facts if fact.startswith("- "))
+                item = names.index(next(name for name in names if name in asked)) + 4 * french
+                written.append("" if item in refused else f"{told} {'Oui' if french else 'Yes'}.")
+            return written
+
+        return write
+
+    names = [People(4, CONFIG.seed).name(person) for person in range(4)]
+    about = write_bior(config, tmp_path / "bior", write=telling((1, 4 + 3)))  # 1 lacks the English text, 3 the French
+    assert about["left_out"] == [{"person": 1, "entry": 0}, {"person": 3, "entry": 1}]
+    assert about["people_left_out"] == [1, 3]
+    corpus = rewritten(tmp_path / "bior")
+    assert [corpus.population.name(s) for s in range(2)] == [names[0], names[2]]
+    assert [corpus.passage(i).text[-4:] for i in range(len(corpus))] == ["Yes.", "Yes.", "Oui.", "Oui."]
+    first = corpus.first(1)
+    assert [first.passage(i).text[-4:] for i in range(len(first))] == ["Yes."] * 2
+    with pytest.raises(UserError, match=r"languages: nobody has all 2 texts after 1 tries, .* more --tries"):
+        write_bior(config, tmp_path / "none", write=telling(range(4)))
+    plain = write_bior(replace(config, languages=()), tmp_path / "plain", write=telling((1,)))
+    assert "people_left_out" not in plain

@@ -108,6 +108,8 @@ def _bior(config: Any, out: Path) -> Path:
         shown = ", ".join(f"{row['entry']} of person {row['person']}" for row in left[:10])
         more = ", …" if len(left) > 10 else ""
         print(f"left out {len(left)} entries after {made['tries']} tries: {shown}{more} (all in dataset.json)")
+        if people := made.get("people_left_out"):
+            print(f"and with them {len(people)} people, all their texts: no language may take another's place")
     return out
 
 

@@ -49,7 +49,8 @@ class Options:
     retries: int = 1
     """How often a cell that failed is tried again, after the others."""
     ray: str | None = None
-    """Run the cells on a Ray cluster instead: `local`, `auto` or ray://host:port. Needs the ray extra."""
+    """Run the cells on a Ray cluster instead: `local`, `auto` or HOST:PORT on one of its machines, ray://HOST:PORT from
+    elsewhere (Ray's client: `pip install ray[client]`). Needs the ray extra."""
     gpus: float = 0.0
     """GPUs of each cell on a Ray cluster, parts of one allowed."""
     probe: bool = False

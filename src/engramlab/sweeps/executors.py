@@ -124,7 +124,8 @@ class RayTasks:
     """Tasks of a Ray cluster; its nodes need engramlab installed and the sweep's folder at the same path.
 
     Args:
-        address: ``local`` starts Ray on this machine; ``auto`` or ``ray://host:port`` joins a cluster.
+        address: ``local`` starts Ray on this machine; ``auto`` or ``host:port`` (6379 by default) joins the cluster that this
+            machine is part of; ``ray://host:port`` (10001 by default) reaches one from outside and needs ``ray[client]``.
         threads: CPUs of each task.
         gpus: GPUs of each task, parts of one allowed.
 

@@ -111,7 +111,8 @@ class BiorConfig(Author):
     English one (translation as augmentation; compare bior1 with bior2). Names and values stay as they are (ours), and the
     worked example is shown with English alone."""
     missing: Literal["leave-out", "fail"] = "leave-out"
-    """What becomes of entries that were given up: leave them out, or write no corpus."""
+    """What becomes of entries that were given up: leave them out (with several languages all texts of their people, so that the
+    first texts stay those in the first language), or write no corpus."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "people", "entries")
@@ -136,8 +137,8 @@ def write_bior(
         What dataset.json holds: config, prompt, attempts, acceptance rate, what refused answers lacked, what was left out.
 
     Raises:
-        UserError: `out` is another corpus or no corpus, the model cannot be loaded, no answer was accepted, or some entries
-            were given up and `missing` is "fail".
+        UserError: `out` is another corpus or no corpus, the model cannot be loaded, no answer was accepted, some entries were
+            given up and `missing` is "fail", or with several languages nobody has all texts.
     """
     out, decisive = place(out), config.decisive()
     about = finished_corpus(out, decisive)
@@ -167,6 +168,11 @@ def _judge(config: BiorConfig, about: dict[str, Any], folder: Path) -> None:
         raise UserError(
             f"{len(about['left_out'])} entries have no acceptable text after {config.tries} tries (entry {first}"
             f"{', …' if len(about['left_out']) > 5 else ''}); run the same command with more --tries, or --missing leave-out"
+        )
+    if len(about.get("people_left_out", ())) == config.people:
+        raise UserError(
+            f"languages: nobody has all {config.entries} texts after {config.tries} tries, and with several languages people "
+            "who lack one are left out; run the same command with more --tries"
         )
 
 
@@ -225,6 +231,7 @@ class _Work:
         """What dataset.json holds."""
         config, total = self.config, self.config.people * self.config.entries
         without = [divmod(item, config.people) for item in range(total) if item not in self.texts]
+        people = {"people_left_out": self._left_out()} if self._several else {}  # else those without any text
         return {
             "corpus": "bior",
             "config": config.decisive(),
@@ -235,12 +242,23 @@ class _Work:
             "acceptance_rate": round(len(self.texts) / self.answers, 4),
             "lacking": dict(self.lacking.most_common()),
             "left_out": [{"person": person, "entry": entry} for entry, person in without],
+            **people,
             "versions": runs.versions(),
         }
 
+    @property
+    def _several(self) -> bool:
+        return len(set(self.config.languages)) > 1
+
+    def _left_out(self) -> list[int]:
+        """People who lack a text: a later one, moved up, would be in another language than the others' at its place."""
+        config = self.config
+        return sorted({n % config.people for n in range(config.people * config.entries) if n not in self.texts})
+
     def corpus(self) -> RewrittenCorpus:
-        """The accepted texts; people without any are not in it."""
-        items = sorted(self.texts)
+        """The accepted texts; people without any are not in it, nor with several languages those who lack one."""
+        left_out = set(self._left_out()) if self._several else set()
+        items = sorted(item for item in self.texts if item % self.config.people not in left_out)
         there = sorted({item % self.config.people for item in items})
         number = {person: subject for subject, person in enumerate(there)}
         facts = [self.facts(person) for person in there]

@@ -86,6 +86,28 @@ def mean_rate(config: Config) -> float:
     return sum(rates) / len(rates)
 
 
+def refuse_alike(config: Config) -> None:
+    """Refuses values to compare that mean the same for a checkpoint that does not say how it was trained.
+
+    Raises:
+        UserError: several `rate` (it has no schedule to continue, so that all hold `--optimizer.learning-rate`), or `restored`
+            moments (it has none) beside what is done in their place: `warmed`, or `fresh` without steps of warm-up.
+    """
+    instead = "warmed" if config.optimizer.warmup else "fresh"
+    for model in config.model:
+        if models.about(model).from_scratch or origin_of(model) is not None:
+            continue
+        if len(config.rate) > 1:
+            raise UserError(
+                f"rate: {' and '.join(config.rate)} are the same for {model}, which does not say its own; give one of them, or "
+                "--learning-rate with the rates to compare"
+            )
+        if {"restored", instead} <= set(config.moments):
+            raise UserError(
+                f"moments: restored and {instead} are the same for {model}, which has no moments to restore; give one of them"
+            )
+
+
 def reading_of(config: Config, part: PartConfig) -> CurveOptions:
     """How a part's curves are read: without momentum t_w is 1 (arXiv 2406.11813, footnote 3), for a passage moves the weights
     in its own update alone."""

@@ -17,7 +17,7 @@ from engramlab.editing.folders.opening import require_in_weights
 from engramlab.experiments import _run
 from engramlab.experiments.knowledge_acquisition.config import Config, PartConfig
 from engramlab.experiments.knowledge_acquisition.data import Material, material, stream_rows
-from engramlab.experiments.knowledge_acquisition.origins import mean_rate, reading_of
+from engramlab.experiments.knowledge_acquisition.origins import mean_rate, reading_of, refuse_alike
 
 
 @dataclasses.dataclass
@@ -48,6 +48,7 @@ class Run(_run.Run):
         self.parts = config.parts()
         if "mean" in config.rate:
             mean_rate(config)  # refuses checkpoints that do not say theirs
+        refuse_alike(config)
         self.material: Material = material(config)
         self.readings = {part.name: reading_of(config, part) for part in self.parts}
         self.groups = {part.name: groups_of(config, part, self.material) for part in self.parts}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from engramlab.base.errors import UserError
 from engramlab.base.options import at_least, between, check_rules, once
@@ -210,3 +210,25 @@ def _check_parts(config: Config) -> None:
             at = "out, with all its options" if is_dataclass(usual) else f"at {usual}"
             other = "; --preset tiny-biod does" * (config.corpus == "biod" and name in _IDLE["biod"])
             raise UserError(f"{name}: plays no part {where}; leave it {at}{other}")
+    _check_recipe(config)
+
+
+def _check_recipe(config: Config) -> None:
+    """Raises UserError for an option of the recipe that others are taken in place of, unless it is as a preset has it."""
+    idle = dict.fromkeys(
+        ("batch", "learning_rate", "weight_decay") if config.recipes == "paper" else (), "--recipes paper"
+    )
+    idle |= {"learning_rate": "--learning-rates"} if config.learning_rates else {}
+
+    def others(recipe: Recipe) -> dict[str, Any]:
+        return {name: value for name, value in asdict(recipe).items() if name not in idle}
+
+    known = [one.recipe for one in (Config(), *PRESETS.values())]
+    # Which preset was begun from is not known here: those that have the other options, else any.
+    known = [recipe for recipe in known if others(recipe) == others(config.recipe)] or known
+    if any(all(getattr(recipe, name) == getattr(config.recipe, name) for name in idle) for recipe in known):
+        return
+    name = next((n for n in idle if getattr(config.recipe, n) not in {getattr(r, n) for r in known}), next(iter(idle)))
+    raise UserError(
+        f"recipe.{name}: plays no part with {idle[name]}, which decides it; leave it out (at {getattr(known[0], name)})"
+    )
