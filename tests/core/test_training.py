@@ -214,6 +214,8 @@ def test_schedules():
     assert rates == sorted(rates, reverse=True)
     halving = Recipe(steps=9, learning_rate=1.0, schedule="halving:every=3")
     assert [halving.rate(step) for step in range(7)] == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25]
+    plateau = Recipe(steps=12, learning_rate=1.0, final=0.0, schedule="plateau:fall=0.3333333")
+    assert [plateau.rate(step) for step in range(13)] == [*[1.0] * 9, 0.75, 0.5, 0.25, 0.0]
 
 
 @pytest.mark.parametrize("schedule", schedules.SCHEDULES)
@@ -234,6 +236,8 @@ def test_a_schedule_that_there_is_not():
         Recipe(schedule="linear:every=3")
     with pytest.raises(UserError, match="schedule 'halving': every must be at least 1, not 0"):
         Recipe(schedule="halving:every=0")
+    with pytest.raises(UserError, match="schedule 'plateau': fall must be above 0 and at most 1, not 0"):
+        Recipe(schedule="plateau:fall=0")
 
 
 @pytest.mark.parametrize(

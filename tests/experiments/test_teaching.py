@@ -894,8 +894,11 @@ def test_a_pilot_chooses_the_rate(model: str, facts: Path, tmp_path: Path) -> No
     assert chosen["rate"] in [row["rate"] for row in chosen["tried"]]
     assert chosen["encounters"] == 5 if chosen.get("why") else chosen["low"] <= chosen["encounters"] <= chosen["high"]
     best = next(row for row in chosen["tried"] if row["rate"] == chosen["rate"])
-    harmless = [row for row in chosen["tried"] if row["drift"] <= given.drift_limit] or [best]
-    assert best["gain"] == max(row["gain"] for row in harmless)
+    harmless = [row for row in chosen["tried"] if row["drift"] <= given.drift_limit]
+    assert chosen["drifted"] == (not harmless)
+    assert best["gain"] == max(row["gain"] for row in harmless) if harmless else chosen["rate"] == 1e-3
+    folders = {path.name for path in (tmp_path / "run" / "pilot").iterdir()}
+    assert folders == {*(f"rate-{r:g}-texts-8" for r in (3e-4, 1e-3, 3e-3)), f"rate-{chosen['rate']:g}-texts-32"}
 
 
 def test_more_texts_than_were_reckoned_are_replayed_once_each_behind_a_pilot(
@@ -912,7 +915,9 @@ def test_more_texts_than_were_reckoned_are_replayed_once_each_behind_a_pilot(
         school.announce_pilot()
         rows, before = school.lesson(ARMS["augmented+questions"]), school.replay[0]
         school.announce()
-    assert "the pilot reads 8 texts about each of 16 subjects at 3 learning rates" in said.getvalue()
+    assert (
+        "the pilot reads 8 texts about each of 16 subjects at 3 learning rates, and 32 at the best" in said.getvalue()
+    )
     assert "texts is read" not in said.getvalue()
     replayed = next(source.entries for source in rows.sources if source.name == "replay")
     read = 30 * len(SUBJECTS) / (1 - given.question_share - given.replay_share) * given.replay_share
@@ -920,9 +925,9 @@ def test_more_texts_than_were_reckoned_are_replayed_once_each_behind_a_pilot(
     assert len(before) < len(replayed) == math.ceil(read)
     texts = {tuple(replayed.tokens(np.array([i])).row(0).tolist()) for i in range(len(replayed))}
     assert len(texts) > 0.9 * len(replayed)
-    assert school.run.stages[0].label == "pilot, rate 0.0003"
+    assert school.run.stages[0].label == "pilot"
     about = 1 - given.question_share - given.replay_share
-    assert school.run.stages[0].steps == math.ceil(8 * 16 / about / given.batch)
+    assert school.run.stages[0].steps == math.ceil((3 * 12 + 32) * 16 / about / given.batch)
 
 
 def test_replayed_text_about_facts_that_shall_be_kept_is_counted(model: str, facts: Path, tmp_path: Path) -> None:

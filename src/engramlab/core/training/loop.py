@@ -55,7 +55,8 @@ class Recipe:
     warmup: int = 0
     """Steps in which the learning rate rises linearly from zero; of a short training at most half."""
     schedule: str = "cosine"
-    """Course of the learning rate after the warm-up: cosine, linear, constant, or halving:every=20."""
+    """Course of the learning rate after the warm-up: cosine, linear, constant, halving:every=20, or
+    plateau:fall=0.25."""
     schedule_start: int = 0
     """Updates made before step 0 that the schedule counts too, where another training is gone on with."""
     schedule_steps: int | None = None

@@ -51,8 +51,30 @@ class Halving:
         return float(0.5 ** (step // self.every))
 
 
+@dataclass(frozen=True)
+class Plateau:
+    """1, and in the end a straight line to ``final``."""
+
+    fall: float = 0.25
+    """Share of the steps in which it falls, the last ones."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fall <= 1:
+            raise UserError(f"schedule 'plateau': fall must be above 0 and at most 1, not {self.fall:g}")
+
+    def __call__(self, step: int, steps: int, final: float) -> float:
+        falling = self.fall * steps
+        return linear(max(0, math.ceil(step - (steps - falling))), math.ceil(falling), final)
+
+
 #: Each schedule with its default settings.
-SCHEDULES: dict[str, Schedule] = {"cosine": cosine, "linear": linear, "constant": constant, "halving": Halving()}
+SCHEDULES: dict[str, Schedule] = {
+    "cosine": cosine,
+    "linear": linear,
+    "constant": constant,
+    "halving": Halving(),
+    "plateau": Plateau(),
+}
 
 
 def parse(text: str) -> Schedule:

@@ -268,11 +268,10 @@ class School:
                 "are only put in other orders, and hardly anything will be learnt that can be asked for"
             )
         if config.pilot:
-            rows = self.planned_rows(config.trained[0], pilot.TEXTS, pilot.size(self.subjects)) if config.trained else 0
-            steps = math.ceil(rows / config.batch)
-            for factor in pilot.FASTER:
-                label = f"pilot, rate {config.rate * factor:g}"
-                self.run.stages.append(Planned(label, steps, config.batch, width, self._outline))
+            rows = (
+                self.planned_rows(config.trained[0], pilot.texts(), pilot.size(self.subjects)) if config.trained else 0
+            )
+            self.run.stages.append(Planned("pilot", math.ceil(rows / config.batch), config.batch, width, self._outline))
         for name in config.trained:
             steps = math.ceil(self.planned_rows(name) / config.batch)
             self.run.stages.append(Planned(name, steps, config.batch, width, self._outline))

@@ -94,20 +94,22 @@ class Teaching(School):
         given = {"rate": config.rate, "encounters": config.encounters}
         if not config.pilot or not config.trained:
             return given
-        tried = [self._try(config.rate * factor) for factor in pilot.FASTER]
+        tried = [self._try(config.rate * factor, pilot.LOOKS) for factor in pilot.FASTER]
         best = pilot.best_rate(tried, config.drift_limit)
-        gains, written = np.array(best["gains"]), np.array(best["written"], dtype=bool)
-        subjects = best.get("subjects") or [str(k) for k in range(gains.shape[1])]  # older runs did not keep them
-        found = pilot.encounters(best["looks"], gains, written, subjects, config.seed)
+        rate = config.rate if best is None else best["rate"]
+        longer = self._try(rate, pilot.LONGER)
+        gains, written = np.array(longer["gains"]), np.array(longer["written"], dtype=bool)
+        found = pilot.encounters(longer["looks"], gains, written, longer["subjects"], config.seed)
         rows = [{name: row[name] for name in ("rate", "gain", "drift", "share")} for row in tried]
         texts = found.pop("encounters") or config.encounters
-        return {"rate": best["rate"], "encounters": texts, "tried": rows, **found}
+        return {"rate": rate, "encounters": texts, "tried": rows, "drifted": best is None, **found}
 
-    def _try(self, rate: float) -> dict[str, Any]:
+    def _try(self, rate: float, looks: Sequence[int]) -> dict[str, Any]:
         """One try of the pilot: ``gains`` and ``written`` of answers about subjects whose questions are not trained, at
-        each look."""
-        config, run = self.config, self.run
-        folder = run.folder / "pilot" / f"rate-{rate:g}"
+        each look. One at each of three rates then lets the rate fall, and its ``gain``, ``share`` and ``drift`` are of the
+        end."""
+        config = self.config
+        folder = self._tried(rate, looks)
         if (record := finished(folder)) is not None:
             return record
         some = [sorted(half)[: -(-pilot.size(len(self.taught.subjects)) // 2)] for half in self.halves]
@@ -116,34 +118,41 @@ class Teaching(School):
         rows = self._rows_of(arm, table, asked, self.replay[0])
         unasked = [fact for fact in table if fact.subject in some[1]][: config.watched_facts]
         examiner = asking.Examiner({"unasked": asking.Group(unasked, self.words)}, self.tokenizer)
-        at = {look: max(1, math.ceil(look * len(table.subjects) / rows.about() / config.batch)) for look in pilot.LOOKS}
+        at = {look: max(1, math.ceil(look * len(table.subjects) / rows.about() / config.batch)) for look in looks}
         model = self.prepared(self.fresh())
-        steps = at[pilot.LOOKS[-1]]
-        recipe = self._recipe(steps, steps, rate, schedule="constant")
-        with self._stage(folder, model, recipe, rows, f"pilot, rate {rate:g}") as stage:
+        steps, schedule = at[looks[-1]], "constant"
+        if looks == pilot.LOOKS:
+            steps, schedule = math.ceil(steps / (1 - pilot.FALL)), f"plateau:fall={pilot.FALL:g}"
+        recipe = self._recipe(steps, steps, rate, schedule=schedule)
+        with self._stage(folder, model, recipe, rows, f"pilot, rate {rate:g}, {looks[-1]} texts") as stage:
             if stage.main and not stage.resumed:
                 stage.totals |= {"before": examiner.chances(model), "gains": [], "written": []}
             for step in stage:
-                looks = sum(number == step.number for number in at.values())  # in a small table several fall together
-                if looks and stage.main:
+                here = sum(number == step.number for number in at.values())  # in a small table several fall together
+                if here and stage.main:
                     chances, written = examiner.chances(model), examiner.held(model)
                     gains = [a - b for a, b in zip(chances, stage.totals["before"], strict=True)]
-                    stage.totals["gains"] += [gains] * looks
-                    stage.totals["written"] += [written] * looks
+                    stage.totals["gains"] += [gains] * here
+                    stage.totals["written"] += [written] * here
             if stage.main:
+                chances, written = examiner.chances(model), examiner.held(model)
+                gains = [a - b for a, b in zip(chances, stage.totals["before"], strict=True)]
                 drift = asking.watched(self.replaying.drift(model, self.replay[1]))
                 was = asking.watched(self.before["drift"])
                 stage.record |= {
                     "rate": rate,
-                    "looks": list(pilot.LOOKS),
+                    "looks": list(looks),
                     "subjects": examiner.whom(),
                     "gains": stage.totals["gains"],
                     "written": stage.totals["written"],
-                    "gain": float(np.mean(stage.totals["gains"][-1])),
-                    "share": float(np.mean(stage.totals["written"][-1])),
+                    "gain": float(np.mean(gains)),
+                    "share": float(np.mean(written)),
                     "drift": None if drift is None or was is None else drift - was,
                 }
         return stage.record
+
+    def _tried(self, rate: float, looks: Sequence[int]) -> Path:
+        return self.run.folder / "pilot" / f"rate-{rate:g}-texts-{looks[-1]}"
 
     def _recipe(self, steps: int, most: int, rate: float, schedule: str = "linear") -> Recipe:
         """How a stage of about so many steps, and at most so many, trains."""
@@ -210,16 +219,14 @@ class Teaching(School):
         """Says what the tries of a pilot take, where one is left to be made."""
         config = self.config
         rates = [config.rate * factor for factor in pilot.FASTER]
-        if not config.pilot or all(
-            finished(self.run.folder / "pilot" / f"rate-{rate:g}") is not None for rate in rates
-        ):
+        if not config.pilot or all(finished(self._tried(rate, pilot.LOOKS)) is not None for rate in rates):
             return
         subjects, width = pilot.size(len(self.taught.subjects)), max(2, round(self.width))
-        steps = math.ceil(self.planned_rows(config.trained[0], pilot.TEXTS, subjects) / config.batch)
+        steps = math.ceil(self.planned_rows(config.trained[0], pilot.texts(), subjects) / config.batch)
         step = cost(self._outline, config.batch, width, self.run.accelerator.device)
         self.run.say(
-            f"the pilot reads {pilot.TEXTS} texts about each of {subjects:,} subjects at {len(rates)} learning rates, about "
-            f"{clock(steps * step.seconds * len(rates))}"
+            f"the pilot reads {pilot.LOOKS[-1]} texts about each of {subjects:,} subjects at {len(rates)} learning rates, and "
+            f"{pilot.LONGER[-1]} at the best one, about {clock(steps * step.seconds)}"
         )
 
     @property
