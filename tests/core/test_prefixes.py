@@ -68,4 +68,9 @@ def test_batches_keep_their_limits() -> None:
                 assert len(rows) <= (most or 90)
                 assert len(rows) == 1 or len(rows) * sequences.lengths[rows].max() <= budget
                 assert not shared or (share and len(rows) > 1)
+    places = np.arange(90) % 7
+    found = [rows for rows, _ in prefixes.batches(sequences, first, 10**6, places=places, room=12)]
+    assert sorted(np.concatenate(found).tolist()) == list(range(90))
+    assert all(len(rows) == 1 or places[rows].sum() <= 12 for rows in found)
+    assert len(found) < 60
     assert list(prefixes.batches(Sequences.of([]), np.array([], dtype=np.int64), 10)) == []

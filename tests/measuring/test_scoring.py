@@ -20,7 +20,7 @@ from engramlab.core.text.batches import OneEntryARow, Order, TokenRows
 from engramlab.core.text.tokenizers import train_compact_tokenizer
 from engramlab.core.text.tokens import GAP, Sequences, encode_queries, end_token
 from engramlab.core.training.loop import Recipe, TrainState, train
-from engramlab.measuring import estimators
+from engramlab.measuring import estimators, scoring
 from engramlab.measuring.scoring import Scores, score
 
 FAMILIES = ["gpt2", "gpt_neox", "llama", "qwen2"]
@@ -380,3 +380,21 @@ def test_beam_search_finds_answers_at_least_as_likely(trained):
         return score(model, encode_queries(tokenizer, written, end=True).sequences).mean_logprob().mean()
 
     assert likelihood(4) >= likelihood(1) - 0.01
+
+
+def test_logits_of_a_pass_keep_to_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of running text every token is scored: under a large vocabulary a pass of 16,384 tokens would not fit in memory."""
+    model, rows = zoo.model("llama").eval(), random_rows(60)
+    marks = np.ones(len(rows.ids), np.int8)
+    marks[rows.offsets[:-1]] = 0
+    text = Sequences(rows.ids, rows.offsets, marks)
+    whole = score(model, text)
+    seen: list[int] = []
+    project = model.get_output_embeddings()
+    project.register_forward_hook(lambda _m, _i, out: seen.append(out.shape[:-1].numel()))
+    monkeypatch.setattr(scoring, "_LOGITS", 40 * model.config.vocab_size)
+    parts = score(model, text)
+    assert max(seen) <= 40
+    assert sum(seen) == len(whole.logprobs)
+    np.testing.assert_allclose(parts.logprobs, whole.logprobs, atol=1e-4)
+    np.testing.assert_array_equal(parts.offsets, whole.offsets)

@@ -107,6 +107,8 @@ def batches(
     owner: np.ndarray | None = None,
     share: bool = True,
     most: int | None = None,
+    places: np.ndarray | None = None,
+    room: int = 0,
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Row numbers batch by batch, and how many tokens the batch's rows begin with in common.
 
@@ -116,6 +118,7 @@ def batches(
     Args:
         owner: see ``groups``; rows that share nothing are mixed all the same.
         share: False: no row shares anything.
+        places: int64 ``[rows]``: what else each row takes, of which a batch has ``room`` at most (and at least one row).
     """
     found = groups(sequences, first, owner) if share else [(np.arange(len(sequences)), 0)] if len(sequences) else []
     lengths = sequences.lengths
@@ -124,7 +127,11 @@ def batches(
         start = 0
         while start < len(rows):
             fitting = max(1, budget // max(1, int(lengths[rows[start]])))
-            stop = start + (fitting if most is None else min(fitting, most))
+            fitting = fitting if most is None else min(fitting, most)
+            if places is not None:
+                taken = np.cumsum(places[rows[start : start + fitting]])
+                fitting = max(1, int(np.searchsorted(taken, room, side="right")))
+            stop = start + fitting
             stop = start + even(lengths[rows[start:stop]])
             yield rows[start:stop], shared if stop - start > 1 else 0
             start = stop
