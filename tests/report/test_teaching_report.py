@@ -38,6 +38,7 @@ def write_run(path: Path, *, after: tuple[float, float, float] = (0.6, 0.5, 0.7)
                 "encounters": 40,
                 "low": 30,
                 "high": 60,
+                "drifted": True,
                 "tried": [{"rate": 1e-3, "gain": 2.0, "share": 0.2, "drift": 0.01}],
             },
             "kept": [
@@ -90,7 +91,7 @@ def test_the_headline_tells_the_result_its_control_and_its_cost(tmp_path: Path) 
         assert part in said
     page = write_report([tmp_path], tmp_path / "page.html").read_text()
     assert "subjects whose questions were never trained" in page
-    assert "40 texts a subject (30 to 60)" in page
+    assert "at every rate: the one given stays. 40 texts a subject (30 to 60)" in page
 
 
 def test_replies_that_name_the_object_have_a_table_of_their_own(tmp_path: Path) -> None:

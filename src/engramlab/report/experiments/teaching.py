@@ -283,6 +283,8 @@ def _pilot(runs: Sequence[RunData]) -> Section:
                     taken,
                 ]
             )
+        if chosen.get("drifted") is True:
+            notes.append("Unseen text suffered more than it may at every rate: the one given stays.")
         if chosen.get("tried"):
             texts = count(chosen.get("encounters"))
             why, low, high = chosen.get("why"), count(chosen.get("low")), count(chosen.get("high"))
