@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,22 @@ def test_what_does_not_tell_is_said() -> None:
     found = pilot.encounters(pilot.LOOKS, falling, some, whom, 0)
     assert "nothing became likelier" in found["why"]
     assert "does not tell (likelier answers" in pilot.sentence({"rate": 1e-3, **found, "encounters": 50})
+
+
+def test_a_fit_that_is_off_or_reaches_far_is_not_believed() -> None:
+    """Gains rise evenly, and of a sudden half of the answers are written, as in a model that first learns how to answer."""
+    rng = np.random.default_rng(3)
+    looks, whom = np.array(pilot.LONGER), [f"{k}" for k in range(200)]
+    gains = np.log(looks)[:, None] + rng.normal(0, 0.5, (len(looks), 200))
+    written = np.zeros(gains.shape, bool)
+    written[-1] = rng.random(200) < 0.5
+    found = pilot.encounters(pilot.LONGER, gains, written, whom, 0)
+    assert found["encounters"] is None
+    assert re.match(
+        r"behind 32 texts \d+% of the answers were written, where its fit by likelihood says \d+%", found["why"]
+    )
+    slowly = rng.random(gains.shape) < 1 / (1 + np.exp(-(1.0 * gains - 5.5)))
+    assert "more than 128, far beyond the 32" in pilot.encounters(pilot.LONGER, gains, slowly, whom, 0)["why"]
 
 
 def test_the_interval_is_over_subjects() -> None:

@@ -28,6 +28,8 @@ FASTER = (0.3, 1.0, 3.0)  # times the usual rate
 SUBJECTS = 16  # at least; a tenth of them where that is more
 FEWEST, MOST = 8, 400  # encounters that may come out
 SURE = 0.9  # of the answers shall be written
+OFF = 0.1  # that the fitted share may be from the true one at the last look
+BEYOND = 4  # times the texts read that are reckoned with, and no more
 SAMPLES = 200
 
 
@@ -80,7 +82,8 @@ def encounters(
 
     Returns:
         ``encounters`` (between 8 and 400) with ``low`` and ``high`` of a 95 % bootstrap over subjects, ``gain`` that is needed;
-        or ``encounters`` None and ``why``, where what was measured does not tell.
+        or ``encounters`` None and ``why``, where what was measured does not tell: the fit is off at the last look, or reaches
+        far beyond it.
     """
     if not written.any() or written.all():
         said = "none" if not written.any() else "every one"
@@ -88,6 +91,12 @@ def encounters(
     whole = _needed(looks, gains, written)
     if whole is None:
         return {"encounters": None, "why": "likelier answers were not written more often, or nothing became likelier"}
+    true, fitted = float(written[-1].mean()), whole[2]
+    if abs(true - fitted) > OFF:
+        why = f"behind {looks[-1]} texts {true:.0%} of the answers were written, where its fit by likelihood says {fitted:.0%}"
+        return {"encounters": None, "why": why}
+    if whole[0] > BEYOND * looks[-1]:
+        return {"encounters": None, "why": f"more than {BEYOND * looks[-1]}, far beyond the {looks[-1]} that were read"}
     _, number = np.unique(np.array(subjects), return_inverse=True)
     of = [np.flatnonzero(number == k) for k in range(number.max() + 1)]
     samples = [np.concatenate([of[k] for k in drawn]) for drawn in bootstrap.draws(len(of), SAMPLES, seed)]
@@ -113,8 +122,9 @@ def _within(texts: float) -> int:
     return int(min(max(math.ceil(texts), FEWEST), MOST))
 
 
-def _needed(looks: Sequence[int], gains: np.ndarray, written: np.ndarray) -> tuple[float, float] | None:
-    """Texts needed and the gain they shall bring; None where the fits say nothing."""
+def _needed(looks: Sequence[int], gains: np.ndarray, written: np.ndarray) -> tuple[float, float, float] | None:
+    """Texts needed, the gain they shall bring, and the share written that is fitted at the last look; None where the fits say
+    nothing."""
     if not written.any() or written.all():
         return None
     intercept, slope = logistic(gains.ravel(), written.ravel())
@@ -124,4 +134,5 @@ def _needed(looks: Sequence[int], gains: np.ndarray, written: np.ndarray) -> tup
     rise, start = np.polyfit(np.log(looks), gains.mean(axis=1), 1)
     if rise <= 0:
         return None
-    return math.exp(min((gain - start) / rise, 30.0)), gain
+    fitted = float((1 / (1 + np.exp(-(intercept + slope * gains[-1])))).mean())
+    return math.exp(min((gain - start) / rise, 30.0)), gain, fitted
