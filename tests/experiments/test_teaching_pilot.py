@@ -28,7 +28,7 @@ def test_the_fastest_rate_that_does_no_harm() -> None:
     assert best([row | {"drift": None} for row in tried]) == 9.0
     # The one that drifts least is always the slowest, and may teach nothing: no reason to take it.
     assert best([row | {"drift": row["drift"] + 1} for row in tried]) is None
-    assert "as given, for unseen text suffers" in pilot.sentence(
+    assert "rate of 3, as given (unseen text suffers at all three); 9 texts" in pilot.sentence(
         {"rate": 3.0, "encounters": 9, "low": 8, "high": 10, "drifted": True}
     )
 

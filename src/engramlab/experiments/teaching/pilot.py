@@ -109,7 +109,7 @@ def encounters(
 def sentence(chosen: Mapping[str, Any]) -> str:
     """What is said of what a pilot chose: ``rate``, ``encounters``, and ``low`` and ``high``, or ``why`` it does not tell;
     ``drifted`` where at every rate unseen text suffered more than it may."""
-    kept = ", as given, for unseen text suffers at all three," if chosen.get("drifted") else ""
+    kept = ", as given (unseen text suffers at all three)" if chosen.get("drifted") else ""
     texts = f"{chosen['encounters']:,} texts a subject"
     if chosen.get("why"):
         told = f"how many texts are needed it does not tell ({chosen['why']}): {texts}, as given"
