@@ -109,6 +109,9 @@ def _arms(summary: dict[str, Any], given: dict[str, Any]) -> list[tuple[str, str
     else:
         tried = ", no replay"
     tried += f", rate {rate:g}" if (rate := given["learning_rate"]) else ""
+    if given["pilot"]:
+        found = summary["chosen"]
+        tried += f", pilot: rate {found['rate']:g}, {found['encounters']} texts"
     there = dict.fromkeys(row["arm"] for row in summary["rows"] if row["arm"] in given["arms"])
     return [(arm, arm + tried * (arm in ARMS)) for arm in there]
 

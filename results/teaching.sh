@@ -50,6 +50,9 @@ for seed in 0 1; do
 done
 made lifecycle-wordings-rome-0 run fact-lifecycle --parts wordings --model "$smollm2" --count 12 --wordings 1 4 --seed 0 \
   --methods rome --unedited 0                                                                                              # 60
+made lifecycle-wordings-lora-many-0 run fact-lifecycle --parts wordings --model "$smollm2" --count 12 --wordings 2 8 16 --seed 0 \
+  --methods lora --unedited 0                                                                                              # 14
+made teaching-smollm2-piloted-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --pilot                                # 25
 made teaching-smollm2-rote-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --arms rote untouched                     # 10
 made lifecycle-name-scratch run fact-lifecycle --parts name --preset small --name-edits 160                               # 6
 for seed in 0 1; do
