@@ -15,6 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 from torch import nn
+from transformers import GPTNeoXConfig
 
 from engramlab.base.errors import UserError
 from engramlab.core import models
@@ -58,7 +59,7 @@ class Knowing(nn.Module):
     def __init__(self, work: Run, texts: list[list[int]]) -> None:
         super().__init__()
         self.texts, self.vocabulary = texts, len(work.reading.tokenizer)
-        self.config = SimpleNamespace(max_position_embeddings=512, model_type="gpt_neox")
+        self.config = GPTNeoXConfig(max_position_embeddings=512, vocab_size=self.vocabulary)
         self.embedding, self.body = nn.Embedding(2, 2), nn.Linear(3, 3)
         self.head = nn.Identity()
 
@@ -340,7 +341,7 @@ def test_whoever_knows_no_pronoun_pays_for_one_of_three_however_they_are_cut_up(
         def __init__(self, size: int) -> None:
             super().__init__()
             self.size, self.weight, self.head = size, nn.Parameter(torch.zeros(1)), nn.Identity()
-            self.config = SimpleNamespace(max_position_embeddings=512, model_type="gpt_neox")
+            self.config = GPTNeoXConfig(max_position_embeddings=512, vocab_size=size)
 
         def get_output_embeddings(self) -> nn.Module:
             return self.head
