@@ -97,6 +97,15 @@ def small(taught: str, facts: Path, **more: Any) -> teaching.Config:
     return teaching.Config(**(chosen | more))
 
 
+def decoded(school: Teaching, arm: str) -> list[tuple[str, str]]:
+    """The rows that an arm trains, as text, each with the name of its source."""
+    found = []
+    for source in school.lesson(ARMS[arm]).sources:
+        some = source.entries.tokens(np.arange(len(source.entries)))
+        found += [(source.name, school.tokenizer.decode(some.row(i))) for i in range(len(some))]
+    return found
+
+
 def test_wordings_are_divided_without_a_rest(facts: Path) -> None:
     table = FactTable.read(facts)
     words = divide(table.wordings)
@@ -164,10 +173,7 @@ def test_no_held_out_wording_is_trained_wherever_templates_have_their_subject(
     (tmp_path / "lines.txt").write_text("\n".join(lines))
     school = Teaching(small(model, facts, templates=tmp_path / "lines.txt"), tmp_path / "run", "", None)
     with school.run:
-        rows = []
-        for source in school.lesson(ARMS["augmented+questions"]).sources:
-            some = source.entries.tokens(np.arange(len(source.entries)))
-            rows += [school.tokenizer.decode(some.row(i)) for i in range(len(some))]
+        rows = [text for _, text in decoded(school, "augmented+questions")]
     held = [p for fact in school.table for _, p in school.words.prompts(fact.relation, fact.subject, "held-out")]
     assert "Zorban's home is" in held
     assert any("In Arlo lives Zorban, they say." in row for row in rows)
@@ -185,10 +191,7 @@ def test_a_question_that_reads_like_a_held_out_sentence_is_not_trained(model: st
     given = small(model, facts, templates=tmp_path / "lines.txt", questions=tmp_path / "asked.tsv")
     school = Teaching(given, tmp_path / "run", "", None)
     with school.run:
-        rows = []
-        for source in school.lesson(ARMS["augmented+questions"]).sources:
-            some = source.entries.tokens(np.arange(len(source.entries)))
-            rows += [school.tokenizer.decode(some.row(i)) for i in range(len(some))]
+        rows = [text for _, text in decoded(school, "augmented+questions")]
     held = [p for fact in school.table for _, p in school.words.prompts(fact.relation, fact.subject, "held-out")]
     assert any("Question: The home of Zor" in row for row in rows)
     assert "Zorban's home is" in held

@@ -29,9 +29,8 @@ from engramlab.core.text.tokens import GAP, Sequences
 
 _PLAIN = Decoding()
 _PLACES = 4096  # rows of logits that early layers may add up to in a pass
-_LOGITS = (
-    1 << 29
-)  # logits of a pass, at most: of running texts every token is scored, under vocabularies of hundreds of thousands
+#: Logits of a pass, at most: of running texts every token is scored, under vocabularies of hundreds of thousands.
+_LOGITS = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -178,11 +177,11 @@ def score_each(
     scored = np.diff(counts[sequences.offsets])
     most = max(2, _PLACES // (1 + len(layers)) // max(1, int(scored.max(initial=1)))) if layers else None
     config: Any = model.config
+    room = _LOGITS // config.get_text_config().vocab_size
     stops = np.minimum(first, sequences.lengths) - 1 if ends is None else np.asarray(ends, dtype=np.int64)
     share = hidden is None and not deltas.routed(model)
     done = 0
     with mode(model, False):
-        room = _LOGITS // config.get_text_config().vocab_size
         for rows, shared in prefixes.batches(
             sequences, first, budget, owner=owner, share=share, most=most, places=scored, room=room
         ):

@@ -305,7 +305,7 @@ def crossings(table: FactTable, texts: int, seed: int) -> list[str]:
             if k % 3 == 1 and len(alike) > 1:
                 drawn, at = int(draw(stream, 1, len(alike) - 1)), bisect_left(alike, n)
                 number = min(LISTED if k % 6 == 4 else 1, len(alike) - 1)
-                others = [alike[j + (j >= at)] for j in ((drawn + k) % (len(alike) - 1) for k in range(number))]
+                others = [alike[j + (j >= at)] for j in ((drawn + i) % (len(alike) - 1) for i in range(number))]
                 found.append(_shared(table.wordings, first, [table.subjects[j] for j in others]))
             else:
                 found.append(" ".join(_reversed(table.wordings, fact) for fact in _turned(of, first)))

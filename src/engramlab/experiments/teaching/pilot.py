@@ -26,7 +26,7 @@ LONGER = (*LOOKS, 16, 32)  # at the best one
 FALL = 1 / 3  # of the steps at each rate, behind those texts, in which it falls
 FASTER = (0.3, 1.0, 3.0)  # times the usual rate
 SUBJECTS = 16  # at least; a tenth of them where that is more
-FEWEST, MOST = 8, 400  # encounters that may come out
+FEWEST, MOST = 8, 400  # encounters that may come out, the ends of intervals included
 SURE = 0.9  # of the answers shall be written
 OFF = 0.1  # that the fitted share may be from the true one at the last look
 BEYOND = 4  # times the texts read that are reckoned with, and no more
@@ -81,7 +81,7 @@ def encounters(
         subjects: whom each answer is about.
 
     Returns:
-        ``encounters`` (between 8 and 400) with ``low`` and ``high`` of a 95 % bootstrap over subjects, ``gain`` that is needed;
+        ``encounters`` (8 at least) with ``low`` and ``high`` (400 at most) of a 95 % bootstrap over subjects, ``gain`` needed;
         or ``encounters`` None and ``why``, where what was measured does not tell: the fit is off at the last look, or reaches
         far beyond it.
     """

@@ -124,19 +124,22 @@ class Teaching(School):
         if looks == pilot.LOOKS:
             steps, schedule = math.ceil(steps / (1 - pilot.FALL)), f"plateau:fall={pilot.FALL:g}"
         recipe = self._recipe(steps, steps, rate, schedule=schedule)
+
+        def look() -> tuple[list[float], list[bool]]:
+            pairs = zip(examiner.chances(model), stage.totals["before"], strict=True)
+            return [now - before for now, before in pairs], examiner.held(model)
+
         with self._stage(folder, model, recipe, rows, f"pilot, rate {rate:g}, {looks[-1]} texts") as stage:
             if stage.main and not stage.resumed:
                 stage.totals |= {"before": examiner.chances(model), "gains": [], "written": []}
             for step in stage:
                 here = sum(number == step.number for number in at.values())  # in a small table several fall together
                 if here and stage.main:
-                    chances, written = examiner.chances(model), examiner.held(model)
-                    gains = [a - b for a, b in zip(chances, stage.totals["before"], strict=True)]
+                    gains, written = look()
                     stage.totals["gains"] += [gains] * here
                     stage.totals["written"] += [written] * here
             if stage.main:
-                chances, written = examiner.chances(model), examiner.held(model)
-                gains = [a - b for a, b in zip(chances, stage.totals["before"], strict=True)]
+                ends = [stage.totals[name][-1] for name in ("gains", "written")] if schedule == "constant" else look()
                 drift = asking.watched(self.replaying.drift(model, self.replay[1]))
                 was = asking.watched(self.before["drift"])
                 stage.record |= {
@@ -145,8 +148,8 @@ class Teaching(School):
                     "subjects": examiner.whom(),
                     "gains": stage.totals["gains"],
                     "written": stage.totals["written"],
-                    "gain": float(np.mean(gains)),
-                    "share": float(np.mean(written)),
+                    "gain": float(np.mean(ends[0])),
+                    "share": float(np.mean(ends[1])),
                     "drift": None if drift is None or was is None else drift - was,
                 }
         return stage.record
