@@ -142,9 +142,9 @@ def test_what_the_stream_leaves_out_of_its_targets_stays_left_out():
 
 def test_the_streams_own_batch_is_not_written_into():
     class Fixed(Packed):
-        def take(self, rows):
+        def take(self, rows, own):
             if not hasattr(self, "kept"):
-                self.kept = super().take(rows)
+                self.kept = super().take(rows, own)
             return self.kept
 
     fixed = Fixed(packed().entries, Order(30, 0), end=END, length=WINDOW)
@@ -230,9 +230,9 @@ def test_a_group_does_not_move_when_another_joins_at_other_steps():
 
 def test_workers_share_the_rows_of_a_step():
     plan = small_plan("duplicate", passages=(0, 1, 2, 3), start=0)
-    halves = [Injected(packed(seed), plan, rank=rank, world=2) for rank, seed in enumerate((0, 1))]
+    halves = [(Injected(packed(), plan), own) for own in (slice(0, ROWS // 2), slice(ROWS // 2, ROWS))]
     for step in range(6):
-        fronts = [half.take(ROWS // 2).input_ids[:, 0].tolist() for half in halves]
+        fronts = [half.take(ROWS, own).input_ids[:, 0].tolist() for half, own in halves]
         got = {row: first for row, first in enumerate(fronts[0] + fronts[1]) if first >= 1000}
         assert got == {e.row: text(e.passage, e.version)[0] for e in plan.at(step)}
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from engramlab.base.errors import UserError
 from engramlab.core.text.batches import IGNORE, Mixed, OneEntryARow, Order, Packed, TokenRows, batches
+from engramlab.core.text.masking import Masked
 from engramlab.core.text.tokens import GAP, Sequences
+from engramlab.experiments.teaching.text import Then
 
 END = 99
 
@@ -35,12 +37,27 @@ STREAMS = {
     "one answer a row": lambda: OneEntryARow(entries(), Order(10, 0), start=[], end=END, length=20, answers_only=True),
     "packed": packed,
     "packed answers": lambda: packed(answers_only=True, length=5),
-    "packed, half of the workers": lambda: Packed(entries(), Order(10, 0, rank=1, world=2), end=END, length=16),
     "mixed": lambda: Mixed(packed(), packed(7, 5, 50), ratio=0.4, end=END, seed=3),
     "mixed entries": lambda: Mixed(one_a_row(), one_a_row(7, 5, 50), ratio=0.4, end=END, seed=3),
     "mixed twice": lambda: Mixed(
         Mixed(packed(), packed(7, 5, 50), ratio=0.5, end=END, seed=1), packed(4, 2, 70), ratio=0.3, end=END, seed=2
     ),
+}
+
+
+class Wordy:
+    """Words of a made-up vocabulary: every even token begins one, 60 and above are special."""
+
+    special, regular = np.arange(100) >= 60, np.arange(60)
+
+    def begins(self, ids):
+        return ids % 2 == 0
+
+
+STREAMS |= {
+    "masked": lambda: Masked(STREAMS["mixed entries"](), Wordy(), mask=97, share=0.4, seed=4),
+    "masked answers": lambda: Masked(STREAMS["one answer a row"](), Wordy(), mask=97, answers=True, seed=4),
+    "then": lambda: Then(one_a_row(), STREAMS["mixed"](), 12),
 }
 
 
@@ -68,16 +85,6 @@ def test_each_entry_once_an_epoch_in_a_new_order(count, seed, subset):
     assert Order(count, seed + 1).next(count).tolist() != Order(count, seed).next(count).tolist() or count < 20
 
 
-@given(count=st.integers(3, 60), world=st.integers(1, 3), takes=st.lists(st.integers(1, 40), min_size=1, max_size=8))
-def test_the_workers_shares_make_up_each_epoch(count, world, takes):
-    whole = Order(count, 0).next(3 * count)
-    for rank in range(world):
-        mine = np.concatenate([epoch[rank::world] for epoch in np.split(whole, 3)])
-        order = Order(count, 0, rank=rank, world=world)
-        got = np.concatenate([order.next(n) for n in takes])
-        assert got[: len(mine)].tolist() == mine[: len(got)].tolist()
-
-
 def test_entries_of_a_subject_are_not_neighbours():
     """Five entries of one person in a row would be copied within the window instead of stored."""
     people, each = 200, 5
@@ -89,11 +96,18 @@ def test_entries_of_a_subject_are_not_neighbours():
 
 
 def test_an_order_refuses_what_it_cannot_do():
-    with pytest.raises(UserError, match="2 entries cannot be shared by 3 workers"):
-        Order(2, 0, world=3)
-    for changed, name in ((Order(10, 0, world=2), "world"), (Order(11, 0), "count")):
-        with pytest.raises(UserError, match=f"checkpoint of a stream with {name}="):
-            changed.restore(Order(10, 0).state())
+    with pytest.raises(UserError, match="there are no entries"):
+        Order(0, 0)
+    with pytest.raises(UserError, match="checkpoint of a stream with count=10 cannot go on with count=11"):
+        Order(11, 0).restore(Order(10, 0).state())
+
+
+def test_an_order_goes_on_from_what_one_process_saved_before_orders_were_shared_and_refuses_a_share():
+    order = Order(10, 0)
+    order.restore({"epoch": 1, "position": 4, "world": 1, "count": 10})
+    assert order.next(6).tolist() == Order(10, 0).next(20)[14:].tolist()
+    with pytest.raises(UserError, match="checkpoint of 2 processes by an older version"):
+        order.restore({"epoch": 1, "position": 4, "world": 2, "count": 10})
 
 
 # rows ---------------------------------------------------------------------------------------------------------------
@@ -125,6 +139,26 @@ def test_answers_only_counts_marked_tokens_and_the_end():
     batch = stream.batch(question.wrapped([98], [END], suffix_mark=1))
     x = IGNORE
     assert batch.targets.tolist() == [[x, x, 3, 4, 5, END], [x, 7, END, x, x, x]]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@given(takes=st.lists(st.integers(1, 4), min_size=1, max_size=6), world=st.integers(1, 3))
+def test_what_several_processes_make_is_what_one_would(name, takes, world):
+    """Whatever the kind of stream: the own rows together are the whole batch, and all stand where the whole one does."""
+    whole, shared = STREAMS[name](), [STREAMS[name]() for _ in range(world)]
+    for share in takes:
+        batch = whole.take(share * world)
+        parts = [one.take(share * world, slice(k * share, (k + 1) * share)) for k, one in enumerate(shared)]
+        width = batch.input_ids.shape[1]
+        for what, pad in (("input_ids", END), ("targets", IGNORE)):
+            got = [
+                torch.nn.functional.pad(getattr(part, what), (0, width - getattr(part, what).shape[1]), value=pad)
+                for part in parts
+            ]
+            assert torch.equal(torch.cat(got), getattr(batch, what))
+        assert sum(part.tokens for part in parts) == batch.tokens
+        assert np.concatenate([part.source for part in parts]).tolist() == batch.source.tolist()
+    assert all(one.state() == whole.state() for one in shared)
 
 
 def test_an_entry_longer_than_the_context_is_refused():
@@ -163,7 +197,7 @@ def test_mixed_rows_come_whole_from_one_stream_at_the_ratio():
                 assert torch.equal(batch.input_ids[where], part.input_ids)
                 assert torch.equal(batch.targets[where], part.targets)
         assert batch.tokens == 50 * 16
-    other = Mixed(packed(), packed(7, 5, 50), ratio=0.8, end=END, seed=1, rank=1)
+    other = Mixed(packed(), packed(7, 5, 50), ratio=0.8, end=END, seed=2)
     assert other.take(50).source.tolist() != taken[0].source.tolist()
 
 

@@ -33,7 +33,7 @@ class Same:
     def __init__(self, of: Batch) -> None:
         self.of = of
 
-    def take(self, rows: int) -> Batch:
+    def take(self, rows: int, own: slice) -> Batch:
         assert rows == len(self.of.input_ids)
         return self.of
 

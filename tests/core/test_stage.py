@@ -335,11 +335,11 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(tmp_path):
         inner = make_stream()
         state, restore = inner.state, inner.restore
 
-        def take(self, rows: int):
+        def take(self, rows: int, own: slice):
             if next(wrong):
                 with torch.no_grad():
                     model.get_input_embeddings().weight.fill_(math.nan)
-            return self.inner.take(rows)
+            return self.inner.take(rows, own)
 
     state = TrainState(model, Recipe(steps=9, batch=4), accelerator=Accelerator(cpu=True))
     going = Stage(tmp_path, state, Breaking(), label="stage", minutes=0)

@@ -10,7 +10,7 @@ import torch
 from tests.support import zoo
 
 from engramlab.base.errors import UserError
-from engramlab.core.text.batches import IGNORE, Batch, OneEntryARow, Order, Packed, TokenRows
+from engramlab.core.text.batches import ALL, IGNORE, Batch, OneEntryARow, Order, Packed, TokenRows
 from engramlab.core.text.tokens import Sequences
 from engramlab.core.training import schedules
 from engramlab.core.training.loop import Recipe, TrainState, train
@@ -165,12 +165,12 @@ class Broken(OneEntryARow):
     model = None
     taken = 0
 
-    def take(self, rows: int) -> Batch:
+    def take(self, rows: int, own: slice = ALL) -> Batch:
         self.taken += 1
         if self.taken == 2:
             with torch.no_grad():
                 self.model.get_input_embeddings().weight.mul_(math.inf)
-        return super().take(rows)
+        return super().take(rows, own)
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_parameters():

@@ -528,7 +528,7 @@ def test_seven_of_eight_rows_are_junk(tmp_path: Path, mixture: str, layout: str)
     assert isinstance(read, Biographies)
     ours = [tuple(row) for row in _names(work, range(6), mixture)]
     junk = {tuple(row) for row in _names(work, range(6, 2006), mixture)[:2000]}
-    stream, domain = read.stream(6, mixture, 0, 1), read.tokenizer.convert_tokens_to_ids("<|domain|>")
+    stream, domain = read.stream(6, mixture), read.tokenizer.convert_tokens_to_ids("<|domain|>")
     rows: list[list[int]] = []
     sources: list[int] = []
     for _ in range(work.steps(cell)):

@@ -24,7 +24,7 @@ from engramlab.acquisition.schedule import Encounter, Group, check_groups, fill_
 from engramlab.base import random_access
 from engramlab.base.arrays import brief
 from engramlab.base.errors import UserError
-from engramlab.core.text.batches import IGNORE, Batch, Stream
+from engramlab.core.text.batches import ALL, IGNORE, Batch, Stream
 from engramlab.core.text.tokens import encode
 
 Versions = Sequence[Sequence[Sequence[int]]]
@@ -155,32 +155,32 @@ class Injected:
     Args:
         stream: packed rows of exactly the plan's window.
         plan: what to inject.
-        rank, world: this worker takes rows ``rank * rows`` to ``(rank + 1) * rows`` of each step's ``world * rows``.
     """
 
-    def __init__(self, stream: Stream, plan: Plan, *, rank: int = 0, world: int = 1) -> None:
-        self.stream, self.plan, self.rank, self.world = stream, plan, rank, world
+    def __init__(self, stream: Stream, plan: Plan) -> None:
+        self.stream, self.plan = stream, plan
         self.step = 0
 
-    def take(self, rows: int) -> Batch:
-        """The stream's next batch, with this step's passages.
+    def take(self, rows: int, own: slice = ALL) -> Batch:
+        """The stream's next batch (of its rows ``own``), with this step's passages.
 
         Raises:
             UserError: the batch has other rows than were planned for, or they are not full.
         """
-        if rows * self.world != self.plan.rows:
+        if rows != self.plan.rows:
             raise UserError(
-                f"step {self.step}: {rows * self.world} rows a step, but the injections were planned for {self.plan.rows}"
+                f"step {self.step}: {rows} rows a step, but the injections were planned for {self.plan.rows}"
             )
-        batch = self.stream.take(rows)
-        if batch.input_ids.shape != (rows, self.plan.window) or batch.tokens != batch.input_ids.numel():
+        batch = self.stream.take(rows, own)
+        first, last, _ = own.indices(rows)
+        if batch.input_ids.shape != (last - first, self.plan.window) or batch.tokens != batch.input_ids.numel():
             raise UserError(
                 f"step {self.step}: the stream's batch is {tuple(batch.input_ids.shape)} with {batch.tokens} tokens, but "
-                f"injection needs {rows} full rows of {self.plan.window} tokens; pack the stream"
+                f"injection needs {last - first} full rows of {self.plan.window} tokens; pack the stream"
             )
         found = self.plan.at(self.step)
         self.step += 1
-        return _inject(batch, found, self.plan, self.rank * rows) if found else batch
+        return _inject(batch, found, self.plan, first) if found else batch
 
     def state(self) -> dict[str, Any]:
         """The step, the stream's own state and the plan's fingerprint."""

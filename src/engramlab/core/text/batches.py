@@ -5,7 +5,8 @@ window would be copied within the window instead of stored (the classic failed r
 epoch ``e`` is a keyed bijection, so any position of any epoch is found without producing the others, on any worker.
 
 Every stream has ``state()`` (plain JSON) and ``restore(state)``: restoring and going on gives the same batches as never
-having stopped.
+having stopped. Several processes have one stream, which each deals out whole and of which each makes its own rows
+(``take(rows, own)``): what they read together, and where the stream stands, is what one process alone would have.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from engramlab.base.errors import UserError
 from engramlab.core.text.tokens import Sequences
 
 IGNORE = -100
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -91,29 +93,29 @@ class Resumable(Protocol):
 
 @runtime_checkable
 class Stream(Resumable, Protocol):
-    """Endless batches with explicit state."""
+    """Endless batches with explicit state.
 
-    def take(self, rows: int) -> Batch: ...
+    ``take`` goes on by ``rows`` rows and makes a batch of those numbered ``own``, a contiguous part that may be empty.
+    """
+
+    def take(self, rows: int, own: slice = ALL) -> Batch: ...
 
 
 class Order:
-    """Entry numbers in a new order every epoch, one worker's share of them.
+    """Entry numbers in a new order every epoch.
 
     Args:
         count: number of entries.
         seed: key of the orders.
         subset: int64 entry numbers to use instead of ``0 … count - 1``.
-        rank, world: this worker sees every ``world``-th position of each epoch's order, beginning at ``rank``.
     """
 
-    def __init__(
-        self, count: int, seed: int, *, subset: np.ndarray | None = None, rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, count: int, seed: int, *, subset: np.ndarray | None = None) -> None:
         self.count = count if subset is None else len(subset)
-        self.subset, self.seed, self.rank, self.world = subset, seed, rank, world
-        if self.count < world:
-            raise UserError(f"{self.count} entries cannot be shared by {world} workers; use at least {world} entries")
-        self.epoch, self.position = 0, rank
+        self.subset, self.seed = subset, seed
+        if not self.count:
+            raise UserError("there are no entries to be put in order")
+        self.epoch = self.position = 0
 
     def at(self, epoch: int, positions: np.ndarray) -> np.ndarray:
         """Entry numbers at these positions of an epoch's order."""
@@ -127,27 +129,27 @@ class Order:
         """The next ``n`` entry numbers."""
         parts: list[np.ndarray] = []
         while n > 0:
-            left = -(-(self.count - self.position) // self.world)
-            if left <= 0:
-                self.epoch, self.position = self.epoch + 1, self.rank
-                continue
-            k = min(n, left)
-            parts.append(self.at(self.epoch, self.position + self.world * np.arange(k)))
-            self.position += k * self.world
+            if self.position == self.count:
+                self.epoch, self.position = self.epoch + 1, 0
+            k = min(n, self.count - self.position)
+            parts.append(self.at(self.epoch, self.position + np.arange(k)))
+            self.position += k
             n -= k
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
     def state(self) -> dict[str, Any]:
         """Epoch and position of the next entry."""
-        return {"epoch": self.epoch, "position": self.position, "world": self.world, "count": self.count}
+        return {"epoch": self.epoch, "position": self.position, "count": self.count}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes to a saved place; raises UserError if it was saved by another number of workers or entries."""
-        for name in ("world", "count"):
-            if state[name] != getattr(self, name):
-                raise UserError(
-                    f"checkpoint of a stream with {name}={state[name]} cannot go on with {name}={getattr(self, name)}"
-                )
+        """Goes to a saved place; raises UserError if it is of another number of entries, or of a share of them."""
+        if state["count"] != self.count:
+            raise UserError(f"checkpoint of a stream with count={state['count']} cannot go on with count={self.count}")
+        if state.get("world", 1) != 1:  # until 0.5 each of several processes had an order of its own
+            raise UserError(
+                f"checkpoint of {state['world']} processes by an older version, which read other rows: go on with that "
+                "version, or remove the checkpoint"
+            )
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
 
 
@@ -176,15 +178,15 @@ class OneEntryARow:
         self.entries, self.order = entries, order
         self.start, self.end, self.length, self.answers_only = start, end, length, answers_only
 
-    def take(self, rows: int) -> Batch:
-        """The next ``rows`` entries as a batch."""
-        sequences = self.entries.tokens(self.order.next(rows)).wrapped(self.start, [self.end], suffix_mark=1)
+    def take(self, rows: int, own: slice = ALL) -> Batch:
+        """The next ``rows`` entries, those numbered ``own`` as a batch."""
+        sequences = self.entries.tokens(self.order.next(rows)[own]).wrapped(self.start, [self.end], suffix_mark=1)
         return self.batch(sequences)
 
     def batch(self, sequences: Sequences) -> Batch:
         """Pads rows that already carry start and end tokens."""
         lengths = sequences.lengths
-        width = int(lengths.max())
+        width = int(lengths.max(initial=1))
         if width > self.length:
             raise UserError(f"an entry of {width} tokens does not fit the context of {self.length} tokens; raise it")
         rows = len(sequences)
@@ -234,8 +236,8 @@ class Packed:
     def _available(self) -> int:
         return sum(len(chunk.ids) for _, chunk in self._chunks) - self._offset
 
-    def take(self, rows: int) -> Batch:
-        """The next ``rows`` windows."""
+    def take(self, rows: int, own: slice = ALL) -> Batch:
+        """The next ``rows`` windows, those numbered ``own`` as a batch."""
         need = rows * self.length
         while (missing := need - self._available()) > 0:
             before = self.order.state()
@@ -244,17 +246,18 @@ class Packed:
             self._mean = max(1.0, len(chunk.ids) / count)
             self._chunks.append((before, chunk))
         ids = np.concatenate([chunk.ids for _, chunk in self._chunks])[self._offset : self._offset + need]
-        window = ids.reshape(rows, self.length).astype(np.int64)
-        targets = np.full((rows, self.length), IGNORE, dtype=np.int64)
+        window = ids.reshape(rows, self.length)[own].astype(np.int64)
+        targets = np.full(window.shape, IGNORE, dtype=np.int64)
         targets[:, :-1] = window[:, 1:]
         if self.answers_only:
             marks = np.concatenate([chunk.marks for _, chunk in self._chunks])[self._offset : self._offset + need]
-            targets[:, :-1][marks.reshape(rows, self.length)[:, 1:] <= 0] = IGNORE
+            targets[:, :-1][marks.reshape(rows, self.length)[own][:, 1:] <= 0] = IGNORE
         self._offset += need
         while self._chunks and self._offset >= len(self._chunks[0][1].ids):
             self._offset -= len(self._chunks[0][1].ids)
             self._chunks.pop(0)
-        return Batch(torch.from_numpy(window), torch.from_numpy(targets), need, np.zeros(rows, dtype=np.uint8))
+        source = np.zeros(len(window), dtype=np.uint8)
+        return Batch(torch.from_numpy(window), torch.from_numpy(targets), window.size, source)
 
     def state(self) -> dict[str, Any]:
         """Place of the first token not yet given out: where its chunk began in the order, and the tokens since."""
@@ -299,25 +302,28 @@ class Mixed:
     ``end``.
     """
 
-    def __init__(self, first: Stream, second: Stream, *, ratio: float, end: int, seed: int, rank: int = 0) -> None:
+    def __init__(self, first: Stream, second: Stream, *, ratio: float, end: int, seed: int) -> None:
         self.first, self.second, self.ratio, self.end = first, second, ratio, end
-        self._key = random_access.key(seed, "mix", rank)
+        self._key = random_access.key(seed, "mix", 0)
         self.row = 0
 
-    def take(self, rows: int) -> Batch:
-        """The next ``rows`` rows."""
+    def take(self, rows: int, own: slice = ALL) -> Batch:
+        """The next ``rows`` rows, those numbered ``own`` as a batch."""
         numbers = np.arange(self.row, self.row + rows, dtype=np.uint64)
         second = random_access.draw(self._key, numbers, 1 << 30) < self.ratio * (1 << 30)
         self.row += rows
-        parts = [
-            (torch.from_numpy(np.flatnonzero(chosen)), stream.take(int(chosen.sum())))
-            for chosen, stream in ((~second, self.first), (second, self.second))
-            if chosen.any()
-        ]
-        width = max(part.input_ids.shape[1] for _, part in parts)
-        input_ids = torch.full((rows, width), self.end, dtype=torch.int64)
+        start, stop, _ = own.indices(rows)
+        parts = []
+        for chosen, stream in ((~second, self.first), (second, self.second)):
+            if chosen.any():
+                mine = slice(int(chosen[:start].sum()), int(chosen[:stop].sum()))
+                parts.append((torch.from_numpy(np.flatnonzero(chosen[own])), stream.take(int(chosen.sum()), mine)))
+        parts = [(where, part) for where, part in parts if len(where)]
+        second = second[own]
+        width = max((part.input_ids.shape[1] for _, part in parts), default=0)
+        input_ids = torch.full((len(second), width), self.end, dtype=torch.int64)
         targets = torch.full_like(input_ids, IGNORE)
-        inside = torch.zeros((rows, width), dtype=torch.bool)
+        inside = torch.zeros((len(second), width), dtype=torch.bool)
         for where, part in parts:
             one = part.input_ids.shape[1]
             input_ids[where, :one], targets[where, :one] = part.input_ids, part.targets

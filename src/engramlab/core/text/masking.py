@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from engramlab.base import random_access
-from engramlab.core.text.batches import IGNORE, Batch, Stream
+from engramlab.core.text.batches import ALL, IGNORE, Batch, Stream
 from engramlab.core.text.tokenizers import WordStarts
 
 MASKED, KEPT = 0.8, 0.1  # of the chosen words; the rest become random
@@ -32,7 +32,7 @@ class Masked:
         mask: id of the mask token.
         share: of the words, chosen each by itself.
         answers: hide exactly the target tokens of ``stream`` (one that counts answers only) instead, and all of them.
-        seed, rank: of what is chosen.
+        seed: of what is chosen.
     """
 
     def __init__(
@@ -44,18 +44,17 @@ class Masked:
         share: float = 0.15,
         answers: bool = False,
         seed: int,
-        rank: int = 0,
     ) -> None:
         self.stream, self.words, self.mask, self.share, self.answers = stream, words, mask, share, answers
-        self._keys = {name: random_access.key(seed, "masking", name, rank) for name in ("chosen", "fate", "token")}
+        self._keys = {name: random_access.key(seed, "masking", name, 0) for name in ("chosen", "fate", "token")}
         self.row = 0
 
-    def take(self, rows: int) -> Batch:
-        """The next ``rows`` rows; ``inside`` tells which of their tokens are not padding."""
-        batch = self.stream.take(rows)
+    def take(self, rows: int, own: slice = ALL) -> Batch:
+        """The next ``rows`` rows, of them ``own``; ``inside`` tells which of their tokens are not padding."""
+        batch = self.stream.take(rows, own)
         ids = batch.input_ids.numpy()
         inside = np.ones(ids.shape, dtype=bool) if batch.inside is None else batch.inside.numpy()
-        numbers = (self.row + np.arange(rows, dtype=np.uint64))[:, None] << np.uint64(20)
+        numbers = (self.row + np.arange(rows, dtype=np.uint64)[own])[:, None] << np.uint64(20)
         self.row += rows
         plain = inside & ~self.words.special[ids]
         if self.answers:

@@ -15,7 +15,7 @@ import numpy as np
 from engramlab.base.errors import UserError, quoted
 from engramlab.base.joining import join
 from engramlab.base.random_access import draw, key, permute
-from engramlab.core.text.batches import Batch, OneEntryARow, Order, TokenRows
+from engramlab.core.text.batches import ALL, Batch, OneEntryARow, Order, TokenRows
 from engramlab.core.text.tokens import GAP, Sequences, encode, end_token, place, start_tokens, token_span
 
 
@@ -127,7 +127,6 @@ class PassageRows:
     Args:
         virtual: ids of the virtual tokens; none for a training without.
         seed: of everything drawn.
-        rank, world: which of how many processes this is; all draw the same number of virtual tokens.
     """
 
     def __init__(
@@ -138,15 +137,13 @@ class PassageRows:
         virtual: Sequence[int] = (),
         seed: int = 0,
         length: int = 1 << 30,
-        rank: int = 0,
-        world: int = 1,
     ) -> None:
         for one in asked:
             if not one.passages or not one.answers:
                 lacks = "passages" if not one.passages else "answers"
                 raise UserError(f"question {quoted(one.question)}: has no {lacks}, so there is nothing to train on")
         self.tokenizer, self.asked, self.virtual, self.seed = tokenizer, asked, list(virtual), seed
-        self.order = Order(len(asked), key(seed, "rows"), rank=rank, world=world)
+        self.order = Order(len(asked), key(seed, "rows"))
         empty = TokenRows(Sequences.of([]))
         self._pad = OneEntryARow(
             empty, self.order, start=[], end=end_token(tokenizer), length=length, answers_only=True
@@ -161,12 +158,12 @@ class PassageRows:
         answer = one.answers[int(draw(key(of, "answer"), 0, len(one.answers)))]
         return replace(one, passages=tuple(one.passages[int(i)] for i in order), answers=(answer,))
 
-    def take(self, rows: int) -> Batch:
-        """The next ``rows`` questions as a batch, whose targets are the answers and their end tokens."""
+    def take(self, rows: int, own: slice = ALL) -> Batch:
+        """The next ``rows`` questions, ``own`` of them as a batch, whose targets are the answers and their end tokens."""
         k = 1 + int(draw(key(self.seed, "virtual tokens"), self.batch, len(self.virtual))) if self.virtual else 0
         self.batch += 1
         numbers = [(int(self.order.next(1)[0]), self.order.epoch) for _ in range(rows)]
-        made = [self.drawn(number, epoch) for number, epoch in numbers]
+        made = [self.drawn(number, epoch) for number, epoch in numbers[own]]
         return self._pad.batch(answered(self.tokenizer, made, self.virtual[:k]))
 
     def state(self) -> dict[str, Any]:

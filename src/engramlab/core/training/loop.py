@@ -283,7 +283,9 @@ def _descend(state: TrainState, objective: Objective, enough: float | None) -> S
 def _step(state: TrainState, stream: Stream) -> Step:
     """One step on a batch of the stream."""
     recipe, accelerator = state.recipe, state.accelerator
-    batch = stream.take(recipe.batch // state.world)
+    share = recipe.batch // state.world
+    first = accelerator.process_index * share
+    batch = stream.take(recipe.batch, slice(first, first + share))
     targets, tokens = int((batch.targets != IGNORE).sum()), batch.tokens
     if state.world > 1:
         counts = accelerator.reduce(torch.tensor([targets, tokens], device=accelerator.device))

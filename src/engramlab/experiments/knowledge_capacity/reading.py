@@ -135,18 +135,18 @@ class Reading:
         rows = self.measured(people, whom)
         return float(np.mean([rows.row(i).tobytes() in known for i in range(len(rows))]))
 
-    def stream(self, people: int, mixture: str, rank: int, world: int) -> Stream:
+    def stream(self, people: int, mixture: str) -> Stream:
         """Endless batches; of a mixture, rows come from junk as often as its share says."""
         config, streams = self.config, []
         for label, table in zip(("entries", "junk"), self.tables(people, mixture), strict=False):
-            order = Order(len(table), random_key(config.seed, label), rank=rank, world=world)
+            order = Order(len(table), random_key(config.seed, label))
             streams.append(
                 batches.laid_out(config.layout, table, order, start=[self.end], end=self.end, length=config.context)
             )
         if len(streams) == 1:
             return streams[0]
         seed = random_key(config.seed, "mixture")
-        return batches.Mixed(*streams, ratio=config.junk_share, end=self.end, seed=seed, rank=rank)
+        return batches.Mixed(*streams, ratio=config.junk_share, end=self.end, seed=seed)
 
     def steps(self, people: int, mixture: str, batch: int) -> int:
         """Optimizer steps that read about each of so many people as often as asked."""

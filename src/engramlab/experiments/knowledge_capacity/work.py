@@ -122,7 +122,7 @@ class Run(_run.Run):
     def _train(self, name: str, folder: Path, cell: Cell) -> dict[str, Any]:
         config, accelerator = self.config, self.accelerator
         people, steps = cell.people, self.steps(cell)
-        stream = self.reading.stream(people, cell.mixture, accelerator.process_index, accelerator.num_processes)
+        stream = self.reading.stream(people, cell.mixture)
         model = self.model(cell)
         recipe = replace(config.recipe_of(people, cell.rate), steps=steps)
         with Stage(

@@ -83,7 +83,7 @@ class Part(Asker):
         needed = min(int(rows) + 1, TEXT_TOKENS // width) * width
         assert config.text is not None
         text = windows(self.run.tokenizer, documents(config.text, config.text_column), width, needed)
-        if len(text) < self.run.accelerator.num_processes:
+        if not len(text):
             raise UserError(f"text: {config.text} holds less than one row of {width} tokens; give more text")
         times = needed / (len(text) * width)
         if times > 1.5:
@@ -143,11 +143,7 @@ class Part(Asker):
             writing.clear(*(self.folder / name / "model" for name in others))
 
     def _order(self, table: batches.Entries, purpose: str, subset: np.ndarray | None = None) -> batches.Order:
-        accelerator = self.run.accelerator
-        seed = random_key(self.config.seed, purpose)
-        return batches.Order(
-            len(table), seed, subset=subset, rank=accelerator.process_index, world=accelerator.num_processes
-        )
+        return batches.Order(len(table), random_key(self.config.seed, purpose), subset=subset)
 
     def _train_questions(self) -> np.ndarray:
         return self.data.questions.entries(self.data.split.train + self.data.questions.subjects.start)
@@ -203,12 +199,10 @@ class Part(Asker):
             share=config.model.masked_words,
             answers=purpose == "questions",
             seed=random_key(config.seed, "masking", purpose),
-            rank=run.accelerator.process_index,
         )
 
     def _mixed(self, first: batches.Stream, second: batches.Stream, ratio: float, seed: int) -> batches.Stream:
-        rank = self.run.accelerator.process_index
-        return batches.Mixed(first, second, ratio=ratio, end=self.run.end, seed=seed, rank=rank)
+        return batches.Mixed(first, second, ratio=ratio, end=self.run.end, seed=seed)
 
     def _finetune(self, name: str, attempt: Attempt) -> dict[str, Any]:
         def pretrained() -> nn.Module:

@@ -139,9 +139,9 @@ class Rows:
         longest = int(np.diff(rows.offsets).max()) + 1
         return cls(list(found), batches.TokenRows(bare), first, tokens.end_token(tokenizer), longest)
 
-    def stream(self, seed: int, length: int, rank: int = 0, world: int = 1) -> batches.Stream:
+    def stream(self, seed: int, length: int) -> batches.Stream:
         """Endless batches, every row once an epoch."""
-        order = batches.Order(len(self.entries), seed, rank=rank, world=world)
+        order = batches.Order(len(self.entries), seed)
         return batches.OneEntryARow(
             self.entries, order, start=self.start, end=self.end, length=length, answers_only=True
         )

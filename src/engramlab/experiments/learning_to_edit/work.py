@@ -150,7 +150,7 @@ class Alignment:
         with Stage(
             folder,
             TrainState(model, recipe, accelerator=place),
-            rows.stream(random_key(config.seed, "rows"), self.length, place.process_index, place.num_processes),
+            rows.stream(random_key(config.seed, "rows"), self.length),
             label=name,
             minutes=config.checkpoint_minutes,
             seed=random_key(config.seed, "dropout", place.process_index),

@@ -32,12 +32,12 @@ from engramlab.measuring.looking_up import loss
 
 
 class Noted(batches.OneEntryARow):
-    """One entry a row; ``numbers`` are the entries of the batch that was taken last, int64 ``[rows]``."""
+    """One entry a row; ``numbers`` are the entries of the batch that was taken last, int64 ``[own rows]``."""
 
     numbers = np.zeros(0, dtype=np.int64)
 
-    def take(self, rows: int) -> Batch:
-        self.numbers = self.order.next(rows)
+    def take(self, rows: int, own: slice = batches.ALL) -> Batch:
+        self.numbers = self.order.next(rows)[own]
         return self.batch(self.entries.tokens(self.numbers).wrapped(self.start, [self.end], suffix_mark=1))
 
 

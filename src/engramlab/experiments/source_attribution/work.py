@@ -235,10 +235,8 @@ class Attribution:
         read = self._rows(rows, "documents", False)
         if stage == "read":
             return read
-        seed, rank = random_key(config.seed, "mixed"), self.run.accelerator.process_index
-        return batches.Mixed(
-            read, self._questions(arm), ratio=config.question_share, end=self.end, seed=seed, rank=rank
-        )
+        seed = random_key(config.seed, "mixed")
+        return batches.Mixed(read, self._questions(arm), ratio=config.question_share, end=self.end, seed=seed)
 
     def _questions(self, arm: Arm) -> batches.Stream:
         trained = [one for one in self.every if one.group == TRAINED]
@@ -246,13 +244,7 @@ class Attribution:
         return self._rows(rows, "questions", True)
 
     def _rows(self, rows: Sequences, purpose: str, answers: bool) -> batches.Stream:
-        accelerator = self.run.accelerator
-        order = batches.Order(
-            len(rows),
-            random_key(self.config.seed, purpose),
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-        )
+        order = batches.Order(len(rows), random_key(self.config.seed, purpose))
         return batches.OneEntryARow(
             batches.TokenRows(rows), order, start=self.start, end=self.end, length=self.length, answers_only=answers
         )

@@ -79,15 +79,15 @@ class Lesson:
         """Share of the rows that state facts."""
         return sum(source.share for source in self.sources if source.name in ("entries", "crossing"))
 
-    def stream(self, seed: int, rank: int = 0, world: int = 1, rows: int = 0) -> batches.Stream:
+    def stream(self, seed: int, rows: int = 0) -> batches.Stream:
         """Endless batches of it. Every source has an order of its own, so that arms see equal rows in equal order.
 
         Args:
-            rows: that the process will take, about: where facts come first, it says when questions begin (with a batch).
+            rows: that will be taken, about: where facts come first, it says when questions begin (with a batch).
         """
         if not self.rote:
-            return self._mixed(self.sources, seed, rank, world)
-        one, other = (self._mixed(some, random_key(seed, k), rank, world) for k, some in enumerate(self._phases()))
+            return self._mixed(self.sources, seed)
+        one, other = (self._mixed(some, random_key(seed, k)) for k, some in enumerate(self._phases()))
         return Then(one, other, round(self._first() * rows))
 
     def _first(self) -> float:
@@ -107,11 +107,11 @@ class Lesson:
                 found[source.name == "questions"].append(source)
         return found
 
-    def _mixed(self, sources: Sequence[Source], seed: int, rank: int, world: int) -> batches.Stream:
+    def _mixed(self, sources: Sequence[Source], seed: int) -> batches.Stream:
         made: batches.Stream | None = None
         left = 0.0
         for source in reversed(sources):
-            order = batches.Order(len(source.entries), random_key(seed, source.name), rank=rank, world=world)
+            order = batches.Order(len(source.entries), random_key(seed, source.name))
             rows: batches.Stream = batches.OneEntryARow(
                 source.entries, order, start=self.start, end=self.end, length=self.length, answers_only=source.answers
             )
@@ -120,7 +120,7 @@ class Lesson:
                 continue
             left += source.share
             mix = random_key(seed, "beside", source.name)
-            made = batches.Mixed(rows, made, ratio=1 - source.share / left, end=self.end, seed=mix, rank=rank)
+            made = batches.Mixed(rows, made, ratio=1 - source.share / left, end=self.end, seed=mix)
         assert made is not None
         return made
 
@@ -135,11 +135,11 @@ class Then:
     def __init__(self, first: batches.Stream, second: batches.Stream, rows: int) -> None:
         self.streams, self.rows, self.taken = (first, second), rows, 0
 
-    def take(self, rows: int) -> batches.Batch:
-        """The next batch, of one of them alone."""
+    def take(self, rows: int, own: slice = batches.ALL) -> batches.Batch:
+        """The next batch, of one of them alone; of its rows, ``own``."""
         stream = self.streams[self.taken >= self.rows]
         self.taken += rows
-        return stream.take(rows)
+        return stream.take(rows, own)
 
     def state(self) -> dict[str, Any]:
         """Place in both."""

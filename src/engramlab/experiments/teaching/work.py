@@ -173,9 +173,7 @@ class Teaching(School):
 
     def _stage(self, folder: Path, model: nn.Module, recipe: Recipe, rows: Lesson, label: str) -> Stage:
         config, accelerator = self.config, self.run.accelerator
-        world = accelerator.num_processes
-        taken = (recipe.schedule_steps or recipe.steps) * config.batch // world
-        stream = rows.stream(random_key(config.seed, "rows"), accelerator.process_index, world, taken)
+        stream = rows.stream(random_key(config.seed, "rows"), (recipe.schedule_steps or recipe.steps) * config.batch)
         return Stage(
             folder,
             TrainState(model, recipe, accelerator=accelerator),
