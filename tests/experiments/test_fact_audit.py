@@ -23,7 +23,7 @@ from engramlab.core.text.batches import OneEntryARow, Order, TokenRows
 from engramlab.core.text.tokens import Sequences, encode_queries
 from engramlab.core.training.loop import Recipe, TrainState, train
 from engramlab.corpora.facts import FactTable
-from engramlab.experiments import fact_audit
+from engramlab.experiments import fact_audit, teaching
 from engramlab.experiments.fact_audit import work
 from engramlab.experiments.fact_audit.work import comparison
 from engramlab.measuring import audit
@@ -289,3 +289,39 @@ def test_a_column_of_any_name_stays_in_its_run(models: tuple[str, str], tmp_path
     assert len(folders) == 4
     assert {"a_b", "beside"} <= set(folders)
     assert len(list((tmp_path / "in" / "run" / "beside" / "relations").iterdir())) == 4
+
+
+def test_an_audited_table_is_taught_by_its_classes_and_keeps_its_aliases(
+    models: tuple[str, str], tmp_path: Path
+) -> None:
+    """What an audit writes is a table of facts: `teach --facts run/facts.csv --only unknown`."""
+    path = tmp_path / "mine.csv"
+    lines = [f"{name},{city},{city} Town|C{i},The {name}" for i, (name, _, city, _) in enumerate(ROWS)]
+    path.write_text("\n".join(["name,home,home_aliases,subject_aliases", *lines]))
+    asked = config(models[0], path, attributes=None, draws=0, read=False, statement_wordings=2, question_wordings=1)
+    fact_audit.run(asked, tmp_path / "run")
+    again = tmp_path / "run" / "facts.csv"
+    assert list(FactTable.read(again)) == list(FactTable.read(path))
+    classes = {row["subject"]: row["class"] for row in csv.DictReader(again.open())}
+    assert classes["Zor0"] == "extractable"
+    for only in (("extractable",), ("prompt-dependent,latent", "recognised", "unknown")):
+        table = teaching.Config(model=models[0], facts=again, only=only).fact_table()
+        assert table is not None
+        named = {name for one in only for name in one.split(",")}
+        assert {fact.subject for fact in table} == {name for name, found in classes.items() if found in named}
+        assert all(fact.aliases and fact.subject_aliases for fact in table)
+
+
+def test_classes_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "facts.csv"
+    path.write_text("subject,relation,object,class\nZor1,home,city 1,unknown\nZor2,home,city 2,unknown\n")
+    with pytest.raises(UserError, match="only: there is no class 'known'; an audit finds extractable, prompt-dep"):
+        teaching.Config(model="model", facts=path, only=("known",))
+    with pytest.raises(UserError, match=r"only: no fact of .*facts\.csv is latent; there are 2 unknown"):
+        teaching.Config(model="model", facts=path, only=("latent",)).fact_table()
+    path.write_text("subject,relation,object\nZor1,home,city 1\n")
+    for facts in (path, Path("countries")):
+        with pytest.raises(
+            UserError, match=r"only: .* has no classes; give --facts the facts\.csv that engramlab audit"
+        ):
+            teaching.Config(model="model", facts=facts, only=("unknown",)).fact_table()

@@ -12,6 +12,7 @@ world's countries: capital, currency, language, continent and calling code.
     engramlab audit --model MODEL --beside edited/ --facts my_facts.csv
 
 It is engramlab run fact-audit --preset full, kept in runs/audit-TABLE unless --out says otherwise.
+What a model does not know can be taught: engramlab teach --facts runs/audit-TABLE/facts.csv --only recognised unknown.
 """
 
 from __future__ import annotations

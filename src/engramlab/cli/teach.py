@@ -11,6 +11,7 @@ With --writer a chat model writes the texts about each subject in place of templ
 
     engramlab teach --model MODEL --facts my_facts.csv
     engramlab teach --model MODEL --facts my_facts.csv --arms augmented+questions single rote edit context retrieved
+    engramlab teach --model MODEL --facts runs/audit/facts.csv --only unknown recognised
 
 It is engramlab run teaching --preset small, kept in runs/taught-TABLE unless --out says otherwise; the model is in its folder
 model. For a few facts that contradict what the model says, engramlab edit is the way.

@@ -56,7 +56,7 @@ def run(config: Config, out: Path, *, preset: str = "", console: Console | None 
         rows = [row for part in found.values() for row in part["rows"]]
         facts = {part: part_found["facts"] for part, part_found in found.items()}
         if run.main:
-            facts_csv(run.folder / "facts.csv", facts)
+            facts_csv(run.folder / "facts.csv", facts, table)
         tenths = [
             {"part": part, **row} for part, rows_of in facts.items() for row in by_popularity(rows_of, config.seed)
         ]

@@ -6,7 +6,7 @@ import csv
 import gc
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -198,21 +198,35 @@ COLUMNS = (
 )
 
 
-def facts_csv(path: Path, facts: Mapping[str, Sequence[Row]]) -> None:
-    """The facts as a table with their classes; of two models side by side."""
+def facts_csv(path: Path, facts: Mapping[str, Sequence[Row]], told: Iterable[Fact] = ()) -> None:
+    """The facts as a table with their classes, which `FactTable.read` takes; of two models side by side.
+
+    Args:
+        told: the facts as they were given, for their aliases.
+    """
+    names = {
+        (fact.subject, fact.relation): tuple(
+            "|".join(name for name in several if "|" not in name) for several in (fact.subject_aliases, fact.aliases)
+        )
+        for fact in told
+        if fact.subject_aliases or fact.aliases
+    }
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     of = {part: f"{part}_" if part else "" for part in facts}
     named = [[name for name in COLUMNS if any(name in row for row in rows)] for rows in facts.values()]
     lines.writerow(
-        ["subject", "relation", "object", *(of[p] + name for p, n in zip(facts, named, strict=True) for name in n)]
+        ["subject", "relation", "object"]
+        + ["subject_aliases", "object_aliases"] * bool(names)
+        + [of[p] + name for p, n in zip(facts, named, strict=True) for name in n]
     )
     for together in zip(*facts.values(), strict=True):
         cells = [
             "" if (v := row.get(name)) is None else v for row, n in zip(together, named, strict=True) for name in n
         ]
         one = together[0]
-        lines.writerow([one["subject"], one["relation"], one["object"], *cells])
+        aliases = names.get((one["subject"], one["relation"]), ("", "")) if names else ()
+        lines.writerow([one["subject"], one["relation"], one["object"], *aliases, *cells])
     writing.write_text(path, text.getvalue())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -9,8 +10,9 @@ from typing import Literal
 from engramlab.base.errors import UserError, at_places, listed, quoted
 from engramlab.base.options import at_least, between, check_rules, comma_separated, once
 from engramlab.corpora.facts import FactOptions, FactTable
-from engramlab.corpora.facts.teaching import Divided, divide
+from engramlab.corpora.facts.teaching import Divided, divide, only
 from engramlab.corpora.variants import parse_variant
+from engramlab.files.tables import read_table
 
 FEWEST = 8  # subjects a half: fewer say nothing of those whose questions were never trained
 FINISH = 0.25  # of the steps, for the questions that were held back
@@ -141,6 +143,9 @@ class Config(FactOptions):
     way and in the end is of these. None for all."""
     asked_facts: int = 2000
     """Facts of each group that are asked for in the end, at most."""
+    only: tuple[str, ...] = ()
+    """Of facts.csv that `engramlab audit` wrote, given as the facts: those of these classes, such as `unknown recognised`; the
+    others have no part in the run. All where none is named."""
     known: Path | None = None
     """A table of facts that the model knows and shall keep: they are asked for before and after, and trained only where
     replayed text states them, which is said. Columns, templates, phrases and questions are as of the facts. None for capitals
@@ -155,11 +160,18 @@ class Config(FactOptions):
     """Of halves, orders, replay and the bootstrap."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arms", comma_separated(self.arms))  # kept as words, however they were given
+        for name in ("arms", "only"):  # kept as words, however they were given
+            object.__setattr__(self, name, comma_separated(getattr(self, name)))
         for arm in self.arms:
             if arm not in ARMS:
                 raise UserError(f"arms: there is no {quoted(arm)}; there are {listed(ARMS)}")
         once("arms", self.arms)
+        if self.only:
+            from engramlab.measuring.audit.classes import CLASSES
+
+            if wrong := [name for name in self.only if name not in CLASSES]:
+                raise UserError(f"only: there is no class {quoted(wrong[0])}; an audit finds {listed(CLASSES)}")
+            once("only", self.only)
         at_least(self, 1, "rewrites", "batch", "replay_texts", "points", "watched_facts", "asked_facts", "rank")
         at_least(self, 0, "native_facts", "encounters")
         at_least(self, 8, "replay_tokens")
@@ -197,7 +209,30 @@ class Config(FactOptions):
 
     def known_table(self) -> FactTable | None:
         """The facts that shall be kept; None where none are given. Raises UserError for whatever is wrong with them."""
-        return None if self.known is None else replace(self, facts=self.known).fact_table()
+        return None if self.known is None else replace(self, facts=self.known, only=()).fact_table()
+
+    def fact_table(self) -> FactTable | None:
+        """The facts, of the classes named; None where none are given. Raises UserError for whatever is wrong with them."""
+        table = super().fact_table()
+        return table if table is None or not self.only else self._of_classes(table)
+
+    def _of_classes(self, table: FactTable) -> FactTable:
+        given = None if str(self.facts) == "countries" else read_table(self.facts)
+        if given is None or not {"subject", "relation", "class"} <= given.columns.keys():
+            raise UserError(
+                f"only: {self.facts} has no classes; give --facts the facts.csv that engramlab audit wrote, with its columns "
+                "subject, relation and class"
+            )
+        rows = zip(*(given.column(name) for name in ("subject", "relation", "class")), strict=True)
+        classes = {(subject, relation): found for subject, relation, found in rows}
+        kept = [fact for fact in table if classes[fact.subject, fact.relation] in self.only]
+        if not kept:
+            there = Counter(classes[fact.subject, fact.relation] for fact in table)
+            raise UserError(
+                f"only: no fact of {self.facts} is {listed(self.only)}; there are "
+                + listed(f"{count:,} {found}" for found, count in there.items())
+            )
+        return only(table, kept)
 
     @property
     def written(self) -> list[str]:
