@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
-import types
 from typing import Any
 
 import numpy as np
@@ -151,53 +149,6 @@ def test_the_third_protocol() -> None:
     assert turned is not None
     assert turned["success"] == pytest.approx(1 - share)
     assert rivals.likelihood([], 0) is None
-
-
-def test_lm_eval_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, model: nn.Module, tokenizer: Any) -> None:
-    monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(UserError, match=r"lm-eval: .*pip install 'engramlab\[oracle\]'"):
-        abilities.Tasks(["piqa"], 5).scored(model, tokenizer)
-    assert abilities.Tasks([], 5).scored(model, tokenizer) == {}
-    asked: dict[str, Any] = {}
-
-    def evaluate(**given: Any) -> dict[str, Any]:
-        asked.update(given)
-        if "nowhere" in given["tasks"]:
-            raise KeyError("nowhere")
-        return {"results": {"piqa": {"alias": "piqa", "acc,none": 0.5, "acc_norm,none": 0.75}}}
-
-    tool = types.ModuleType("lm_eval")
-    tool.simple_evaluate = evaluate  # type: ignore[attr-defined]
-    wrapped = types.ModuleType("lm_eval.models.huggingface")
-    wrapped.HFLM = lambda **given: given  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lm_eval", tool)
-    monkeypatch.setitem(sys.modules, "lm_eval.models", types.ModuleType("lm_eval.models"))
-    monkeypatch.setitem(sys.modules, "lm_eval.models.huggingface", wrapped)
-    assert abilities.Tasks(["piqa"], 5).scored(model, tokenizer) == {"piqa": 0.75}
-    assert (asked["tasks"], asked["limit"], asked["model"]["pretrained"]) == (["piqa"], 5, model)
-    with pytest.raises(UserError, match="nowhere could not be run"):
-        abilities.Tasks(["nowhere"], 5).scored(model, tokenizer)
-
-
-def test_lm_eval_is_refused_where_it_would_not_see_the_edit(
-    model: nn.Module, tokenizer: Any, made: list[Delta]
-) -> None:
-    """Before the tool is looked for, and so before anything is edited."""
-    abilities.check("", "", ["grace"])  # no tasks, nothing to refuse
-    unseen = [name for name in method.names() if not method.in_weights(name)]
-    assert unseen == ["eren", "grace", "ike", "lte", "melo", "p-tuning", "wise"]
-    for name in unseen:
-        with pytest.raises(
-            UserError, match=f"^lm-eval: what {name} does .* leave the tasks out, or .*: alphaedit, .*, ultra"
-        ):
-            abilities.check("", "piqa", ["ft-m", name])
-    before = abilities.Tasks(["piqa"], 5)
-    for name in ("grace", "ike"):
-        with method.applied(model, tokenizer, EDITS[0], method=name, config=quick(name)):
-            with pytest.raises(UserError, match=f"^lm-eval: what {name} does goes by where a prompt ends"):
-                before.scored(model, tokenizer)
-            with deltas.active(model, made[0]), pytest.raises(UserError, match=f"what {name} does"):
-                before.scored(model, tokenizer)
 
 
 def test_what_moved(model: nn.Module, tokenizer: Any, made: list[Delta]) -> None:

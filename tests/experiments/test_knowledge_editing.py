@@ -214,7 +214,6 @@ def test_a_killed_single_run_goes_on(
         ({"benchmark": "nowhere.json"}, "no such file"),
         ({"counts": (0,)}, "counts"),
         ({"methods": ("ft-m", "ft-m")}, "twice"),
-        ({"methods": ("ft-m", "wise"), "setting": "turns", "lm_eval": "piqa"}, "lm-eval: what wise does goes by where"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_written(

@@ -208,7 +208,7 @@ def test_what_is_measured_beside_the_answers(finished: Any) -> None:
     assert rows["ft-m", 2]["nats"] == pytest.approx((2 * moved[0] + moved[1]) / 3, rel=1e-4)
 
 
-def test_tasks_are_of_models_whose_weights_changed(
+def test_tasks_are_of_trained_models_and_of_memories_of_several_edits(
     finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What lm-evaluation-harness would say is put in its place; of which models it is asked, and when, is the run's own."""
@@ -236,14 +236,16 @@ def test_tasks_are_of_models_whose_weights_changed(
     )
     made = learning_to_edit.run(config, tmp_path / "run")
     assert [(row["arm"], row["count"], row["task"]) for row in made["tasks"]] == [
+        ("ike", 2, "piqa"),
         ("ft-m", 2, "piqa"),
         ("aligned", 0, "piqa"),
+        ("aligned", 2, "piqa"),
     ]
     plain, tokenizer = models.load(config.model)
     bare = beyond.nats(plain.eval(), tokenizer, ["The sun is yellow."])
     assert all(row["before"] == pytest.approx(bare, rel=1e-5) for row in made["tasks"])
     aligned, _ = models.load(str(tmp_path / "run" / "model"))
-    assert made["tasks"][1]["score"] == pytest.approx(
+    assert made["tasks"][2]["score"] == pytest.approx(
         beyond.nats(aligned.eval(), tokenizer, ["The sun is yellow."]), rel=1e-4
     )
     done = tmp_path / "run" / "ft-m" / "train" / "done.json"
@@ -251,14 +253,14 @@ def test_tasks_are_of_models_whose_weights_changed(
     del record["beside"], record["tasks"]
     records.write_record(done, record)  # as older runs kept it
     again = learning_to_edit.run(config, tmp_path / "run")
-    assert [row["arm"] for row in again["tasks"]] == ["aligned"]
+    assert [row["arm"] for row in again["tasks"]] == ["ike", "aligned", "aligned"]
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
         ({"arms": ("ike", "ft-m"), "counts": (1, 900), "lm_eval": "piqa"}, "lm_eval: is of many edits on one model"),
-        ({"arms": ("ike",), "counts": (1, 10), "lm_eval": "piqa"}, "leave it out, or take an arm that trains"),
+        ({"arms": ("ike",), "counts": (1,), "lm_eval": "piqa"}, "leave it out, or take an arm that trains"),
         ({"fluency": -1}, "fluency must be at least 0"),
         ({"arms": ("teach",)}, "arms: there is no 'teach'"),
         ({"counts": ()}, "counts must be numbers of edits"),

@@ -58,7 +58,7 @@ class EditOptions:
     none."""
     lm_eval: str = ""
     """Tasks of lm-evaluation-harness (pip install 'engramlab[oracle]') whose scores are shown before and after, with commas
-    between them, for example arc_easy,piqa; for methods that change weights alone."""
+    between them, for example arc_easy,piqa,mine.yaml (a task's file of your own)."""
     lm_eval_limit: int | None = 100
     """Questions of each of these tasks; None for all."""
     delta_only: bool = False

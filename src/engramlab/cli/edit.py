@@ -51,7 +51,7 @@ def main(given: list[str]) -> None:
     needs = all(module.NEEDS_SUBJECT for module in modules)
     cases, notes = _edit_options.cases_of(options, names[0], needs)
     check(cases)
-    abilities.check(options.drift_text, options.lm_eval, names)
+    abilities.check(options.drift_text, options.lm_eval)
     out, source = place(out_name), str(options.model)
     saving.check_out(out, source if saving.is_edited(source) else None, delta_only=options.delta_only)
     if not saving.is_edited(source):

@@ -41,8 +41,7 @@ class Method(Protocol):
     """What a file in ``editing/methods`` has. Optional are ``prepare(model, tokenizer, config)``, which computes and keeps
     what every edit of a model needs (statistics of text), ``SEPARATE``: several edits of a call are changes of weights made
     one after another, so that each is saved, and can be taken back, by itself, ``TOUCHES``, where it is not a layer's MLP that
-    changes, see ``touches``, ``IN_WEIGHTS``, where what it makes is no plain change of weights, see ``in_weights``, and
-    ``ONE_VALUE``: it takes the wordings of an edit as one problem; to others each is an edit."""
+    changes, see ``touches``, and ``ONE_VALUE``: it takes the wordings of an edit as one problem; to others each is an edit."""
 
     __doc__: str | None
     TAKES_LOSS: bool
@@ -218,12 +217,6 @@ def check_kind(model: nn.Module, method: str) -> None:
 def touches(method: str) -> str:
     """What a method changes of a model: "mlp", the modules of its "layers" (attention), or "nothing"."""
     return str(getattr(load(method), "TOUCHES", "mlp"))
-
-
-def in_weights(method: str) -> bool:
-    """Does a method make plain changes of weights, the same for whatever is read? Others put something before a prompt, or
-    decide where it ends, and take part only in what is asked through ``measuring``."""
-    return bool(getattr(load(method), "IN_WEIGHTS", True))
 
 
 def recipe(steps: int, learning_rate: float, **more: Any) -> Recipe:

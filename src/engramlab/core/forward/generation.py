@@ -176,11 +176,13 @@ def continuations(
     batch: int = 64,
     budget: int = 16_384,
     stop_at_line_end: bool = False,
+    stripped: bool = True,
     owner: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> list[tuple[str, bool]]:
     """What ``generate`` gives, and of each text whether it came to its end by itself: by the end token (or, where a line was
-    asked for, the end of the line) within the room that there was. Arguments and errors are those of ``generate``."""
+    asked for, the end of the line) within the room that there was. Arguments and errors are those of ``generate``; with
+    ``stripped=False`` white space around a text that is no line is kept."""
     decoding = decoding or greedy.Config()
     check_beside(decoding, beside, len(prompts))
     rows, *others = (_encode_texts(tokenizer, texts) for texts in (prompts, *beside))
@@ -219,7 +221,7 @@ def continuations(
             for i, new in zip(chosen, out, strict=True):
                 text = tokenizer.decode(new, skip_special_tokens=True)
                 ended = bool((new == end).any()) or (stop_at_line_end and bool(_LINE_END.search(text.lstrip())))
-                texts[i] = first_line(text) if stop_at_line_end else text.strip(), ended
+                texts[i] = first_line(text) if stop_at_line_end else text.strip() if stripped else text, ended
             finished += len(chosen)
             if progress:
                 progress(finished, len(rows))

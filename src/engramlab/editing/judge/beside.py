@@ -13,7 +13,7 @@ from engramlab.base import bootstrap
 from engramlab.base.facts import Case
 from engramlab.base.rows import Row
 from engramlab.core import deltas
-from engramlab.core.deltas import Delta, WeightDelta
+from engramlab.core.deltas import Delta
 from engramlab.editing.judge.abilities import Tasks, names
 from engramlab.editing.judge.beyond import Beyond, passages
 from engramlab.editing.judge.metrics import BEYOND
@@ -50,10 +50,7 @@ def scored_before(path: Path, options: BesideOptions, load: Callable[[], tuple[n
 
 
 def scored(options: BesideOptions, model: nn.Module, tokenizer: Any, delta: Delta | None = None) -> list[Row]:
-    """A row a task, of a model as it is, or under an edit; none where that is no change of weights, which the tool would not
-    see."""
-    if delta is not None and not isinstance(delta, WeightDelta):
-        return []
+    """A row a task, of a model as it is, or under an edit."""
     with contextlib.nullcontext() if delta is None else deltas.active(model, delta):
         return [{"task": name, "score": score} for name, score in tasks_of(options).scored(model, tokenizer).items()]
 

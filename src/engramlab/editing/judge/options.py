@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,22 +24,21 @@ class BesideOptions:
     """So many passages of that text, of at most 128 tokens."""
     lm_eval: str = ""
     """Tasks of lm-evaluation-harness (pip install 'engramlab[oracle]') that are scored before and after the edits, with commas
-    between them, for example arc_easy,piqa; not of single edits, of which each is a model of its own, and for methods that
-    change weights alone."""
+    between them, for example arc_easy,piqa,mine.yaml (a task's file of your own); not of single edits, of which each is a
+    model of its own."""
     lm_eval_limit: int | None = 100
     """Questions of each of these tasks; None for all."""
 
-    def check_beside(self, many: bool, instead: str = "", methods: Sequence[str] = ()) -> None:
+    def check_beside(self, many: bool, instead: str = "") -> None:
         """Checks these options.
 
         Args:
             many: are several edits made on one model?
             instead: what to choose so that they are; nothing where they never are.
-            methods: those after whose edits tasks are scored.
 
         Raises:
-            UserError: a number out of range, a text that is not there, tasks without their tool, of single edits, or after
-                edits that the tool would not see.
+            UserError: a number out of range, a text or a task's file that is not there, tasks without their tool, or of single
+                edits.
         """
         from engramlab.editing.judge.abilities import check  # loads torch, which --help needs not
 
@@ -50,4 +48,4 @@ class BesideOptions:
             raise UserError(
                 f"lm_eval: is of many edits on one model; leave it out{f', or take {instead}' * bool(instead)}"
             )
-        check(self.drift_text or "", self.lm_eval, methods)
+        check(self.drift_text or "", self.lm_eval)

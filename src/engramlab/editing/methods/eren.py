@@ -26,7 +26,6 @@ from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, evidence_on, write
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = False, False, True, False
 TOUCHES = "nothing"
-IN_WEIGHTS = False
 #: What the model is to write where the notes do not answer.
 REFUSAL = "unanswerable"
 

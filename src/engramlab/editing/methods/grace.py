@@ -20,7 +20,6 @@ from engramlab.editing.routed.codebook import Codebook, Verdict, decide_where, r
 from engramlab.editing.routed.learning import TrainedRows, continued, standing_in, train_routed
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, False, True
-IN_WEIGHTS = False
 
 
 @dataclass(frozen=True)

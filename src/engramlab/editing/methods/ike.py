@@ -25,7 +25,6 @@ from engramlab.files import tables
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = False, False, True, False
 TOUCHES = "nothing"
-IN_WEIGHTS = False
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from engramlab.editing.routed.texts import By, Texts, check_room, gathered, near
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = False, False, True, False
 TOUCHES = "nothing"
-IN_WEIGHTS = False
 #: In the config of a model that was trained on blocks: the name of this method.
 ALIGNED = "engramlab_aligned"
 HEADER, ASKED = "[New facts]", "[Asked]"

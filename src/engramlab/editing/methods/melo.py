@@ -21,7 +21,6 @@ from engramlab.editing.routed.learning import continued, inputs_at, standing_in
 from engramlab.editing.solve.descent import LowRankUpdates, descend
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, False, True
-IN_WEIGHTS = False
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ from engramlab.editing.solve.descent import descend
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, True, True
 TOUCHES = "layers"
-IN_WEIGHTS = False
 _WORDS = (" ~", " @", " %", " =", " *", " the")  # of which a run may stand for the virtual tokens
 _TRIED = 3000  # tokens of the vocabulary beside them
 

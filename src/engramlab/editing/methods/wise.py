@@ -22,7 +22,6 @@ from engramlab.editing.routed.codebook import at_ends
 from engramlab.editing.routed.learning import TrainedRows, continued, read_everywhere, standing_in, train_routed
 
 TAKES_LOSS, NEEDS_SUBJECT, TOGETHER, WATCHED = True, False, False, True
-IN_WEIGHTS = False
 _IRRELEVANT = 15  # tokens of a text that must stay with the main memory
 
 

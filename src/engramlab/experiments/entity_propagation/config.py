@@ -76,8 +76,7 @@ def check(config: Config) -> None:
             ("specificity", config.specificity >= 0, "at least 0"),
         ],
     )
-    methods = [METHODS[arm] for arm in config.arms if arm in METHODS]
-    config.check_beside(config.together > 1, instead="--together 20", methods=methods)
+    config.check_beside(config.together > 1, instead="--together 20")
     if config.together > 1 and "rome" in config.arms:
         others = " ".join(arm for arm in config.arms if arm != "rome") or "distillation"
         raise UserError(

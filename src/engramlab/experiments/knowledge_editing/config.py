@@ -186,8 +186,7 @@ def check(config: Config) -> None:
         raise UserError(
             f"contexts: there are {len(beyond.SENTENCES)} sentences; at most so many, not {config.contexts}"
         )
-    many, methods = config.setting != "single", [name for name, _ in config.chosen()]
-    config.check_beside(many, instead="--setting continual, batch or turns", methods=methods)
+    config.check_beside(config.setting != "single", instead="--setting continual, batch or turns")
     editing_cases.check_roles(config.judged_by)
     if not config.counts or min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {config.counts}")

@@ -97,7 +97,5 @@ def check(config: Config) -> None:
     """Raises UserError for options that cannot work."""
     if not config.model.strip():
         raise UserError("model: say which model is trained, with --model and a model folder, a .gguf file or a hub id")
-    # Tasks are of what training and several edits by ft-m do to weights; a block before a prompt is left out of them.
     several = any(1 < count <= config.test_cases for count in config.counts)
-    many = bool(config.trained) or ("ft-m" in config.arms and several)
-    config.check_beside(many, instead="an arm that trains, or ft-m with a larger number in --counts")
+    config.check_beside(bool(config.trained) or several, instead="an arm that trains, or a larger number in --counts")

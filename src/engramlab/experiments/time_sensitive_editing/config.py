@@ -89,8 +89,7 @@ def check(config: Config) -> None:
         once(name, getattr(config, name))
     if min(config.counts) < 1:
         raise UserError(f"counts: must be numbers of edits from 1 up, not {min(config.counts)}")
-    many, methods = max(config.counts) > 1 and config.limit != 1, [METHODS[arm] for arm in config.arms]
-    config.check_beside(many, instead="a larger number in --counts", methods=methods)
+    config.check_beside(max(config.counts) > 1 and config.limit != 1, instead="a larger number in --counts")
     if not config.learning_rate > 0:
         raise UserError(f"learning_rate must be above 0, not {config.learning_rate}")
     for name in config.benchmarks:
