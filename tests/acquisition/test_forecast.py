@@ -118,6 +118,14 @@ def test_facts_are_counted_in_a_corpus(tmp_path: Path) -> None:
         "Mr. Low. Lund.",
     ]
     assert count_facts([("Mr. Low", "Lund"), ("Mr. Low", "40")], again, tokenizer)[0].tolist() == [4, 1]
+    wide = [
+        "王岚住在东京。她在东京都工作。东京有王岚!",
+        "王岚兰不住在大阪。",
+        "ที่บ้านของสมชายในเชียงใหม่ Lund。",
+        "在Lund住的王岚。",
+    ]
+    pairs = [("王岚", "东京"), ("สมชาย", "เชียงใหม่"), ("王岚", "Lund")]
+    assert count_facts(pairs, wide, tokenizer)[0].tolist() == [2, 1, 1]
     run = write_run(tmp_path / "run")
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
     (tmp_path / "facts.csv").write_text("subject,object\nMr Low,Lund\n")

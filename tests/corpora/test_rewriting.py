@@ -68,6 +68,13 @@ def test_only_words_as_they_are_written_count(old: str, new: str, missing: tuple
     assert stated_in(TEXT.replace(old, new), NAME_, VALUES).missing == missing
 
 
+def test_scripts_without_spaces_have_no_longer_words() -> None:
+    text = "王岚出生在东京，在Lund工作。"
+    reading = stated_in(text, "王岚", ["东京", "Lund", "大阪"], ("home", "work", "school"))
+    assert reading.missing == ("school",)
+    assert [text[start:end] for start, end, _ in reading.spans] == ["王岚", "东京", "Lund"]
+
+
 def test_two_facts_with_one_value_need_two_mentions() -> None:
     values = (*VALUES[:5], "Princeton, NJ")
     once = TEXT.replace(", in Midland, MI", "")

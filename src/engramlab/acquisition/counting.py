@@ -10,11 +10,17 @@ from typing import Any
 import numpy as np
 
 from engramlab.base.errors import UserError
+from engramlab.base.joining import spaceless, standing
+from engramlab.base.sentences import sentences
 from engramlab.corpora.facts import FactTable
 from engramlab.files import tables
 from engramlab.reading import read_passages
 
-_SENTENCES = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
+_WORDS = re.compile(r"\w+")
+_SUBJECT, _OBJECT = (
+    "\U00010500",
+    "\U00010501",
+)  # letters, with which a sentence can begin, of a script that no corpus has
 SAMPLED = 1_000  # documents that tokens per character are measured on
 
 
@@ -31,10 +37,9 @@ def count_facts(
     Raises:
         UserError: there is no text.
     """
-    by_word: dict[str, list[int]] = {}
+    by_start: dict[str, list[int]] = {}
     for i, (subject, _) in enumerate(pairs):
-        words = re.findall(r"\w+", subject)
-        by_word.setdefault(words[0] if words else subject, []).append(i)
+        by_start.setdefault(next(iter(_starts(subject)), subject), []).append(i)
     counts = np.zeros(len(pairs))
     characters = sampled = sampled_tokens = number = 0
     for text in texts:
@@ -43,32 +48,27 @@ def count_facts(
             sampled_tokens += len(tokenizer(text, add_special_tokens=False)["input_ids"]) + 1
         number += 1
         characters += len(text)
-        for word in set(re.findall(r"\w+", text)) & by_word.keys():
-            for i in by_word[word]:
+        for start in _starts(text) & by_start.keys():
+            for i in by_start[start]:
                 subject, target = pairs[i]
-                if _holds(text, subject) and _holds(text, target):
+                if any(standing(text, subject)) and any(standing(text, target)):
                     counts[i] += _sentences_with(text, subject, target) or 1
     if not number:
         raise UserError("corpus: holds no text")
     return counts, characters * sampled_tokens / max(sampled, 1), number
 
 
+def _starts(text: str) -> set[str]:
+    """What a name in the text may begin with: its words, or the letters of those that have no spaces between them."""
+    return {part for word in _WORDS.findall(text) for part in (word if any(map(spaceless, word)) else (word,))}
+
+
 def _sentences_with(text: str, subject: str, target: str) -> int:
     """Sentences that hold both; a full stop in either, as in "Mr. Low", ends none."""
-    for mark, words in (("\1", subject), ("\2", target)):
-        text = re.sub(rf"(?<!\w){re.escape(words)}(?!\w)", mark, text)
-    return sum("\1" in part and "\2" in part for part in _SENTENCES.split(text))
-
-
-def _holds(text: str, words: str) -> bool:
-    """Do the words stand in the text, not as a part of longer ones?"""
-    start = text.find(words)
-    while start >= 0:
-        end = start + len(words)
-        if not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()):
-            return True
-        start = text.find(words, start + 1)
-    return False
+    for mark, words in ((_SUBJECT, subject), (_OBJECT, target)):
+        for start, end in reversed(list(standing(text, words))):
+            text = f"{text[:start]}{mark}{text[end:]}"
+    return sum(_SUBJECT in part and _OBJECT in part for line in text.split("\n") for part in sentences(line))
 
 
 def read_pairs(path: Path, key: str | None = None) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from engramlab.base.facts import NO_SPACE
 
@@ -74,6 +75,29 @@ def spaceless(letter: str) -> bool:
     """
     name = unicodedata.name(letter, "") if letter else ""
     return name.startswith(_SPACELESS) or (name.startswith(_WIDE) and unicodedata.category(letter).startswith("P"))
+
+
+def standing(text: str, words: str) -> Iterator[tuple[int, int]]:
+    """Where the words stand in a text, in characters ``[start, end)``: not as a part of longer words, of which scripts without
+    spaces have none; no two of them overlap.
+
+    >>> list(standing("Low Lowe, Low", "Low"))
+    [(0, 3), (10, 13)]
+    >>> list(standing("他在Lund住，不在东京。", "Lund")), list(standing("他在Lund住，不在东京。", "东京"))
+    ([(2, 6)], [(10, 12)])
+    """
+    start = text.find(words) if words else -1
+    while start >= 0:
+        end = start + len(words)
+        whole = not (_one_word(text[start - 1 : start], words[0]) or _one_word(text[end : end + 1], words[-1]))
+        if whole:
+            yield start, end
+        start = text.find(words, end if whole else start + 1)
+
+
+def _one_word(beside: str, edge: str) -> bool:
+    """Does the character beside the edge of some words make longer words of them?"""
+    return (beside.isalnum() or beside == "_") and not (spaceless(beside) or spaceless(edge))
 
 
 def continues_letter(character: str) -> bool:

@@ -7,13 +7,13 @@ and wordings are ours.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from engramlab.base.arrays import Integers
 from engramlab.base.errors import UserError, listed, quoted
+from engramlab.base.joining import standing
 from engramlab.base.random_access import draw, key, random_words
 
 NAMES = (
@@ -51,7 +51,7 @@ def checked(episode: Episode, where: str) -> Episode:
         raise UserError(f"{where}: has no facts; give at least one, or there is nothing to fold")
     if episode.answer not in episode.labels:
         raise UserError(f"{where}: its answer must be one of {listed(episode.labels)}, not {quoted(episode.answer)}")
-    if re.search(rf"(?<!\w){re.escape(episode.answer)}(?!\w)", episode.question, re.IGNORECASE):
+    if any(standing(episode.question.casefold(), episode.answer.casefold())):
         raise UserError(
             f"{where}: its answer {quoted(episode.answer)} stands in the question {quoted(episode.question)}, from which it "
             "could be copied; word the question without it"

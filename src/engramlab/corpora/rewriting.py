@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from engramlab.base.arrays import Integers
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Passage
+from engramlab.base.joining import standing
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.entities import Entities
 from engramlab.corpora.layout import CHUNK, NAME, Layout, Population, as_passages, entry_indices
@@ -62,11 +63,11 @@ def stated_in(
     taken: list[tuple[int, int, int]] = []
     found: set[int] = set()
     for said, mark in every:
-        for match in _mentions(text, said) if mark == NAME or mark not in found else ():
-            if any(start < match.end() and match.start() < end for start, end, _ in taken):
+        for begin, stop in standing(text, said) if mark == NAME or mark not in found else ():
+            if any(start < stop and begin < end for start, end, _ in taken):
                 continue
             found.add(mark)
-            taken.append((match.start(), match.end(), mark))
+            taken.append((begin, stop, mark))
             if mark != NAME:
                 break
     lacking = ["name"] if NAME not in found else []
@@ -85,10 +86,6 @@ def _told_apart(text: str, spans: Sequence[tuple[int, int, int]]) -> tuple[tuple
         if not (kept and mark == NAME == kept[-1][2] and not text[kept[-1][1] : start].strip()):
             kept.append((start, end, mark))
     return tuple(kept)
-
-
-def _mentions(text: str, words: str) -> Iterator[re.Match[str]]:
-    return re.finditer(rf"(?<!\w){re.escape(words)}(?!\w)", text)
 
 
 class _Slices(Sequence[str]):

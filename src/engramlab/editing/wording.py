@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit
+from engramlab.base.joining import standing
 from engramlab.base.random_access import key
 from engramlab.corpora.facts.rewording import FORMS, framed, relation_of, said_in
 from engramlab.writing.prompts import ask, read_ending
@@ -70,11 +70,11 @@ def author(model: str, seed: int = 0) -> Writer:
 
 
 def _free(texts: Sequence[str], edit: Edit, judged: set[str]) -> list[str]:
-    own, said = edit.query.prompt, re.compile(rf"(?<!\w){re.escape(edit.target.strip())}(?!\w)")
+    own, said = edit.query.prompt, edit.target.strip()
     return [
         text
         for text in dict.fromkeys(texts)
-        if text not in judged and text != own and edit.query.subject in text and not said.search(text)
+        if text not in judged and text != own and edit.query.subject in text and not any(standing(text, said))
     ]
 
 
