@@ -29,7 +29,9 @@ made teaching-smollm2-bare-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop
 # How much is replayed, and whether the same texts again and again: at the share of 0.3 each of 256 is read five times.
 made teaching-smollm2-replayed-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --replay-share 0.3                    # 20
 made teaching-smollm2-replayed-256-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --replay-share 0.3 --replay-texts 256  # 18
-made teaching-gemma-texts-0 "${teach[@]}" --model "$gemma" --seed 0 --no-stop --replay-share 0.3                           # 45
+for seed in 0 1; do
+  made "teaching-gemma-texts-$seed" "${teach[@]}" --model "$gemma" --seed "$seed" --no-stop --replay-share 0.3                # 60
+done
 made teaching-gemma-tried-5e-4-0.3 "${teach[@]}" --model "$gemma" --seed 0 --learning-rate 5e-4 --no-stop --replay-share 0.3 \
   --replay-texts 256                                                                                                       # 40
 for seed in 0 1; do
