@@ -319,6 +319,10 @@ def test_classes_that_are_not_there_are_refused(tmp_path: Path) -> None:
         teaching.Config(model="model", facts=path, only=("known",))
     with pytest.raises(UserError, match=r"only: no fact of .*facts\.csv is latent; there are 2 unknown"):
         teaching.Config(model="model", facts=path, only=("latent",)).fact_table()
+    with pytest.raises(
+        UserError, match="only: names classes of facts that an audit wrote; leave it out with --documents"
+    ):
+        teaching.check(teaching.Config(model="model", documents=tmp_path, only=("unknown",)))
     path.write_text("subject,relation,object\nZor1,home,city 1\n")
     for facts in (path, Path("countries")):
         with pytest.raises(

@@ -290,6 +290,8 @@ def check(config: Config) -> FactTable | None:
     if config.documents is not None:
         if table is not None:
             raise UserError("documents and facts: give one of them")
+        if config.only:
+            raise UserError("only: names classes of facts that an audit wrote; leave it out with --documents")
         if wrong := [name for name in config.arms if name in BY_TABLE]:
             raise UserError(f"arms: {wrong[0]} needs a table of facts; leave it out with --documents")
         return None
