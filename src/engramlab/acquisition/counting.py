@@ -17,10 +17,8 @@ from engramlab.files import tables
 from engramlab.reading import read_passages
 
 _WORDS = re.compile(r"\w+")
-_SUBJECT, _OBJECT = (
-    "\U00010500",
-    "\U00010501",
-)  # letters, with which a sentence can begin, of a script that no corpus has
+#: Stand for them: letters, with which a sentence can begin, of a script that no corpus has.
+_SUBJECT, _OBJECT = "\U00010500", "\U00010501"
 SAMPLED = 1_000  # documents that tokens per character are measured on
 
 
@@ -39,7 +37,7 @@ def count_facts(
     """
     by_start: dict[str, list[int]] = {}
     for i, (subject, _) in enumerate(pairs):
-        by_start.setdefault(next(iter(_starts(subject)), subject), []).append(i)
+        by_start.setdefault(next(iter(_parts(subject)), subject), []).append(i)
     counts = np.zeros(len(pairs))
     characters = sampled = sampled_tokens = number = 0
     for text in texts:
@@ -48,7 +46,7 @@ def count_facts(
             sampled_tokens += len(tokenizer(text, add_special_tokens=False)["input_ids"]) + 1
         number += 1
         characters += len(text)
-        for start in _starts(text) & by_start.keys():
+        for start in set(_parts(text)) & by_start.keys():
             for i in by_start[start]:
                 subject, target = pairs[i]
                 if any(standing(text, subject)) and any(standing(text, target)):
@@ -58,9 +56,11 @@ def count_facts(
     return counts, characters * sampled_tokens / max(sampled, 1), number
 
 
-def _starts(text: str) -> set[str]:
+def _parts(text: str) -> list[str]:
     """What a name in the text may begin with: its words, or the letters of those that have no spaces between them."""
-    return {part for word in _WORDS.findall(text) for part in (word if any(map(spaceless, word)) else (word,))}
+    words = _WORDS.findall(text)
+    wide = set(filter(spaceless, set(text)))  # looked at once a letter, for texts are long
+    return [part for word in words for part in (word if wide.intersection(word) else (word,))] if wide else words
 
 
 def _sentences_with(text: str, subject: str, target: str) -> int:
