@@ -318,12 +318,11 @@ class Teaching(School):
     def _train(
         self, name: str, folder: Path, arm: Arm, budget: int, make: Any, *, kept: Path | None, everybody: bool = False
     ) -> dict[str, Any]:
-        config, run = self.config, self.run
+        config = self.config
         rows = self.lesson(arm, everybody)
         steps = max(1, math.ceil(budget / (config.batch * rows.mean())))
         model = self.prepared(make())
         recipe = self._recipe(steps, math.ceil(SLACK * steps) + 1, self.chosen["rate"])
-        world = run.accelerator.num_processes
         with self._stage(folder, model, recipe, rows, name) as stage:
             stage.totals.setdefault("points", 0)
             stage.totals.setdefault("course", [])
@@ -337,7 +336,7 @@ class Teaching(School):
                     stage.totals["points"] += 1
                     if stage.main:
                         stage.add(self._along(model, stage.totals))
-                    if self._enough(stage.totals, everybody, world):
+                    if not everybody and self._enough(stage.totals):
                         break
                 if done >= 1:
                     break
@@ -369,12 +368,14 @@ class Teaching(School):
         texts = [{"text": kind, "nats": value} for kind, value in drift.items()]
         return [{**row, "trained_tokens": totals["tokens"]} for row in [*rows, *likely, *texts]]
 
-    def _enough(self, totals: dict[str, Any], everybody: bool, world: int) -> bool:
-        """Does the result no longer rise, or has the model drifted too far? Only where one arm is trained, in one process."""
+    def _enough(self, totals: dict[str, Any]) -> bool:
+        """Does the result no longer rise, or has the model drifted too far? Only where one arm is trained; all processes of a
+        launch do what the main one, which asks, has found."""
         config = self.config
-        if not config.stop or everybody or world > 1 or len(config.trained) > 1:
+        if not config.stop or len(config.trained) > 1:
             return False
-        if why := asking.enough(totals["course"], asking.watched(self.before["drift"]), config.drift_limit):
+        found = asking.enough(totals["course"], asking.watched(self.before["drift"]), config.drift_limit)
+        if why := self.run.agreed(found):
             totals["stopped"] = why
         return "stopped" in totals
 
