@@ -52,6 +52,7 @@ made lifelong-memit-anchor-noise "${common[@]}" --methods memit --hyper.memit.no
 made lifelong-ike run knowledge-editing --preset lifelong --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --sample 100 \
   --counts 100 --dtype bfloat16 --methods ike                                           # 10
 made lifelong-zsre "${common[@]}" --benchmark "$data/zsre_mend_edit.json" --methods ultraedit,locft  # 60
+made lifelong-zsre-finetuning "${common[@]}" --benchmark "$data/zsre_mend_edit.json" --methods ft-m,lora  # 60
 made learning-smollm2 run learning-to-edit --preset ablations --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf"           # 90
 made pitfalls-world run editing-pitfalls --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 20                      # 60
 made propagation-fictional run entity-propagation --model "$models/SmolLM2-135M-Instruct.Q4_1.gguf" --limit 10             # 20
