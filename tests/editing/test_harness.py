@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import random
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from tests.support import zoo
 from tests.support.small import EDITS, quick
 from torch import nn
@@ -103,7 +106,11 @@ def test_of_a_plain_model_the_numbers_are_the_tools_own(
 
     names = ["choices", "written", "running"]
     theirs = _theirs(model, tokenizer, tasks, names, max_length=95)
+    states = random.getstate(), torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
     found = harness.scored(model, tokenizer, [tasks[name] for name in names], None)
+    assert random.getstate() == states[0]  # the tool seeds them all
+    assert torch.equal(torch.get_rng_state(), states[1])
+    assert np.array_equal(np.random.get_state()[1], states[2][1])  # noqa: NPY002
     assert found[tasks["choices"]] == theirs["results"]["choices"]["acc,none"]
     assert found[tasks["written"]] == theirs["results"]["written"]["exact_match,none"]
     assert found[tasks["running"]] == pytest.approx(theirs["results"]["running"]["word_perplexity,none"], rel=1e-4)

@@ -7,14 +7,18 @@ before it, take part. Of a model without such an edit the numbers are the tool's
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import importlib.util
+import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from engramlab.base.errors import UserError
@@ -71,13 +75,14 @@ def scored(model: nn.Module, tokenizer: Any, tasks: Sequence[str], limit: int | 
     named = {task: _named(task) for task in tasks}
     folders = tuple(sorted({str(Path(task).parent) for task, name in named.items() if task != name}))
     try:
-        results = lm_eval.simple_evaluate(
-            model=_asked(model, tokenizer),
-            tasks=list(named.values()),
-            limit=limit,
-            bootstrap_iters=0,
-            task_manager=_manager(folders),
-        )["results"]
+        with _seeded_by_others():
+            results = lm_eval.simple_evaluate(
+                model=_asked(model, tokenizer),
+                tasks=list(named.values()),
+                limit=limit,
+                bootstrap_iters=0,
+                task_manager=_manager(folders),
+            )["results"]
     except UserError:
         raise
     except Exception as error:  # of any kind: tasks are other people's code and data
@@ -88,6 +93,18 @@ def scored(model: nn.Module, tokenizer: Any, tasks: Sequence[str], limit: int | 
         for task, name in named.items()
         if (kind := next((kind for kind in _SCORES if kind in results.get(name, {})), None))
     }
+
+
+@contextlib.contextmanager
+def _seeded_by_others() -> Iterator[None]:
+    """Behind the block the generators of Python, NumPy and torch are where they were: the tool seeds all three."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _asked(model: nn.Module, tokenizer: Any) -> Any:
