@@ -31,12 +31,11 @@ from engramlab.core.text import batches
 from engramlab.core.training.loop import TrainState
 from engramlab.core.training.stage import Stage, finished
 from engramlab.corpora.facts.teaching import divide
-from engramlab.editing import method
 from engramlab.editing.requests import encode_edits
 from engramlab.experiments._run import Planned
 from engramlab.experiments.fact_lifecycle import numbers
 from engramlab.experiments.fact_lifecycle.network import Network
-from engramlab.experiments.fact_lifecycle.work import Lifecycle
+from engramlab.experiments.fact_lifecycle.work import Lifecycle, edited
 from engramlab.measuring.answers import is_answer
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, write
 from engramlab.probing.classifier import Probes
@@ -218,7 +217,8 @@ class Reach:
         names = [read.edit.query.subject for read in self.edited]
         rows, whole = [], []
         for name in config.methods:
-            made = method.make_each(model, self.network.tokenizer, [[r.edit] for r in self.edited], method=name)
+            edits, console = [[read.edit] for read in self.edited], self.network.run.console
+            made = edited(model, self.network.tokenizer, edits, name, f"edits by {name}", console)
             good = [i for i, delta in enumerate(made) if isinstance(delta, WeightDelta)]
             now, said = np.full_like(was, -1), []
             same: bool | None = None  # there may be nothing below what is changed

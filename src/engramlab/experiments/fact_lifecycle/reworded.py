@@ -22,13 +22,13 @@ from engramlab.base.rows import TAUGHT, Row
 from engramlab.core import deltas
 from engramlab.core.deltas import Delta
 from engramlab.corpora.facts.rewording import said_in
-from engramlab.editing import benchmarks, method, wording
+from engramlab.editing import benchmarks, wording
 from engramlab.editing.judge import evaluation
 from engramlab.editing.judge.evaluation import Before
 from engramlab.experiments._run import Planned
 from engramlab.experiments.fact_lifecycle import numbers
 from engramlab.experiments.fact_lifecycle.asking import wrong_objects
-from engramlab.experiments.fact_lifecycle.work import Lifecycle
+from engramlab.experiments.fact_lifecycle.work import Lifecycle, edited
 from engramlab.files import records
 from engramlab.measuring.candidates import choose
 
@@ -164,7 +164,7 @@ class Reworded:
         for line in notes[:3]:
             self.run.say(f"{name}, {kind}: {line}")
         began = time.monotonic()
-        made = method.make_each(self.model, self.work.tokenizer, edits, method=name)
+        made = edited(self.model, self.work.tokenizer, edits, name, f"{name}, {kind}, {count}", self.run.console)
         seconds = time.monotonic() - began
         good = [i for i, delta in enumerate(made) if isinstance(delta, Delta)]
         found = [made[i] for i in good]

@@ -12,10 +12,13 @@ from torch import nn
 
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case, Edit, Fact
+from engramlab.base.progress import ProgressBar
 from engramlab.base.random_access import key, permute
 from engramlab.core import models
+from engramlab.core.deltas import Delta
 from engramlab.corpora.facts import FactTable
 from engramlab.corpora.facts.teaching import Divided, divide, only
+from engramlab.editing import method
 from engramlab.editing.folders.opening import load_model, require_in_weights
 from engramlab.experiments._run import Run
 from engramlab.experiments.fact_lifecycle.asking import Asked, wrong_objects
@@ -25,6 +28,7 @@ from engramlab.measuring.answers import is_answer
 from engramlab.measuring.asking import MOST_NEW_TOKENS, Room, write
 
 HELD = 3  # held-out wordings that a fact is asked in, at most
+AT_ONCE = 4  # cases that a method edits beside each other
 
 
 class Lifecycle:
@@ -117,3 +121,15 @@ class Lifecycle:
             for i, one in enumerate(asked)
             if all(is_answer(text, (one.fact.object, *one.fact.aliases)) for text in texts[2 * i : 2 * i + 2])
         ]
+
+
+def edited(
+    model: nn.Module, tokenizer: Any, cases: Sequence[Sequence[Edit]], name: str, label: str, console: Any
+) -> list[Delta | method.EditFailed]:
+    """Each case's edits by a method, a few cases at a time, so that it is seen how far it is."""
+    made: list[Delta | method.EditFailed] = []
+    with ProgressBar(label, len(cases), console=console) as bar:
+        for start in range(0, len(cases), AT_ONCE):
+            made += method.make_each(model, tokenizer, cases[start : start + AT_ONCE], method=name)
+            bar.update(len(made))
+    return made
