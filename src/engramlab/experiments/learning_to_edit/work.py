@@ -17,6 +17,7 @@ from torch import nn
 from engramlab.base import bootstrap
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Case
+from engramlab.base.progress import ProgressBar
 from engramlab.base.random_access import key as random_key
 from engramlab.base.rows import PROTOCOLS, ROLES, Row
 from engramlab.core import models
@@ -88,7 +89,9 @@ class Alignment:
     def _look(self, path: Path) -> None:
         began, model = time.monotonic(), self.fresh()
         written = write(model, self.tokenizer, INSTRUCTIONS, Room(MOST_NEW_TOKENS))
-        records.write_rows(path / "rows.parquet", evaluation.before(model, self.tokenizer, self.tested).rows())
+        with ProgressBar("answers before", 1, console=self.run.console) as bar:
+            said = evaluation.before(model, self.tokenizer, self.tested, progress=bar.to)
+        records.write_rows(path / "rows.parquet", said.rows())
         self._beside(path, lambda: (model, self.tokenizer))
         found: dict[str, Any] = {"answers": dict(zip(INSTRUCTIONS, written, strict=True))}
         found |= {"precision": precision.chosen(model, self.config.model)}
@@ -179,7 +182,9 @@ class Alignment:
         untouched: Before = self.before["said"]
         mine = untouched
         if name in TRAINED:  # what an edit changes is told from the aligned model without a block
-            mine = evaluation.before(model, self.tokenizer, self.tested, least=untouched.new_tokens)
+            with ProgressBar(f"answers, {name}, no edit", 1, console=self.run.console) as bar:
+                least = untouched.new_tokens
+                mine = evaluation.before(model, self.tokenizer, self.tested, least=least, progress=bar.to)
         scores, every, moved, tasks = [], [], list[Row](), list[Row]()
         beyond, known = self._beside(self.run.folder / "before", lambda: (self.fresh(), self.tokenizer))
 
@@ -194,9 +199,9 @@ class Alignment:
         for count in self._counts:
             groups, made = self._edited(model, name, count)
             own = [delta for group, delta in zip(groups, made, strict=True) for _ in group]
-            rows = evaluation.judge(
-                model, self.tokenizer, [case for group in groups for case in group], mine, deltas=own
-            )
+            cases = [case for group in groups for case in group]
+            with ProgressBar(f"answers, {name}, {count} edits in a memory", 1, console=self.run.console) as bar:
+                rows = evaluation.judge(model, self.tokenizer, cases, mine, deltas=own, progress=bar.to)
             under = beside.scored(self.config, model, self.tokenizer, made[0]) if count > 1 else []
             note(count, beyond.under(model, self.tokenizer, groups, made), under)
             every += [{"count": count, **row} for row in rows]
