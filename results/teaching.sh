@@ -52,6 +52,12 @@ for seed in 0 1; do
 done
 made lifecycle-wordings-rome-0 run fact-lifecycle --parts wordings --model "$smollm2" --count 12 --wordings 1 4 --seed 0 \
   --methods rome --unedited 0                                                                                              # 60
+for count in 8 16; do
+  made "lifecycle-wordings-ft-m-$count-0" run fact-lifecycle --parts wordings --model "$smollm2" --count 12 --wordings "$count" --seed 0 \
+    --methods ft-m --unedited 0                                                                                            # 6, 9
+done
+made lifecycle-wordings-memit-8-0 run fact-lifecycle --parts wordings --model "$smollm2" --count 12 --wordings 8 --seed 0 \
+  --methods memit --unedited 0                                                                                             # 30
 made lifecycle-wordings-lora-many-0 run fact-lifecycle --parts wordings --model "$smollm2" --count 12 --wordings 2 8 16 --seed 0 \
   --methods lora --unedited 0                                                                                              # 14
 made teaching-smollm2-piloted-0 "${teach[@]}" --model "$smollm2" --seed 0 --no-stop --pilot                                # 25
