@@ -336,10 +336,6 @@ def test_merge(capsys: pytest.CaptureFixture[str], unedited: Path) -> None:
         ("edit --model MODEL --prompt P --target T --out MODEL/config.json", "it is no folder"),
         ("edit --model MODEL --prompt P --target T --device gpu --out x", "--device gpu: not there"),
         ("edit --model MODEL --prompt P --target T --config.layers 7 --out x", "this model has layers 0 to 1"),
-        (
-            "edit --model MODEL --prompt P --target T --try ft-m,grace,ike --lm-eval piqa --out x",
-            "lm-eval: what grace, ike does goes by where a prompt ends",
-        ),
         ("edit --model MODEL --file nowhere.jsonl --out x", "nowhere.jsonl"),
         ("edit --model MODEL --file twice.csv --out x", "give the same prompt 'the  capital is' different answers"),
         ("edit --model MODEL --file twice.csv --prompt P --out x", "--prompt cannot be given with --file"),
