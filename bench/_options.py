@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
+
+from engramlab.files.runs import git_commit, versions
 
 
 def options(doc: str | None, **defaults: object) -> argparse.Namespace:
@@ -39,3 +43,10 @@ def compared(
     if file := os.environ.get("ENGRAMLAB_BENCH"):
         with Path(file).open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row) + "\n")
+
+
+def kept(path: Path, **figures: Any) -> None:
+    """Figures as JSON, with what a reader needs to make them again: versions, the GPU, commit and command."""
+    command = shlex.join(["python", *sys.argv])
+    made = {"versions": versions(), "commit": git_commit(), "command": command, **figures}
+    path.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")

@@ -17,13 +17,14 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
-from _options import compared
+from _options import compared, kept
 from engramlab.core import models
 from engramlab.core.text import batches, tokenizers, tokens
 from engramlab.core.text.assembly import TokenTable
@@ -158,15 +159,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peak-tflops", type=float, default=989.0, help="of the GPU, dense bf16 (H100, H200: 989)")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
 
     corpus = bios(BiosConfig(people=2000))
     texts = (corpus.passage(int(i)).text for i in range(0, len(corpus), 5))
     tokenizer = tokenizers.train_compact_tokenizer(texts, args.vocabulary)
     recipe = training.Recipe(steps=args.steps, batch=args.batch)
+    rows: list[dict[str, Any]] = []
     for size in args.sizes.split(","):
         for layout in args.layouts.split(","):
-            one(args, size, layout, batches_of(args, layout, corpus, tokenizer), tokenizer, recipe)
+            rows += one(args, size, layout, batches_of(args, layout, corpus, tokenizer), tokenizer, recipe)
+    if args.out:
+        kept(args.out, peak_tflops=args.peak_tflops, batch=args.batch, context=args.context, steps=rows)
 
 
 def one(
@@ -176,8 +181,8 @@ def one(
     made: list[batches.Batch],
     tokenizer: Any,
     recipe: training.Recipe,
-) -> None:
-    """Both sides train a network of a size on the same batches."""
+) -> list[dict[str, Any]]:
+    """Both sides train a network of a size on the same batches; what each took."""
     per_step = int(np.mean([b.tokens for b in made]))
     sides = {"Trainer": (trainer, recipe), "engramlab": (ours, recipe)}
     if args.compile:
@@ -189,9 +194,22 @@ def one(
             times[name].append(side(model, made, by, args.precision))
     shape, count = models.SIZES[size], models.parameters(models.build(size, tokenizer))
     flops = 6 * count + 12 * shape.layers * shape.width * made[0].input_ids.shape[1]
+    rows: list[dict[str, Any]] = []
     for name, took in times.items():
         rate = per_step / statistics.median(took)
-        share = f"  {flops * rate / args.peak_tflops / 1e12:.1%} of peak" if torch.cuda.is_available() else ""
+        part = flops * rate / args.peak_tflops / 1e12 if torch.cuda.is_available() else None
+        share = "" if part is None else f"  {part:.1%} of peak"
+        seconds = sorted(round(one, 5) for one in took)
+        rows.append(
+            {
+                "size": size,
+                "layout": layout,
+                "side": name,
+                "seconds": seconds,
+                "tokens_a_second": round(rate),
+                "share": part,
+            }
+        )
         print(
             f"{size} {layout} {name:>10}: {1e3 * statistics.median(took):8.1f} ms a step "
             f"(min {1e3 * min(took):.1f}, max {1e3 * max(took):.1f}), {rate:,.0f} tokens/s{share}"
@@ -205,6 +223,7 @@ def one(
         what = f"training step, {size}{about}, compiled"
         compared(what, f"{fast:.0f} ms", f"transformers.Trainer: {theirs:.0f} ms", theirs / fast)
         print(f"{size} {layout} ratio, compiled: {theirs / fast:.2f}x")
+    return rows
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ def made_by(found: list[Kept]) -> str:
     """The commands and commits of some runs, folded: in a README nobody scrolls past ten commands to the next line."""
     commands = "<br>".join(f"<code>{config['command']}</code>" for _, config in found)
     commits = ", ".join(sorted({config["commit"] for _, config in found}))
-    return f"<details><summary>Commands; engramlab {commits}</summary>{commands}</details>"
+    gpus = ", ".join(sorted({config["versions"]["gpu"] for _, config in found if "gpu" in config["versions"]}))
+    where = f", on a GPU: {gpus}" if gpus else ""
+    return f"<details><summary>Commands; engramlab {commits}{where}</summary>{commands}</details>"
 
 
 def table(heads: list[str], lines: list[list[str]]) -> list[str]:

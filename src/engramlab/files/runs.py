@@ -30,12 +30,15 @@ from engramlab.files.writing import clear, read_json, tidy, write_json
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a run's numbers depend on."""
+    """Versions of what a run's numbers depend on, and the GPU where there is one."""
     names = ("engramlab", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy")
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
+    torch = sys.modules.get("torch")  # a program that has not needed it so far is not kept waiting
+    if torch is not None and torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
     return found
 
 
