@@ -40,7 +40,7 @@ class Replay:
     def __init__(self, made: list[batches.Batch]) -> None:
         self.made, self.next = made, 0
 
-    def take(self, rows: int) -> batches.Batch:
+    def take(self, rows: int, own: slice = batches.ALL) -> batches.Batch:  # one process: all rows are its own
         self.next += 1
         return self.made[(self.next - 1) % len(self.made)]
 
