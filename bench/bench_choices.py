@@ -9,6 +9,7 @@ what is timed does not depend on what it knows. Both sides take turns in each ro
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,10 @@ def main() -> None:
     for i, fact in enumerate(facts):
         others = [one for one in table.choices()[fact.relation] if one != fact.object]
         listed.append([fact.object, *(others[(7 * i + k) % len(others)] for k in range(given.options - 1))])
-    model, tokenizer = load(given.model) if given.model else random_model([*contexts, *(" ".join(of) for of in listed)])
+    loaded: tuple[Any, Any] = (
+        load(given.model) if given.model else random_model([*contexts, *(" ".join(of) for of in listed)])
+    )
+    model, tokenizer = loaded
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     theirs = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", device="cpu", batch_size=given.batch)

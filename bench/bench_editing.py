@@ -73,7 +73,7 @@ def counting(layers: list[int]) -> Iterator[None]:
         layers.append(tail.entering.shape[0] * tail.entering.shape[1] * len(tail.layers))
         return real(tail)
 
-    tails.Tail.run = run  # type: ignore[method-assign]
+    tails.Tail.run = run  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
@@ -221,7 +221,7 @@ def whole_passes() -> Iterator[None]:
             place.Tail = tails.Tail  # type: ignore[attr-defined]
 
 
-def one_prompt_at_a_time(model: nn.Module, tokenizer: Any, queries: Sequence[Query], new_tokens: int) -> int:
+def one_prompt_at_a_time(model: Any, tokenizer: Any, queries: Sequence[Query], new_tokens: int) -> int:
     """The evaluation as a script would write it: per query a whole forward pass over prompt and target with all logits, and a
     generation of its own. Returns how many target tokens are right, so that nothing can be skipped."""
     right = 0

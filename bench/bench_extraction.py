@@ -11,6 +11,7 @@ token. Where a model does not yet know when to stop, the usual way costs its 32 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def main() -> None:
     tokenizer = tokenizers.train_compact_tokenizer(texts, 4096)
     end, start = tokens.end_token(tokenizer), tokens.start_tokens(tokenizer)
     table = TokenTable(questions, tokenizer)
-    model = models.build(args.size, tokenizer, context=128)
+    model: Any = models.build(args.size, tokenizer, context=128)
     half = batches.Order(len(questions), 0, subset=np.arange(0, len(questions) // 2))
     stream = batches.OneEntryARow(table, half, start=start, end=end, length=128, answers_only=True)
     state = training.TrainState(model, training.Recipe(steps=args.steps, batch=48, learning_rate=2e-3))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -73,12 +74,10 @@ def main() -> None:
     for episodes in dict.fromkeys((1, args.episodes)):
         batch = rows(generator, episodes * args.facts, args.words, len(tokenizer))
         owner = torch.arange(episodes).repeat_interleave(args.facts)
-        sides: dict[str, Callable[[], object]] = {"plain": lambda batch=batch: plain(batch)}
+        sides: dict[str, Callable[[], object]] = {"plain": partial(plain, batch)}
         for rule in ("adam", "sgd"):
             for name, constant in (("unrolled", False), ("first-order", True)):
-                sides[f"{name}, {rule}"] = lambda batch=batch, owner=owner, how=(rule, constant): meta(
-                    batch, owner, *how
-                )
+                sides[f"{name}, {rule}"] = partial(meta, batch, owner, rule, constant)
         found = timed(sides, args.rounds + 1)
         print(f"{episodes} episodes of {args.facts} facts, N = {args.inner_steps}:")
         why = f"{n} passes, N of them differentiated twice where steps are not constants"
@@ -116,9 +115,9 @@ def main() -> None:
         some = np.arange(k)
         found = timed(
             {
-                "folded": lambda k=k: folded(k),
-                "read": lambda some=some, k=k: score(model, behind.take(some), owner=apart[:k]),
-                "shared": lambda some=some: score(model, behind.take(some)),
+                "folded": partial(folded, k),
+                "read": partial(score, model, behind.take(some), owner=apart[:k]),
+                "shared": partial(score, model, behind.take(some)),
             },
             args.rounds,
         )

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,7 +44,7 @@ def main() -> None:
     rows = torch.randint(1, high, (args.batch, args.length), generator=generator)
     documents = torch.randint(1, high, (args.documents, args.length), generator=generator).tolist()
 
-    kept = models.build(args.size, tokenizer, family="pluglm", masked=True, context=args.length)
+    kept: Any = models.build(args.size, tokenizer, family="pluglm", masked=True, context=args.length)
     bare = models.build(args.size, tokenizer, family="pluglm", masked=True, context=args.length)
     whole = models.build(args.size, tokenizer, masked=True, context=args.length)  # with the wide FFN in every layer
     embedding = kept.get_input_embeddings()

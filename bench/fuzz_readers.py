@@ -82,9 +82,13 @@ def facts(path: Path, **more: Any) -> Any:
     return table.digest, list(table), said, asked, table.queries(), table.passages(2)
 
 
-def wordings(**files: Path) -> Any:
-    made = read_wordings(["capital", "size"], **files)
-    table = FactTable.read(pa.table({"name": ["x", "y"], "capital": ["a", "b"], "size": ["1", "2"]}), **files)
+def wordings(templates: Path | None = None, questions: Path | None = None) -> Any:
+    made = read_wordings(["capital", "size"], templates, questions)
+    table = FactTable.read(
+        pa.table({"name": ["x", "y"], "capital": ["a", "b"], "size": ["1", "2"]}),
+        templates=templates,
+        questions=questions,
+    )
     return made.questions, facts_of(table)
 
 
@@ -93,7 +97,8 @@ def facts_of(table: FactTable) -> Any:
     return [corpus.passage(0), *table.queries(), *table.passages(1)]
 
 
-Reader = Callable[[Path], Any]
+Reader = Callable[..., Any]
+
 #: By format, the endings it may have and what reads such a file.
 FORMATS: dict[str, tuple[tuple[str, ...], Any, Reader]] = {
     "plain": ((".jsonl", ".csv", ".tsv"), [broken.PLAIN, broken.PLAIN], edits),

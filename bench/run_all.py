@@ -42,6 +42,10 @@ PLANS: dict[str, tuple[list[str], float]] = {
 }
 
 
+#: Run by hand where a GPU is: a network of seven billion parameters.
+APART = ("bench_large.py",)
+
+
 def version() -> str:
     """The commit that is measured, "+" behind it where files differ; "" outside of a checkout."""
     found = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=HERE, capture_output=True, text=True)
@@ -83,7 +87,7 @@ def run(bench: Path, given: list[str], seconds: float) -> dict[str, object]:
 
 def main() -> None:
     args = options(__doc__, minutes=15.0, only="", folder=str(HERE), out=str(HERE.parent / "results" / "bench.json"))
-    benches = sorted(Path(args.folder).glob("bench_*.py"))
+    benches = [bench for bench in sorted(Path(args.folder).glob("bench_*.py")) if bench.name not in APART]
     plans = {b.name: PLANS.get(b.name, ([], 1.0)) for b in benches}
     share = args.minutes / sum(minutes for _, minutes in plans.values())
     found: list[dict[str, object]] = []

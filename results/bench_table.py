@@ -1,10 +1,11 @@
-"""The table of speed, from what ``bench/run_all.py`` left in bench.json."""
+"""The tables of speed, from what ``bench/run_all.py`` left in bench.json and two benches on a GPU."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from kept import HERE, table
@@ -46,3 +47,54 @@ def bench(file: Path = HERE / "bench.json") -> str:
     )
     heads = ["what", "ours", "beside", "ratio", "aim", "script"]
     return "\n".join([*table(heads, lines), "", made, *(["", "Short of their aim:", "", *notes] if notes else [])])
+
+
+def gpu_training(file: Path = HERE / "gpu-training.json") -> str:
+    """Tokens a second and the share of the chip's peak, plain, compiled and by ``transformers.Trainer``."""
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    tokens, peak = kept["batch"] * kept["context"], kept["peak_tflops"]
+    lines = [
+        [
+            f"`{row['size']}`, {kept['batch']} × {kept['context']}",
+            {"compiled": "engramlab, compiled"}.get(row["side"], row["side"]),
+            f"{1e3 * median(row['seconds']):.1f} ms",
+            f"{row['tokens_a_second']:,}",
+            f"{100 * row['share']:.1f} %",
+            f"{80_000 * tokens / row['tokens_a_second'] / 3600:.1f} h",
+        ]
+        for row in kept["steps"]
+    ]
+    work = kept["steps"][0]["share"] * peak * 1e12 / kept["steps"][0]["tokens_a_second"]
+    heads = ["network, batch", "by", "a step", "tokens a second", f"of {peak:.0f} TFLOP/s", "80,000 steps"]
+    note = (
+        f"bf16, {work / 1e6:.0f} M operations a token (6 × parameters + 12 × layers × width × context). The last column is the "
+        "time of the paper's pretraining at that rate."
+    )
+    return "\n".join([*table(heads, lines), "", f"{note} {gpu_made(kept)}"])
+
+
+def gpu_edits(file: Path = HERE / "gpu-large.json") -> str:
+    """Edits a second on a network of a real model's shape."""
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    lines = [
+        [
+            f"`{row['method']}`",
+            f"{row['alone']:.2f} s",
+            f"{row['together']:.2f} s",
+            f"{1 / row['together']:.2f}",
+            f"{row['memory'] / 2**30:.1f} GiB",
+        ]
+        for row in kept["methods"]
+    ]
+    heads = ["method", "an edit alone", f"one of {kept['edits']} at once", "edits a second", "at most"]
+    note = (
+        f"{kept['parameters'] / 1e9:.2f} G random parameters in bf16, default settings; judging by both protocols: "
+        f"{kept['queries_a_second']} queries a second."
+    )
+    return "\n".join([*table(heads, lines), "", f"{note} {gpu_made(kept)}"])
+
+
+def gpu_made(kept: dict[str, Any]) -> str:
+    """Where figures of a GPU come from."""
+    versions = kept["versions"]
+    return f"{versions['gpu']}, torch {versions['torch']}, at {kept['commit']}: `{kept['command']}`."

@@ -47,7 +47,7 @@ def made_by(found: list[Kept]) -> str:
     """The commands and commits of some runs, folded: in a README nobody scrolls past ten commands to the next line."""
     commands = "<br>".join(f"<code>{config['command']}</code>" for _, config in found)
     commits = ", ".join(sorted({config["commit"] for _, config in found}))
-    gpus = ", ".join(sorted({config["versions"]["gpu"] for _, config in found if "gpu" in config["versions"]}))
+    gpus = ", ".join(sorted({gpu for _, config in found if (gpu := config.get("versions", {}).get("gpu"))}))
     where = f", on a GPU: {gpus}" if gpus else ""
     return f"<details><summary>Commands; engramlab {commits}{where}</summary>{commands}</details>"
 

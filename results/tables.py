@@ -19,7 +19,7 @@ import pitfalls_tables as pitfalls
 import retrieval_tables as retrieval
 import timed_tables as timed
 from acquisition_tables import CLAIMS, acquisition, claims, forecast, popularity
-from bench_table import bench
+from bench_table import bench, gpu_edits, gpu_training
 from cloze_tables import cloze
 from editing_tables import ablation, continual, editing, lifelong, overfitting, overtone, sweep
 from folding_tables import folding
@@ -90,6 +90,8 @@ TABLES = {
     "capacity kinds": lambda: capacity("capacity-networks", "capacity-quantised", "capacity-junk"),
     "capacity bioD": lambda: capacity_terms("capacity-biod"),
     "bench": bench,
+    "gpu training": gpu_training,
+    "gpu edits": gpu_edits,
     "demo": lambda: extraction("demo", "demo-1"),
     "countries": lambda: extraction("countries"),
     "cloze": cloze,

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -385,6 +386,26 @@ def test_what_cannot_be_built_is_refused_before_any_work():
     for name, family, message in (("4x100", "llama", "multiple of 8"), ("tiny", "gpt2", "family 'gpt2' is unknown")):
         with pytest.raises(UserError, match=message):
             models.check(name, family)
+
+
+def test_a_number_type_that_the_processor_does_not_know_is_said_to_be_slow(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert costs.slowness(torch.float32) > 0
+    tokenizer = zoo.ZOO["llama3"](zoo.SENTENCES)
+    zoo.model("llama", vocabulary=len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(costs, "slowness", lambda dtype: 7.6)
+    with pytest.warns(
+        UserWarning, match=r"weights in bfloat16 .* about 8 times as long as in float32 .* leave dtype out"
+    ):
+        models.load(str(tmp_path), dtype=torch.bfloat16, device="cpu")
+    monkeypatch.setattr(costs, "slowness", lambda dtype: 1.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        models.load(str(tmp_path), dtype=torch.bfloat16, device="cpu")
+        monkeypatch.setattr(costs, "slowness", lambda dtype: 7.6)
+        models.load(str(tmp_path), device="cpu")
 
 
 def test_peak_memory_is_the_processs_on_a_cpu_and_the_tensors_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

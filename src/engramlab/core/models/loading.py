@@ -17,6 +17,7 @@ from engramlab.base.errors import UserError
 from engramlab.base.progress import announced
 from engramlab.core.models import gguf
 from engramlab.core.models.adapters import adapted_from, merged
+from engramlab.core.models.costs import warn_if_slow
 from engramlab.core.models.paths import families
 from engramlab.core.models.sources import check_size, refused, skeleton, source
 from engramlab.files.writing import clear
@@ -160,6 +161,8 @@ def load(
     check_vocabulary(tokenizer or name, words, model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
     if device is not None:
         model.to(device)
+    if device is not None or not torch.cuda.is_available():  # else whoever asked moves it to a GPU
+        warn_if_slow(dtype, next(model.parameters()).device)
     model.eval()
     return model, words
 

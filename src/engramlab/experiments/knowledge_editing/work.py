@@ -180,10 +180,11 @@ class Run(_run.Run):
         spare = turns.twins(self.cases, self._in_chat(self.loaded.cases), config.twins)
         if not path.exists():
             about = self.model, self.tokenizer
-            texts = beyond.passages(*about, config.text, config.text_rows, config.seed)
-            known, unknown = turns.natives(*about, config.natives, config.unknown, config.seed, self.chat)
-            asked = {"natives": list(map(asdict, known)), "unknown": list(map(asdict, unknown))}
-            records.write_record(path, {"texts": texts, **asked, "nats": beyond.nats(*about, texts)})
+            with ProgressBar("what it knows that no edit is about", None, console=self.console, after=2.0):
+                texts = beyond.passages(*about, config.text, config.text_rows, config.seed)
+                known, unknown = turns.natives(*about, config.natives, config.unknown, config.seed, self.chat)
+                asked = {"natives": list(map(asdict, known)), "unknown": list(map(asdict, unknown))}
+                records.write_record(path, {"texts": texts, **asked, "nats": beyond.nats(*about, texts)})
             if len(spare) < config.twins or len(known) < config.natives:
                 self.say(
                     f"beside the edits, {len(spare)} cases that are never edited and {len(known)} known facts are asked"
@@ -211,7 +212,8 @@ class Run(_run.Run):
         path = self.folder / "stops.json"
         if not path.exists():
             counts = sorted({min(count, len(self.cases)) for count in self.config.counts})
-            found = Stopping.of(self.model, self.tokenizer, [self.plan.standing(count) for count in counts])
+            with ProgressBar("where its answers end", None, console=self.console, after=2.0):
+                found = Stopping.of(self.model, self.tokenizer, [self.plan.standing(count) for count in counts])
             records.write_record(path, {"room": found.room, "before": [[p, *of] for p, of in found.before.items()]})
         kept = records.read_record(path, ("room", "before"))
         return Stopping(kept["room"], {prompt: (text, ended) for prompt, text, ended in kept["before"]})
