@@ -24,8 +24,8 @@ from engramlab.core import deltas
 from engramlab.editing import method
 from engramlab.editing.judge import abilities
 
-WANTED = importlib.util.find_spec("lm_eval") is None
-needs_it = pytest.mark.skipif(WANTED, reason="lm_eval is not installed: pip install 'engramlab[oracle]'")
+MISSING = importlib.util.find_spec("lm_eval") is None
+needs_it = pytest.mark.skipif(MISSING, reason="lm_eval is not installed: pip install 'engramlab[oracle]'")
 
 CHOICES = """task: choices
 output_type: multiple_choice

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from engramlab.base.errors import UserError
-from engramlab.base.joining import spaceless, standing
+from engramlab.base.joining import parts, standing
 from engramlab.base.sentences import sentences
 from engramlab.corpora.facts import FactTable
 from engramlab.files import tables
 from engramlab.reading import read_passages
 
-_WORDS = re.compile(r"\w+")
 #: Stand for them: letters, with which a sentence can begin, of a script that no corpus has.
 _SUBJECT, _OBJECT = "\U00010500", "\U00010501"
 SAMPLED = 1_000  # documents that tokens per character are measured on
@@ -37,7 +35,7 @@ def count_facts(
     """
     by_start: dict[str, list[int]] = {}
     for i, (subject, _) in enumerate(pairs):
-        by_start.setdefault(next(iter(_parts(subject)), subject), []).append(i)
+        by_start.setdefault(next(iter(parts(subject)), subject), []).append(i)
     counts = np.zeros(len(pairs))
     characters = sampled = sampled_tokens = number = 0
     for text in texts:
@@ -46,7 +44,7 @@ def count_facts(
             sampled_tokens += len(tokenizer(text, add_special_tokens=False)["input_ids"]) + 1
         number += 1
         characters += len(text)
-        for start in set(_parts(text)) & by_start.keys():
+        for start in set(parts(text)) & by_start.keys():
             for i in by_start[start]:
                 subject, target = pairs[i]
                 if any(standing(text, subject)) and any(standing(text, target)):
@@ -54,13 +52,6 @@ def count_facts(
     if not number:
         raise UserError("corpus: holds no text")
     return counts, characters * sampled_tokens / max(sampled, 1), number
-
-
-def _parts(text: str) -> list[str]:
-    """What a name in the text may begin with: its words, or the letters of those that have no spaces between them."""
-    words = _WORDS.findall(text)
-    wide = set(filter(spaceless, set(text)))  # looked at once a letter, for texts are long
-    return [part for word in words for part in (word if wide.intersection(word) else (word,))] if wide else words
 
 
 def _sentences_with(text: str, subject: str, target: str) -> int:

@@ -77,6 +77,17 @@ def spaceless(letter: str) -> bool:
     return name.startswith(_SPACELESS) or (name.startswith(_WIDE) and unicodedata.category(letter).startswith("P"))
 
 
+def parts(text: str) -> list[str]:
+    """What names in a text are made of: words, and the letters of those that have no spaces between them.
+
+    >>> parts("Ann Lee, 东京 and O'Hara")
+    ['Ann', 'Lee', '东', '京', 'and', 'O', 'Hara']
+    """
+    words = re.findall(r"\w+", text)
+    wide = set(filter(spaceless, set(text)))  # looked at once a letter, for texts are long
+    return [part for word in words for part in (word if wide.intersection(word) else (word,))] if wide else words
+
+
 def standing(text: str, words: str) -> Iterator[tuple[int, int]]:
     """Where the words stand in a text, in characters ``[start, end)``: not as a part of longer words, of which scripts without
     spaces have none; no two of them overlap.

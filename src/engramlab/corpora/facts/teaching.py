@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from engramlab.base.errors import UserError, at_places, quoted
 from engramlab.base.facts import Fact
-from engramlab.base.joining import spaceless
+from engramlab.base.joining import parts
 from engramlab.base.random_access import draw, key
 from engramlab.corpora.facts.wordings import Wordings, without_answer
 from engramlab.corpora.templates import Template
@@ -231,7 +231,7 @@ def nested(names: Sequence[str]) -> list[list[str]]:
     >>> nested(["Ann", "Bo", "Guinea", "Ann Lee", "Guinea-Bissau", "Anna"])
     [['Ann', 'Ann Lee'], ['Guinea', 'Guinea-Bissau']]
     """
-    parts = [_parts(name) for name in names]
+    made_of = [tuple(parts(name.casefold())) or (name,) for name in names]
     first: dict[tuple[str, ...], int] = {}
     root = list(range(len(names)))
 
@@ -241,9 +241,9 @@ def nested(names: Sequence[str]) -> list[list[str]]:
             k = root[k]
         return k
 
-    for k, own in enumerate(parts):
+    for k, own in enumerate(made_of):
         root[k] = first.setdefault(own, k)
-    for k, own in enumerate(parts):
+    for k, own in enumerate(made_of):
         for start in range(len(own)):
             for stop in range(start + 1, len(own) + 1):
                 other = first.get(own[start:stop])
@@ -253,12 +253,6 @@ def nested(names: Sequence[str]) -> list[list[str]]:
     for k, name in enumerate(names):
         groups.setdefault(top(k), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    """What a name is made of: its words, or its letters where words have no spaces between them."""
-    words = words_of(name) or (name,)
-    return tuple(part for word in words for part in (word if any(map(spaceless, word)) else (word,)))
 
 
 LISTED = 4  # others that a list of those with the same object has, at most
