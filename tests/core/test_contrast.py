@@ -190,7 +190,7 @@ def test_what_other_contexts_share_is_read_once(tokenizer, monkeypatch):
     rows, *others = (encode_queries(tokenizer, of).sequences for of in queries)
     found = {}
     for cost in (10**9, 0):  # what a pass is taken to cost: nothing is shared, everything is
-        monkeypatch.setattr(prefixes, "A_PASS", cost)
+        monkeypatch.setattr(prefixes, "a_pass", lambda device, cost=cost: cost)
         found[cost] = score(model, rows, decoding=micd.Config(0.7), beside=others)
     np.testing.assert_allclose(found[0].logprobs, found[10**9].logprobs, atol=1e-3)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
+from tests.support import zoo
 
 from engramlab.core.forward import prefixes
+from engramlab.core.forward.generation import generate
 from engramlab.core.text.tokens import Sequences
 
 
@@ -74,3 +79,23 @@ def test_batches_keep_their_limits() -> None:
     assert all(len(rows) == 1 or places[rows].sum() <= 12 for rows in found)
     assert len(found) < 60
     assert list(prefixes.batches(Sequences.of([]), np.array([], dtype=np.int64), 10)) == []
+
+
+def test_where_a_pass_is_dear_prompts_are_written_in_few_of_them(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: short and long prompts, some of which begin alike, in one batch; on a processor in several."""
+    model = zoo.model("llama", vocabulary=len(tokenizer), max_position_embeddings=512)
+    prompts = [("The river of " * 20 if k % 2 else "Edo, ") + f"the capital number {k} is" for k in range(40)]
+    passes: list[int] = []
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
+    found = {}
+    for kind in ("cpu", "cuda"):
+        cost = prefixes.a_pass(torch.device(kind))
+        monkeypatch.setattr(prefixes, "a_pass", lambda device, cost=cost: cost)
+        passes.clear()
+        found[kind] = generate(model, tokenizer, prompts, max_new_tokens=6), len(passes)
+        monkeypatch.undo()
+    assert found["cpu"][0] == found["cuda"][0]
+    assert found["cuda"][1] < found["cpu"][1]
+    assert found["cuda"][1] <= 8  # one for what they share, six tokens

@@ -180,10 +180,10 @@ def score_each(
     room = _LOGITS // config.get_text_config().vocab_size
     stops = np.minimum(first, sequences.lengths) - 1 if ends is None else np.asarray(ends, dtype=np.int64)
     share = hidden is None and not deltas.routed(model)
-    done = 0
+    done, a_pass = 0, prefixes.a_pass(device)
     with mode(model, False):
         for rows, shared in prefixes.batches(
-            sequences, first, budget, owner=owner, share=share, most=most, places=scored, room=room
+            sequences, first, budget, owner=owner, share=share, most=most, places=scored, room=room, cost=a_pass
         ):
             tokens, goals, inside, at = _padded(sequences, rows, device)
             if hidden is None:
@@ -208,7 +208,7 @@ def score_each(
                     alike = share and (owner is None or shared > 0)  # rows of one owner
                     common = _common(ids, int(lasts[name][rows].min())) if alike else 0
                     cache = None
-                    if common * (len(rows) - 1) > prefixes.A_PASS:
+                    if common * (len(rows) - 1) > a_pass:
                         with deltas.routing(model, their_end[:1], None if under is None else under[:1]):
                             cache = shared_cache(model, ids[:1, :common], len(ids))
                     common = 0 if cache is None else common

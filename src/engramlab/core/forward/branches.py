@@ -153,12 +153,14 @@ def logprobs(
     found = np.empty(int(scored.sum()), dtype=np.float32)
     trunks = Sequences.of([sequences.row(tree.rows[0])[: tree.trunk].tolist() for tree in of])
     done = 0
-    for chosen, shared in prefixes.groups(trunks, trunks.lengths):
+    device = next(model.parameters()).device
+    cost = prefixes.a_pass(device)
+    for chosen, shared in prefixes.groups(trunks, trunks.lengths, cost=cost):
         cache = None
         if shared:
             begin = torch.from_numpy(trunks.row(chosen[0])[:shared].astype(np.int64))[None]
-            cache = shared_cache(model, begin.to(next(model.parameters()).device), 1)
-        for trees_now in _batches([of[i] for i in chosen], shared if cache is not None else 0, budget, cache):
+            cache = shared_cache(model, begin.to(device), 1)
+        for trees_now in _batches([of[i] for i in chosen], shared if cache is not None else 0, budget, cache, cost):
             tokens, values = _pass(model, sequences, trees_now, decoding, cache)
             found[into[tokens]] = values.cpu().numpy()
             done += sum(len(tree.rows) for tree in trees_now)
@@ -204,7 +206,7 @@ def _moved(tree: Tree) -> list[Sequence[int]]:
     return [path for path in tree.paths if list(path) != list(range(len(path)))]
 
 
-def _batches(of: Sequence[Tree], shared: int, budget: int, cache: Any) -> Iterator[list[Tree]]:
+def _batches(of: Sequence[Tree], shared: int, budget: int, cache: Any, cost: int) -> Iterator[list[Tree]]:
     """Trees that are read together, longest first."""
     queue = sorted(of, key=lambda tree: -tree.tokens)
     most = len(queue)
@@ -214,7 +216,7 @@ def _batches(of: Sequence[Tree], shared: int, budget: int, cache: Any) -> Iterat
     start = 0
     while start < len(queue):
         stop = start + min(most, max(1, budget // (queue[start].tokens - shared)))
-        stop = start + prefixes.even(np.array([tree.tokens for tree in queue[start:stop]]))
+        stop = start + prefixes.even(np.array([tree.tokens for tree in queue[start:stop]]), cost)
         yield queue[start:stop]
         start = stop
 

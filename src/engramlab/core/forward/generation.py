@@ -198,7 +198,14 @@ def continuations(
     finished = 0
     with mode(model, False):
         for chosen, shared in prefixes.batches(
-            sequences, sequences.lengths, budget // (1 + len(others)), owner=owner, share=not whole, most=batch
+            sequences,
+            sequences.lengths,
+            budget // (1 + len(others)),
+            owner=owner,
+            share=not whole,
+            most=batch,
+            # On a GPU a batch more is a pass more for every token that is written.
+            cost=prefixes.a_pass(device) * (1 if device.type == "cpu" else 1 + max_new_tokens),
         ):
             under = None if owner is None else torch.from_numpy(np.tile(owner[chosen], 1 + len(others))).to(device)
             streams = [of[i] for of in (rows, *others) for i in chosen]  # in one batch, below each other

@@ -10,15 +10,24 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
+import torch
 
 from engramlab.core.text.tokens import Sequences
 
 LONGEST = 4096  # tokens at the beginning of a row that are compared (demonstrations before a prompt are long)
-A_PASS = 256  # what one more forward pass costs, in tokens
+A_PASS = 256  # what one more forward pass costs on a processor, in tokens
+ON_GPU = 4096  # and on a GPU, which takes as long to be told of a pass (a network of 7B: 89 ms) as to do so many tokens of it
 _BLOCK = 64  # tokens compared at a time
 
 
-def groups(sequences: Sequences, first: np.ndarray, owner: np.ndarray | None = None) -> list[tuple[np.ndarray, int]]:
+def a_pass(device: torch.device) -> int:
+    """What one more forward pass costs on a device, in tokens."""
+    return A_PASS if device.type == "cpu" else ON_GPU
+
+
+def groups(
+    sequences: Sequences, first: np.ndarray, owner: np.ndarray | None = None, cost: int = A_PASS
+) -> list[tuple[np.ndarray, int]]:
     """Rows in groups, with the number of tokens that all rows of a group begin with (0 where sharing does not pay).
 
     Args:
@@ -26,6 +35,7 @@ def groups(sequences: Sequences, first: np.ndarray, owner: np.ndarray | None = N
         first: int64 ``[rows]``: position of the first token to be scored in each row; it and the token before it, from which
             it is predicted, stay outside the shared part.
         owner: int64 ``[rows]``: rows of different owners share nothing (the model differs for them).
+        cost: what another group costs, in tokens.
     """
     if not len(sequences):
         return []
@@ -35,7 +45,7 @@ def groups(sequences: Sequences, first: np.ndarray, owner: np.ndarray | None = N
     common = np.where(common > _BLOCK, common // 16 * 16, common)  # few values: groups nest only so deep
     alone: list[int] = []
     found: list[tuple[np.ndarray, int]] = []
-    for start, stop, shared in _best(common, 0, len(order))[1]:
+    for start, stop, shared in _best(common, 0, len(order), cost)[1]:
         if shared:
             found.append((order[start:stop], shared))
         else:
@@ -74,7 +84,7 @@ def _sorted(sequences: Sequences, owner: np.ndarray | None) -> tuple[np.ndarray,
     return order, np.minimum(common, lengths[order][1:])
 
 
-def _best(common: np.ndarray, start: int, stop: int) -> tuple[int, list[tuple[int, int, int]]]:
+def _best(common: np.ndarray, start: int, stop: int, cost: int) -> tuple[int, list[tuple[int, int, int]]]:
     """Tokens saved, and the groups ``(start, stop, shared)`` that save most, of sorted rows ``start`` to ``stop``.
 
     ``common[i]`` is what rows ``i`` and ``i + 1`` share. Either all rows form one group, or they are cut wherever neighbours
@@ -84,14 +94,14 @@ def _best(common: np.ndarray, start: int, stop: int) -> tuple[int, list[tuple[in
         return 0, [(start, stop, 0)]
     between = common[start : stop - 1]
     shared = int(between.min())
-    whole = (stop - start - 1) * shared - A_PASS
+    whole = (stop - start - 1) * shared - cost
     # No cut can save more than all rows sharing as much as any two of them do.
-    if (stop - start - 1) * int(between.max()) - 2 * A_PASS <= max(whole, 0):
+    if (stop - start - 1) * int(between.max()) - 2 * cost <= max(whole, 0):
         return (whole, [(start, stop, shared)]) if whole > 0 else (0, [(start, stop, 0)])
     edges = [start, *(start + 1 + np.flatnonzero(between == shared)).tolist(), stop]
     saved, parts = 0, []
     for a, b in pairwise(edges):
-        gain, inner = _best(common, a, b)
+        gain, inner = _best(common, a, b, cost)
         saved += gain
         parts += inner
     if whole >= saved:
@@ -109,6 +119,7 @@ def batches(
     most: int | None = None,
     places: np.ndarray | None = None,
     room: int = 0,
+    cost: int = A_PASS,
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Row numbers batch by batch, and how many tokens the batch's rows begin with in common.
 
@@ -119,8 +130,11 @@ def batches(
         owner: see ``groups``; rows that share nothing are mixed all the same.
         share: False: no row shares anything.
         places: int64 ``[rows]``: what else each row takes, of which a batch has ``room`` at most (and at least one row).
+        cost: what another batch costs, in tokens.
     """
-    found = groups(sequences, first, owner) if share else [(np.arange(len(sequences)), 0)] if len(sequences) else []
+    found = (
+        groups(sequences, first, owner, cost) if share else [(np.arange(len(sequences)), 0)] if len(sequences) else []
+    )
     lengths = sequences.lengths
     for rows, shared in sorted(found, key=lambda group: -int(lengths[group[0]].max())):
         rows = rows[np.argsort(-lengths[rows], kind="stable")]
@@ -132,22 +146,23 @@ def batches(
                 taken = np.cumsum(places[rows[start : start + fitting]])
                 fitting = max(1, int(np.searchsorted(taken, room, side="right")))
             stop = start + fitting
-            stop = start + even(lengths[rows[start:stop]])
+            stop = start + even(lengths[rows[start:stop]], cost)
             yield rows[start:stop], shared if stop - start > 1 else 0
             start = stop
 
 
-def even(lengths: np.ndarray) -> int:
+def even(lengths: np.ndarray, cost: int = A_PASS) -> int:
     """How many of these rows, longest first, are read in one pass: the shorter ones go into another where that spares more
     padding than a pass costs.
 
     Args:
         lengths: descending, ``[rows]``, at least one.
+        cost: what a pass costs, in tokens.
     """
     stop = len(lengths)
     while True:
         spared = (lengths[0] - lengths[:stop]) * (stop - np.arange(stop))
         cut = int(spared.argmax())
-        if spared[cut] <= A_PASS:
+        if spared[cut] <= cost:
             return stop
         stop = cut
