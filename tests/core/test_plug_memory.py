@@ -344,7 +344,11 @@ def test_saved_and_loaded_it_is_the_same_network(tokenizer, tmp_path, dtype):
     loaded, _ = models.load(str(tmp_path), dtype=dtype)
     assert (len(loaded.memory), loaded.memory.keys.dtype) == (12, dtype)
     if dtype == torch.float32:
-        assert torch.equal(logits(loaded, ids), logits(model, ids))
+        own = dict(model.state_dict())
+        assert all(torch.equal(value, own[name]) for name, value in loaded.state_dict().items())
+        assert torch.equal(loaded.memory.keys, model.memory.keys)
+        # Where tensors lie in memory can decide which kernel multiplies them.
+        torch.testing.assert_close(logits(loaded, ids), logits(model, ids), atol=1e-5, rtol=1e-5)
     loaded.memory.clear()
     loaded.save_pretrained(tmp_path)
     assert len(models.load(str(tmp_path))[0].memory) == 0, "an empty memory leaves no old file"

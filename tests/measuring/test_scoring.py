@@ -13,8 +13,8 @@ from transformers import GenerationConfig
 from engramlab.base.errors import UserError
 from engramlab.base.facts import Query
 from engramlab.core import deltas
-from engramlab.core.forward.decoding import beam
-from engramlab.core.forward.generation import continuations, generate
+from engramlab.core.forward.decoding import beam, cad, sampling
+from engramlab.core.forward.generation import CachedReader, continuations, generate
 from engramlab.core.models import add_lora
 from engramlab.core.text.batches import OneEntryARow, Order, TokenRows
 from engramlab.core.text.tokenizers import train_compact_tokenizer
@@ -222,7 +222,19 @@ def test_shared_beginnings_change_nothing_in_what_is_written(family, asked):
     assert both == [changes[i] for i in again]
 
 
-def test_writing_stops_at_the_end_of_a_line():
+def following(monkeypatch, state: list[int]) -> None:
+    """Keeps ``state`` by row in step with the rows that are still read."""
+    real = CachedReader.keep
+
+    def keep(reader, rows):
+        kept = real(reader, rows)
+        state[:] = [state[i] for i in rows.tolist()] if kept else state
+        return kept
+
+    monkeypatch.setattr(CachedReader, "keep", keep)
+
+
+def test_writing_stops_at_the_end_of_a_line(monkeypatch):
     """Blank lines first do not count; a batch is done when all its rows are."""
     lines = ["\n\nParis\nand more", "Rome\n", "Oslo and\nBern", "no end", "\n \n"]
     tokenizer = zoo.ZOO["gpt2"](zoo.SENTENCES)
@@ -237,10 +249,10 @@ def test_writing_stops_at_the_end_of_a_line():
         """The tail of each prompt, and x after it."""
         out = forward(input_ids, **more)
         steps.append(input_ids.shape)
+        n = len(steps) - 1
         for i in range(len(input_ids)):
             if input_ids.shape[1] > 1:
                 state.append(next(k for k, q in enumerate(queries) if input_ids[i, -len(q) :].tolist() == q))
-        n = len(steps) - 1
         for i, k in enumerate(state):
             out.logits[i, -1] = -1.0
             out.logits[i, -1, tails[k][n] if n < len(tails[k]) else tokenizer.encode("x")[0]] = 1.0
@@ -248,22 +260,64 @@ def test_writing_stops_at_the_end_of_a_line():
 
     model.forward = recite
     state = []
+    following(monkeypatch, state)
     prompts = [tokenizer.decode(q) for q in queries]
     found = generate(model, tokenizer, prompts, max_new_tokens=25, stop_at_line_end=True)
     assert found[:3] == ["Paris", "Rome", "Oslo and"]
     assert found[3].startswith("no endx")
     assert found[4].startswith("xx")
     steps.clear()
-    state = []
+    state.clear()
     assert generate(model, tokenizer, prompts[:3], max_new_tokens=25, stop_at_line_end=True) == found[:3]
     needed = [next(n for n in range(1, 30) if "\n" in tokenizer.decode(tail[:n]).lstrip()) for tail in tails[:3]]
     assert len(steps) == max(needed)
     steps.clear()
-    state = []
+    state.clear()
     assert generate(model, tokenizer, prompts[:1], max_new_tokens=25)[0].startswith("Paris\nand more")
 
 
-def test_whether_a_text_came_to_its_end_by_itself():
+@pytest.mark.parametrize("kind", ["plain", "together", "routed", "drawn", "beside"])
+def test_rows_that_have_ended_are_read_no_further_and_the_others_write_the_same(kind, monkeypatch):
+    """Beside a reader that keeps all rows; a model that decides where prompts end does."""
+    tokenizer = zoo.ZOO["llama3"](zoo.SENTENCES)
+    model = zoo.model("llama", vocabulary=len(tokenizer))
+    forward, sizes = model.forward, []
+    ends = tokenizer("a b c d e f g h")["input_ids"]
+
+    def ending(input_ids, **more):
+        """The model, but that a quarter of all tokens are followed by the end."""
+        out = forward(input_ids, **more)
+        sizes.append(len(input_ids))
+        out.logits[input_ids[:, -1] % 4 == 0, -1, end_token(tokenizer)] += 20.0
+        return out
+
+    model.forward = ending
+    prompts = [f"The river of {place} {word}" for place in ("Edo", "Rome", "Paris") for word in "abcdefgh"][
+        : 3 * len(ends)
+    ]
+    how = {
+        "drawn": {"decoding": sampling.Config(top_p=1.0), "seeds": range(len(prompts))},
+        "beside": {"decoding": cad.Config(), "beside": [[f"No. {prompt}" for prompt in prompts]]},
+        "together": {"owner": np.arange(len(prompts)) % 2},
+    }.get(kind, {})
+    change = dense(model, 0, scale=0.5)
+    on = {
+        "together": lambda: deltas.together(model, [change, low(model, 0, 2)]),
+        "routed": lambda: deltas.active(model, Leaning(model)),
+    }.get(kind, contextlib.nullcontext)
+    found = {}
+    for cut in (True, False):
+        with monkeypatch.context() as patch, on():
+            if not cut:
+                patch.setattr(CachedReader, "keep", lambda reader, rows: False)
+            sizes.clear()
+            found[cut] = continuations(model, tokenizer, prompts, max_new_tokens=6, **how), sum(sizes)
+    assert found[True][0] == found[False][0]
+    assert len({ended for _, ended in found[True][0]}) == 2, "some end, some do not"
+    assert (found[True][1] < 0.8 * found[False][1]) == (kind != "routed")
+
+
+def test_whether_a_text_came_to_its_end_by_itself(monkeypatch):
     tokenizer = zoo.ZOO["gpt2"](zoo.SENTENCES)
     model, end = zoo.model("gpt2", vocabulary=len(tokenizer)), end_token(tokenizer)
     tails = [
@@ -278,15 +332,16 @@ def test_whether_a_text_came_to_its_end_by_itself():
         """The tail of each prompt, and x after it."""
         out = forward(input_ids, **more)
         steps.append(input_ids.shape)
+        n = len(steps) - 1
         if input_ids.shape[1] > 1:
             state.extend(next(k for k, q in enumerate(queries) if row[-len(q) :] == q) for row in input_ids.tolist())
-        n = len(steps) - 1
         for i, k in enumerate(state):
             out.logits[i, -1] = -1.0
             out.logits[i, -1, tails[k][n] if n < len(tails[k]) else tokenizer.encode("x")[0]] = 1.0
         return out
 
     model.forward = recite
+    following(monkeypatch, state)
     prompts = [tokenizer.decode(q) for q in queries]
 
     def found(room, lines):

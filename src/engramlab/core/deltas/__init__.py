@@ -8,7 +8,7 @@ one to come off.
 from engramlab.core.deltas.changes import Change, Dense, LowRank, OwnRows
 from engramlab.core.deltas.delta import Delta, Modifier, Route, WeightDelta
 from engramlab.core.deltas.installing import active, changed, install, installed, put, remove_all, routed, together
-from engramlab.core.deltas.stack import Installed, Several, fingerprint, routing, stack_of
+from engramlab.core.deltas.stack import Installed, Several, fingerprint, narrow, routing, stack_of
 
 __all__ = [
     "Change",
@@ -26,6 +26,7 @@ __all__ = [
     "fingerprint",
     "install",
     "installed",
+    "narrow",
     "put",
     "remove_all",
     "routed",

@@ -230,6 +230,13 @@ def routing(model: nn.Module, ends: torch.Tensor, owner: torch.Tensor | None = N
             stack.ends, stack.owner, stack.routes, stack.rows = before
 
 
+def narrow(model: nn.Module, rows: torch.Tensor) -> None:
+    """Inside ``routing``, of a model that is not ``routed``: passes that follow have these rows (int64) of the batch alone."""
+    if (stack := stack_of(model)) is not None and stack.ends is not None:
+        stack.ends, stack.rows = stack.ends[rows], None
+        stack.owner = None if stack.owner is None else stack.owner[rows]
+
+
 def decides(model: nn.Module) -> bool:
     """Does the network itself decide something where a prompt ends, with no delta on it?"""
     return bool(getattr(model, "decides", False))

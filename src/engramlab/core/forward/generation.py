@@ -36,10 +36,19 @@ class CachedReader:
     Args:
         ids: int64 ``[rows, T]``, padded at the left; ``mask`` is 0 there.
         cache: keys and values of a beginning that was read already. ``text`` are the rows as they were, -1 for padding.
+        edited: what ``deltas.routing`` was told of, where ``model`` is a part of it.
     """
 
-    def __init__(self, model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, cache: Any = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        cache: Any = None,
+        edited: nn.Module | None = None,
+    ) -> None:
         self.model, self.cache, self.text = model, cache, ids.masked_fill(mask == 0, -1)
+        self.edited = model if edited is None else edited
         self.new = ids if cache is None else ids[:, cache.get_seq_length() :]
         self.places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -self.new.shape[1] :]
         self.mask = None if bool(mask.all()) else mask
@@ -63,6 +72,20 @@ class CachedReader:
         if self.mask is not None:
             self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
 
+    def keep(self, rows: torch.Tensor) -> bool:
+        """Goes on with these rows (int64) alone, and says so; False where it cannot: what was decided where prompts end holds
+        for all of them, and caches of other kinds than plain keys and values are left as they are."""
+        from transformers.cache_utils import DynamicCache, DynamicLayer
+
+        plain = type(self.cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in self.cache.layers)
+        if not plain or deltas.routed(self.edited):
+            return False
+        self.cache.batch_select_indices(rows)
+        self.text, self.places = self.text[rows], self.places[rows]
+        self.mask = None if self.mask is None else self.mask[rows]
+        deltas.narrow(self.edited, rows)
+        return True
+
 
 def decode(
     model: nn.Module,
@@ -74,7 +97,8 @@ def decode(
     uniform: torch.Tensor | None = None,
     done: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """The loop: what follows each row, until all rows have come to an end.
+    """The loop: what follows each row, until all rows have come to an end. Rows that have are read no further, once half of
+    those that are read have.
 
     Args:
         reader: of the rows, and below them of the same rows behind each other context that the decoder compares with.
@@ -88,23 +112,32 @@ def decode(
     """
     streams = 1 + len(decoding.beside)
     stop = torch.tensor(ends, device=reader.new.device)
-    going = torch.ones(len(reader.new) // streams, dtype=torch.bool, device=stop.device)
-    written = torch.empty(len(going), 0, dtype=torch.int64, device=stop.device)
+    count = len(reader.new) // streams
+    rows = torch.arange(count, device=stop.device)  # that are read
+    going = torch.ones(count, dtype=torch.bool, device=stop.device)
+    written = torch.empty(count, 0, dtype=torch.int64, device=stop.device)
+    cut = True
     for step in range(new):
         seen = reader.next(decoding)
         logits, *beside = seen.logits.chunk(streams)
-        early = {layer: said[: len(going)] for layer, said in seen.early.items()}
-        before = torch.cat([reader.text[: len(going)], written], dim=1) if decoding.reads_text else None
+        early = {layer: said[: len(rows)] for layer, said in seen.early.items()}
+        before = torch.cat([reader.text[: len(rows)], written[rows]], dim=1) if decoding.reads_text else None
         tokens = decoding.choose(
-            DecoderLogits(logits, early, tuple(beside), before), None if uniform is None else uniform[:, step]
+            DecoderLogits(logits, early, tuple(beside), before), None if uniform is None else uniform[rows, step]
         )
         tokens = torch.where(going, tokens, stop[0])
-        written = torch.cat([written, tokens[:, None]], dim=1)
+        written = torch.cat([written, stop[:1].expand(count, 1)], dim=1)
+        written[rows, -1] = tokens
         going &= ~torch.isin(tokens, stop)
         if done is not None:
-            going &= ~done(written)
-        if not going.any():
+            going &= ~done(written[rows])
+        left = going.nonzero().squeeze(1)
+        if not len(left):
             break
+        if cut and len(left) <= len(rows) // 2:
+            cut = reader.keep(torch.cat([left + len(rows) * stream for stream in range(streams)]))
+            if cut:
+                rows, tokens, going = rows[left], tokens[left], going[left]
         reader.read(tokens.repeat(streams))
     return written
 
@@ -219,7 +252,7 @@ def continuations(
                     out = decode(
                         bare,
                         decoding,
-                        CachedReader(bare, ids, mask, cache),
+                        CachedReader(bare, ids, mask, cache, edited=model),
                         new=max_new_tokens,
                         ends=[end],
                         uniform=None if uniform is None else uniform[chosen].to(device),
