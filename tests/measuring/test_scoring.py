@@ -427,12 +427,17 @@ def test_beam_search_finds_answers_at_least_as_likely(trained):
     """By token: that is what transformers' beam search ranks finished answers by."""
     model, tokenizer = trained
 
+    prompts = [query.prompt for query in QUERIES]
+    written = {
+        beams: generate(model, tokenizer, prompts, decoding=beam.Config(beams), max_new_tokens=20) for beams in (1, 4)
+    }
+    # To a prompt that it has not learnt it may write nothing, by either; which ones hangs on the processor's last bits.
+    some = [k for k in range(len(prompts)) if written[1][k] and written[4][k]]
+    assert len(some) >= 16
+
     def likelihood(beams: int) -> float:
-        answers = generate(
-            model, tokenizer, [query.prompt for query in QUERIES], decoding=beam.Config(beams), max_new_tokens=20
-        )
-        written = [Query(query.prompt, answer) for query, answer in zip(QUERIES, answers, strict=True)]
-        return score(model, encode_queries(tokenizer, written, end=True).sequences).mean_logprob().mean()
+        queries = [Query(prompts[k], written[beams][k]) for k in some]
+        return score(model, encode_queries(tokenizer, queries, end=True).sequences).mean_logprob().mean()
 
     assert likelihood(4) >= likelihood(1) - 0.01
 
