@@ -3,8 +3,8 @@
     python bench/bench_large.py --width 4096 --layers 32 --heads 32 --inner 11008 --vocabulary 32000   # as LLaMA-2-7B, in bf16
     python bench/bench_large.py --width 64 --layers 4 --heads 4 --inner 172 --vocabulary 512           # looks whether it runs
 
-Random weights make no edit easier: nothing is learnt fast, so that a method which may stop early hardly does, and what is
-measured is near the dearest case. Statistics of text (ROME, MEMIT, AlphaEdit) are made before the clock starts, timed apart.
+The weights are random: when a method that may stop early does so here says nothing of a real model. Statistics of text (ROME,
+MEMIT, AlphaEdit) are made before the clock starts, timed apart.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from _options import kept
+from bench_training import synchronise
 from engramlab.core.models import costs, parameters
 from engramlab.core.text import tokenizers
 from engramlab.editing import method
@@ -33,8 +34,7 @@ def clock(work: Callable[[], Any]) -> float:
     """Seconds of the work, with whatever it gave the GPU to do."""
     began = time.perf_counter()
     work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    synchronise()
     return time.perf_counter() - began
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The runs behind the tables of docs/acquisition.md from networks of scratch, each on one core; a GPU is taken where there is one.
 # Run from the checkout, in its environment: results/acquisition.sh [FOLDER FOR THE RUNS]; then python results/tables.py --write
+# From acquisition-popularity on, minutes are estimates.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd) runs=${1:-runs}
 . "$here/made.sh"

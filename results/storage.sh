@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The runs behind the tables of docs/storage.md that stand on no capacity, each on one core; a GPU is taken where there is one, and
-# then several lines at once are faster. Hours in all: any line can be left out, killed and run again.
+# The runs behind the tables of docs/storage.md but those of capacity (capacity.sh), of celebrities beside text and of the first masked
+# networks (their commands stand under the tables), each on one core; a GPU is taken where there is one. A day in all, of which the last
+# three lines take most: any line can be left out, killed and run again. Minutes of lines that no table has yet are estimates.
 # Run from the checkout, in its environment: results/storage.sh [FOLDER FOR THE RUNS]; then python results/tables.py --write
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd) runs=${1:-runs}

@@ -16,7 +16,7 @@ from engramlab.core.text.tokens import Sequences
 
 LONGEST = 4096  # tokens at the beginning of a row that are compared (demonstrations before a prompt are long)
 A_PASS = 256  # what one more forward pass costs on a processor, in tokens
-ON_GPU = 4096  # and on a GPU, which takes as long to be told of a pass (a network of 7B: 89 ms) as to do so many tokens of it
+ON_GPU = 4096  # and on a GPU: to be told of a pass of 7B took an H200 89 ms, which is about so many tokens of it by arithmetic
 _BLOCK = 64  # tokens compared at a time
 
 

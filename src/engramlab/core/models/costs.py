@@ -40,7 +40,7 @@ def peak_memory(device: torch.device) -> int | None:
 @cache
 def slowness(dtype: torch.dtype) -> float:
     """How many times as long as in float32 a product of matrices takes in ``dtype`` on this processor, timed once: one without
-    instructions for it converts every number, and takes three to eight times as long."""
+    instructions for it converts every number, and takes several times as long."""
 
     def seconds(kind: torch.dtype) -> float:
         rows, weights = torch.ones(64, 512, dtype=kind), torch.ones(512, 512, dtype=kind)
