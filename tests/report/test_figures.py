@@ -6,10 +6,11 @@ import base64
 import gzip
 from pathlib import Path
 
+import pytest
 from plotly.offline import get_plotlyjs_version
 
 from engramlab.report.page import PLOTLY, plotly
-from engramlab.report.parts.figures import Bar, Line, alike, bars, curves, described, escaped, percent, styles
+from engramlab.report.parts.figures import Bar, Line, alike, bars, curves, described, draw, escaped, percent, styles
 from engramlab.report.parts.maps import COLOURS, Map, Scale, heat
 from engramlab.report.parts.paper import figures, published
 from engramlab.report.parts.training import _loss_lines
@@ -68,6 +69,34 @@ def test_figures_side_by_side_have_one_range() -> None:
     pair = [("", curves([Line("a", [0, 1], values, "#000000")], x="x", y="y")) for values in ([0.0, 1.0], [0.0, 9.0])]
     ranges = {figure.layout.yaxis.range for _, figure in alike(pair)}
     assert ranges == {(-0.45, 9.45)}
+
+
+def test_a_figure_is_in_the_common_style_and_a_word_that_plotly_does_not_know_is_refused() -> None:
+    figure = draw([{"type": "bar", "x": ["a"], "y": [1]}], 300, y={"title": {"text": "nats"}}, barmode="group")
+    assert figure.layout.template == curves([], x="x", y="y").layout.template
+    assert (figure.layout.height, figure.layout.yaxis.title.text, figure.layout.barmode) == (300, "nats", "group")
+    for wrong in (
+        {"traces": [{"type": "bar", "heights": [1]}]},
+        {"y": {"colour": "red"}},
+        {"y": {"range": "wide"}},
+        {"legends": 3},
+    ):
+        with pytest.raises(ValueError):
+            draw(**{"traces": [], "height": 300, **wrong})
+
+
+def test_every_map_has_its_place_and_its_title() -> None:
+    of = [Map(name, ["a"], [0, 1], [[0.1, 0.2]]) for name in ("first", "second")]
+    for names in (("one", "two"), ("three", "four")):
+        figure = heat([(Scale(name, 0, 1), of) for name in names], x="position")
+        titles = [place.text for place in figure.layout.annotations]
+        assert titles == [f"{each}: {name}" for each in ("first", "second") for name in names]
+        assert [(trace.xaxis, trace.yaxis) for trace in figure.data] == [
+            (axis, axis.replace("x", "y")) for axis in ("x", "x3", "x2", "x4")
+        ]
+        below = [figure.layout[f"xaxis{k}"].title.text for k in ("", 2, 3, 4)]
+        assert below == [None, None, "position", "position"]
+        assert figure.layout.template == curves([], x="x", y="y").layout.template
 
 
 def test_maps_have_whole_ticks_values_and_a_palette_of_one_hue() -> None:

@@ -235,6 +235,7 @@ def _teaching(inputs: Path, out: Path) -> Any:
         model=str(inputs / "model"),
         facts=inputs / "pupils.csv",
         encounters=1,
+        batch=64,
         replay_texts=2,
         replay_tokens=8,
         points=1,

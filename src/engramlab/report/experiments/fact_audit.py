@@ -10,7 +10,7 @@ from typing import Any
 from plotly import graph_objects as go
 
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
-from engramlab.report.parts.figures import GREY, PALETTE, escaped, percent, style
+from engramlab.report.parts.figures import GREY, PALETTE, draw, escaped, percent
 from engramlab.report.parts.training import missing
 from engramlab.report.parts.verdicts import interval
 from engramlab.report.parts.words import count, fixed, short
@@ -149,20 +149,24 @@ def _shares(runs: Sequence[RunData]) -> go.Figure:
         for row in rows
         if row["facts"] > row["guessable"]
     ]
-    figure = go.Figure()
-    for name in CLASSES:
-        figure.add_bar(
-            y=[escaped(label, 60) for label, _ in bars],
-            x=[100 * row[name] / (row["facts"] - row["guessable"]) for _, row in bars],
-            name=name,
-            orientation="h",
-            marker_color=COLOURS[name],
-        )
-    style(figure, height=120 + 34 * len(bars))
-    figure.update_layout(barmode="stack")
-    figure.update_xaxes(range=[0, 100], ticksuffix=" %", title="share of facts that cannot be guessed")
-    figure.update_yaxes(autorange="reversed")
-    return figure
+    traces = [
+        {
+            "type": "bar",
+            "y": [escaped(label, 60) for label, _ in bars],
+            "x": [100 * row[name] / (row["facts"] - row["guessable"]) for _, row in bars],
+            "name": name,
+            "orientation": "h",
+            "marker": {"color": COLOURS[name]},
+        }
+        for name in CLASSES
+    ]
+    return draw(
+        traces,
+        120 + 34 * len(bars),
+        x={"range": [0, 100], "ticksuffix": " %", "title": {"text": "share of facts that cannot be guessed"}},
+        y={"autorange": "reversed"},
+        barmode="stack",
+    )
 
 
 def _by_relation(runs: Sequence[RunData]) -> tuple[list[str], list[list[str]]]:
@@ -231,7 +235,7 @@ def _by_popularity(run: RunData, several: bool) -> Section | None:
     rows = run.summary.get("popularity") or []
     if not rows:
         return None
-    figure = go.Figure()
+    traces = []
     parts = list(dict.fromkeys(str(row.get("part", "")) for row in rows))
     cells = []
     for part in parts:
@@ -239,29 +243,35 @@ def _by_popularity(run: RunData, several: bool) -> Section | None:
         for name in ("prompt-dependent", "recognised"):
             ends = [interval(row, f"at_least_{name}") for row in group]
             shares = [100 * row[f"at_least_{name}"] for row in group]
-            figure.add_scatter(
-                x=list(range(1, len(group) + 1)),
-                y=shares,
-                error_y={
-                    "array": [100 * e.high - s if e else 0 for e, s in zip(ends, shares, strict=True)],
-                    "arrayminus": [s - 100 * e.low if e else 0 for e, s in zip(ends, shares, strict=True)],
-                },
-                name=escaped(f"at least {name}" + (f", {_model(run, part)}" if len(parts) > 1 else ""), 44),
-                mode="lines+markers",
-                line={"color": COLOURS[name], "dash": "solid" if part == parts[0] else "dash"},
+            traces.append(
+                {
+                    "type": "scatter",
+                    "x": list(range(1, len(group) + 1)),
+                    "y": shares,
+                    "error_y": {
+                        "array": [100 * e.high - s if e else 0 for e, s in zip(ends, shares, strict=True)],
+                        "arrayminus": [s - 100 * e.low if e else 0 for e, s in zip(ends, shares, strict=True)],
+                    },
+                    "name": escaped(f"at least {name}" + (f", {_model(run, part)}" if len(parts) > 1 else ""), 44),
+                    "mode": "lines+markers",
+                    "line": {"color": COLOURS[name], "dash": "solid" if part == parts[0] else "dash"},
+                }
             )
         for place, row in enumerate(group, 1):
             ends = [interval(row, f"at_least_{name}") for name in CLASSES[:-1]]
             said = [f" ({100 * e.low:.0f} to {100 * e.high:.0f})" if e else "" for e in ends]
             shares = [percent(row[f"at_least_{name}"]) + s for name, s in zip(CLASSES[:-1], said, strict=True)]
             cells.append([_model(run, part), *map(count, (place, row["facts"], row["least"], row["most"])), *shares])
-    style(figure, height=400)
-    figure.update_yaxes(range=[-3, 103], ticksuffix=" %", title="share of the facts that cannot be guessed")
-    figure.update_xaxes(title="groups of equally many facts, from the least popular subjects to the most", dtick=1)
+    drawn = draw(
+        traces,
+        400,
+        x={"title": {"text": "groups of equally many facts, from the least popular subjects to the most"}, "dtick": 1},
+        y={"range": [-3, 103], "ticksuffix": " %", "title": {"text": "share of the facts that cannot be guessed"}},
+    )
     columns = ["model", "group", "facts", "from", "to", *(f"at least {name}" for name in CLASSES[:-1])]
     title = "By popularity" + (f", {run.name}" if several else "")
     return Section(
-        title, [Figures([("", figure)]), Table(columns, cells, "With 95 % intervals over facts.", numbers_from=1)]
+        title, [Figures([("", drawn)]), Table(columns, cells, "With 95 % intervals over facts.", numbers_from=1)]
     )
 
 

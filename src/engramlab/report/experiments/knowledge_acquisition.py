@@ -16,7 +16,7 @@ from engramlab.report.parts.acquired_claims import claims_section, power_section
 from engramlab.report.parts.acquired_facts import facts_section
 from engramlab.report.parts.acquired_parts import PartRows, by_depth, measured, read_parts
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
-from engramlab.report.parts.figures import DASHES, TEXT, Line, alike, curves, escaped, style
+from engramlab.report.parts.figures import DASHES, LOGARITHMIC, TEXT, Line, alike, curves, draw, escaped, upright
 from engramlab.report.parts.training import missing, training_section
 from engramlab.report.parts.verdicts import NOISE, Interval, interval, more
 from engramlab.report.parts.words import big, count, fixed, ranged, signed
@@ -147,10 +147,14 @@ def _rise_and_fall(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Sectio
             ]
             if not lines:
                 continue
-            figure = curves(lines, x="steps since the first injection", y="Δ log-probability (nats)")
-            for step in sorted({step for curve in found for step in curve["injections"]}):
-                figure.add_vline(x=step, line={"color": "#999999", "width": 1.5, "dash": "dot"}, layer="above")
-            figures.append((depth, figure))
+            steps = sorted({step for curve in found for step in curve["injections"]})
+            drawn = curves(
+                lines,
+                x="steps since the first injection",
+                y="Δ log-probability (nats)",
+                shapes=list(map(upright, steps)),
+            )
+            figures.append((depth, drawn))
         if figures:
             note = "Mean over queries of the log-probability of the target, less that before the first injection"
             where = f" ({part.label})" if len(parts) > 1 else ""
@@ -161,7 +165,7 @@ def _rise_and_fall(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Sectio
 
 
 def _effectivity(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
-    figure = go.Figure()
+    bars = []
     names = [depth for depth in DEPTHS if any(part.row(group, depth) for part in parts for group in part.groups)]
     shades = ("", "/", "x", ".", "-", "+")
     for k, part in enumerate(parts[:_PARTS_SHOWN]):
@@ -170,22 +174,26 @@ def _effectivity(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
             values = [number(row.get("effectivity")) for row in rows]
             high = [_span(row, "effectivity", "high") for row in rows]
             low = [_span(row, "effectivity", "low") for row in rows]
-            figure.add_bar(
-                x=names,
-                y=values,
-                name=escaped(_named(group, part, parts), 44),
-                marker={"color": _COLOURS.get(group, "#000000"), "pattern": {"shape": shades[k % len(shades)]}},
-                error_y={"type": "data", "array": high, "arrayminus": low, "color": TEXT},
+            bars.append(
+                {
+                    "type": "bar",
+                    "x": names,
+                    "y": values,
+                    "name": escaped(_named(group, part, parts), 44),
+                    "marker": {
+                        "color": _COLOURS.get(group, "#000000"),
+                        "pattern": {"shape": shades[k % len(shades)]},
+                    },
+                    "error_y": {"type": "data", "array": high, "arrayminus": low, "color": TEXT},
+                }
             )
     blocks: list[Block] = []
-    if figure.data:
-        style(figure, height=400)
-        figure.update_layout(barmode="group")
-        figure.update_yaxes(title_text="effectivity (nats)")
+    if bars:
+        drawn = draw(bars, 400, y={"title": {"text": "effectivity (nats)"}}, barmode="group")
         note = "Mean over queries and encounters, whiskers 95 % intervals over passages."
         if any("never" in part.groups for part in parts):
             note += " never: the control, which is not injected; what a maximum over a window gains by chance."
-        blocks.append(Figures([("", figure)], note))
+        blocks.append(Figures([("", drawn)], note))
         if turns := _by_encounter(parts):
             blocks.append(
                 Figures(turns, "Effectivity of each encounter in turn; the first one gains most in the paper.")
@@ -224,11 +232,9 @@ def _by_encounter(parts: Sequence[PartRows]) -> list[tuple[str, go.Figure]]:
                     xs, ys = [i for i, _ in points], [v for _, v in points]
                     lines.append(Line(name, xs, ys, _COLOURS.get(group, "#000"), dash))
         if lines:
-            figure = curves(lines, x="encounter", y="effectivity (nats)")
-            figure.update_xaxes(
-                rangemode="normal", tickformat="d", dtick=max(1, round(max(len(line.x) for line in lines) / 10))
-            )
-            figures.append((depth, figure))
+            ticks = max(1, round(max(len(line.x) for line in lines) / 10))
+            axis = {"rangemode": "normal", "tickformat": "d", "dtick": ticks}
+            figures.append((depth, curves(lines, x="encounter", y="effectivity (nats)", xaxis=axis)))
     return list(alike(figures))
 
 
@@ -239,7 +245,7 @@ def _sum(values: Any) -> str:
 def _forgetting(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:
     blocks: list[Block] = []
     for part in parts[:_PARTS_SHOWN]:
-        figures = [(depth, figure) for depth in DEPTHS if (figure := _retained(part, depth)) is not None]
+        figures = [(depth, drawn) for depth in DEPTHS if (drawn := _retained(part, depth)) is not None]
         if figures:
             where = f" ({part.label})" if len(parts) > 1 else ""
             note = f"Part of what all encounters gained that is left t steps after the last maximum{where}; dashed: the fit."
@@ -285,11 +291,15 @@ def _retained(part: PartRows, depth: str) -> go.Figure | None:
             lines.append(Line(f"{found['group']}: fit", ends, fit, colour, "dash"))
     if not lines:
         return None
-    figure = curves(lines, x="t, steps after the last maximum", y="retainability")
-    figure.update_traces(mode="lines")
-    figure.update_xaxes(type="log", rangemode="normal", dtick=1, minor_showgrid=False)
-    figure.add_hline(y=0, line={"color": "#999999", "width": 1})
-    return figure
+    nothing = {"type": "line", "x0": 0, "x1": 1, "xref": "x domain", "y0": 0, "y1": 0, "yref": "y"}
+    return curves(
+        lines,
+        x="t, steps after the last maximum",
+        y="retainability",
+        markers=False,
+        xaxis={**LOGARITHMIC, "dtick": 1},
+        shapes=[{**nothing, "line": {"color": "#999999", "width": 1}}],
+    )
 
 
 def _chosen(runs: Sequence[RunData], parts: Sequence[PartRows]) -> Section:

@@ -154,9 +154,7 @@ def _with_paper(runs: Sequence[RunData], lines: list[Line], key: str, x: str) ->
         Line(f"{CAPACITY[n]:g} bits: {n} exposures in {SOURCE}", ends, [CAPACITY[n]] * 2, GREY, dash)
         for n, dash in zip(sorted(levels, reverse=True), ("solid", "dash"), strict=False)
     ]
-    figure = curves([*lines, *paper], x=x, y="bits a parameter", log_x=True)
-    figure.update_yaxes(rangemode="tozero")
-    return figure
+    return curves([*lines, *paper], x=x, y="bits a parameter", log_x=True, yaxis={"rangemode": "tozero"})
 
 
 def _table(runs: Sequence[RunData]) -> Table:

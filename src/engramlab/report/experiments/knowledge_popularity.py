@@ -42,7 +42,7 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
     """Curves of what is learnt over popularity, and the shares."""
     blocks: list[Block] = []
     for run in runs:
-        for name, axis in (("learnt", "share learnt"), ("gain", "gain at the end (nats)")):
+        for name, said in (("learnt", "share learnt"), ("gain", "gain at the end (nats)")):
             figures = []
             for depth in DEPTHS:
                 found = [row for row in run.rows if row.get("depth") == depth]
@@ -52,9 +52,9 @@ def sections(runs: Sequence[RunData]) -> list[Section]:
                     points = [row["statements"] for row in own], [row[name] for row in own]
                     lines.append(Line(condition, *points, _COLOURS[k % 3], DASHES[k % len(DASHES)]))
                 if lines:
-                    figure = curves(lines, x="statements of the fact in the training", y=axis)
-                    figure.update_xaxes(type="log", rangemode="normal")
-                    figures.append((depth, figure))
+                    axis = {"type": "log", "rangemode": "normal"}
+                    drawn = curves(lines, x="statements of the fact in the training", y=said, xaxis=axis)
+                    figures.append((depth, drawn))
             if figures:
                 blocks.append(Figures(alike(figures), _SOURCE if name == "learnt" else ""))
         if run.summary.get("poor"):

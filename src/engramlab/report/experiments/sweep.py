@@ -15,7 +15,7 @@ from plotly import graph_objects as go
 
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
 from engramlab.report.parts.extraction_rows import ABOVE, NOT_RECORDED, ExtractionRows, Key
-from engramlab.report.parts.figures import GREY, PALETTE, Bar, Line, bars, curves, escaped, percent, share_axes, style
+from engramlab.report.parts.figures import GREY, PALETTE, Bar, Line, bars, curves, draw, escaped, percent, share_axes
 from engramlab.report.parts.maps import COLOURS
 from engramlab.report.parts.paper import SOURCE, Published, made_with
 from engramlab.report.parts.verdicts import of_seeds
@@ -213,24 +213,26 @@ def _map(run: RunData, of: str) -> Section:
         [None if (found := measured.spread(key, "test", a)) is None else 100 * found.mean for a in attributes]
         for key in keys
     ]
-    figure = go.Figure(
-        go.Heatmap(
-            z=values,
-            x=[escaped(words(a)) for a in attributes],
-            y=[f"{k} {escaped(measured.name(key))}" for k, key in enumerate(keys, 1)],
-            texttemplate="%{z:.0f}",
-            zmin=0,
-            zmax=100,
-            colorscale=list(COLOURS),
-            colorbar={"ticksuffix": " %", "thickness": 12},
-            hovertemplate="%{y}, %{x}: %{z:.1f} %<extra></extra>",
-        )
+    shares = {
+        "type": "heatmap",
+        "z": values,
+        "x": [escaped(words(a)) for a in attributes],
+        "y": [f"{k} {escaped(measured.name(key))}" for k, key in enumerate(keys, 1)],
+        "texttemplate": "%{z:.0f}",
+        "zmin": 0,
+        "zmax": 100,
+        "colorscale": list(COLOURS),
+        "colorbar": {"ticksuffix": " %", "thickness": 12},
+        "hovertemplate": "%{y}, %{x}: %{z:.1f} %<extra></extra>",
+    }
+    drawn = draw(
+        [shares],
+        26 * len(keys) + 110,
+        x={"side": "top", "showgrid": False},
+        y={"autorange": "reversed", "showgrid": False},
     )
-    style(figure, height=26 * len(keys) + 110)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_xaxes(side="top", showgrid=False)
     note = "Held out (P_test), percent of questions answered exactly, mean over seeds."
-    return Section(f"Exact match by dataset and attribute{of}", [Figures([("", figure)], note)])
+    return Section(f"Exact match by dataset and attribute{of}", [Figures([("", drawn)], note)])
 
 
 def _rho(row: Row) -> str:
@@ -255,24 +257,27 @@ def _probing(run: RunData, of: str) -> Section:
 
 def _cloud(points: Sequence[Row], what: str) -> go.Figure:
     """A mark a dataset and attribute; colour and shape tell the attribute, the hover text the dataset."""
-    figure = go.Figure()
+    traces = []
     looks = zip(cycle(PALETTE), cycle(_SYMBOLS), strict=True)
     for attribute, (colour, symbol) in zip(distinct(point["attribute"] for point in points), looks, strict=False):
         members = [point for point in points if point["attribute"] == attribute]
         name = escaped(words(attribute))
-        figure.add_scatter(
-            x=[100 * point["accuracy"] for point in members],
-            y=[100 * point["extraction"] for point in members],
-            mode="markers",
-            name=name,
-            marker={"color": colour, "symbol": symbol, "size": 10},
-            hovertext=[
-                f"{escaped(p['dataset'])}, {name}: {percent(p['accuracy'])}, {percent(p['extraction'])}"
-                for p in members
-            ],
-            hoverinfo="text",
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [100 * point["accuracy"] for point in members],
+                "y": [100 * point["extraction"] for point in members],
+                "mode": "markers",
+                "name": name,
+                "marker": {"color": colour, "symbol": symbol, "size": 10},
+                "hovertext": [
+                    f"{escaped(p['dataset'])}, {name}: {percent(p['accuracy'])}, {percent(p['extraction'])}"
+                    for p in members
+                ],
+                "hoverinfo": "text",
+            }
         )
-    return share_axes(figure, f"Q-probing accuracy, {what}", f"extraction on P_test, {what}", height=460)
+    return share_axes(traces, f"Q-probing accuracy, {what}", f"extraction on P_test, {what}", height=460)
 
 
 @dataclass(frozen=True)

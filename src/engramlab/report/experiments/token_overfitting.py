@@ -162,7 +162,7 @@ def _at(values: Sequence[float], step: int) -> float:
 def _along(runs: Sequence[RunData], courses: Sequence[RunCourse], several: bool) -> Section:
     """The loss of target tokens along the edit, by how likely they were at the start."""
     title = "Who is overfitted, and who lags"
-    figures = []
+    each: list[tuple[str, list[Line]]] = []
     counts: dict[str, int] = {}
     for course in courses:
         lines = []
@@ -181,14 +181,17 @@ def _along(runs: Sequence[RunData], courses: Sequence[RunCourse], several: bool)
                 logs = [[math.log(max(_SMALLEST_LOSS, -_at(values, step))) for values in chosen] for step in steps]
                 lines.append(Line(f"{name}: {len(chosen)}", steps, [math.exp(fmean(of)) for of in logs], colour))
         if lines:
-            figures.append((course.title(several), curves(lines, x="steps", y="loss (nats)", log=True)))
-    if not figures:
+            each.append((course.title(several), lines))
+    if not each:
         return Section(title, [], missing(runs, "No edit was followed"))
-    lowest = min(min(line.y) for _, figure in figures for line in figure.data if line.y is not None and len(line.y))
-    for _, figure in figures:
-        # One scale for all of them, so that they can be compared.
-        figure.update_yaxes(range=[math.log10(max(_SMALLEST_LOSS, lowest)) - 0.2, 1.4])
-        figure.update_yaxes(tickvals=[10.0**p for p in range(-6, 2)], ticktext=[f"{10.0**p:g}" for p in range(-6, 2)])
+    lowest = min(min(line.y) for _, lines in each for line in lines)
+    # One scale for all of them, so that they can be compared.
+    scale = {
+        "range": [math.log10(max(_SMALLEST_LOSS, lowest)) - 0.2, 1.4],
+        "tickvals": [10.0**p for p in range(-6, 2)],
+        "ticktext": [f"{10.0**p:g}" for p in range(-6, 2)],
+    }
+    figures = [(of, curves(lines, x="steps", y="loss (nats)", log=True, yaxis=scale)) for of, lines in each]
     note = (
         "Negative log-probability of target tokens before each step and after the last: geometric means over the tokens that "
         "were as likely before the edit; how many there are stands in the legend. Once a loss is far below the others', more "

@@ -9,7 +9,7 @@ from plotly import graph_objects as go
 
 from engramlab.base.rows import DEPTHS
 from engramlab.report.parts.blocks import Block, Figures, Section, Table, Text
-from engramlab.report.parts.figures import DASHES, INK, escaped, style
+from engramlab.report.parts.figures import DASHES, INK, draw, escaped, upright
 from engramlab.report.parts.words import signed
 from engramlab.report.rows import distinct
 
@@ -69,21 +69,24 @@ def _figure(chosen: Sequence[tuple[str, str]], facts: Sequence[Mapping[str, Any]
             of[fact["group"], fact["passage"]].append(fact)
     most = max(len(queries) for queries in of.values())
     views = [_view(of[key], most) for key in chosen]
-    figure = go.Figure()
+    traces = []
     first = views[0]
     for k in range(most + 1):
         crosses = k == most
-        figure.add_scatter(
-            x=first["traces"]["x"][k] if crosses else list(steps),
-            y=first["traces"]["y"][k],
-            name=first["traces"]["name"][k],
-            hovertext=first["traces"]["hovertext"][k],
-            hovertemplate="%{hovertext}<br>state %{x}: %{y:.2f}<extra></extra>",
-            mode="markers" if crosses else "lines",
-            line={"color": first["traces"]["line.color"][k], "dash": first["traces"]["line.dash"][k], "width": 1.6},
-            marker={"symbol": "x", "size": 7, "color": INK},
+        line = {"color": first["traces"]["line.color"][k], "dash": first["traces"]["line.dash"][k], "width": 1.6}
+        traces.append(
+            {
+                "type": "scatter",
+                "x": first["traces"]["x"][k] if crosses else list(steps),
+                "y": first["traces"]["y"][k],
+                "name": first["traces"]["name"][k],
+                "hovertext": first["traces"]["hovertext"][k],
+                "hovertemplate": "%{hovertext}<br>state %{x}: %{y:.2f}<extra></extra>",
+                "mode": "markers" if crosses else "lines",
+                "line": line,
+                "marker": {"symbol": "x", "size": 7, "color": INK},
+            }
         )
-    style(figure, height=560)
     buttons = [
         {
             "label": escaped(f"{group}: {passage}", 60),
@@ -92,14 +95,15 @@ def _figure(chosen: Sequence[tuple[str, str]], facts: Sequence[Mapping[str, Any]
         }
         for (group, passage), view in zip(chosen, views, strict=True)
     ]
-    figure.update_layout(
+    return draw(
+        traces,
+        560,
+        x={"title": {"text": "state (updates made)"}},
+        y={"title": {"text": "log-probability of the target (nats)"}},
         shapes=first["shapes"],
         updatemenus=[{"buttons": buttons}] if len(buttons) > 1 else [],  # the page's script makes a list of it
         legend={"font": {"size": 11}},
     )
-    figure.update_xaxes(title_text="state (updates made)")
-    figure.update_yaxes(title_text="log-probability of the target (nats)")
-    return figure
 
 
 def _view(queries: Sequence[Mapping[str, Any]], most: int) -> dict[str, Any]:
@@ -131,17 +135,5 @@ def _view(queries: Sequence[Mapping[str, Any]], most: int) -> dict[str, Any]:
     traces["name"].append("t_LAM")
     traces["line.color"].append(INK)
     traces["line.dash"].append("solid")
-    shapes = [
-        {
-            "type": "line",
-            "x0": step,
-            "x1": step,
-            "yref": "paper",
-            "y0": 0,
-            "y1": 1,
-            "line": {"color": "#999999", "dash": "dot", "width": 1.5},
-            "layer": "above",
-        }
-        for step in (queries[0]["injections"] if queries else [])
-    ]
+    shapes = list(map(upright, queries[0]["injections"] if queries else []))
     return {"traces": traces, "shapes": shapes}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, product
 from typing import Any
@@ -18,6 +18,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#5
 DASHES = ("solid", "dash", "dot", "dashdot")
 # Colours of text, grid and paper have one spelling each: the page's script swaps them for a dark theme.
 GREY, INK, TEXT, GRID, PAPER = "#767676", "#444444", "#222222", "#e6e6e6", "#ffffff"
+LOGARITHMIC = {"type": "log", "rangemode": "normal", "minor": {"showgrid": False}}  # an axis
 MOST_POINTS = 800
 MOST_WORDS = 1200  # characters of a figure told in words
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
@@ -106,6 +107,25 @@ def styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return {name: (colour, dash) for name, (dash, colour) in zip(names, looks, strict=False)}
 
 
+def draw(
+    traces: Iterable[Mapping[str, Any]],
+    height: int,
+    *,
+    x: Mapping[str, Any] | None = None,
+    y: Mapping[str, Any] | None = None,
+    **layout: Any,
+) -> go.Figure:
+    """A figure in the common style, from what Plotly calls traces, axes and layout: its words, each trace with its `type`.
+
+    In one call, for then Plotly checks every value once; `update_xaxes` and its kin take ten times as long.
+
+    Raises:
+        ValueError: Plotly does not know a key, or refuses its value.
+    """
+    style = {"template": _STYLE, "height": height, "xaxis": dict(x or {}), "yaxis": dict(y or {})}
+    return go.Figure(data=[dict(trace) for trace in traces], layout={**style, **layout})
+
+
 def bars(
     groups: Sequence[tuple[str, Sequence[Bar]]],
     axis: str,
@@ -120,7 +140,7 @@ def bars(
     `axis` titles the axis of percentages; `bar`, `ring`, `paper`, `chance` are the legend's words for the marks.
     """
     placed: list[tuple[float, Bar]] = []
-    figure = go.Figure()
+    traces: list[dict[str, Any]] = []
     texts: list[dict[str, Any]] = []
     at = 0.0
     for heading, members in groups:
@@ -131,69 +151,91 @@ def bars(
     for published in (False, True):
         chosen = [(y, one) for y, one in placed if one.published == published and one.value is not None]
         if chosen:
-            figure.add_trace(_bar_trace(chosen, published, paper if published else bar))
+            traces.append(_bar_trace(chosen, published, paper if published else bar))
             if not published:
                 # Bars have the colours of their datasets; the legend explains the mark in a neutral one.
-                figure.add_bar(x=[None], y=[None], name=bar, marker_color=INK)
+                traces.append({"type": "bar", "x": [None], "y": [None], "name": bar, "marker": {"color": INK}})
     for name, symbol, colour, size, marks in (
         (ring, "circle", "#8fa3b3", 12, [(y, one.ring) for y, one in placed if one.ring is not None]),
         (chance, "line-ns", TEXT, 14, [(y, one.chance) for y, one in placed if one.chance is not None]),
     ):
         if marks:
-            figure.add_scatter(
-                x=[100 * share for _, share in marks],
-                y=[y for y, _ in marks],
-                mode="markers",
-                name=name,
-                marker={"symbol": symbol, "size": size, "color": PAPER, "line": {"width": 2.5, "color": colour}},
-                hovertext=[f"{name}: {percent(share)}" for _, share in marks],
-                hoverinfo="text",
-                cliponaxis=False,
+            traces.append(
+                {
+                    "type": "scatter",
+                    "x": [100 * share for _, share in marks],
+                    "y": [y for y, _ in marks],
+                    "mode": "markers",
+                    "name": name,
+                    "marker": {
+                        "symbol": symbol,
+                        "size": size,
+                        "color": PAPER,
+                        "line": {"width": 2.5, "color": colour},
+                    },
+                    "hovertext": [f"{name}: {percent(share)}" for _, share in marks],
+                    "hoverinfo": "text",
+                    "cliponaxis": False,
+                }
             )
-    style(figure, height=int(24 * at + 110))
-    figure.layout.annotations = [{"xanchor": "left", "showarrow": False, **text} for text in [*texts, *_values(placed)]]
-    figure.update_layout(barmode="overlay")
-    figure.update_layout(margin_r=62)  # of the values, which stand beside the bars, where no mark hides them
-    figure.update_xaxes(title_text=axis, range=[0, 104], dtick=20, tickangle=0, ticksuffix=" %", fixedrange=True)
-    figure.update_yaxes(
-        range=[at - 0.3, -0.7],
-        tickvals=[y for y, _ in placed],
-        ticktext=[escaped(one.label) for _, one in placed],
-        showgrid=False,
-        zeroline=False,
-        fixedrange=True,
-        ticks="outside",
-        tickcolor="rgba(0,0,0,0)",
+    return draw(
+        traces,
+        int(24 * at + 110),
+        x={
+            **_titled(axis),
+            "range": [0, 104],
+            "dtick": 20,
+            "tickangle": 0,
+            "ticksuffix": " %",
+            "fixedrange": True,
+        },
+        y={
+            "range": [at - 0.3, -0.7],
+            "tickvals": [y for y, _ in placed],
+            "ticktext": [escaped(one.label) for _, one in placed],
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+            "ticks": "outside",
+            "tickcolor": _CLEAR,
+        },
+        annotations=[{"xanchor": "left", "showarrow": False, **text} for text in [*texts, *_values(placed)]],
+        barmode="overlay",
+        margin={"r": 62},  # of the values, which stand beside the bars, where no mark hides them
     )
-    return figure
 
 
-def _bar_trace(chosen: Sequence[tuple[float, Bar]], published: bool, name: str) -> go.Bar:
+def _titled(text: str) -> dict[str, Any]:
+    return {"title": {"text": text}}
+
+
+def _bar_trace(chosen: Sequence[tuple[float, Bar]], published: bool, name: str) -> dict[str, Any]:
     values = [one.value or 0.0 for _, one in chosen]
     above = [0.0 if one.high is None else 100 * (one.high - (one.value or 0.0)) for _, one in chosen]
     below = [0.0 if one.low is None else 100 * ((one.value or 0.0) - one.low) for _, one in chosen]
-    return go.Bar(
-        orientation="h",
-        x=[100 * value for value in values],
-        y=[y for y, _ in chosen],
-        width=0.5 if published else 0.8,
-        name=name,
-        showlegend=published,
-        marker={
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "x": [100 * value for value in values],
+        "y": [y for y, _ in chosen],
+        "width": 0.5 if published else 0.8,
+        "name": name,
+        "showlegend": published,
+        "marker": {
             "color": [one.colour for _, one in chosen],
             "line": {"color": [one.colour for _, one in chosen], "width": 1},
             "pattern": {"shape": "/" if published else "", "fillmode": "replace", "size": 6},
         },
-        error_x={
+        "error_x": {
             "type": "data",
             "array": above,
             "arrayminus": below,
             "visible": any(above) or any(below),
             "color": TEXT,
         },
-        hovertext=[escaped(one.hover or f"{one.label}: {percent(one.value)}", 200) for _, one in chosen],
-        hoverinfo="text",
-    )
+        "hovertext": [escaped(one.hover or f"{one.label}: {percent(one.value)}", 200) for _, one in chosen],
+        "hoverinfo": "text",
+    }
 
 
 def _values(placed: Sequence[tuple[float, Bar]]) -> list[dict[str, Any]]:
@@ -207,83 +249,105 @@ def _values(placed: Sequence[tuple[float, Bar]]) -> list[dict[str, Any]]:
 
 
 def curves(
-    lines: Sequence[Line], *, x: str, y: str, shares: bool = False, log: bool = False, log_x: bool = False
+    lines: Sequence[Line],
+    *,
+    x: str,
+    y: str,
+    shares: bool = False,
+    log: bool = False,
+    log_x: bool = False,
+    markers: bool = True,
+    xaxis: Mapping[str, Any] | None = None,
+    yaxis: Mapping[str, Any] | None = None,
+    **layout: Any,
 ) -> go.Figure:
-    """Curves over training, thinned to 800 points. `shares`: y is 0..1, drawn as percentages."""
-    figure = go.Figure()
+    """Curves over training, thinned to 800 points.
+
+    Args:
+        shares: y is 0..1, drawn as percentages.
+        markers: a mark at each point where a curve has few.
+        xaxis, yaxis, layout: what the figure has besides, in Plotly's words.
+    """
+    traces = []
     for line in lines:
         every = -(-len(line.x) // MOST_POINTS) or 1
         # Counted from the end, so that the last point, the one a reader looks for, always stays.
         xs, ys = list(line.x)[::-every][::-1], list(line.y)[::-every][::-1]
-        figure.add_scatter(
-            x=xs,
-            y=[100 * value for value in ys] if shares else ys,
-            mode="lines+markers" if len(xs) < 40 else "lines",
-            name=escaped(line.name, 44),
-            line={"color": line.colour, "dash": line.dash, "width": 2},
-            marker={"size": 5},
-            showlegend=True,
+        traces.append(
+            {
+                "type": "scatter",
+                "x": xs,
+                "y": [100 * value for value in ys] if shares else ys,
+                "mode": "lines+markers" if markers and len(xs) < 40 else "lines",
+                "name": escaped(line.name, 44),
+                "line": {"color": line.colour, "dash": line.dash, "width": 2},
+                "marker": {"size": 5},
+                "showlegend": True,
+            }
         )
-    style(figure, height=400 if len(lines) <= 8 else 400 + 11 * len(lines))
-    figure.update_xaxes(title_text=x, rangemode="tozero")
+    along: dict[str, Any] = {**_titled(x), "rangemode": "tozero"}
     if log_x:
         places = sorted({place for line in lines for place in line.x})
-        names = [f"{place:,g}" for place in places]
-        figure.update_xaxes(type="log", tickvals=places, ticktext=names, rangemode="normal", minor_showgrid=False)
+        along |= LOGARITHMIC | {"tickvals": places, "ticktext": [f"{place:,g}" for place in places]}
+    up = _titled(y)
     if shares:
-        figure.update_yaxes(title_text=y, range=[-3, 103], ticksuffix=" %")
+        up |= {"range": [-3, 103], "ticksuffix": " %"}
+    elif log:
+        ticks = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 2, 5)]
+        up |= {"type": "log", "minor": {"showgrid": False}}
+        up |= {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
     else:
-        figure.update_yaxes(title_text=y, type="log" if log else "linear")
-        if log:
-            ticks = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 2, 5)]
-            figure.update_yaxes(tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], minor_showgrid=False)
-    return figure
+        up["type"] = "linear"
+    height = 400 if len(lines) <= 8 else 400 + 11 * len(lines)
+    return draw(traces, height, x=along | dict(xaxis or {}), y=up | dict(yaxis or {}), **layout)
 
 
 def scatter(points: Sequence[Point], *, x: str, y: str) -> go.Figure:
     """Shares against shares. Points of one `name` are joined by a line, in their order; `mark` tells them apart on it."""
-    figure = go.Figure()
+    traces: list[dict[str, Any]] = []
     marks = list(dict.fromkeys(point.mark for point in points))
     symbols = dict(zip(marks, cycle(("circle-open", "diamond", "square", "triangle-up", "star")), strict=False))
     for name in dict.fromkeys(point.name for point in points):
         members = [point for point in points if point.name == name]
-        figure.add_scatter(
-            x=[100 * point.x for point in members],
-            y=[100 * point.y for point in members],
-            mode="lines+markers+text",
-            name=escaped(name),
-            cliponaxis=False,
-            text=["", *[""] * (len(members) - 2), escaped(name)] if len(members) > 1 else [escaped(name)],
-            textposition="top center",
-            line={"color": members[0].colour, "width": 1.5},
-            marker={"size": 11, "symbol": [symbols[point.mark] for point in members], "line": {"width": 2}},
-            hovertext=[f"{escaped(name)}, {escaped(p.mark)}: {percent(p.x)}, {percent(p.y)}" for p in members],
-            hoverinfo="text",
-            showlegend=False,
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [100 * point.x for point in members],
+                "y": [100 * point.y for point in members],
+                "mode": "lines+markers+text",
+                "name": escaped(name),
+                "cliponaxis": False,
+                "text": ["", *[""] * (len(members) - 2), escaped(name)] if len(members) > 1 else [escaped(name)],
+                "textposition": "top center",
+                "line": {"color": members[0].colour, "width": 1.5},
+                "marker": {"size": 11, "symbol": [symbols[point.mark] for point in members], "line": {"width": 2}},
+                "hovertext": [f"{escaped(name)}, {escaped(p.mark)}: {percent(p.x)}, {percent(p.y)}" for p in members],
+                "hoverinfo": "text",
+                "showlegend": False,
+            }
         )
-    for mark in marks:
-        legend_mark(figure, mark, symbols[mark], 11)  # names stand at the points
-    return share_axes(figure, x, y, height=420)
+    traces += [legend_mark(mark, symbols[mark], 11) for mark in marks]  # names stand at the points
+    return share_axes(traces, x, y, height=420)
 
 
-def legend_mark(figure: go.Figure, name: str, symbol: str, size: int) -> None:
-    """What a mark means, said by the legend in a neutral colour."""
+def upright(x: float) -> dict[str, Any]:
+    """A dotted line from bottom to top at one place of the x axis: a shape of the layout."""
+    line = {"color": "#999999", "width": 1.5, "dash": "dot"}
+    return {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line, "layer": "above"}
+
+
+def legend_mark(name: str, symbol: str, size: int) -> dict[str, Any]:
+    """What a mark means, said by the legend in a neutral colour: a trace."""
     marker = {"symbol": symbol, "color": INK, "size": size}
-    figure.add_scatter(x=[None], y=[None], mode="markers", name=escaped(name), marker=marker)
+    return {"type": "scatter", "x": [None], "y": [None], "mode": "markers", "name": escaped(name), "marker": marker}
 
 
-def share_axes(figure: go.Figure, x: str, y: str, height: int) -> go.Figure:
-    """The figure, with two axes of per cent in the common style."""
-    style(figure, height=height)
-    figure.update_xaxes(title_text=x, range=[-8, 108], ticksuffix=" %", tick0=0, dtick=20)
-    figure.update_yaxes(title_text=y, range=[-6, 112], ticksuffix=" %", tick0=0, dtick=20)
-    return figure
-
-
-def style(figure: go.Figure, height: int) -> None:
-    """Gives the figure the common style, behind whatever it says of itself."""
-    figure.layout.template = _STYLE
-    figure.layout.height = height
+def share_axes(traces: Iterable[Mapping[str, Any]], x: str, y: str, height: int) -> go.Figure:
+    """A figure with two axes of per cent."""
+    common = {"ticksuffix": " %", "tick0": 0, "dtick": 20}
+    return draw(
+        traces, height, x={**_titled(x), "range": [-8, 108], **common}, y={**_titled(y), "range": [-6, 112], **common}
+    )
 
 
 def alike(figures: Sequence[tuple[str, go.Figure]]) -> Sequence[tuple[str, go.Figure]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from engramlab.report.parts.figures import escaped, style
+from engramlab.report.parts.figures import draw, escaped
 
 # From bad to good: one hue from light to dark, told apart with any colour vision and on paper.
 COLOURS = ("#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b")
@@ -55,55 +57,68 @@ def pick(
     most = rows or max(len(one.rows) for _, of in choices for _, maps in of for one in maps)
     each = 22 * most + 70
     height = each * count + 100
-    figure = make_subplots(
-        rows=count,
-        cols=len(columns),
-        subplot_titles=[
-            f"{escaped(maps[i].title, 44)}: {escaped(scale.name)}" for i in range(count) for scale, maps in columns
-        ],
-        vertical_spacing=64 / height if count > 1 else 0,
-        horizontal_spacing=0.16,
-    )
-    owners = []
+    # One range for all: a map that is shorter than the others ends early.
+    last = max(place for _, of in choices for _, maps in of for one in maps for place in one.x)
+    along: dict[str, Any] = {"showgrid": False, "zeroline": False, "tickformat": "d"}
+    along |= {"range": [-0.5, last + 0.5]} | ({"dtick": 1} if last <= 2 * _MOST_VALUES else {})
+    titles = [f"{escaped(maps[i].title, 44)}: {escaped(scale.name)}" for i in range(count) for scale, maps in columns]
+    layout: dict[str, Any] = deepcopy(_grid(count, len(columns), 64 / height if count > 1 else 0))
+    for key, axis in layout.items():
+        if key.startswith("xaxis"):
+            axis |= along
+        elif key.startswith("yaxis"):
+            axis |= {"autorange": "reversed", "showgrid": False}
+    for column in range(1, len(columns) + 1):
+        layout[_nth("xaxis", (count - 1) * len(columns) + column)]["title"] = {"text": x}
+    for place, text in zip(layout["annotations"], titles, strict=True):
+        place |= {"text": text, "font": {"size": 13}}
+    traces, owners = [], []
     for number, (_, of) in enumerate(choices):
         for column, (scale, maps) in enumerate(of, 1):
             for row, one in enumerate(maps, 1):
                 # The number before the name keeps equal names apart.
                 names = [f"{k} {escaped(name, 18)}" for k, name in enumerate(one.rows, 1)]
-                figure.add_heatmap(
-                    z=[list(values) for values in one.values],
-                    x=list(one.x),
-                    y=names,
-                    coloraxis=f"coloraxis{column if column > 1 else ''}",
-                    visible=number == 0,
-                    hovertemplate=f"%{{y}}, {x} %{{x}}: %{{z:.2f}} ({escaped(scale.name)})<extra></extra>",
-                    texttemplate="%{z:.2f}" if len(one.x) <= _MOST_VALUES else None,
-                    row=row,
-                    col=column,
+                place = (row - 1) * len(columns) + column
+                traces.append(
+                    {
+                        "type": "heatmap",
+                        "z": [list(values) for values in one.values],
+                        "x": list(one.x),
+                        "y": names,
+                        "xaxis": _nth("x", place),
+                        "yaxis": _nth("y", place),
+                        "coloraxis": _nth("coloraxis", column),
+                        "visible": number == 0,
+                        "hovertemplate": f"%{{y}}, {x} %{{x}}: %{{z:.2f}} ({escaped(scale.name)})<extra></extra>",
+                        "texttemplate": "%{z:.2f}" if len(one.x) <= _MOST_VALUES else None,
+                    }
                 )
                 owners.append(number)
-    style(figure, height=height)
     for column, (scale, _) in enumerate(columns, 1):
-        right = figure.layout[f"xaxis{column if column > 1 else ''}"].domain[1]
-        axis: dict[str, Any] = {
+        right = layout[_nth("xaxis", column)]["domain"][1]
+        layout[_nth("coloraxis", column)] = {
             "cmin": scale.low,
             "cmax": scale.high,
             "colorbar": {"x": right + 0.005, "thickness": 10},
+            "colorscale": list(COLOURS if scale.best else COLOURS[::-1]),
         }
-        axis["colorscale"] = list(COLOURS if scale.best else COLOURS[::-1])
-        figure.update_layout({f"coloraxis{column if column > 1 else ''}": axis})
-        figure.update_xaxes(title_text=x, row=count, col=column)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    # One range for all: a map that is shorter than the others ends early.
-    last = max(place for _, of in choices for _, maps in of for one in maps for place in one.x)
-    figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.5, last + 0.5], tickformat="d")
-    if last <= 2 * _MOST_VALUES:
-        figure.update_xaxes(dtick=1)
-    figure.update_annotations(font_size=13)
     if len(choices) > 1:
         buttons = [
             {"label": escaped(label, 90), "method": "restyle", "args": [{"visible": [owner == n for owner in owners]}]}
             for n, (label, _) in enumerate(choices)
         ]
-        figure.update_layout(updatemenus=[{"buttons": buttons}])  # the page's script makes a list of it
-    return figure
+        layout["updatemenus"] = [{"buttons": buttons}]  # the page's script makes a list of it
+    return draw(traces, height, **layout)
+
+
+@cache
+def _grid(rows: int, columns: int, gap: float) -> dict[str, Any]:
+    """The layout of so many maps: their axes, and the places of their titles. Kept, for Plotly takes long over it."""
+    titles = ["-"] * (rows * columns)
+    made = make_subplots(rows, columns, subplot_titles=titles, vertical_spacing=gap, horizontal_spacing=0.16)
+    return {key: value for key, value in made.to_plotly_json()["layout"].items() if key != "template"}
+
+
+def _nth(name: str, place: int) -> str:
+    """What Plotly calls the axis of this name at a place, from 1."""
+    return f"{name}{place if place > 1 else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from plotly import graph_objects as go
 
@@ -11,11 +12,11 @@ from engramlab.report.parts.figures import (
     PAPER,
     Bar,
     bars,
+    draw,
     escaped,
     legend_mark,
     percent,
     share_axes,
-    style,
     styles,
 )
 from engramlab.report.parts.maps import COLOURS
@@ -26,36 +27,36 @@ _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "star", "x")
 
 def cloud(rows: Sequence[Row], every: Sequence[Row], what: str, name: Callable[[Row], str]) -> go.Figure:
     """Extraction against Q-probing, a mark a dataset and attribute, in the colours of `every` row of the page."""
-    figure = go.Figure()
     colours = styles(distinct(row["part"] for row in every))
     attributes = distinct(row["attribute"] for row in rows)
     symbols = {attribute: _SYMBOLS[i % len(_SYMBOLS)] for i, attribute in enumerate(attributes)}
-    figure.add_scatter(
-        x=[0, 100], y=[0, 100], mode="lines", line={"color": GREY, "dash": "dot"}, hoverinfo="skip", showlegend=False
-    )
+    equal = {"type": "scatter", "x": [0, 100], "y": [0, 100], "mode": "lines", "line": {"color": GREY, "dash": "dot"}}
+    traces: list[dict[str, Any]] = [{**equal, "hoverinfo": "skip", "showlegend": False}]
     for part in distinct(row["part"] for row in rows):
         of = [row for row in rows if row["part"] == part]
-        figure.add_scatter(
-            x=[100 * row["accuracy"] for row in of],
-            y=[100 * row["extraction"] for row in of],
-            mode="markers",
-            name=escaped(part),
-            marker={
-                "size": 10,
-                "color": colours[part][0],
-                "symbol": [symbols[row["attribute"]] for row in of],
-                "line": {"width": 1, "color": PAPER},
-            },
-            hovertext=[
-                f"{escaped(name(row))}, {escaped(words(row['attribute']))}: Q {percent(row['accuracy'])}, "
-                f"extraction {percent(row['extraction'])}"
-                for row in of
-            ],
-            hoverinfo="text",
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [100 * row["accuracy"] for row in of],
+                "y": [100 * row["extraction"] for row in of],
+                "mode": "markers",
+                "name": escaped(part),
+                "marker": {
+                    "size": 10,
+                    "color": colours[part][0],
+                    "symbol": [symbols[row["attribute"]] for row in of],
+                    "line": {"width": 1, "color": PAPER},
+                },
+                "hovertext": [
+                    f"{escaped(name(row))}, {escaped(words(row['attribute']))}: Q {percent(row['accuracy'])}, "
+                    f"extraction {percent(row['extraction'])}"
+                    for row in of
+                ],
+                "hoverinfo": "text",
+            }
         )
-    for attribute in attributes:
-        legend_mark(figure, words(attribute), symbols[attribute], 10)
-    return share_axes(figure, f"Q-probing, {what}", "extraction", height=520)
+    traces += [legend_mark(words(attribute), symbols[attribute], 10) for attribute in attributes]
+    return share_axes(traces, f"Q-probing, {what}", "extraction", height=520)
 
 
 def pairs(rows: Sequence[Row]) -> go.Figure:
@@ -82,18 +83,20 @@ def subsets(rows: Sequence[Row]) -> go.Figure:
     sets = sorted(distinct(tuple(row["seen"]) for row in rows), key=lambda one: (len(one), one))
     found = {(row["attribute"], tuple(row["seen"])): row["accuracy"] for row in rows}
     asked = distinct(row["attribute"] for row in rows)
-    figure = go.Figure()
-    figure.add_heatmap(
-        z=[[found.get((attribute, one)) for attribute in asked] for one in sets],
-        x=[escaped(words(attribute), 18) for attribute in asked],
-        y=[f"{k} " + escaped(", ".join(map(words, one)) or "nothing", 60) for k, one in enumerate(sets)],
-        zmin=0,
-        zmax=1,
-        colorscale=list(COLOURS),
-        texttemplate="%{z:.2f}",
-        hovertemplate="%{x} after %{y}: %{z:.2f}<extra></extra>",
+    shares = {
+        "type": "heatmap",
+        "z": [[found.get((attribute, one)) for attribute in asked] for one in sets],
+        "x": [escaped(words(attribute), 18) for attribute in asked],
+        "y": [f"{k} " + escaped(", ".join(map(words, one)) or "nothing", 60) for k, one in enumerate(sets)],
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": list(COLOURS),
+        "texttemplate": "%{z:.2f}",
+        "hovertemplate": "%{x} after %{y}: %{z:.2f}<extra></extra>",
+    }
+    return draw(
+        [shares],
+        22 * len(sets) + 120,
+        x={"title": {"text": "read"}, "showgrid": False},
+        y={"title": {"text": "seen"}, "autorange": "reversed", "showgrid": False},
     )
-    style(figure, height=22 * len(sets) + 120)
-    figure.update_xaxes(title_text="read", showgrid=False)
-    figure.update_yaxes(title_text="seen", autorange="reversed", showgrid=False)
-    return figure
