@@ -3,9 +3,11 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
+from engramlab.base import interrupts
 from engramlab.base.interrupts import Interrupted, heeded, kept, terminable
 
 
@@ -32,6 +34,25 @@ def test_the_first_is_noted_and_the_second_of_its_kind_ends(number):
         os.kill(os.getpid(), number)
     assert (str(ended.value), ended.value.code) == ("", 128 + number)
     assert signal.getsignal(number) == before
+
+
+def test_who_has_to_wait_is_told_what_for(number, monkeypatch, capfd):
+    monkeypatch.setattr(interrupts, "PATIENCE", 0.05)
+    with heeded("turn"):
+        os.kill(os.getpid(), number)
+        for _ in range(400):
+            time.sleep(0.05)
+            if said := capfd.readouterr().err:
+                break
+    how = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    assert said == (
+        f"\nengramlab: ends behind the turn that is under way; a second {how} ends it at once, to be done again\n"
+    )
+    monkeypatch.setattr(interrupts, "PATIENCE", 0.5)
+    with heeded("turn"):
+        os.kill(os.getpid(), number)
+    time.sleep(0.6)
+    assert not capfd.readouterr().err
 
 
 def test_what_ends_a_command_and_what_is_kept(number):

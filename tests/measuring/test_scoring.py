@@ -314,6 +314,50 @@ def test_rows_that_have_ended_are_read_no_further_and_the_others_write_the_same(
     assert (found[True][1] < 0.8 * found[False][1]) == (kind != "routed")
 
 
+@pytest.mark.parametrize("kind", ["plain", "together", "routed", "drawn", "beside", "beam"])
+def test_each_prompt_has_room_and_an_end_of_its_own(kind, monkeypatch):
+    """As one prompt at a time; in one batch, whose rows are left out where their room ends, or in one for each room."""
+    tokenizer = zoo.ZOO["llama3"](zoo.SENTENCES)
+    model = zoo.model("llama", vocabulary=len(tokenizer))
+    forward, sizes = model.forward, []
+
+    def breaking(input_ids, **more):
+        """The model, but that an eighth of all tokens are followed by a new line."""
+        out = forward(input_ids, **more)
+        sizes.append(len(input_ids))
+        out.logits[input_ids[:, -1] % 8 == 0, -1, tokenizer("\n", add_special_tokens=False)["input_ids"][0]] += 20.0
+        return out
+
+    model.forward = breaking
+    prompts = [f"The river of {place} {word}" for place in ("Edo", "Rome", "Paris") for word in "abcdefgh"]
+    room, lines = [(9, 2, 2, 2, 5, 2)[i % 6] for i in range(24)], [i % 4 == 0 for i in range(24)]
+    how = {
+        "drawn": {"decoding": sampling.Config(top_p=1.0), "seeds": range(24)},
+        "beside": {"decoding": cad.Config(), "beside": [[f"No. {prompt}" for prompt in prompts]]},
+        "together": {"owner": np.arange(24) % 2},
+        "beam": {"decoding": beam.Config(2)},
+    }.get(kind, {})
+    change = dense(model, 0, scale=0.5)
+    on = {
+        "together": lambda: deltas.together(model, [change, low(model, 0, 2)]),
+        "routed": lambda: deltas.active(model, Leaning(model)),
+    }.get(kind, contextlib.nullcontext)
+    with on():
+        found = continuations(model, tokenizer, prompts, max_new_tokens=room, stop_at_line_end=lines, **how)
+        spent = sum(sizes)
+        for i, prompt in enumerate(prompts):
+            own = {name: value[i : i + 1] for name, value in how.items() if name in ("seeds", "owner")}
+            own |= {"beside": [how["beside"][0][i : i + 1]]} if "beside" in how else {}
+            alone = {**how, **own, "max_new_tokens": room[i], "stop_at_line_end": lines[i]}
+            assert continuations(model, tokenizer, [prompt], **alone) == found[i : i + 1], prompt
+        if kind in ("plain", "together", "drawn"):
+            # Every prompt is read once, and no row for longer than its room.
+            assert spent <= sum(room)
+    assert any("\n" in text for text, _ in found)
+    assert any(ended for text, ended in found)
+    assert not all("\n" in text or ended for text, ended in found)
+
+
 def test_whether_a_text_came_to_its_end_by_itself(monkeypatch):
     tokenizer = zoo.ZOO["gpt2"](zoo.SENTENCES)
     model, end = zoo.model("gpt2", vocabulary=len(tokenizer)), end_token(tokenizer)

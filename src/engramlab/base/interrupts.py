@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -65,19 +66,39 @@ def terminable() -> Iterator[None]:
         yield
 
 
+#: Seconds after which whoever asked is told that what is under way goes on to its end.
+PATIENCE = 2.0
+
+
 @contextlib.contextmanager
-def heeded() -> Iterator[Request]:
+def heeded(under_way: str = "step") -> Iterator[Request]:
     """Inside the block the first SIGINT or SIGTERM is only noted, for the block to save and to leave; a second one of the same
-    kind ends it at once."""
-    asked = Request()
+    kind ends it at once. Where the block takes its time to leave, that is said on the error output.
+
+    Args:
+        under_way: what the block does not leave in its midst.
+    """
+    asked, told = Request(), threading.Event()
+
+    def tell() -> None:
+        if not told.wait(PATIENCE):
+            how = "Ctrl-C" if asked.number == signal.SIGINT else "SIGTERM"
+            text = f"ends behind the {under_way} that is under way; a second {how} ends it at once, to be done again"
+            sys.stderr.write(f"\nengramlab: {text}\n")  # in one piece, between the bar's
+            sys.stderr.flush()
 
     def note(number: int, frame: Any) -> None:
         if asked.number == number:
             raise Interrupted("", number)
-        asked.number = asked.number or number
+        if not asked:
+            asked.number = number
+            threading.Thread(target=tell, daemon=True).start()
 
-    with _handled(note, signal.SIGINT, signal.SIGTERM):
-        yield asked
+    try:
+        with _handled(note, signal.SIGINT, signal.SIGTERM):
+            yield asked
+    finally:
+        told.set()
 
 
 @contextlib.contextmanager

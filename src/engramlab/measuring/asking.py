@@ -147,34 +147,24 @@ def write(
         seed: of decoders that draw; each prompt has random numbers of its own.
     """
     each = [room] * len(prompts) if isinstance(room, Room) else list(room)
-    texts, done, limit = [""] * len(prompts), 0, context_limit(model)
-    for one in dict.fromkeys(each):
-        some = [i for i, other in enumerate(each) if other == one]
-        new = one.tokens
-        if limit and new > MOST_NEW_TOKENS:
-            longest = max(map(len, tokenizer([prompts[i] for i in some])["input_ids"]))
-            new = max(MOST_NEW_TOKENS, min(new, limit - longest))
-        found = generate(
-            model,
-            tokenizer,
-            [prompts[i] for i in some],
-            max_new_tokens=new,
-            decoding=decoding,
-            beside=[[texts[i] for i in some] for texts in beside],
-            seeds=[random_key(seed, "asked", i) for i in some],
-            batch=256,
-            stop_at_line_end=not one.lines,
-            owner=None if owner is None else owner[some],
-            progress=_part(progress, done, len(prompts)),
-        )
-        for i, text in zip(some, found, strict=True):
-            texts[i] = text
-        done += len(some)
-    return texts
-
-
-def _part(progress: Progress | None, before: int, total: int) -> Progress | None:
-    return None if progress is None else lambda done, _: progress(before + done, total)
+    new = [one.tokens for one in each]
+    large = [i for i, tokens in enumerate(new) if tokens > MOST_NEW_TOKENS]
+    if (limit := context_limit(model)) and large:
+        for i, ids in zip(large, tokenizer([prompts[i] for i in large])["input_ids"], strict=True):
+            new[i] = max(MOST_NEW_TOKENS, min(new[i], limit - len(ids)))
+    return generate(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=new,
+        decoding=decoding,
+        beside=beside,
+        seeds=[random_key(seed, "asked", i) for i in range(len(prompts))],
+        batch=256,
+        stop_at_line_end=[not one.lines for one in each],
+        owner=owner,
+        progress=progress,
+    )
 
 
 def evidence_on(

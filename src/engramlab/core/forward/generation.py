@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -95,17 +95,19 @@ def decode(
     new: int,
     ends: Sequence[int],
     uniform: torch.Tensor | None = None,
-    done: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    done: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    room: np.ndarray | None = None,
 ) -> torch.Tensor:
     """The loop: what follows each row, until all rows have come to an end. Rows that have are read no further, once half of
-    those that are read have.
+    those that are read have, or some have no more room.
 
     Args:
         reader: of the rows, and below them of the same rows behind each other context that the decoder compares with.
         new: most tokens to write.
         ends: tokens that end a text; a row that is done is filled up with the first of them.
         uniform: ``[rows, new]``: random numbers.
-        done: says of ``[rows, n]`` written tokens which rows are done.
+        done: says of rows (int64) and what is written in them, ``[rows, n]``, which are done.
+        room: int64 ``[rows]``: most tokens of each row, at most ``new``; what stands in a row behind them is nothing.
 
     Returns:
         int64 ``[rows, at most new]``.
@@ -117,6 +119,8 @@ def decode(
     going = torch.ones(count, dtype=torch.bool, device=stop.device)
     written = torch.empty(count, 0, dtype=torch.int64, device=stop.device)
     cut = True
+    limits = [] if room is None else np.unique(room).tolist()
+    roomy = {limit: torch.from_numpy(room > limit).to(stop.device) for limit in limits}  # rows with more room than that
     for step in range(new):
         seen = reader.next(decoding)
         logits, *beside = seen.logits.chunk(streams)
@@ -130,11 +134,13 @@ def decode(
         written[rows, -1] = tokens
         going &= ~torch.isin(tokens, stop)
         if done is not None:
-            going &= ~done(written[rows])
+            going &= ~done(rows, written[rows])
+        if full := step + 1 in roomy:
+            going &= roomy[step + 1][rows]
         left = going.nonzero().squeeze(1)
         if not len(left):
             break
-        if cut and len(left) <= len(rows) // 2:
+        if cut and (len(left) <= len(rows) // 2 or (full and len(left) < len(rows))):
             cut = reader.keep(torch.cat([left + len(rows) * stream for stream in range(streams)]))
             if cut:
                 rows, tokens, going = rows[left], tokens[left], going[left]
@@ -150,10 +156,10 @@ def generate(
     decoding: Decoding | None = None,
     seeds: Sequence[int] | None = None,
     beside: Sequence[Sequence[str]] = (),
-    max_new_tokens: int = 32,
+    max_new_tokens: int | Sequence[int] = 32,
     batch: int = 64,
     budget: int = 16_384,
-    stop_at_line_end: bool = False,
+    stop_at_line_end: bool | Sequence[bool] = False,
     owner: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
@@ -167,9 +173,10 @@ def generate(
         decoding: greedy by default.
         seeds: one a prompt, for decoders that draw.
         beside: for decoders that compare: for each context they name, one a prompt, the prompt behind that context.
+        max_new_tokens: one for all, or one a prompt.
         batch: most prompts in a batch.
         budget: most padded prompt tokens in a batch.
-        stop_at_line_end: only the first line that is not empty; a batch is done when all its rows are.
+        stop_at_line_end: only the first line that is not empty; for all, or one a prompt.
         owner: int64 ``[prompts]``: index of the delta (of ``deltas.together``) each prompt is continued under.
         progress: called with (prompts done, prompts in all).
 
@@ -205,10 +212,10 @@ def continuations(
     decoding: Decoding | None = None,
     seeds: Sequence[int] | None = None,
     beside: Sequence[Sequence[str]] = (),
-    max_new_tokens: int = 32,
+    max_new_tokens: int | Sequence[int] = 32,
     batch: int = 64,
     budget: int = 16_384,
-    stop_at_line_end: bool = False,
+    stop_at_line_end: bool | Sequence[bool] = False,
     stripped: bool = True,
     owner: np.ndarray | None = None,
     progress: Progress | None = None,
@@ -219,27 +226,40 @@ def continuations(
     decoding = decoding or greedy.Config()
     check_beside(decoding, beside, len(prompts))
     rows, *others = (_encode_texts(tokenizer, texts) for texts in (prompts, *beside))
+    room = np.broadcast_to(np.asarray(max_new_tokens, dtype=np.int64), len(rows))
+    lines = np.broadcast_to(np.asarray(stop_at_line_end, dtype=bool), len(rows))
     for given, of in zip((prompts, *beside), (rows, *others), strict=True):
-        _check_room(model, of, given, max_new_tokens)
-    uniform = None if seeds is None else _uniform(seeds, max_new_tokens)
+        _check_room(model, of, given, room)
+    if not rows:
+        return []
+    uniform = None if seeds is None else _uniform(seeds, int(room.max()))
     end = end_token(tokenizer)
     device = next(model.parameters()).device
     bare: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     sequences = Sequences.of(rows)
-    whole = decoding.beams > 1 or others or deltas.routed(model) or getattr(model.config, "sliding_window", None)
+    # Whether rows that have come to an end are read to the end of their batch: then those of one room are together.
+    kept = decoding.beams > 1 or deltas.routed(model) or bool(getattr(model.config, "sliding_window", None))
     texts = [("", False)] * len(rows)
     finished = 0
+
+    def batches() -> Iterator[tuple[np.ndarray, int]]:
+        for some in [np.flatnonzero(room == most) for most in np.unique(room)] if kept else [np.arange(len(rows))]:
+            of = Sequences.of([rows[i] for i in some]) if len(some) < len(rows) else sequences
+            for chosen, shared in prefixes.batches(
+                of,
+                of.lengths,
+                budget // (1 + len(others)),
+                owner=None if owner is None else owner[some],
+                share=not (kept or others),
+                most=batch,
+                # On a GPU a batch more is a pass more for every token that is written.
+                cost=prefixes.a_pass(device) * (1 if device.type == "cpu" else 1 + int(room[some].max())),
+            ):
+                yield some[chosen], shared
+
     with mode(model, False):
-        for chosen, shared in prefixes.batches(
-            sequences,
-            sequences.lengths,
-            budget // (1 + len(others)),
-            owner=owner,
-            share=not whole,
-            most=batch,
-            # On a GPU a batch more is a pass more for every token that is written.
-            cost=prefixes.a_pass(device) * (1 if device.type == "cpu" else 1 + max_new_tokens),
-        ):
+        for chosen, shared in batches():
+            new = int(room[chosen].max())
             under = None if owner is None else torch.from_numpy(np.tile(owner[chosen], 1 + len(others))).to(device)
             streams = [of[i] for of in (rows, *others) for i in chosen]  # in one batch, below each other
             ids, mask, cache = _begun(model, streams, shared, end, under)
@@ -247,21 +267,23 @@ def continuations(
             stops = torch.full((len(ids) * decoding.beams,), last, device=device)
             with deltas.routing(model, stops, None if under is None else under.repeat_interleave(decoding.beams)):
                 if decoding.beams > 1:
-                    out = decoding.search(bare, ids, mask, max_new_tokens, end)
+                    out = decoding.search(bare, ids, mask, new, end)
                 else:
                     out = decode(
                         bare,
                         decoding,
                         CachedReader(bare, ids, mask, cache, edited=model),
-                        new=max_new_tokens,
+                        new=new,
                         ends=[end],
                         uniform=None if uniform is None else uniform[chosen].to(device),
-                        done=_LineEnd(tokenizer) if stop_at_line_end else None,
+                        done=_LineEnd(tokenizer, lines[chosen]) if lines[chosen].any() else None,
+                        room=room[chosen],
                     )
-            for i, new in zip(chosen, out, strict=True):
-                text = tokenizer.decode(new, skip_special_tokens=True)
-                ended = bool((new == end).any()) or (stop_at_line_end and bool(_LINE_END.search(text.lstrip())))
-                texts[i] = first_line(text) if stop_at_line_end else text.strip() if stripped else text, ended
+            for i, behind in zip(chosen, out, strict=True):
+                behind = behind[: room[i]]
+                text = tokenizer.decode(behind, skip_special_tokens=True)
+                ended = bool((behind == end).any()) or (bool(lines[i]) and bool(_LINE_END.search(text.lstrip())))
+                texts[i] = first_line(text) if lines[i] else text.strip() if stripped else text, ended
             finished += len(chosen)
             if progress:
                 progress(finished, len(rows))
@@ -294,7 +316,7 @@ def answer(
     if not prompts:
         return []
     rows = encode_prompts(tokenizer, prompts)
-    _check_room(model, rows, prompts, max_new_tokens)
+    _check_room(model, rows, prompts, [max_new_tokens] * len(rows))
     ends, device = _end_tokens(model, tokenizer), next(model.parameters()).device
     ids, mask = left_padded(rows, ends[0], device)
     uniform = _uniform(seeds, max_new_tokens).to(device)
@@ -380,15 +402,17 @@ _LINE_END = re.compile(r"[\r\n]")
 
 
 class _LineEnd:
-    """Which rows have come to the end of a line that is not blank."""
+    """Which rows, of those that are to end there, have come to the end of a line that is not blank."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, wanted: np.ndarray) -> None:
+        self.tokenizer, self.wanted = tokenizer, wanted
         self.ends: dict[int, bool] = {}
 
-    def __call__(self, written: torch.Tensor) -> torch.Tensor:
+    def __call__(self, rows: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
         done = torch.zeros(len(written), dtype=torch.bool)
-        for row, token in enumerate(written[:, -1].tolist()):
+        for row, (of, token) in enumerate(zip(rows.tolist(), written[:, -1].tolist(), strict=True)):
+            if not self.wanted[of]:
+                continue
             if token not in self.ends:
                 self.ends[token] = bool(_LINE_END.search(self.tokenizer.decode([token])))
             if self.ends[token]:  # rarely: only then is it worth reading the whole row
@@ -412,12 +436,14 @@ def _end_tokens(model: nn.Module, tokenizer: Any) -> list[int]:
     return list(dict.fromkeys(int(end) for end in ends))
 
 
-def _check_room(model: nn.Module, rows: Sequence[Sequence[int]], prompts: Sequence[Any], new: int) -> None:
+def _check_room(
+    model: nn.Module, rows: Sequence[Sequence[int]], prompts: Sequence[Any], room: Sequence[int] | np.ndarray
+) -> None:
     """Raises UserError for a row without tokens, one with too many, or a model that cannot write."""
     if mask_token(model) is not None:
         raise UserError("a masked language model cannot write text; ask it with mask tokens in the place of the answer")
     limit = context_limit(model)
-    for i, row in enumerate(rows):
+    for i, (row, new) in enumerate(zip(rows, room, strict=True)):
         if not row:
             raise UserError(f"prompt {i} has no tokens, and this tokenizer puts none before a text")
         if limit and len(row) + new > limit:

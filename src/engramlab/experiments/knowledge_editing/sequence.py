@@ -125,7 +125,10 @@ class Part:
         saved, device = time.monotonic(), next(self.model.parameters()).device
         where = {"device": device_name(device)}
         try:
-            with heeded() as asked, ProgressBar(label, counts[-1], done=state["done"], console=self.console) as bar:
+            with (
+                heeded("turn") as asked,
+                ProgressBar(label, counts[-1], done=state["done"], console=self.console) as bar,
+            ):
                 for start in range(state["done"], counts[-1], turn):
                     cases = self.cases[start : min(start + turn, counts[-1])]
                     edits = [edit for case in cases for edit in case.edits]
