@@ -276,6 +276,22 @@ def test_writing_stops_at_the_end_of_a_line(monkeypatch):
     assert generate(model, tokenizer, prompts[:1], max_new_tokens=25)[0].startswith("Paris\nand more")
 
 
+def way_of_writing(kind, model, prompts):
+    """Options of ``continuations``, and what puts edits on the model meanwhile."""
+    how = {
+        "drawn": {"decoding": sampling.Config(top_p=1.0), "seeds": range(len(prompts))},
+        "beside": {"decoding": cad.Config(), "beside": [[f"No. {prompt}" for prompt in prompts]]},
+        "together": {"owner": np.arange(len(prompts)) % 2},
+        "beam": {"decoding": beam.Config(2)},
+    }
+    change = dense(model, 0, scale=0.5)
+    on = {
+        "together": lambda: deltas.together(model, [change, low(model, 0, 2)]),
+        "routed": lambda: deltas.active(model, Leaning(model)),
+    }
+    return how.get(kind, {}), on.get(kind, contextlib.nullcontext)
+
+
 @pytest.mark.parametrize("kind", ["plain", "together", "routed", "drawn", "beside"])
 def test_rows_that_have_ended_are_read_no_further_and_the_others_write_the_same(kind, monkeypatch):
     """Beside a reader that keeps all rows; a model that decides where prompts end does."""
@@ -292,16 +308,7 @@ def test_rows_that_have_ended_are_read_no_further_and_the_others_write_the_same(
 
     model.forward = ending
     prompts = [f"The river of {place} {word}" for place in ("Edo", "Rome", "Paris") for word in "abcdefgh"]
-    how = {
-        "drawn": {"decoding": sampling.Config(top_p=1.0), "seeds": range(len(prompts))},
-        "beside": {"decoding": cad.Config(), "beside": [[f"No. {prompt}" for prompt in prompts]]},
-        "together": {"owner": np.arange(len(prompts)) % 2},
-    }.get(kind, {})
-    change = dense(model, 0, scale=0.5)
-    on = {
-        "together": lambda: deltas.together(model, [change, low(model, 0, 2)]),
-        "routed": lambda: deltas.active(model, Leaning(model)),
-    }.get(kind, contextlib.nullcontext)
+    how, on = way_of_writing(kind, model, prompts)
     found = {}
     for cut in (True, False):
         with monkeypatch.context() as patch, on():
@@ -331,17 +338,7 @@ def test_each_prompt_has_room_and_an_end_of_its_own(kind, monkeypatch):
     model.forward = breaking
     prompts = [f"The river of {place} {word}" for place in ("Edo", "Rome", "Paris") for word in "abcdefgh"]
     room, lines = [(9, 2, 2, 2, 5, 2)[i % 6] for i in range(24)], [i % 4 == 0 for i in range(24)]
-    how = {
-        "drawn": {"decoding": sampling.Config(top_p=1.0), "seeds": range(24)},
-        "beside": {"decoding": cad.Config(), "beside": [[f"No. {prompt}" for prompt in prompts]]},
-        "together": {"owner": np.arange(24) % 2},
-        "beam": {"decoding": beam.Config(2)},
-    }.get(kind, {})
-    change = dense(model, 0, scale=0.5)
-    on = {
-        "together": lambda: deltas.together(model, [change, low(model, 0, 2)]),
-        "routed": lambda: deltas.active(model, Leaning(model)),
-    }.get(kind, contextlib.nullcontext)
+    how, on = way_of_writing(kind, model, prompts)
     with on():
         found = continuations(model, tokenizer, prompts, max_new_tokens=room, stop_at_line_end=lines, **how)
         spent = sum(sizes)
