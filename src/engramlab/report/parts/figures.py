@@ -117,7 +117,7 @@ def draw(
 ) -> go.Figure:
     """A figure in the common style, from what Plotly calls traces, axes and layout: its words, each trace with its `type`.
 
-    In one call, for then Plotly checks every value once; with `update_xaxes` and its kin a page takes twice as long.
+    In one call, for then Plotly checks every value once; `update_xaxes` and its kin were most of the time of a page.
 
     Raises:
         ValueError: Plotly does not know a key, or refuses its value.
